@@ -1,0 +1,174 @@
+"""The one abstraction: a gradient estimator differentiates `E[f(row)]` in the logits."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.sampling import categorical, uniform_like
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["Function", "GradientEstimator", "Relaxation", "on_codes"]
+
+Function = Callable[[Tensor], Tensor]
+"""What is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
+
+
+class GradientEstimator(nn.Module, ABC):
+    """A method that differentiates `E[f(x)]`, x ~ Categorical(logits) per feature.
+
+    Args:
+        space: the features; None means one feature over the whole last dimension.
+        samples: rows drawn per element of the batch; `expectation` averages over them.
+
+    Raises:
+        ValueError: for fewer samples than the method needs.
+    """
+
+    min_samples = 1
+
+    def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 1) -> None:
+        super().__init__()
+        if space is not None and not isinstance(space, CategoricalSpace):
+            raise TypeError(f"space must be a CategoricalSpace or None, got {space!r}")
+        if not isinstance(samples, int) or samples < self.min_samples:
+            name = type(self).__name__
+            raise ValueError(f"{name} needs samples >= {self.min_samples}, got {samples!r}")
+        self.space = space
+        self.samples = samples
+
+    @abstractmethod
+    def expectation(
+        self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Estimate `E[f(x)]`; `backward()` gives this method's gradient.
+
+        Args:
+            f: maps flat rows `(samples, *batch, D)` to values `(samples, *batch)`.
+            logits: `(*batch, D)`; `-inf` forbids a category.
+            generator: source of the noise; None uses the global one.
+
+        Returns:
+            `(*batch)`, differentiable in the logits and in f's own parameters.
+
+        Raises:
+            ValueError: for logits that do not fit the space, a feature masked whole, or an f whose
+                values have another shape.
+        """
+
+    def space_of(self, logits: Tensor) -> CategoricalSpace:
+        """The space, after checking that the logits fit it."""
+        if self.space is not None:
+            space = self.space
+        elif isinstance(logits, Tensor) and logits.dim() and logits.shape[-1]:
+            space = CategoricalSpace({"x": logits.shape[-1]})
+        else:
+            raise ValueError("logits must be (..., K) with K >= 1")
+        space.check_logits(logits)
+        return space
+
+    def extra_repr(self) -> str:
+        """The hyperparameters, for `repr`."""
+        tau = getattr(self, "tau", None)
+        shown = [f"tau={tau}"] if isinstance(tau, float) else []
+        return ", ".join([str(self.space), *shown, f"samples={self.samples}"])
+
+
+class Relaxation(GradientEstimator, ABC):
+    """A gradient estimator that is also a drop-in layer, `logits -> flat row`."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one flat row `(..., D)` for logits `(..., D)`, differentiable in the logits."""
+
+    def expectation(
+        self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
+        repeated = logits.expand(self.samples, *logits.shape)
+        return evaluate(f, self(repeated, generator=generator)).mean(0)
+
+
+def draw(
+    space: CategoricalSpace, logits: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Codes `(..., F)` and the hard row `(..., D)` of one draw from `softmax(logits)`."""
+    codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
+    return codes, space.one_hot(codes, dtype=logits.dtype)
+
+
+def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
+    """The hard row in the forward pass, the surrogate's gradient in the backward pass.
+
+    `surrogate - surrogate.detach()` comes first: it is exactly 0, whatever the surrogate's values,
+    so the result is exactly one-hot. `hard - surrogate.detach() + surrogate` is not.
+    """
+    return hard + (surrogate - surrogate.detach())
+
+
+def evaluate(f: Function, rows: Tensor) -> Tensor:
+    """`f(rows)`, checked to be one value a row."""
+    values = f(rows)
+    if not isinstance(values, Tensor) or values.shape != rows.shape[:-1]:
+        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(
+            f"f must map flat rows {tuple(rows.shape)} to values {tuple(rows.shape[:-1])}, got {got}"
+        )
+    return values if values.is_floating_point() else values.to(rows.dtype)
+
+
+def score_function(values: Tensor, advantages: Tensor, log_prob: Tensor) -> Tensor:
+    """Mean over samples whose gradient is `mean(advantage * grad log p)`, plus f's own gradient.
+
+    All arguments are `(samples, *batch)`.
+    """
+    return (values + advantages.detach() * (log_prob - log_prob.detach())).mean(0)
+
+
+def check_tau(tau: float | nn.Module) -> float | nn.Module:
+    """A temperature above 0, or a schedule module whose `forward()` returns one."""
+    if isinstance(tau, nn.Module):
+        return tau
+    if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
+        raise ValueError(f"tau must be a finite number above 0 or a schedule module, got {tau!r}")
+    return float(tau)
+
+
+def current_tau(tau: float | nn.Module) -> float | Tensor:
+    """The temperature now."""
+    if isinstance(tau, nn.Module):
+        value: Tensor = tau()
+        return value
+    return tau
+
+
+def on_codes(space: CategoricalSpace, f: Function) -> Function:
+    """Wrap a black box on integer codes as a function of flat rows.
+
+    Args:
+        space: the space of the rows.
+        f: maps codes `(..., F)` to values `(...)`.
+
+    Returns:
+        A function of hard flat rows. A black box has no df/dx: it raises ValueError when it is
+        handed rows that carry a gradient, as every relaxation does.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> on_codes(space, lambda codes: codes.sum(-1))(space.one_hot(torch.tensor([1, 2])))
+        tensor(3)
+    """
+
+    def on_rows(rows: Tensor) -> Tensor:
+        if rows.requires_grad:
+            raise ValueError(
+                "a black box on codes has no derivative in the row; use a gradient estimator that "
+                "needs none, such as LeaveOneOut, Reinforce or Enumerate"
+            )
+        return f(space.argmax(rows))
+
+    return on_rows

@@ -1,0 +1,33 @@
+"""Deterministic straight-through: the most likely row forward, the softmax backward."""
+
+import torch
+from torch import Tensor
+
+from discrete_grad.gradient.base import Relaxation, straight_through
+
+__all__ = ["DeterministicStraightThrough"]
+
+
+class DeterministicStraightThrough(Relaxation):
+    """The most likely row `argmax(logits)`; gradient `J_pi df/dx`, pi = softmax(logits).
+
+    Also the layer for test time: the hard row without noise.
+
+    **Bias:** biased: its value is f at the mode, not `E[f]`.
+    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Hyperparameters:** none. There is no noise: `samples` above 1 only serve an f that is random
+    itself.
+
+    Reference:
+        The argmax form of Bengio, Leonard, Courville (2013), arXiv 1308.3432.
+
+    Example:
+        >>> DeterministicStraightThrough()(torch.tensor([0.1, 0.7, 0.3]))
+        tensor([0., 1., 0.])
+    """
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Hard row `(..., D)` for logits `(..., D)`; `generator` is not used."""
+        space = self.space_of(logits)
+        hard = space.one_hot(space.argmax(logits), dtype=logits.dtype)
+        return straight_through(hard, space.softmax(logits))

@@ -1,0 +1,59 @@
+"""Gumbel-softmax (Concrete) and its straight-through variant."""
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, straight_through
+from discrete_grad.sampling import gumbel_like
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["GumbelSoftmax", "relaxed_row"]
+
+
+def relaxed_row(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float | Tensor
+) -> Tensor:
+    """`softmax((logits + gumbel) / tau)` per feature `(..., D)`, in the dtype of the noise."""
+    return space.softmax((logits + gumbel) / tau)
+
+
+class GumbelSoftmax(Relaxation):
+    """Row `softmax((logits + G) / tau)`, G Gumbel noise; with `hard`, its argmax going forward.
+
+    The law of the hard row is `softmax(logits)` at every temperature. `GumbelSoftmax()` stands in
+    for `torch.nn.functional.gumbel_softmax` as it is.
+
+    **Bias:** biased; less with a smaller tau, at the price of variance (of order 1 / tau).
+    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Hyperparameters:** `tau` = 1, a float or a schedule module, sound down to 1e-4; `hard` = True.
+
+    Reference:
+        Jang, Gu, Poole (2017), arXiv 1611.01144; Maddison, Mnih, Teh (2017), arXiv 1611.00712.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> GumbelSoftmax(space, tau=0.5)(torch.zeros(4, 5)).sum(-1)
+        tensor([2., 2., 2., 2.])
+    """
+
+    def __init__(
+        self,
+        space: CategoricalSpace | None = None,
+        *,
+        tau: float | nn.Module = 1.0,
+        hard: bool = True,
+        samples: int = 1,
+    ) -> None:
+        super().__init__(space, samples=samples)
+        self.tau = check_tau(tau)
+        self.hard = hard
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Row `(..., D)` for logits `(..., D)`: one-hot if `hard`, else inside the simplex."""
+        space = self.space_of(logits)
+        gumbel = gumbel_like(logits, generator=generator)
+        soft = relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
+        if not self.hard:
+            return soft
+        codes = space.argmax(logits.detach() + gumbel)
+        return straight_through(space.one_hot(codes, dtype=logits.dtype), soft)

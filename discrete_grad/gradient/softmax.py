@@ -1,0 +1,40 @@
+"""Softmax: the mean-field row, without noise."""
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.gradient.base import Relaxation, check_tau, current_tau
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["Softmax"]
+
+
+class Softmax(Relaxation):
+    """The soft row `softmax(logits / tau)`: every feature at its mean.
+
+    **Bias:** biased; value and gradient exact when f is multilinear in the features' blocks (tau 1).
+    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Hyperparameters:** `tau` = 1, a float or a schedule module. There is no noise: `samples` above
+    1 only serve an f that is random itself.
+
+    Reference:
+        Mean-field expectation; as a layer, the soft embedding.
+
+    Example:
+        >>> Softmax()(torch.zeros(1, 4))
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+
+    def __init__(
+        self,
+        space: CategoricalSpace | None = None,
+        *,
+        tau: float | nn.Module = 1.0,
+        samples: int = 1,
+    ) -> None:
+        super().__init__(space, samples=samples)
+        self.tau = check_tau(tau)
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Soft row `(..., D)` for logits `(..., D)`; `generator` is not used."""
+        return self.space_of(logits).softmax(logits / current_tau(self.tau))

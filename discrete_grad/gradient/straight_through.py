@@ -1,0 +1,31 @@
+"""Straight-through: a hard draw forward, the softmax backward."""
+
+import torch
+from torch import Tensor
+
+from discrete_grad.gradient.base import Relaxation, draw, straight_through
+
+__all__ = ["StraightThrough"]
+
+
+class StraightThrough(Relaxation):
+    """Hard row drawn from `softmax(logits)`; gradient `J_pi df/dx`, pi = softmax(logits).
+
+    **Bias:** biased; exact when f is multilinear in the features' blocks.
+    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Hyperparameters:** none; `samples` = 1.
+
+    Reference:
+        Bengio, Leonard, Courville (2013), arXiv 1308.3432.
+
+    Example:
+        >>> row = StraightThrough()(torch.tensor([0.0, -torch.inf], requires_grad=True))
+        >>> row.detach()
+        tensor([1., 0.])
+    """
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Hard row `(..., D)` for logits `(..., D)`."""
+        space = self.space_of(logits)
+        _, hard = draw(space, logits, generator)
+        return straight_through(hard, space.softmax(logits))

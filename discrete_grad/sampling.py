@@ -1,0 +1,128 @@
+"""Every random number of the library is drawn here.
+
+Noise is drawn first and passed on as an argument, so the functions that use it are pure: they work
+under `vmap`, `torch.compile` and `torch.export`. A `generator` leaves the global random state
+untouched, and the same generator state gives bitwise the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from discrete_grad.space import CategoricalSpace
+
+__all__ = [
+    "categorical",
+    "gumbel_like",
+    "isolated_seed",
+    "permutation",
+    "random_codes",
+    "random_indices",
+    "uniform_like",
+]
+
+
+def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Standard Gumbel noise of the shape of `logits`, always finite.
+
+    Drawn in float32 for half-precision logits, else in their dtype: half precision has no number
+    between 0.9995 and 1 where the noise is largest, so `-log(-log(u))` overflows there.
+
+    Example:
+        >>> gumbel_like(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    # empty_like(...).uniform_ rather than rand(generator=...), which torch.export rejects
+    u = torch.empty_like(logits, dtype=dtype).uniform_(generator=generator)
+    return -torch.log(-torch.log(u.clamp_min(torch.finfo(dtype).tiny)))
+
+
+def uniform_like(
+    space: CategoricalSpace, logits: Tensor, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """One uniform number in [0, 1) per feature, `(..., F)` in float64, for `categorical`."""
+    shape = (*logits.shape[:-1], space.num_features)
+    return logits.new_empty(shape, dtype=torch.float64).uniform_(generator=generator)
+
+
+def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Tensor:
+    """Exact draw of every feature from `softmax(logits)` by inverting its distribution function.
+
+    One uniform number per feature instead of K Gumbels. The cumulative sum is taken in float64, so
+    the law holds for tens of thousands of categories; a category of probability 0 is never drawn.
+
+    Args:
+        space: the space, D wide.
+        logits: `(..., D)`.
+        uniform: `(..., F)` in [0, 1), from `uniform_like`.
+
+    Returns:
+        Codes `(..., F)`.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 2))
+        >>> logits = torch.tensor([0.0, -torch.inf, 0.0, 0.0])
+        >>> categorical(space, logits, torch.tensor([0.9, 0.9], dtype=torch.float64))
+        tensor([0, 1])
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    pairs = zip(
+        space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True
+    )
+    columns = [_invert(block.softmax(-1), u) for block, u in pairs]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
+
+
+def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    total = cumulative[..., -1]
+    # strictly below the total, whatever the rounding: the first entry above the target then has
+    # a positive probability of its own
+    target = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
+
+
+def random_codes(
+    space: CategoricalSpace, count: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """`(count, F)` codes, uniform over the rows of the space.
+
+    Example:
+        >>> random_codes(CategoricalSpace.from_sizes((2, 3)), 5).shape
+        torch.Size([5, 2])
+    """
+    uniform = torch.empty(count, space.num_features, dtype=torch.float64)
+    return (uniform.uniform_(generator=generator) * torch.tensor(space.sizes)).long()
+
+
+def random_indices(
+    high: int, shape: tuple[int, ...], *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Integers in `[0, high)` of the given shape, with replacement."""
+    return torch.randint(high, shape, generator=generator)
+
+
+def permutation(count: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """`0 ... count-1` in random order."""
+    return torch.randperm(count, generator=generator)
+
+
+@contextmanager
+def isolated_seed(seed: int) -> Iterator[None]:
+    """Run a block (say, the initialisation of a model) from a seed, then restore the global state.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with isolated_seed(0):
+        ...     layer = torch.nn.Linear(2, 2)
+        >>> torch.equal(before, torch.get_rng_state())
+        True
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

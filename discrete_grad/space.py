@@ -1,0 +1,388 @@
+"""The space of rows: shapes, per-feature algebra, log-probabilities and enumeration."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["CategoricalSpace", "ContextSpec"]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class CategoricalSpace:
+    """Several categorical features together: their names, sizes and categories.
+
+    Holds no tensors, so it is hashable, picklable and shared freely between models. A row is either
+    *codes*, integers `(..., F)`, or *flat*, floating `(..., D)` with one block per feature. Logits
+    are `(..., D)`; `-inf` marks a category that is not allowed.
+
+    Args:
+        features: feature name -> number of categories, or the categories themselves.
+
+    Raises:
+        ValueError: for no feature, an empty name, a size below 1 or a repeated category.
+        TypeError: for a size or category of another type.
+
+    Example:
+        >>> space = CategoricalSpace({"cut": ["fair", "good", "ideal"], "colour": 7})
+        >>> space.sizes, space.width, space.num_rows
+        ((3, 7), 10, 21)
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    vocabularies: tuple[tuple[str, ...] | None, ...]
+    _runs: tuple[tuple[int, int, int, int], ...] = field(compare=False)
+
+    def __init__(self, features: Mapping[str, int | Sequence[str]]) -> None:
+        if not isinstance(features, Mapping):
+            raise TypeError(
+                "features must map each name to a size or to its categories, "
+                f"got {type(features).__name__}; for sizes alone use CategoricalSpace.from_sizes"
+            )
+        if not features:
+            raise ValueError("a space needs at least one feature, got none")
+        sizes, vocabularies = zip(*(_feature(n, v) for n, v in features.items()), strict=True)
+        object.__setattr__(self, "names", tuple(features))
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "vocabularies", vocabularies)
+        object.__setattr__(self, "_runs", _runs(sizes))
+
+    @classmethod
+    def from_sizes(cls, sizes: Sequence[int]) -> CategoricalSpace:
+        """Space whose features are named `x0, x1, ...`.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).names
+            ('x0', 'x1')
+        """
+        return cls({f"x{i}": size for i, size in enumerate(sizes)})
+
+    @classmethod
+    def from_json(cls, text: str) -> CategoricalSpace:
+        """Inverse of `to_json`.
+
+        Example:
+            >>> space = CategoricalSpace({"cut": ["fair", "good"], "colour": 7})
+            >>> CategoricalSpace.from_json(space.to_json()) == space
+            True
+        """
+        return cls({f["name"]: f.get("categories", f.get("size")) for f in json.loads(text)})
+
+    def to_json(self) -> str:
+        """Names, sizes and categories as a JSON array, in order."""
+        pairs = zip(self.names, self.sizes, self.vocabularies, strict=True)
+        return json.dumps(
+            [{"name": n, "size": k} if v is None else {"name": n, "categories": v} for n, k, v in pairs]
+        )
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features."""
+        return len(self.sizes)
+
+    @property
+    def width(self) -> int:
+        """D, the sum of the sizes: the last dimension of logits and flat rows."""
+        return sum(self.sizes)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of different rows, an exact integer."""
+        return math.prod(self.sizes)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each feature's block starts in a flat row."""
+        return tuple(sum(self.sizes[:i]) for i in range(len(self.sizes)))
+
+    @property
+    def categories(self) -> tuple[tuple[str, ...], ...]:
+        """The labels of each feature; a feature given by size alone has `"0" ... "K-1"`."""
+        pairs = zip(self.sizes, self.vocabularies, strict=True)
+        return tuple(tuple(map(str, range(k))) if v is None else v for k, v in pairs)
+
+    def blocks(self, flat: Tensor) -> list[Tensor]:
+        """Views `(..., n, K)` of a flat tensor, one for each run of n neighbours of equal size K.
+
+        One block is one batched operation: a space of equal sizes has a single block.
+
+        Example:
+            >>> [tuple(b.shape) for b in CategoricalSpace.from_sizes((2, 2, 3)).blocks(torch.zeros(5, 7))]
+            [(5, 2, 2), (5, 1, 3)]
+        """
+        return [
+            flat.narrow(-1, start, n * k).unflatten(-1, (n, k)) for _, start, n, k in self._runs
+        ]
+
+    def block_columns(self, per_feature: Tensor) -> list[Tensor]:
+        """Views `(..., n)` of a per-feature tensor `(..., F)`, matching `blocks`."""
+        return [per_feature.narrow(-1, first, n) for first, _, n, _ in self._runs]
+
+    def join(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Inverse of `blocks`: a flat tensor `(..., D)`."""
+        flat = [block.flatten(-2) for block in blocks]
+        return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+
+    def split(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """One view `(..., K_i)` for each feature.
+
+        Example:
+            >>> [tuple(part.shape) for part in CategoricalSpace.from_sizes((2, 3)).split(torch.zeros(4, 5))]
+            [(4, 2), (4, 3)]
+        """
+        return tuple(flat.split(list(self.sizes), -1))
+
+    def softmax(self, logits: Tensor) -> Tensor:
+        """Probabilities `(..., D)` that sum to 1 in every feature; a masked category has 0."""
+        return self.join([block.softmax(-1) for block in self.blocks(logits)])
+
+    def log_softmax(self, logits: Tensor) -> Tensor:
+        """Log-probabilities `(..., D)` in nats; a masked category has `-inf`."""
+        return self.join([block.log_softmax(-1) for block in self.blocks(logits)])
+
+    def softmax_jacobian(self, probabilities: Tensor, vector: Tensor) -> Tensor:
+        """`J_p v = p * v - p (p . v)` in every feature, `(..., D)`; J is symmetric."""
+        pairs = zip(self.blocks(probabilities), self.blocks(vector), strict=True)
+        return self.join([p * (v - (p * v).sum(-1, keepdim=True)) for p, v in pairs])
+
+    def argmax(self, flat: Tensor) -> Tensor:
+        """Codes `(..., F)` of the largest entry of each feature, the first among equals."""
+        columns = [block.argmax(-1) for block in self.blocks(flat)]
+        return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
+
+    def one_hot(self, codes: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Flat hard row `(..., D)` of codes `(..., F)`.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).one_hot(torch.tensor([1, 2]))
+            tensor([0., 1., 0., 0., 1.])
+        """
+        sizes = [k for _, _, _, k in self._runs]
+        pairs = zip(self.block_columns(codes), sizes, strict=True)
+        return self.join(
+            [(c.unsqueeze(-1) == torch.arange(k, device=c.device)).to(dtype) for c, k in pairs]
+        )
+
+    def log_prob(self, logits: Tensor, row: Tensor) -> Tensor:
+        """Log-probability `(...)` of a row in nats; `-inf` if it holds a masked category.
+
+        Args:
+            logits: `(..., D)`.
+            row: codes `(..., F)` or a flat row `(..., D)`; a soft row gives the sum over categories
+                of its entry times the log-probability, where `0 * -inf` counts as 0.
+
+        Example:
+            >>> space = CategoricalSpace.from_sizes((2, 4))
+            >>> space.log_prob(torch.zeros(6), torch.tensor([0, 3])).exp()
+            tensor(0.1250)
+        """
+        log_p = self.log_softmax(logits)
+        if is_codes(row):
+            starts = torch.tensor(self.offsets, device=row.device)
+            shape = torch.broadcast_shapes(log_p.shape[:-1], row.shape[:-1])
+            index = (row + starts).expand(*shape, self.num_features)
+            return log_p.expand(*shape, self.width).gather(-1, index).sum(-1)
+        # masked before the product: a derivative of 0 * -inf would be NaN
+        return (row * log_p.masked_fill((row == 0) & (log_p == -math.inf), 0)).sum(-1)
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        """Entropy `(...)` of the row in nats, summed over the features, in [0, log num_rows]."""
+        log_p = self.log_softmax(logits)
+        return -(log_p.exp() * log_p.masked_fill(log_p == -math.inf, 0)).sum(-1)
+
+    def kl_divergence(self, logits_p: Tensor, logits_q: Tensor) -> Tensor:
+        """`KL(p || q)` `(...)` in nats, at least 0; `inf` where q forbids what p allows.
+
+        Example:
+            >>> space = CategoricalSpace.from_sizes((2,))
+            >>> space.kl_divergence(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
+            tensor(0.6931)
+        """
+        log_p, log_q = self.log_softmax(logits_p), self.log_softmax(logits_q)
+        return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -math.inf, 0)).sum(-1)
+
+    def enumerate(self, *, max_rows: int = 1_000_000, device: torch.device | None = None) -> Tensor:
+        """Codes `(num_rows, F)` of every row, the last feature fastest.
+
+        Raises:
+            ValueError: if there are more than `max_rows` rows.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 2)).enumerate().tolist()
+            [[0, 0], [0, 1], [1, 0], [1, 1]]
+        """
+        if self.num_rows > max_rows:
+            raise ValueError(
+                f"the space has {self.num_rows:,} rows, more than max_rows={max_rows:,}; "
+                "raise max_rows or use a method that samples"
+            )
+        strides = [math.prod(self.sizes[i + 1 :]) for i in range(self.num_features)]
+        index = torch.arange(self.num_rows, device=device).unsqueeze(-1)
+        sizes = torch.tensor(self.sizes, device=device)
+        return index // torch.tensor(strides, device=device) % sizes
+
+    def hamming(self, a: Tensor, b: Tensor) -> Tensor:
+        """Number `(...)` of features in which two hard rows differ; each is codes or flat."""
+        a, b = (row if is_codes(row) else self.argmax(row) for row in (a, b))
+        return (a != b).sum(-1)
+
+    def swaps(self, codes: Tensor) -> Tensor:
+        """All rows that differ from `codes` `(..., F)` in one feature: `(..., D - F, F)`.
+
+        Ordered by feature, then by category.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).swaps(torch.tensor([0, 1])).tolist()
+            [[1, 1], [0, 0], [0, 2]]
+        """
+        pairs = [(i, k) for i, size in enumerate(self.sizes) for k in range(size - 1)]
+        table = torch.tensor(pairs, device=codes.device, dtype=torch.long).reshape(-1, 2)
+        feature, other = table.unbind(-1)
+        other = other + (other >= codes[..., feature])
+        changed = feature.unsqueeze(-1) == torch.arange(self.num_features, device=codes.device)
+        return torch.where(changed, other.unsqueeze(-1), codes.unsqueeze(-2))
+
+    def check_flat(self, flat: Tensor, *, what: str = "logits") -> None:
+        """Raise unless `flat` is floating `(..., D)`."""
+        if not isinstance(flat, Tensor) or not flat.is_floating_point():
+            got = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
+            raise TypeError(f"{what} must be a floating tensor (..., {self.width}), got {got}")
+        if flat.dim() == 0 or flat.shape[-1] != self.width:
+            raise ValueError(f"{what} must be (..., {self.width}), got {tuple(flat.shape)}: {self}")
+
+    def check_logits(self, logits: Tensor) -> None:
+        """Raise unless `logits` are `(..., D)` and every feature allows a category.
+
+        Values are looked at only where that costs no device synchronisation.
+
+        Raises:
+            TypeError: unless the tensor is floating.
+            ValueError: for a wrong last dimension, NaN, `+inf`, or a feature that is masked whole.
+        """
+        self.check_flat(logits)
+        if not logits.numel() or not can_inspect(logits):
+            return
+        best = torch.cat([block.amax(-1) for block in self.blocks(logits.detach())], -1)
+        if not best.isfinite().all():
+            name, value = self._first_bad(best, best.isfinite())
+            fault = "every category masked" if value == -math.inf else f"a logit of {value}"
+            raise ValueError(f"feature {name!r} has {fault}; each feature needs a finite logit")
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Raise unless `codes` are integers `(..., F)` in range (range: as in `check_logits`)."""
+        if not is_codes(codes):
+            raise TypeError(f"codes must be integers (..., {self.num_features}), got {codes.dtype}")
+        if codes.dim() == 0 or codes.shape[-1] != self.num_features:
+            raise ValueError(
+                f"codes must be (..., {self.num_features}), got {tuple(codes.shape)}: {self}"
+            )
+        if can_inspect(codes):
+            fine = (codes >= 0) & (codes < torch.tensor(self.sizes))
+            if not fine.all():
+                name, value = self._first_bad(codes, fine)
+                size = self.sizes[self.names.index(name)]
+                raise ValueError(f"feature {name!r} has code {value}; its codes are 0 to {size - 1}")
+
+    def _first_bad(self, values: Tensor, fine: Tensor) -> tuple[str, float]:
+        where = (~fine).nonzero()[0]
+        return self.names[int(where[-1])], values[tuple(where)].item()
+
+    def __repr__(self) -> str:
+        shown = [f"{n}: {k}" for n, k in zip(self.names[:6], self.sizes[:6], strict=True)]
+        rest = [f"... {self.num_features - 6} more"] if self.num_features > 6 else []
+        return f"CategoricalSpace({', '.join(shown + rest)})"
+
+
+@dataclass(frozen=True, init=False)
+class ContextSpec:
+    """What the generator is conditioned on: categorical and numeric columns.
+
+    A context travels as one floating tensor `(..., width)`: a one-hot block for each categorical
+    column, then the standardised numeric columns.
+
+    Args:
+        categorical: column name -> size or categories, as in `CategoricalSpace`.
+        numeric: names of the numeric columns.
+
+    Raises:
+        ValueError: for no column or a name used twice.
+
+    Example:
+        >>> spec = ContextSpec({"shop": ["east", "west"]}, ["price"])
+        >>> spec.names, spec.width
+        (('shop', 'price'), 3)
+    """
+
+    categorical: CategoricalSpace | None
+    numeric: tuple[str, ...]
+
+    def __init__(
+        self,
+        categorical: Mapping[str, int | Sequence[str]] | None = None,
+        numeric: Sequence[str] = (),
+    ) -> None:
+        names = (*(categorical or ()), *numeric)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"a context needs columns with different names, got {names}")
+        object.__setattr__(self, "categorical", CategoricalSpace(categorical) if categorical else None)
+        object.__setattr__(self, "numeric", tuple(numeric))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, categorical ones first."""
+        return (*(self.categorical.names if self.categorical else ()), *self.numeric)
+
+    @property
+    def width(self) -> int:
+        """The last dimension of a context tensor."""
+        return (self.categorical.width if self.categorical else 0) + len(self.numeric)
+
+
+def is_codes(row: Tensor) -> bool:
+    """Whether a row is in its integer form."""
+    return not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
+
+
+def can_inspect(tensor: Tensor) -> bool:
+    """Whether Python may look at the values: on the CPU, outside compile, export and vmap."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_batchedtensor(tensor)
+
+
+def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...] | None]:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a feature's name must be a non-empty string, got {name!r}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"feature {name!r} needs at least 1 category, got size {value}")
+        return value, None
+    if isinstance(value, (str, bool)) or not isinstance(value, Sequence):
+        raise TypeError(f"feature {name!r} needs a size or a list of categories, got {value!r}")
+    for category in value:
+        if not isinstance(category, str):
+            raise TypeError(f"feature {name!r}: categories are strings, got {category!r}")
+    if not value or len(set(value)) < len(value):
+        fault = "no category" if not value else "a category twice"
+        raise ValueError(f"feature {name!r} has {fault}: {list(value)[:10]}")
+    return len(value), tuple(value)
+
+
+def _runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:
+    """(first feature, first column, count n, size K) of each run of neighbours of equal size."""
+    runs: list[tuple[int, int, int, int]] = []
+    start = 0
+    for i, k in enumerate(sizes):
+        if runs and runs[-1][3] == k:
+            first, column, n, _ = runs[-1]
+            runs[-1] = (first, column, n + 1, k)
+        else:
+            runs.append((i, start, 1, k))
+        start += k
+    return tuple(runs)
