@@ -1,0 +1,114 @@
+"""The model that predicts the score of a row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.nn import SoftEmbedding
+from discrete_grad.space import CategoricalSpace, ContextSpec
+
+__all__ = ["BaseEstimator", "Estimator", "mlp"]
+
+
+class BaseEstimator(nn.Module, ABC):
+    """Anything that scores rows of a space, given a context if it was made with one."""
+
+    def __init__(self, space: CategoricalSpace, context: ContextSpec | None) -> None:
+        super().__init__()
+        self.space = space
+        self.context_spec = context
+
+    @abstractmethod
+    def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Latent vector `(..., L)` of a row."""
+
+    @abstractmethod
+    def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Score `(...)` of codes `(..., F)` or a flat row `(..., D)`.
+
+        Args:
+            row: codes or flat; leading dimensions may be more than the context's.
+            context: `(..., C)`, broadcast against the row; None without a context spec.
+        """
+
+
+class Estimator(BaseEstimator):
+    """Embeddings -> MLP -> score.
+
+    Args:
+        space: the features of a row.
+        context: the context columns; None for an estimator of rows alone.
+        dim: length of a feature's embedding.
+        hidden: widths of the hidden layers, at least one; the last is the latent's length.
+        dropout: probability in [0, 1) after each hidden layer.
+
+    Example:
+        >>> space = CategoricalSpace({"cut": 3, "colour": 7})
+        >>> estimator = Estimator(space)
+        >>> codes = torch.tensor([[2, 6], [0, 1]])
+        >>> estimator(codes).shape, estimator.to_latent(space.one_hot(codes)).shape
+        (torch.Size([2]), torch.Size([2, 128]))
+    """
+
+    def __init__(
+        self,
+        space: CategoricalSpace,
+        *,
+        context: ContextSpec | None = None,
+        dim: int = 16,
+        hidden: Sequence[int] = (128, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(space, context)
+        width = space.num_features * dim + (context.width if context else 0)
+        self.embedding = SoftEmbedding(space, dim)
+        self.trunk = mlp(width, hidden, dropout)
+        self.head = nn.Linear(hidden[-1], 1)
+
+    def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Output `(..., L)` of the last hidden layer."""
+        embedded = self.embedding(row).flatten(-2)
+        latent: Tensor = self.trunk(with_context(embedded, context, self.context_spec))
+        return latent
+
+    def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Score `(...)`; see `BaseEstimator.forward`."""
+        score: Tensor = self.head(self.to_latent(row, context)).squeeze(-1)
+        return score
+
+
+def mlp(width: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Hidden layers with SiLU between `width` inputs and `hidden[-1]` outputs."""
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"hidden needs at least one width above 0, got {tuple(hidden)}")
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.SiLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = size
+    return nn.Sequential(*layers)
+
+
+def with_context(vector: Tensor, context: Tensor | None, spec: ContextSpec | None) -> Tensor:
+    """`vector` `(..., V)` followed by the context: `(..., V + C)`."""
+    check_context(context, spec)
+    if context is None:
+        return vector
+    shape = torch.broadcast_shapes(vector.shape[:-1], context.shape[:-1])
+    parts = [vector.expand(*shape, -1), context.to(vector.dtype).expand(*shape, -1)]
+    return torch.cat(parts, -1)
+
+
+def check_context(context: Tensor | None, spec: ContextSpec | None) -> None:
+    """Raise ValueError unless the context is `(..., C)` for the spec, or both are None."""
+    got = "none" if context is None else str(tuple(context.shape))
+    if (context is None) != (spec is None):
+        wanted = f"a context (..., {spec.width})" if spec else "no context"
+        raise ValueError(f"this model takes {wanted}, got {got}")
+    if context is not None and spec is not None and context.shape[-1:] != (spec.width,):
+        raise ValueError(f"context must be (..., {spec.width}) for {spec.names}, got {got}")

@@ -1,0 +1,157 @@
+"""Embeddings that take hard and soft rows with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from discrete_grad.space import CategoricalSpace, is_codes
+
+__all__ = ["SoftEmbedding", "embed"]
+
+
+def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
+    """Embedded row `(..., F, dim)`: a lookup for codes, the expected embedding for a flat row.
+
+    Args:
+        space: the space, D wide.
+        row: codes `(..., F)` or flat `(..., D)`.
+        weight: `(D, dim)`, the tables of all features below one another.
+
+    Raises:
+        TypeError, ValueError: for a row that is of neither form or holds a code out of range.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 2))
+        >>> weight = torch.arange(4.0).unsqueeze(-1)
+        >>> embed(space, torch.tensor([1, 0]), weight).flatten()
+        tensor([1., 2.])
+        >>> embed(space, torch.tensor([0.5, 0.5, 1.0, 0.0]), weight).flatten()
+        tensor([0.5000, 2.0000])
+    """
+    if is_codes(row):
+        space.check_codes(row)
+        return F.embedding(row + torch.tensor(space.offsets, device=row.device), weight)
+    space.check_flat(row, what="a flat row")
+    tables = space.blocks(weight.t())
+    pairs = zip(space.blocks(row), tables, strict=True)
+    parts = [torch.einsum("...nk,dnk->...nd", block, table) for block, table in pairs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+
+class SoftEmbedding(nn.Module):
+    """One embedding per feature, for codes and for flat rows: `(..., F) | (..., D) -> (..., F, dim)`.
+
+    A one-hot row gives bitwise what its codes give.
+
+    Args:
+        space: the space.
+        dim: length of an embedding, at least 1.
+
+    Example:
+        >>> space = CategoricalSpace({"cut": 3, "colour": 7})
+        >>> layer = SoftEmbedding(space, 4)
+        >>> codes = torch.tensor([[2, 6]])
+        >>> torch.equal(layer(codes), layer(space.one_hot(codes)))
+        True
+    """
+
+    def __init__(self, space: CategoricalSpace, dim: int) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self.space = space
+        self.weight = nn.Parameter(torch.randn(space.width, dim))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: nn.Embedding | Sequence[nn.Embedding],
+        *,
+        space: CategoricalSpace | None = None,
+        offsets: Sequence[int] | None = None,
+    ) -> SoftEmbedding:
+        """Take over trained tables.
+
+        Args:
+            embeddings: one `nn.Embedding` a feature, all of the same dimension, whose weights are
+                copied; or a single one that holds all features below one another, whose parameter
+                is shared if the offsets are the space's own, else copied.
+            space: the space; by default features `x0, x1, ...` of the tables' sizes.
+            offsets: for a single table, the row at which each feature starts.
+
+        Raises:
+            ValueError: for tables that do not fit the space or one another, naming the feature.
+
+        Example:
+            >>> tables = [nn.Embedding(2, 4), nn.Embedding(3, 4)]
+            >>> SoftEmbedding.from_pretrained(tables).weight.shape
+            torch.Size([5, 4])
+            >>> one = nn.Embedding(5, 4)
+            >>> SoftEmbedding.from_pretrained(one, offsets=[0, 2]).weight is one.weight
+            True
+        """
+        single = isinstance(embeddings, nn.Embedding)
+        tables = [embeddings] if isinstance(embeddings, nn.Embedding) else list(embeddings)
+        if not tables or len({table.embedding_dim for table in tables}) > 1:
+            dims = [table.embedding_dim for table in tables]
+            raise ValueError(f"from_pretrained needs embeddings of one dimension, got {dims}")
+        if single:
+            space, weight = _single(tables[0], space, offsets)
+        else:
+            space, weight = _several(tables, space)
+        layer = cls(space, tables[0].embedding_dim)
+        layer.weight = weight
+        return layer
+
+    def forward(self, row: Tensor) -> Tensor:
+        """Embedded row `(..., F, dim)` of codes `(..., F)` or a flat row `(..., D)`."""
+        return embed(self.space, row, self.weight)
+
+    def extra_repr(self) -> str:
+        """Shown by `repr`."""
+        return f"{self.space}, dim={self.weight.shape[1]}"
+
+
+def _several(
+    tables: Sequence[nn.Embedding], space: CategoricalSpace | None
+) -> tuple[CategoricalSpace, nn.Parameter]:
+    sizes = [table.num_embeddings for table in tables]
+    space = space or CategoricalSpace.from_sizes(sizes)
+    if space.num_features != len(tables):
+        raise ValueError(f"{len(tables)} embeddings do not fit {space}")
+    for name, size, rows in zip(space.names, space.sizes, sizes, strict=True):
+        if size != rows:
+            raise ValueError(f"feature {name!r} has {size} categories, its embedding {rows} rows")
+    weight = torch.cat([table.weight.detach() for table in tables])
+    return space, nn.Parameter(weight, requires_grad=tables[0].weight.requires_grad)
+
+
+def _single(
+    table: nn.Embedding, space: CategoricalSpace | None, offsets: Sequence[int] | None
+) -> tuple[CategoricalSpace, nn.Parameter]:
+    rows = table.num_embeddings
+    if space is None:
+        if offsets is None or list(offsets) != sorted(set(offsets)) or list(offsets)[:1] != [0]:
+            raise ValueError(
+                f"a single embedding needs a space, or offsets that start at 0 and grow; got {offsets}"
+            )
+        bounds = [*offsets, rows]
+        space = CategoricalSpace.from_sizes(
+            [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
+        )
+    starts = space.offsets if offsets is None else tuple(offsets)
+    if len(starts) != space.num_features:
+        raise ValueError(f"{len(starts)} offsets do not fit {space}")
+    for name, start, size in zip(space.names, starts, space.sizes, strict=True):
+        if start < 0 or start + size > rows:
+            raise ValueError(
+                f"feature {name!r} needs rows {start} to {start + size - 1}, the table has {rows}"
+            )
+    if starts == space.offsets and rows == space.width:
+        return space, table.weight
+    parts = [table.weight[s : s + k] for s, k in zip(starts, space.sizes, strict=True)]
+    return space, nn.Parameter(torch.cat(parts).detach(), requires_grad=table.weight.requires_grad)
