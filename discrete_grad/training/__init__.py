@@ -1,0 +1,47 @@
+"""Training: one loop, three fits, and the run directory that holds the whole job."""
+
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.config import (
+    AlignerConfig,
+    EstimatorConfig,
+    FitConfig,
+    GeneratorConfig,
+    LoopConfig,
+    ReproductionConfig,
+)
+from discrete_grad.training.fit_aligner import fit_aligner
+from discrete_grad.training.fit_estimator import fit_estimator, new_ensemble
+from discrete_grad.training.fit_generator import (
+    Guides,
+    fit_generator,
+    fit_reproduction,
+    make_gradient_estimator,
+)
+from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog
+from discrete_grad.training.rows import Rows
+from discrete_grad.training.run import Run, fit, load_run
+from discrete_grad.training.score_scale import ScoreScale
+
+__all__ = [
+    "AlignerConfig",
+    "EstimatorConfig",
+    "FitConfig",
+    "GeneratorConfig",
+    "Guides",
+    "JsonLinesLog",
+    "LoopConfig",
+    "ReproductionConfig",
+    "Rows",
+    "Run",
+    "RunError",
+    "ScoreScale",
+    "TensorBoardLog",
+    "fit",
+    "fit_aligner",
+    "fit_estimator",
+    "fit_generator",
+    "fit_reproduction",
+    "load_run",
+    "make_gradient_estimator",
+    "new_ensemble",
+]

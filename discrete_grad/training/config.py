@@ -1,0 +1,161 @@
+"""What a fit can be told; the command line is made from these classes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_type_hints
+
+__all__ = [
+    "AlignerConfig",
+    "EstimatorConfig",
+    "FitConfig",
+    "GeneratorConfig",
+    "LoopConfig",
+    "ReproductionConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """One stage of training: AdamW whose learning rate falls to 0 along a half cosine."""
+
+    steps: int = 600
+    """Optimiser steps at most."""
+    batch_size: int = 128
+    """Rows (or contexts) a step, over all processes together."""
+    learning_rate: float = 3e-3
+    """At the first step."""
+    weight_decay: float = 0.0
+    """Decoupled, as a share of the learning rate."""
+    validate_every: int = 20
+    """Steps between two looks at the held-out rows."""
+    patience: int = 10
+    """Looks without improvement after which the stage stops; the best weights are kept."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of range."""
+        for name in ("steps", "batch_size", "validate_every", "patience", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or self.weight_decay < 0:
+            raise ValueError(
+                "learning_rate must be above 0 and weight_decay at least 0, "
+                f"got {self.learning_rate} and {self.weight_decay}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorConfig(LoopConfig):
+    """The estimators: an ensemble whose members hold out different rows."""
+
+    members: int = 10
+    """Estimators in the ensemble."""
+    dim: int = 16
+    """Length of a feature's embedding."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    dropout: float = 0.0
+    """Probability after each hidden layer."""
+    held_out: float = 0.2
+    """Share of the rows each member holds out for early stopping."""
+    weight_decay: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignerConfig(LoopConfig):
+    """The aligner: a projection of the estimator's latents, by Rank-N-Contrast."""
+
+    steps: int = 200
+    learning_rate: float = 1e-3
+    projection_dim: int = 32
+    """Length of the projection."""
+    temperature: float = 2.0
+    """Of the contrastive loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproductionConfig(LoopConfig):
+    """The data policy and the naive baseline: generators that reproduce the rows."""
+
+    steps: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(LoopConfig):
+    """The generator, trained through the frozen estimators."""
+
+    gradient_estimator: str = "StraightThrough"
+    """A class of discrete_grad.gradient."""
+    tau: float | None = None
+    """Its temperature, for those that have one; by default its own."""
+    samples: int = 4
+    """Rows drawn a context and step."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers between context and logits."""
+    pessimism: float = 0.0
+    """The score is the members' mean minus this many of their standard deviations."""
+    entropy: float = 0.0
+    """Weight of the entropy, in units of the scaled score a nat."""
+    reference_kl: float = 0.0
+    """Weight of the divergence from the data policy, in units of the scaled score a nat."""
+    alignment: float = 0.0
+    """Weight of the alignment to a good row of the same context."""
+    learning_rate: float = 3e-2
+    steps: int = 400
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """The whole job: judge, estimators, aligner, data policy, naive baseline, generator."""
+
+    seed: int = 0
+    """Decides every random number."""
+    score_scale: Literal["rank", "standard", "raw"] = "rank"
+    """What the models are trained on; scores are reported in the table's units."""
+    judge_share: float = 0.2
+    """Share of the rows that train the judge alone."""
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    judge: EstimatorConfig = field(default_factory=EstimatorConfig)
+    aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a share out of range."""
+        for name, share in (
+            ("judge_share", self.judge_share),
+            ("estimator.held_out", self.estimator.held_out),
+            ("judge.held_out", self.judge.held_out),
+        ):
+            if not 0 < share < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
+
+    def to_json(self) -> str:
+        """All settings as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> FitConfig:
+        """Inverse of `to_json`.
+
+        Example:
+            >>> FitConfig.from_json(FitConfig(seed=3).to_json()) == FitConfig(seed=3)
+            True
+        """
+        config: FitConfig = _build(cls, json.loads(text))
+        return config
+
+
+def _build(cls: Any, values: dict[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for item in fields(cls):
+        value = values[item.name]
+        if is_dataclass(hints[item.name]):
+            value = _build(hints[item.name], value)
+        arguments[item.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**arguments)

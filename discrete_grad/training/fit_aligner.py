@@ -1,0 +1,68 @@
+"""Fit the aligner: which rows behave alike?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrete_grad.models import Aligner
+from discrete_grad.objectives import rank_n_contrast
+from discrete_grad.sampling import permutation
+from discrete_grad.training.config import AlignerConfig
+from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.rows import Rows
+
+__all__ = ["fit_aligner"]
+
+_HELD_OUT = 0.2
+_MAX_HELD_OUT = 512
+
+
+def fit_aligner(
+    aligner: Aligner,
+    rows: Rows,
+    *,
+    config: AlignerConfig,
+    seed: int,
+    **options: Any,
+) -> Aligner:
+    """Train a projection of the frozen estimator's latents by Rank-N-Contrast.
+
+    Args:
+        aligner: trained in place.
+        rows: at least 4.
+        config: training.
+        seed: decides every random number.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The aligner, frozen and in evaluation mode.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(seed, "aligner", "rows"))
+    order = permutation(len(rows), generator=generator)
+    size = min(max(2, round(len(rows) * _HELD_OUT)), _MAX_HELD_OUT)
+    objective = _AlignerObjective(aligner, rows.take(order[size:]), rows.take(order[:size]), config)
+    train(objective, config, seed=seed, stage="aligner", **options)
+    return aligner.requires_grad_(False).eval()
+
+
+class _AlignerObjective(Objective):
+    def __init__(self, model: Aligner, rows: Rows, held_out: Rows, config: AlignerConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.rows, self.held_out = rows, held_out
+        self.config = config
+
+    def forward(self, step: Step) -> Tensor:
+        """Rank-N-Contrast of a batch."""
+        return self._loss(self.rows.take(step.batch(len(self.rows), self.config.batch_size)))
+
+    def validate(self) -> Tensor:
+        """Rank-N-Contrast of the held-out rows."""
+        return self._loss(self.held_out)
+
+    def _loss(self, rows: Rows) -> Tensor:
+        projections = self.model.project(rows.codes, rows.context)
+        return rank_n_contrast(projections, rows.scores, temperature=self.config.temperature)

@@ -1,0 +1,234 @@
+"""Fit generators: through the frozen estimators, or by reproducing the rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import discrete_grad.gradient as gradient
+from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
+from discrete_grad.objectives import (
+    alignment_loss,
+    entropy_bonus,
+    expected_score_loss,
+    inverse_score_cross_entropy,
+    kl_to_reference,
+)
+from discrete_grad.sampling import permutation
+from discrete_grad.space import CategoricalSpace
+from discrete_grad.training.config import GeneratorConfig, ReproductionConfig
+from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.rows import Rows
+
+__all__ = ["Guides", "fit_generator", "fit_reproduction", "make_gradient_estimator"]
+
+_HELD_OUT = 0.2
+_GOOD_SHARE = 0.1
+_MAX_CONTEXTS = 1024
+
+
+def make_gradient_estimator(
+    space: CategoricalSpace, config: GeneratorConfig
+) -> gradient.GradientEstimator:
+    """The gradient estimator a config names.
+
+    Raises:
+        ValueError: for a name that is none, or a `tau` it has no use for.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
+        ReinMax(CategoricalSpace(x0: 2, x1: 3), tau=1.0, samples=4)
+    """
+    classes = {
+        name: cls
+        for name, cls in vars(gradient).items()
+        if inspect.isclass(cls) and not inspect.isabstract(cls) and name in gradient.__all__
+    }
+    name = config.gradient_estimator
+    if name not in classes:
+        raise ValueError(f"no gradient estimator is called {name!r}; there are {sorted(classes)}")
+    arguments: dict[str, Any] = {"samples": config.samples}
+    if config.tau is not None:
+        arguments["tau"] = config.tau
+        if "tau" not in inspect.signature(classes[name]).parameters:
+            raise ValueError(f"{name} has no temperature, got tau={config.tau}")
+    made: gradient.GradientEstimator = classes[name](space, **arguments)
+    return made
+
+
+@dataclass(frozen=True)
+class Guides:
+    """The frozen models a generator is trained by.
+
+    Args:
+        estimator: its gradient trains the generator.
+        judge: trained on other rows; decides when to stop and gives no gradient.
+        reference: the data policy, for `reference_kl`.
+        aligner: for `alignment`.
+    """
+
+    estimator: EstimatorEnsemble
+    judge: EstimatorEnsemble
+    reference: Generator | None = None
+    aligner: Aligner | None = None
+
+
+def fit_generator(
+    generator: Generator,
+    guides: Guides,
+    rows: Rows,
+    *,
+    config: GeneratorConfig,
+    seed: int,
+    **options: Any,
+) -> Generator:
+    """Train a generator through the frozen estimator; the judge decides when to stop.
+
+    Args:
+        generator: trained in place.
+        guides: the frozen models.
+        rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
+        config: method, weights and training.
+        seed: decides every random number.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The generator, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: if a model is needed and missing from the guides.
+    """
+    for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
+        if weight and getattr(guides, name) is None:
+            raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
+    train(
+        _GeneratorObjective(generator, guides, rows, config),
+        config,
+        seed=seed,
+        stage="generator",
+        **options,
+    )
+    return generator.requires_grad_(False).eval()
+
+
+class _GeneratorObjective(Objective):
+    def __init__(
+        self, model: Generator, guides: Guides, rows: Rows, config: GeneratorConfig
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.guides = guides
+        self.config = config
+        self.context = rows.context
+        self.shown = None if rows.context is None else rows.context.unique(dim=0)[:_MAX_CONTEXTS]
+        best = rows.scores.argsort(descending=True, stable=True)
+        self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
+        self.method = make_gradient_estimator(model.space, config)
+
+    def forward(self, step: Step) -> Tensor:
+        """Negative expected score, with the terms that have a weight."""
+        config, space = self.config, self.model.space
+        picked = step.batch(1 if self.context is None else len(self.context), config.batch_size)
+        context = None if self.context is None else self.context[picked]
+        logits = self._logits(context, len(picked))
+        noise = step.generator(logits.device)
+        loss = expected_score_loss(self.method, self._score(context), logits, generator=noise)
+        if config.entropy:
+            loss = loss - config.entropy * entropy_bonus(space, logits)
+        if config.reference_kl and self.guides.reference is not None:
+            reference = self.guides.reference(context)
+            loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
+        if config.alignment and self.guides.aligner is not None:
+            loss = loss + config.alignment * self._alignment(self.guides.aligner, step, noise)
+        return loss
+
+    def validate(self) -> Tensor:
+        """Negative judge's score of the most likely rows."""
+        rows = self.model.space.argmax(self._logits(self.shown, 1))
+        return -self.guides.judge(rows, self.shown).mean()
+
+    def _logits(self, context: Tensor | None, count: int) -> Tensor:
+        logits: Tensor = self.model(context)
+        return logits if context is not None else logits.expand(count, -1)
+
+    def _score(self, context: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """Mean of the members minus `pessimism` standard deviations."""
+
+        def score(rows: Tensor) -> Tensor:
+            values = self.guides.estimator.predictions(rows, context)
+            if not self.config.pessimism:
+                return values.mean(0)
+            # the variance is kept off 0, where its root has no derivative
+            spread = (values.var(0, correction=0) + 1e-8).sqrt()
+            return values.mean(0) - self.config.pessimism * spread
+
+        return score
+
+    def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
+        good = self.good.take(step.batch(len(self.good), self.config.batch_size))
+        logits = self._logits(good.context, len(good))
+        cosine = self.method.expectation(
+            lambda rows: aligner(rows, good.codes, good.context), logits, generator=noise
+        )
+        with torch.no_grad():
+            likely = self.model.space.argmax(logits)
+            advantage = good.scores - self.guides.estimator(likely, good.context)
+        return alignment_loss(cosine, advantage)
+
+
+def fit_reproduction(
+    generator: Generator,
+    rows: Rows,
+    *,
+    config: ReproductionConfig,
+    seed: int,
+    stage: str,
+    **options: Any,
+) -> Generator:
+    """Train a generator to reproduce rows.
+
+    Args:
+        generator: trained in place.
+        rows: at least 2; each loss is divided by the row's score, which is above 0. Equal scores
+            give the data policy, the rows' own scores the naive baseline.
+        config: training.
+        seed: decides every random number.
+        stage: name in the log and in the seeds.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The generator, frozen and in evaluation mode.
+    """
+    noise = torch.Generator().manual_seed(derive_seed(seed, stage, "rows"))
+    order = permutation(len(rows), generator=noise)
+    size = max(1, round(len(rows) * _HELD_OUT))
+    kept, held_out = rows.take(order[size:]), rows.take(order[:size])
+    objective = _ReproductionObjective(generator, kept, held_out, config.batch_size)
+    train(objective, config, seed=seed, stage=stage, **options)
+    return generator.requires_grad_(False).eval()
+
+
+class _ReproductionObjective(Objective):
+    def __init__(self, model: Generator, rows: Rows, held_out: Rows, batch_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.rows, self.held_out = rows, held_out
+        self.batch_size = batch_size
+
+    def forward(self, step: Step) -> Tensor:
+        """Weighted cross-entropy of a batch."""
+        return self._loss(self.rows.take(step.batch(len(self.rows), self.batch_size)))
+
+    def validate(self) -> Tensor:
+        """Weighted cross-entropy of the held-out rows."""
+        return self._loss(self.held_out)
+
+    def _loss(self, rows: Rows) -> Tensor:
+        logits = self.model(rows.context)
+        return inverse_score_cross_entropy(self.model.space, logits, rows.codes, rows.scores)

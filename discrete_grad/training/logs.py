@@ -1,0 +1,102 @@
+"""Where metrics go: a file of JSON lines, TensorBoard, or nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["JsonLinesLog", "Log", "TensorBoardLog", "no_log", "progress_bar"]
+
+
+Log = Callable[[dict[str, float], int], None]
+"""Called as `log(metrics, step)`."""
+
+
+def no_log(metrics: dict[str, float], step: int) -> None:
+    """Record nothing.
+
+    Example:
+        >>> no_log({"loss": 1.0}, 0)
+    """
+
+
+class JsonLinesLog:
+    """One JSON object a line: `{"step": ..., "name": value, ...}`.
+
+    Args:
+        path: the file, appended to.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> JsonLinesLog(path)({"loss": 0.5}, 10)
+        >>> path.read_text()
+        '{"step": 10, "loss": 0.5}\\n'
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, metrics: dict[str, float], step: int) -> None:
+        """Append a line."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def position(self) -> int:
+        """Length of the file in bytes."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def rewind(self, position: int) -> None:
+        """Cut the file to a length it had before."""
+        if self.position() > position:
+            os.truncate(self.path, position)
+
+
+class TensorBoardLog:
+    """Scalars for TensorBoard (extra `tensorboard`).
+
+    Args:
+        folder: where the event files go.
+
+    Raises:
+        ImportError: without the extra.
+
+    Example:
+        >>> import tempfile
+        >>> TensorBoardLog(Path(tempfile.mkdtemp()))({"loss": 0.5}, 10)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard is missing: pip install 'discrete_grad[tensorboard]'"
+            ) from error
+        self.writer = SummaryWriter(str(folder))
+
+    def __call__(self, metrics: dict[str, float], step: int) -> None:
+        """Record every metric."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+
+class _NoBar:
+    def update(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def progress_bar(stage: str, steps: int, done: int) -> Any:
+    """A bar on a terminal; silent elsewhere and where tqdm is not installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _NoBar()
+    return tqdm(total=steps, initial=done, desc=stage, leave=False, disable=None)

@@ -1,0 +1,204 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.sampling import isolated_seed, random_indices
+from discrete_grad.training import distributed
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.logs import Log, progress_bar
+
+__all__ = ["Objective", "Step", "derive_seed", "train"]
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed for one purpose: the same parts give the same 63-bit number.
+
+    Example:
+        >>> derive_seed(0, "judge") != derive_seed(0, "estimator")
+        True
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step; all its random numbers follow from its fields.
+
+    Nothing is carried from step to step, so a run that is resumed draws what it would have drawn.
+
+    Example:
+        >>> step = Step(seed=0, stage="judge", index=5)
+        >>> torch.equal(step.batch(100, 4), step.batch(100, 4))
+        True
+    """
+
+    seed: int
+    stage: str
+    index: int
+    rank: int = 0
+    world: int = 1
+
+    def batch(self, count: int, *shape: int) -> Tensor:
+        """Indices below `count`, this process's share of `shape` along the last dimension."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.stage, self.index))
+        indices = random_indices(count, shape, generator=generator)
+        return indices[..., self.rank :: self.world]
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of everything else this process draws in the step."""
+        return derive_seed(self.seed, self.stage, self.index, self.rank)
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """Source of this process's noise."""
+        return torch.Generator(device).manual_seed(self.noise_seed)
+
+
+class Objective(nn.Module, ABC):
+    """What one stage minimises; `model` holds the parameters that are trained."""
+
+    model: nn.Module
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """Loss of one step."""
+
+    @abstractmethod
+    def validate(self) -> Tensor:
+        """Held-out loss, `()`, or `(M,)` for a model of M stacked members."""
+
+
+def train(
+    objective: Objective,
+    config: LoopConfig,
+    *,
+    seed: int,
+    stage: str,
+    log: Log,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Minimise the objective with early stopping; its model ends with the best weights seen.
+
+    Args:
+        objective: what to minimise.
+        config: steps, learning rate and so on.
+        seed: with `stage` decides every random number.
+        stage: name, used in the log.
+        log: called as `log(metrics, step)` at every look at the held-out rows.
+        checkpoint: where the state is saved and, if it was, resumed from.
+
+    Raises:
+        ValueError: if the loss is no longer finite.
+    """
+    state = _State(objective, config)
+    saved = checkpoint.load() if checkpoint else None
+    if saved:
+        state.load(*saved)
+    wrapped = distributed.wrap(objective)
+    bar = progress_bar(stage, config.steps, state.step)
+    while state.step < config.steps and state.stale < config.patience:
+        step = Step(seed, stage, state.step, distributed.rank(), distributed.world_size())
+        loss = _step(wrapped, state, step, config)
+        bar.update()
+        if state.step % config.validate_every == 0 or state.step == config.steps:
+            held_out = state.look(distributed.agree(_validate(objective)))
+            _check_finite(stage, state.step, loss.item(), held_out)
+            log({f"{stage}/loss": loss.item(), f"{stage}/held_out_loss": held_out}, state.step)
+        if checkpoint and state.step % config.checkpoint_every == 0:
+            if distributed.rank() == 0:
+                checkpoint.save(*state.dump())
+            distributed.barrier()
+    bar.close()
+    state.restore_best()
+
+
+def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> Tensor:
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * (1 + math.cos(math.pi * step.index / config.steps)) / 2
+    wrapped.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    with isolated_seed(step.noise_seed):
+        loss: Tensor = wrapped(step)
+    loss.backward()
+    state.optimizer.step()
+    state.step += 1
+    return loss.detach()
+
+
+def _check_finite(stage: str, step: int, *losses: float) -> None:
+    if not all(map(math.isfinite, losses)):
+        raise ValueError(
+            f"the {stage} diverged: losses {losses} at step {step}; lower its learning rate"
+        )
+
+
+@torch.no_grad()
+def _validate(objective: Objective) -> Tensor:
+    objective.eval()
+    return objective.validate()
+
+
+class _State:
+    """Everything a stage needs to go on: model, optimiser, best weights, counters."""
+
+    def __init__(self, objective: Objective, config: LoopConfig) -> None:
+        self.model = objective.model
+        parameters = [p for p in objective.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step = self.stale = 0
+        self.best_loss = torch.full_like(_validate(objective), math.inf)
+        self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
+
+    def look(self, losses: Tensor) -> float:
+        """Keep what improved, member by member, and count the looks without improvement."""
+        better = losses < self.best_loss
+        self.best_loss = torch.where(better, losses, self.best_loss)
+        for name, now in self.model.state_dict().items():
+            trailing = (1,) * (now.dim() - better.dim())
+            self.best[name] = torch.where(better.reshape(better.shape + trailing), now, self.best[name])
+        self.stale = 0 if better.any() else self.stale + 1
+        return losses.mean().item()
+
+    def restore_best(self) -> None:
+        """Load the best weights into the model."""
+        self.model.load_state_dict(self.best)
+
+    def dump(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of the state."""
+        tensors = {"best_loss": self.best_loss}
+        tensors |= {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
+        return tensors, {"step": self.step, "stale": self.stale}
+
+    def load(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        """Take a dumped state over."""
+        self.step, self.stale = metadata["step"], metadata["stale"]
+        self.best_loss = tensors["best_loss"]
+        self.model.load_state_dict(_part(tensors, "model/"))
+        self.best = _part(tensors, "best/")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer/").items():
+            index, _, kind = name.partition("/")
+            moments.setdefault(int(index), {})[kind] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in names}

@@ -1,0 +1,345 @@
+"""The whole job in one folder: fit it, resume it, load it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.data import Schema, Table
+from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
+from discrete_grad.sampling import isolated_seed, permutation
+from discrete_grad.training import distributed
+from discrete_grad.training.checkpoint import (
+    Checkpoint,
+    RunError,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
+from discrete_grad.training.config import FitConfig
+from discrete_grad.training.fit_aligner import fit_aligner
+from discrete_grad.training.fit_estimator import fit_estimator, new_ensemble
+from discrete_grad.training.fit_generator import (
+    Guides,
+    fit_generator,
+    fit_reproduction,
+    make_gradient_estimator,
+)
+from discrete_grad.training.logs import JsonLinesLog, Log, no_log
+from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.rows import Rows
+from discrete_grad.training.score_scale import ScoreScale
+
+__all__ = ["Run", "fit", "load_run"]
+
+_MIN_ROWS = 10
+_METRICS = "metrics.jsonl"
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished fit: the table, the models and what is needed to read their output.
+
+    Args:
+        folder: where it lies.
+        config: how it was made.
+        table: all rows, with the schema.
+        source: what the caller said of the table's origin, JSON.
+        scale: from scores to what the models predict, and back.
+        rows: the rows the generator's side has seen, scores scaled.
+        judge_rows: the rows only the judge has seen, scores scaled.
+        judge: trained on `judge_rows`.
+        estimator: trained on `rows`.
+        reference: the data policy: reproduces `rows`.
+        naive: the naive baseline: reproduces `rows` by inverse score.
+        generator: trained through `estimator`.
+        aligner: None unless the generator's config gives alignment a weight.
+    """
+
+    folder: Path
+    config: FitConfig
+    table: Table
+    source: dict[str, Any]
+    scale: ScoreScale
+    rows: Rows
+    judge_rows: Rows
+    judge: EstimatorEnsemble
+    estimator: EstimatorEnsemble
+    reference: Generator
+    naive: Generator
+    generator: Generator
+    aligner: Aligner | None
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of the log of training."""
+        text = (self.folder / _METRICS).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+
+def fit(
+    table: Table,
+    folder: Path,
+    config: FitConfig,
+    *,
+    resume: bool = False,
+    log: Log = no_log,
+    source: dict[str, Any] | None = None,
+) -> Run:
+    """Fit judge, estimators, data policy, naive baseline and generator; keep all in a folder.
+
+    Killed at any moment and called again with `resume=True`, it ends with bitwise the same weights
+    (on the CPU, with the same number of threads) as if it had not been disturbed. Under torchrun
+    every process calls it; the first one writes.
+
+    Args:
+        table: at least 10 rows.
+        folder: must not exist or be empty, unless resuming.
+        config: all settings.
+        resume: go on with a fit of the same table and settings, if there is one in the folder.
+        log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
+        source: JSON to be kept with the run.
+
+    Raises:
+        RunError: if the folder is taken, belongs to another fit, or is damaged.
+        ValueError: for too few rows or settings that do not fit.
+    """
+    if len(table) < _MIN_ROWS:
+        raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
+    make_gradient_estimator(table.schema.space, config.generator)  # a wrong name fails here
+    with distributed.processes():
+        if distributed.rank() == 0:
+            _open(folder, table, config, resume=resume, source=source or {})
+        distributed.barrier()
+        return _Stages(folder, log).run()
+
+
+def load_run(folder: Path) -> Run:
+    """Load a finished fit.
+
+    Raises:
+        RunError: if there is none, it is unfinished or damaged.
+    """
+    stages = _Stages(folder, no_log)
+    for name in stages.names():
+        if not stages.weights(name).is_file():
+            raise RunError(f"{folder}: the fit is unfinished ({name} is missing); use fit --resume")
+    return stages.run()
+
+
+def _open(
+    folder: Path, table: Table, config: FitConfig, *, resume: bool, source: dict[str, Any]
+) -> None:
+    """Lay out the folder; its settings come last, so a folder with settings is complete."""
+    settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
+    path = folder / "config.json"
+    if path.exists():
+        if not resume:
+            raise RunError(f"{folder} holds a fit; use --resume or another folder")
+        _compare(folder, _read_json(path), settings)
+        return
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is not a folder")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise RunError(f"{folder} is not empty; use another folder")
+    write_atomically(folder / "schema.json", table.schema.to_json().encode())
+    tensors = {"codes": table.codes, "scores": table.scores}
+    if table.context is not None:
+        tensors["context"] = table.context
+    save_tensors(folder / "rows.safetensors", tensors, {})
+    write_atomically(path, json.dumps(settings, indent=2).encode())
+
+
+def _compare(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if old.get("table") != new["table"]:
+        raise RunError(f"{folder} is a fit of another table")
+    before, now = _flatten(old["config"]), _flatten(new["config"])
+    for name, value in now.items():
+        if before.get(name) != value:
+            raise RunError(
+                f"{folder} was begun with {name} = {before.get(name)}, not {value}; "
+                "resume with the same settings"
+            )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        part = {prefix + name: value}
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else part
+    return flat
+
+
+def _digest(table: Table) -> str:
+    digest = hashlib.sha256(table.schema.to_json().encode())
+    for tensor in (table.codes, table.scores, table.context):
+        if tensor is not None:
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path.parent} holds no fit: {path.name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+    return content
+
+
+class _Stages:
+    """Runs the stages in order; one whose weights lie in the folder is loaded instead."""
+
+    def __init__(self, folder: Path, log: Log) -> None:
+        settings = _read_json(folder / "config.json")
+        self.folder = folder
+        self.source = settings["source"]
+        self.config = FitConfig.from_json(json.dumps(settings["config"]))
+        self.table = _load_table(folder)
+        self.metrics = JsonLinesLog(folder / _METRICS)
+        self.user_log = log
+
+    def names(self) -> list[str]:
+        """The stages in their order."""
+        aligner = ["aligner"] if self.config.generator.alignment else []
+        return ["judge", "estimator", "reference", "naive", *aligner, "generator"]
+
+    def weights(self, name: str) -> Path:
+        """Where the weights of a finished stage lie."""
+        return self.folder / "weights" / f"{name}.safetensors"
+
+    def run(self) -> Run:
+        """Fit what is missing and load the rest."""
+        self._forget_unfinished_metrics()
+        config, table = self.config, self.table
+        space, spec = table.schema.space, table.schema.context_spec
+        scale = ScoreScale.fit(config.score_scale, table.scores, table.context, spec)
+        scored = Rows(table.codes, scale.apply(table.scores, table.context), table.context)
+        mine, judged = _split(len(table), config)
+        rows, judge_rows = scored.take(mine), scored.take(judged)
+        judge, estimator = (
+            self._stage(
+                name,
+                new_ensemble(space, spec, settings, seed=derive_seed(config.seed, name, "weights")),
+                partial(fit_estimator, rows=part, config=settings, stage=name),
+            )
+            for name, part, settings in (
+                ("judge", judge_rows, config.judge),
+                ("estimator", rows, config.estimator),
+            )
+        )
+        reference, naive = (
+            self._stage(
+                name,
+                self._generator(name),
+                partial(fit_reproduction, rows=part, config=config.reproduction, stage=name),
+            )
+            for name, part in (
+                ("reference", replace(rows, scores=torch.ones_like(rows.scores))),
+                ("naive", replace(rows, scores=_quantiles(table.scores)[mine])),
+            )
+        )
+        aligner = self._aligner(estimator, rows)
+        guides = Guides(estimator, judge, reference, aligner)
+        generator = self._stage(
+            "generator",
+            self._generator("generator"),
+            partial(fit_generator, guides=guides, rows=rows, config=config.generator),
+        )
+        return Run(
+            folder=self.folder,
+            config=config,
+            table=table,
+            source=self.source,
+            scale=scale,
+            rows=rows,
+            judge_rows=judge_rows,
+            judge=judge,
+            estimator=estimator,
+            reference=reference,
+            naive=naive,
+            generator=generator,
+            aligner=aligner,
+        )
+
+    def _generator(self, name: str) -> Generator:
+        schema = self.table.schema
+        with isolated_seed(derive_seed(self.config.seed, name, "weights")):
+            return Generator(
+                schema.context_spec, schema.space, hidden=self.config.generator.hidden
+            )
+
+    def _aligner(self, estimator: EstimatorEnsemble, rows: Rows) -> Aligner | None:
+        settings = self.config.aligner
+        if not self.config.generator.alignment:
+            return None
+        with isolated_seed(derive_seed(self.config.seed, "aligner", "weights")):
+            aligner = Aligner(estimator, settings.projection_dim)
+        return self._stage("aligner", aligner, partial(fit_aligner, rows=rows, config=settings))
+
+    def _stage(self, name: str, model: _Model, fit: Callable[..., object]) -> _Model:
+        """Load the stage's weights, or fit them and keep them."""
+        weights, state = self.weights(name), self.folder / "state" / f"{name}.safetensors"
+        if weights.is_file():
+            _load_weights(model, weights)
+        else:
+            checkpoint = Checkpoint(state, self.metrics)
+            fit(model, seed=self.config.seed, log=self._log, checkpoint=checkpoint)
+            if distributed.rank() == 0:
+                save_tensors(weights, model.state_dict(), {"metrics": self.metrics.position()})
+            distributed.barrier()
+        if distributed.rank() == 0:
+            state.unlink(missing_ok=True)
+        return model.requires_grad_(False).eval()
+
+    def _log(self, metrics: dict[str, float], step: int) -> None:
+        if distributed.rank() == 0:
+            self.metrics(metrics, step)
+            self.user_log(metrics, step)
+
+    def _forget_unfinished_metrics(self) -> None:
+        """Cut the metrics back to the end of the last finished stage."""
+        done = [self.weights(name) for name in self.names() if self.weights(name).is_file()]
+        if distributed.rank() == 0:
+            self.metrics.rewind(load_tensors(done[-1])[1]["metrics"] if done else 0)
+        distributed.barrier()
+
+
+def _split(count: int, config: FitConfig) -> tuple[Tensor, Tensor]:
+    """Indices of the rows for the generator's side and of those for the judge."""
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "judge rows"))
+    order = permutation(count, generator=generator)
+    size = min(max(2, round(count * config.judge_share)), count - 4)
+    return order[size:], order[:size]
+
+
+def _quantiles(scores: Tensor) -> Tensor:
+    """Share of scores at most as large, in (0, 1]."""
+    ordered = scores.sort().values
+    return (torch.searchsorted(ordered, scores, right=True) / len(scores)).float()
+
+
+def _load_table(folder: Path) -> Table:
+    tensors, _ = load_tensors(folder / "rows.safetensors")
+    try:
+        schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / 'schema.json'} is damaged: {error}") from error
+    return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"))
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"{path} does not fit the run's settings") from error

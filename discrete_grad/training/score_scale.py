@@ -1,0 +1,118 @@
+"""From the user's scores to what the models are trained on, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from discrete_grad.space import ContextSpec
+
+__all__ = ["ScoreScale"]
+
+_KNOTS = 129
+_TENTH = _KNOTS // 10
+_MIN_GROUP = 50
+# quantile 0 to 1 as a number of mean 0 and variance 1
+_AXIS = torch.linspace(-math.sqrt(3), math.sqrt(3), _KNOTS, dtype=torch.float64)
+
+
+class ScoreScale:
+    """A monotone map of the scores, one for each group of rows with the same categorical context.
+
+    `rank` maps a score to its quantile among the rows of its context, `standard` subtracts the mean
+    and divides by the standard deviation; both give mean 0 and variance 1. Outside the scores seen,
+    `rank` goes on with the slope of the outermost tenth. A context with fewer than 50 rows, or one
+    never seen, is scaled like the whole table. `raw` changes nothing.
+
+    Args:
+        kind: `rank`, `standard` or `raw`.
+        grid: `(G + 1, Q)` float64, the score at Q equal steps of the scaled axis for every group
+            and, last, for the whole table.
+        keys: `(G,)` sorted numbers of the groups; see `fit`.
+
+    Example:
+        >>> scores = torch.tensor([10.0, 20.0, 40.0, 80.0], dtype=torch.float64)
+        >>> scale = ScoreScale.fit("rank", scores, None, None)
+        >>> scaled = scale.apply(scores)
+        >>> bool((scaled.diff() > 0).all()), scale.invert(scaled).round().tolist()
+        (True, [10.0, 20.0, 40.0, 80.0])
+    """
+
+    def __init__(self, kind: str, grid: Tensor, keys: Tensor, spec: ContextSpec | None) -> None:
+        self.kind, self.grid, self.keys, self.spec = kind, grid, keys, spec
+
+    @classmethod
+    def fit(
+        cls, kind: str, scores: Tensor, context: Tensor | None, spec: ContextSpec | None
+    ) -> ScoreScale:
+        """Scale of the scores `(N,)` of rows with contexts `(N, C)`."""
+        keys = _keys(context, spec, len(scores))
+        values, counts = keys.unique(return_counts=True)
+        large = values[counts >= _MIN_GROUP] if len(values) > 1 else values[:0]
+        groups = [*(scores[keys == key] for key in large), scores]
+        return cls(kind, torch.stack([_grid(kind, group.double()) for group in groups]), large, spec)
+
+    def apply(self, scores: Tensor, context: Tensor | None = None) -> Tensor:
+        """Scaled scores `(N,)`, float32, of rows with contexts `(N, C)`."""
+        if self.kind == "raw":
+            return scores.float()
+        return self._map(scores, context, lambda knots, x: _interpolate(knots, _AXIS, x)).float()
+
+    def invert(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
+        """Scores `(N,)`, float64, in the table's units, of scaled ones."""
+        if self.kind == "raw":
+            return scaled.double()
+        return self._map(scaled, context, lambda knots, x: _interpolate(_AXIS, knots, x))
+
+    def _map(
+        self, values: Tensor, context: Tensor | None, f: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        keys = _keys(context, self.spec, len(values))
+        group = torch.full_like(keys, len(self.keys))
+        for index, key in enumerate(self.keys):
+            group[keys == key] = index
+        mapped = torch.empty(len(values), dtype=torch.float64)
+        for index in group.unique():
+            mapped[group == index] = f(self.grid[index], values[group == index].double())
+        return mapped
+
+
+def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tensor:
+    """One number for each combination of categorical context columns, `(N,)`."""
+    keys = torch.zeros(count, dtype=torch.long)
+    if context is None or spec is None or spec.categorical is None:
+        return keys
+    space = spec.categorical
+    codes = space.argmax(context[..., : space.width])
+    for column, size in zip(codes.unbind(-1), space.sizes, strict=True):
+        keys = keys * size + column
+    return keys
+
+
+def _grid(kind: str, scores: Tensor) -> Tensor:
+    if kind == "rank":
+        return scores.quantile(torch.linspace(0, 1, _KNOTS, dtype=torch.float64))
+    return scores.mean() + scores.std(correction=0) * _AXIS
+
+
+def _interpolate(x_knots: Tensor, y_knots: Tensor, x: Tensor) -> Tensor:
+    """Piecewise linear map through the knots; a run of equal knots maps to its middle."""
+    first = torch.searchsorted(x_knots, x)
+    after = torch.searchsorted(x_knots, x, right=True)
+    right = after.clamp(1, _KNOTS - 1)
+    width = (x_knots[right] - x_knots[right - 1]).clamp_min(torch.finfo(x.dtype).tiny)
+    share = (x - x_knots[right - 1]) / width
+    inside = torch.lerp(y_knots[right - 1], y_knots[right], share.clamp(0, 1))
+    tied = (y_knots[first.clamp(max=_KNOTS - 1)] + y_knots[(after - 1).clamp_min(0)]) / 2
+    inside = torch.where(after > first, tied, inside)
+    below = (x - x_knots[0]).clamp_max(0) * _slope(x_knots[:_TENTH], y_knots[:_TENTH])
+    above = (x - x_knots[-1]).clamp_min(0) * _slope(x_knots[-_TENTH:], y_knots[-_TENTH:])
+    return inside + below + above
+
+
+def _slope(x_knots: Tensor, y_knots: Tensor) -> Tensor:
+    width = x_knots[-1] - x_knots[0]
+    return torch.where(width > 0, (y_knots[-1] - y_knots[0]) / width, 0.0)
