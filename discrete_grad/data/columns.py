@@ -1,0 +1,190 @@
+"""One Arrow column: its distinct values, its numbers, and the first row that is wrong."""
+
+from __future__ import annotations
+
+import bisect
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded
+from discrete_grad.data.errors import TableError, closest, listing, shown, told_as
+from discrete_grad.data.values import Value
+
+__all__: list[str] = []
+
+
+def pick(table: ArrowTable, name: str, role: str) -> ArrowColumn:
+    """The column of that name, or a `TableError` that says which columns there are."""
+    names = table.column_names
+    if name not in names:
+        raise TableError(
+            f"the table has no {role} column {name!r}, only {listing(names)}{closest(name, names)}"
+        )
+    return table.column(name)
+
+
+def is_declared(column: ArrowColumn) -> bool:
+    """Whether the column brings its own categories, in an order of its own."""
+    return bool(arrow().types.is_dictionary(column.type))
+
+
+def is_numeric(column: ArrowColumn) -> bool:
+    """Whether the column holds numbers; booleans are none."""
+    types = arrow().types
+    return any(
+        is_kind(column.type) for is_kind in (types.is_integer, types.is_floating, types.is_decimal)
+    )
+
+
+def is_numeric_text(column: ArrowColumn) -> bool:
+    """Whether every value of a text column, missing ones aside, parses as a number."""
+    return not _fails(_trimmed(column))
+
+
+def factorize(column: ArrowColumn, name: str) -> tuple[list[Value], NDArray[np.int64]]:
+    """Distinct values, and for each row the position `(N,)` of its value among them.
+
+    The values are in declared order where there is one, otherwise in order of appearance. Declared
+    categories that no row has are among them.
+
+    Raises:
+        TableError: for a missing or non-finite value or a type that cannot be a category.
+    """
+    column = _encoded(column, name)
+    positions: dict[Value, int] = {}
+    parts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    seen, lookup = None, parts[0]
+    for chunk in column.chunks:
+        # chunks may have different dictionaries, but mostly share one
+        if seen is None or not chunk.dictionary.equals(seen):
+            seen = chunk.dictionary
+            values = _plain(seen, name)
+            lookup = np.array(
+                [positions.setdefault(v, len(positions)) for v in values], dtype=np.int64
+            )
+        parts.append(lookup[chunk.indices.to_numpy(zero_copy_only=False)])
+    codes = np.concatenate(parts)
+    _require_finite_values(list(positions), codes, name)
+    return list(positions), codes
+
+
+def numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
+    """The column as finite numbers `(N,)`; text is parsed.
+
+    Raises:
+        TableError: for a missing, non-numeric or non-finite value.
+    """
+    require_complete(column, name)
+    types = arrow().types
+    if is_declared(column):
+        column = decoded(column)
+    if _is_text(column.type):
+        column = _parsed(column, name)
+    elif not is_numeric(column) and not types.is_boolean(column.type):
+        raise TableError(f"column {name!r} holds {column.type}, but numbers are needed")
+    values: NDArray[np.float64] = column.cast(arrow().float64(), safe=False).to_numpy()
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise TableError(f"{place(name, bad[0])}: {values[bad[0]]} is not a finite number")
+    return values
+
+
+def require_complete(column: ArrowColumn, name: str) -> None:
+    """Raise `TableError` at the first missing value."""
+    if column.null_count:
+        compute = arrow("compute")
+        row = compute.index(compute.is_null(column), value=True).as_py()
+        raise TableError(f"{place(name, row)}: the value is missing")
+
+
+def place(name: str, index: Any) -> str:
+    """Where something is wrong, in the user's count; `index` counts from 0."""
+    return f"column {name!r}, row {int(index) + 1}"
+
+
+def _encoded(column: ArrowColumn, name: str) -> ArrowColumn:
+    pa = arrow()
+    if is_declared(column) and _needs_decoding(column):
+        column = decoded(column)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    require_complete(column, name)
+    kind = column.type.value_type if is_declared(column) else column.type
+    if not _can_be_category(kind):
+        raise TableError(f"column {name!r} holds {kind}, which cannot be categories")
+    return column if is_declared(column) else column.dictionary_encode()
+
+
+def _needs_decoding(column: ArrowColumn) -> bool:
+    # a null among the categories hides missing values from null_count
+    hidden = any(chunk.dictionary.null_count for chunk in column.chunks)
+    return hidden or bool(arrow().types.is_decimal(column.type.value_type))
+
+
+def _can_be_category(kind: Any) -> bool:
+    types = arrow().types
+    return (
+        _is_text(kind)
+        or _is_moment(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or bool(types.is_boolean(kind))
+    )
+
+
+def _is_text(kind: Any) -> bool:
+    types = arrow().types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_moment(kind: Any) -> bool:
+    types = arrow().types
+    return bool(types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind))
+
+
+def _plain(dictionary: Any, name: str) -> list[Value]:
+    """The dictionary's values as Python's own; dates and times as ISO text."""
+    pa = arrow()
+    kind = dictionary.type
+    if _is_moment(kind):
+        with told_as(f"column {name!r} cannot be written as text"):
+            dictionary = dictionary.cast(pa.large_string())
+    if pa.types.is_floating(kind) and kind != pa.float64():
+        # the shortest decimal that is this float32: 0.3 and not 0.30000001192092896
+        return [float(str(value)) + 0.0 for value in dictionary.to_numpy(zero_copy_only=False)]
+    values: list[Any] = dictionary.to_pylist()
+    # -0.0 + 0.0 is 0.0
+    return [value + 0.0 for value in values] if kind == pa.float64() else values
+
+
+def _require_finite_values(values: list[Value], codes: NDArray[np.int64], name: str) -> None:
+    bad = [i for i, v in enumerate(values) if isinstance(v, float) and not np.isfinite(v)]
+    if bad:
+        rows = np.flatnonzero(codes == bad[0])
+        where = place(name, rows[0]) if rows.size else f"column {name!r}"
+        raise TableError(f"{where}: {values[bad[0]]} cannot be a category")
+
+
+def _trimmed(column: ArrowColumn) -> ArrowColumn:
+    # string views have no trim kernel
+    return arrow("compute").utf8_trim_whitespace(column.cast(arrow().large_string()))
+
+
+def _parsed(column: ArrowColumn, name: str) -> ArrowColumn:
+    text = _trimmed(column)
+    if _fails(text):
+        # the shortest prefix that does not parse ends at the first bad row
+        sizes = range(1, len(text) + 1)
+        row = bisect.bisect_left(sizes, True, key=lambda size: _fails(text.slice(0, size)))
+        raise TableError(f"{place(name, row)}: {shown(column[row].as_py())} is not a number")
+    return text.cast(arrow().float64())
+
+
+def _fails(text: ArrowColumn) -> bool:
+    try:
+        text.cast(arrow().float64())
+    except arrow().ArrowInvalid:
+        return True
+    return False

@@ -1,0 +1,57 @@
+"""The room's one error class and the small helpers that word its messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+__all__ = ["TableError"]
+
+
+class TableError(ValueError):
+    """A table, a file or a column cannot be used; the message is one line.
+
+    It names the column, the value and the row where there is one. Rows are counted from 1 and the
+    header is not counted: "row 3" is the third row of data.
+
+    Example:
+        >>> from discrete_grad.data import TableError, read_table
+        >>> try:
+        ...     read_table({"cut": ["fair", "good"], "score": [1.0, None]}, score="score")
+        ... except TableError as error:
+        ...     print(error)
+        column 'score', row 2: the value is missing
+    """
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Turn whatever a library below raises on a damaged input into a `TableError`."""
+    try:
+        yield
+    except TableError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise TableError(f"{what}: {reason[:300] or type(error).__name__}") from error
+
+
+def shown(value: object) -> str:
+    """A value as it appears in a message: its repr, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listing(names: Iterable[object], limit: int = 12) -> str:
+    """The first few names, and how many more there are."""
+    items = list(names)
+    rest = [f"and {len(items) - limit:,} more"] if len(items) > limit else []
+    return ", ".join([shown(item) for item in items[:limit]] + rest)
+
+
+def closest(word: object, words: Sequence[object]) -> str:
+    """A hint to be put after a message, or nothing."""
+    # a vocabulary may be huge and difflib is slow: look at the first thousand only
+    found = difflib.get_close_matches(str(word), [str(w) for w in words[:1000]], n=1)
+    return f"; did you mean {shown(found[0])}?" if found else ""

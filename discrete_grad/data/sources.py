@@ -1,0 +1,184 @@
+"""Everything a table can come from: CSV and Parquet files, and tables in memory."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from discrete_grad.data.arrow import (
+    ArrowStream,
+    ArrowTable,
+    arrow,
+    as_table,
+    check_names,
+    check_table,
+)
+from discrete_grad.data.errors import TableError, told_as
+
+__all__: list[str] = []
+
+Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | ArrowStream
+
+_PARQUET_MAGIC = b"PAR1"
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed with gzip",
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"ARROW1": "an Arrow IPC (Feather) file",
+}
+_BLOCK_BYTES = 1 << 24
+
+
+class Loaded(NamedTuple):
+    """An Arrow table, and whether its columns are text because a CSV file knows nothing else."""
+
+    table: ArrowTable
+    is_text: bool
+
+
+def load(source: Source) -> Loaded:
+    """Arrow table of any source; what a file is, its content decides.
+
+    Raises:
+        TableError: for a file that cannot be read or is not what its name says, an unsupported
+            source, no rows, or a column without a name or with another one's name.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return Loaded(as_table(source), is_text=False)
+    path = Path(source)
+    if _is_parquet(path):
+        return Loaded(check_table(_read_parquet(path)), is_text=False)
+    return Loaded(check_table(_read_csv(path)), is_text=True)
+
+
+def _is_parquet(path: Path) -> bool:
+    head = _head(path)
+    suffix = path.suffix.lower()
+    if head.startswith(_PARQUET_MAGIC):
+        if suffix == ".csv":
+            raise TableError(f"{path} is a Parquet file: rename it to .parquet")
+        return True
+    for magic, what in _OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise TableError(f"{path} is {what}: only CSV and Parquet are read")
+    if suffix in (".parquet", ".pq"):
+        raise TableError(f"{path} is not a Parquet file: if it is CSV, rename it to .csv")
+    if b"\0" in head:
+        raise TableError(f"{path} is neither Parquet nor CSV: it is not UTF-8 text")
+    return False
+
+
+def _head(path: Path) -> bytes:
+    if path.is_dir():
+        raise TableError(f"{path} is a directory, not a file")
+    if not path.exists():
+        raise TableError(f"there is no file {path}")
+    with told_as(f"{path} cannot be read"), path.open("rb") as file:
+        head = file.read(4096)
+    if not head.strip():
+        raise TableError(f"{path} is empty")
+    return head
+
+
+def _read_parquet(path: Path) -> ArrowTable:
+    # ParquetFile and not read_table: a folder called "a=b" above the file would become a column
+    with told_as(f"{path} is a damaged or truncated Parquet file"):
+        with arrow("parquet").ParquetFile(str(path)) as file:
+            table = file.read()
+            # a damaged page may hold text that is not UTF-8 or codes beyond a dictionary
+            table.validate(full=True)
+            return as_table(table)
+
+
+def _read_csv(path: Path) -> ArrowTable:
+    names = _csv_header(path)
+    try:
+        table = arrow("csv").read_csv(str(path), **_csv_options(names))
+        if table.column_names != names:
+            raise TableError(f"{path} is not CSV: its header is quoted badly")
+    # for a header that is not UTF-8 pyarrow has no exception of its own
+    except (arrow().ArrowException, UnicodeDecodeError, OSError) as error:
+        raise TableError(f"{path}{_csv_fault(path, names, error)}") from error
+    _require_closed_quotes(path, table)
+    return table
+
+
+def _csv_header(path: Path) -> list[str]:
+    with told_as(f"{path} is not CSV"):
+        # an invalid byte is reported by the reader of the whole file
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            names = next(row for row in csv.reader(file) if row)
+    check_names(names)
+    if len(names) == 1:
+        raise TableError(
+            f"{path} has only one column, {names[0]!r}: columns are separated by commas, "
+            "not by semicolons, tabs or spaces"
+        )
+    return names
+
+
+def _csv_options(names: list[str]) -> dict[str, Any]:
+    csv_module = arrow("csv")
+    return {
+        "read_options": csv_module.ReadOptions(block_size=_BLOCK_BYTES),
+        "parse_options": csv_module.ParseOptions(newlines_in_values=True),
+        "convert_options": csv_module.ConvertOptions(
+            column_types=dict.fromkeys(names, arrow().string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        ),
+    }
+
+
+def _csv_fault(path: Path, names: list[str], error: Exception) -> str:
+    line = _line_that_is_not_utf8(path)
+    if line is not None:
+        return f" is not UTF-8 text: see line {line}"
+    row = _first_ragged_row(path, names)
+    if row is not None:
+        quote = "; is a quote left open?" if row.text.count('"') % 2 else ""
+        return (
+            f": row {row.number - 1} has {row.actual_columns} "
+            f"{'value' if row.actual_columns == 1 else 'values'}, "
+            f"the header has {row.expected_columns}{quote}"
+        )
+    if "Empty CSV" in str(error):
+        return " has no rows, only a header"
+    return f" is not CSV: {' '.join(str(error).split())[:300]}"
+
+
+def _first_ragged_row(path: Path, names: list[str]) -> Any | None:
+    """Found by a second reading, because rows are numbered only when one thread reads them."""
+    found: list[Any] = []
+
+    def stop(row: Any) -> str:
+        found.append(row)
+        return "error"
+
+    options = _csv_options(names)
+    options["read_options"].use_threads = False
+    options["parse_options"].invalid_row_handler = stop
+    with suppress(arrow().ArrowException):
+        arrow("csv").read_csv(str(path), **options)
+    return found[0] if found else None
+
+
+def _line_that_is_not_utf8(path: Path) -> int | None:
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return None
+
+
+def _require_closed_quotes(path: Path, table: ArrowTable) -> None:
+    """An open quote swallows the rest of the file into the last cell, which pyarrow accepts."""
+    last = table.column(table.num_columns - 1)
+    cell = last[-1].as_py() if len(last) else None
+    if cell and "\n" in cell and path.read_bytes().count(b'"') % 2:
+        raise TableError(f"{path}: row {table.num_rows} has a quote that is left open")

@@ -1,0 +1,67 @@
+"""Every malformed input gives one `TableError` with one line that says what is wrong and where."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+from data.malformed import Malformed, good_table, malformed_fits, malformed_generates
+
+from discrete_grad.data import TableError, output_format, read_contexts, read_table
+
+
+def options_of(arguments: list[str]) -> argparse.Namespace:
+    """The options as the command takes them."""
+    parser = argparse.ArgumentParser()
+    for name in ("command", "source", "--score", "--out", "--contexts", "--rows"):
+        parser.add_argument(name)
+    parser.add_argument("--context", nargs="*", default=())
+    parser.add_argument("--features", nargs="*")
+    return parser.parse_args(arguments)
+
+
+def run(arguments: list[str]) -> None:
+    """What the commands do with their inputs before any training or drawing."""
+    options = options_of(arguments)
+    if options.command == "fit":
+        columns = {"context": options.context, "features": options.features}
+        read_table(options.source, score=options.score, **columns)
+    else:
+        output_format(options.out)
+        table = read_table(options.source, score="score", context=["shop", "price"])
+        read_contexts(options.contexts, table.schema)
+
+
+def told(arguments: list[str]) -> str:
+    """The message, or nothing if the input is accepted."""
+    try:
+        run(arguments)
+    except TableError as error:
+        return str(error)
+    return ""
+
+
+def cases(folder: Path) -> list[Malformed]:
+    """All of them."""
+    return [*malformed_fits(folder), *malformed_generates(folder, good_table(folder))]
+
+
+def test_good_table_is_good(tmp_path: Path) -> None:
+    table = read_table(good_table(tmp_path), score="score", context=["shop", "price"])
+    assert len(table) == 24
+    assert table.context is not None
+    assert table.context.shape == (24, 3)
+
+
+def test_there_are_many_malformed_inputs_with_different_names(tmp_path: Path) -> None:
+    names = [case.name for case in cases(tmp_path)]
+    assert len(set(names)) == len(names) >= 60
+
+
+def test_each_malformed_input_is_told_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    messages = [(case, told(case.arguments)) for case in cases(tmp_path)]
+    assert [(case.name, text) for case, text in messages if case.message not in text] == []
+    assert [text for _, text in messages if "\n" in text or len(text) > 500] == []
+    # the libraries below print nothing of their own
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,221 @@
+"""`read_table` and `read_contexts`: kinds of columns, given vocabularies, schemas, subsets."""
+
+import datetime
+import decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+from discrete_grad.data import (
+    NumericColumn,
+    TableError,
+    Vocabulary,
+    read_contexts,
+    read_table,
+)
+
+ROWS: dict[str, Any] = {
+    "cut": ["good", "fair", "good", "ideal"],
+    "size": [2, 10, 2, 1],
+    "shop": ["west", "east", "east", "west"],
+    "price": [1.0, 2.0, 3.0, 4.0],
+    "score": [4, 3, 2, 1],
+}
+
+
+def values_of(column: Any, **options: Any) -> tuple[Any, ...]:
+    """The inferred vocabulary of one feature column."""
+    scores = list(range(len(column)))
+    return (
+        read_table({"x": column, "score": scores}, score="score", **options)
+        .schema.features[0]
+        .values
+    )
+
+
+def test_parts_have_their_shapes_and_types() -> None:
+    table = read_table(ROWS, score="score", context=["shop", "price"])
+    assert table.schema.space.names == ("cut", "size")
+    assert table.codes.dtype == torch.int64
+    assert table.codes.tolist() == [[1, 1], [0, 2], [1, 1], [2, 0]]
+    assert table.scores.dtype == torch.float64
+    assert table.scores.tolist() == [4, 3, 2, 1]
+    assert table.context is not None
+    assert table.context.dtype == torch.float32
+    assert table.context[:, :2].tolist() == [[0, 1], [1, 0], [1, 0], [0, 1]]
+    assert table.context[:, 2].mean().item() == pytest.approx(0, abs=1e-6)
+    assert len(table) == 4
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (["b", "B", "a10", "a2"], ("B", "a10", "a2", "b")),
+        ([10, 9, -1], (-1, 9, 10)),
+        ([0.5, -0.0, 0.0], (0.0, 0.5)),
+        ([True, False], (False, True)),
+        (np.array([0.3, 0.1], dtype=np.float32), (0.1, 0.3)),
+        (np.array([0.5, 0.25], dtype=np.float16), (0.25, 0.5)),
+        (np.array([200, 3], dtype=np.uint8), (3, 200)),
+        ([decimal.Decimal("1.50"), decimal.Decimal("1.25")], (1.25, 1.5)),
+        ([datetime.date(2024, 5, 1), datetime.date(2023, 1, 1)], ("2023-01-01", "2024-05-01")),
+        (
+            np.array(["2024-05-01T10:00", "2023-01-01T09:30"], dtype="datetime64[s]"),
+            ("2023-01-01 09:30:00", "2024-05-01 10:00:00"),
+        ),
+        (pa.array(["b", "a"], pa.string_view()), ("a", "b")),
+        (pd.Series(pd.Categorical(["b", "a"], categories=["c", "b", "a"])), ("c", "b", "a")),
+        (pl.Series(["b", "a"], dtype=pl.Enum(["c", "b", "a"])), ("c", "b", "a")),
+        (pa.DictionaryArray.from_arrays([1, 0], [2.5, 0.5]), (2.5, 0.5)),
+        # a null among the categories: the rest is sorted
+        (pa.DictionaryArray.from_arrays([2, 0], ["y", None, "x"]), ("x", "y")),
+        (pa.DictionaryArray.from_arrays([1, 0], pa.array([2, 1], pa.decimal128(3, 1))), (1.0, 2.0)),
+    ],
+    ids=str,
+)
+def test_categories_are_sorted_or_in_declared_order(column: Any, expected: Any) -> None:
+    assert values_of(column) == expected
+
+
+@pytest.mark.parametrize(
+    ("context", "kinds"),
+    [
+        (["shop", "price", "size"], [Vocabulary, NumericColumn, NumericColumn]),
+        (["size:categorical", "price:numeric"], [Vocabulary, NumericColumn]),
+        ("size:categorical", [Vocabulary]),
+        ("price", [NumericColumn]),
+    ],
+)
+def test_context_kinds(tmp_path: Path, context: Any, kinds: list[type]) -> None:
+    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
+    for source in (ROWS, tmp_path / "rows.csv"):
+        schema = read_table(source, score="score", context=context).schema
+        assert [type(column) for column in schema.context] == kinds
+
+
+def test_a_colon_may_be_part_of_a_name() -> None:
+    rows = {"x": ["a", "b"], "size:numeric": [1, 2], "score": [1, 2]}
+    schema = read_table(rows, score="score", context="size:numeric").schema
+    assert schema.context == (NumericColumn("size:numeric", 1.5, 0.5),)
+
+
+def test_boolean_and_declared_contexts_are_categorical() -> None:
+    rows = {
+        **ROWS,
+        "shop": [True, False, True, False],
+        "price": pd.Series([1, 2, 1, 2], dtype="category"),
+    }
+    schema = read_table(rows, score="score", context=["shop", "price"]).schema
+    assert schema.context == (Vocabulary("shop", (False, True)), Vocabulary("price", (1, 2)))
+
+
+def test_a_constant_context_is_allowed() -> None:
+    rows = {**ROWS, "shop": ["east"] * 4, "price": [0.1] * 4}
+    table = read_table(rows, score="score", context=["shop", "price"])
+    assert table.context is not None
+    assert table.context[:, 0].tolist() == [1] * 4
+    assert table.context[:, 1].abs().max() < 1e-6
+    assert isinstance(table.schema.context[1], NumericColumn)
+    assert table.schema.context[1].scale == 1
+
+
+def test_features_may_be_chosen_and_their_order_is_kept() -> None:
+    assert read_table(ROWS, score="score", features=["size", "cut"]).schema.space.names == (
+        "size",
+        "cut",
+    )
+    assert read_table(ROWS, score="score", features="cut").schema.space.names == ("cut",)
+
+
+def test_vocabularies_may_be_given() -> None:
+    given: dict[str, Any] = {
+        "size": [1, 2, 3, 10],
+        "cut": Vocabulary("any", ("ideal", "good", "fair")),
+    }
+    table = read_table(ROWS, score="score", features=given)
+    assert table.schema.features == (
+        Vocabulary("size", (1, 2, 3, 10)),
+        Vocabulary("cut", ("ideal", "good", "fair")),
+    )
+    assert table.codes.tolist() == [[1, 1], [3, 2], [1, 1], [0, 0]]
+
+
+def test_given_vocabulary_must_cover_the_column() -> None:
+    with pytest.raises(TableError, match="column 'size', row 2: 10 is not among the 2 known"):
+        read_table(ROWS, score="score", features={"size": [1, 2]})
+
+
+def test_a_schema_fixes_codes() -> None:
+    schema = read_table(ROWS, score="score", context="shop", features=["cut", "size"]).schema
+    one = {name: values[3:] for name, values in ROWS.items()}
+    table = read_table(one, score="score", schema=schema)
+    assert table.codes.tolist() == [[2, 0]]
+    assert table.schema is schema
+    with pytest.raises(ValueError, match="give neither beside it"):
+        read_table(one, score="score", schema=schema, context="shop")
+
+
+@pytest.mark.parametrize(
+    "indices", [[2, 0], torch.tensor([2, 0]), np.array([2, 0]), [], [False, True, False, True]]
+)
+def test_take(indices: Any) -> None:
+    table = read_table(ROWS, score="score", context="shop")
+    kept = [*map(int, indices)]
+    rows = [1, 3] if kept == [0, 1, 0, 1] else kept
+    part = table.take(indices)
+    assert part.scores.tolist() == table.scores[rows].tolist()
+    assert part.codes.tolist() == table.codes[rows].tolist()
+    assert part.context is not None
+    assert len(part.context) == len(part) == len(rows)
+    assert read_table(ROWS, score="score").take(indices).context is None
+
+
+def test_measurements_are_no_categories() -> None:
+    rng = np.random.default_rng(0)
+    noise: Any = rng.normal(size=3_000)
+    rows = {"x": noise, "y": [0, 1, 2] * 1_000, "score": noise}
+    with pytest.raises(
+        TableError, match=r"column 'x' has 3,000 different values in 3,000 rows.* bin it"
+    ):
+        read_table(rows, score="score")
+    assert (
+        read_table({**rows, "x": np.round(noise, 1)}, score="score").schema.space.num_features == 2
+    )
+
+
+def test_a_numeric_context_may_be_too_large_to_standardise() -> None:
+    rows = {**ROWS, "price": [1e308, -1e308, 1e308, 1e308]}
+    with pytest.raises(TableError, match="column 'price' cannot be standardised"):
+        read_table(rows, score="score", context="price")
+
+
+def test_contexts_are_returned_as_given_and_encoded(tmp_path: Path) -> None:
+    schema = read_table(ROWS, score="score", context=["price", "shop"]).schema
+    path = tmp_path / "contexts.csv"
+    path.write_text("extra,shop,price\n?,west,2.50\n?,east,1\n")
+    columns, encoded = read_contexts(path, schema)
+    assert columns == {"price": ["2.50", "1"], "shop": ["west", "east"]}
+    assert encoded is not None
+    assert encoded[:, :2].tolist() == [[0, 1], [1, 0]]
+    assert encoded[0, 2] == 0
+    typed, same = read_contexts({"price": [2.5, 1], "shop": ["west", "east"]}, schema)
+    assert typed == {"price": [2.5, 1], "shop": ["west", "east"]}
+    assert same is not None
+    assert torch.equal(encoded, same)
+
+
+def test_contexts_and_schema_must_agree_on_whether_there_are_any() -> None:
+    without, with_context = (
+        read_table(ROWS, score="score", context=c).schema for c in ((), "shop")
+    )
+    assert read_contexts(None, without) == ({}, None)
+    with pytest.raises(TableError, match="the schema has no context columns"):
+        read_contexts({"shop": ["east"]}, without)
+    with pytest.raises(TableError, match="contexts are needed: a table with the columns 'shop'"):
+        read_contexts(None, with_context)
