@@ -37,15 +37,22 @@ def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> 
         torch.Size([2, 3])
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    # empty_like(...).uniform_ rather than rand(generator=...), which torch.export rejects
-    u = torch.empty_like(logits, dtype=dtype).uniform_(generator=generator)
+    # empty_like(...).uniform_ rather than rand(generator=...), which torch.export rejects;
+    # contiguous, or the strides of the logits would decide which number goes where
+    u = torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
+    u = u.uniform_(generator=generator)
     return -torch.log(-torch.log(u.clamp_min(torch.finfo(dtype).tiny)))
 
 
 def uniform_like(
     space: CategoricalSpace, logits: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """One uniform number in [0, 1) per feature, `(..., F)` in float64, for `categorical`."""
+    """One uniform number in [0, 1) per feature, `(..., F)` in float64, for `categorical`.
+
+    Example:
+        >>> uniform_like(CategoricalSpace.from_sizes((2, 3)), torch.zeros(4, 5)).shape
+        torch.Size([4, 2])
+    """
     shape = (*logits.shape[:-1], space.num_features)
     return logits.new_empty(shape, dtype=torch.float64).uniform_(generator=generator)
 
@@ -71,9 +78,7 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
         tensor([0, 1])
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    pairs = zip(
-        space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True
-    )
+    pairs = zip(space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True)
     columns = [_invert(block.softmax(-1), u) for block, u in pairs]
     return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
 
@@ -103,12 +108,23 @@ def random_codes(
 def random_indices(
     high: int, shape: tuple[int, ...], *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Integers in `[0, high)` of the given shape, with replacement."""
+    """Integers in `[0, high)` of the given shape, with replacement.
+
+    Example:
+        >>> random_indices(1, (2, 3))
+        tensor([[0, 0, 0],
+                [0, 0, 0]])
+    """
     return torch.randint(high, shape, generator=generator)
 
 
 def permutation(count: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """`0 ... count-1` in random order."""
+    """`0 ... count-1` in random order.
+
+    Example:
+        >>> permutation(4).sort().values
+        tensor([0, 1, 2, 3])
+    """
     return torch.randperm(count, generator=generator)
 
 

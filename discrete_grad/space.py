@@ -78,7 +78,10 @@ class CategoricalSpace:
         """Names, sizes and categories as a JSON array, in order."""
         pairs = zip(self.names, self.sizes, self.vocabularies, strict=True)
         return json.dumps(
-            [{"name": n, "size": k} if v is None else {"name": n, "categories": v} for n, k, v in pairs]
+            [
+                {"name": n, "size": k} if v is None else {"name": n, "categories": v}
+                for n, k, v in pairs
+            ]
         )
 
     @property
@@ -113,15 +116,18 @@ class CategoricalSpace:
         One block is one batched operation: a space of equal sizes has a single block.
 
         Example:
-            >>> [tuple(b.shape) for b in CategoricalSpace.from_sizes((2, 2, 3)).blocks(torch.zeros(5, 7))]
+            >>> space = CategoricalSpace.from_sizes((2, 2, 3))
+            >>> [tuple(block.shape) for block in space.blocks(torch.zeros(5, 7))]
             [(5, 2, 2), (5, 1, 3)]
         """
+        self._check_last(flat, self.width, "a flat tensor")
         return [
             flat.narrow(-1, start, n * k).unflatten(-1, (n, k)) for _, start, n, k in self._runs
         ]
 
     def block_columns(self, per_feature: Tensor) -> list[Tensor]:
         """Views `(..., n)` of a per-feature tensor `(..., F)`, matching `blocks`."""
+        self._check_last(per_feature, self.num_features, "a per-feature tensor")
         return [per_feature.narrow(-1, first, n) for first, _, n, _ in self._runs]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
@@ -133,9 +139,11 @@ class CategoricalSpace:
         """One view `(..., K_i)` for each feature.
 
         Example:
-            >>> [tuple(part.shape) for part in CategoricalSpace.from_sizes((2, 3)).split(torch.zeros(4, 5))]
+            >>> space = CategoricalSpace.from_sizes((2, 3))
+            >>> [tuple(part.shape) for part in space.split(torch.zeros(4, 5))]
             [(4, 2), (4, 3)]
         """
+        self._check_last(flat, self.width, "a flat tensor")
         return tuple(flat.split(list(self.sizes), -1))
 
     def softmax(self, logits: Tensor) -> Tensor:
@@ -163,6 +171,7 @@ class CategoricalSpace:
             >>> CategoricalSpace.from_sizes((2, 3)).one_hot(torch.tensor([1, 2]))
             tensor([0., 1., 0., 0., 1.])
         """
+        self.check_codes(codes)
         sizes = [k for _, _, _, k in self._runs]
         pairs = zip(self.block_columns(codes), sizes, strict=True)
         return self.join(
@@ -184,10 +193,12 @@ class CategoricalSpace:
         """
         log_p = self.log_softmax(logits)
         if is_codes(row):
+            self.check_codes(row)
             starts = torch.tensor(self.offsets, device=row.device)
             shape = torch.broadcast_shapes(log_p.shape[:-1], row.shape[:-1])
             index = (row + starts).expand(*shape, self.num_features)
             return log_p.expand(*shape, self.width).gather(-1, index).sum(-1)
+        self.check_flat(row, what="a flat row")
         # masked before the product: a derivative of 0 * -inf would be NaN
         return (row * log_p.masked_fill((row == 0) & (log_p == -math.inf), 0)).sum(-1)
 
@@ -197,7 +208,9 @@ class CategoricalSpace:
         return -(log_p.exp() * log_p.masked_fill(log_p == -math.inf, 0)).sum(-1)
 
     def kl_divergence(self, logits_p: Tensor, logits_q: Tensor) -> Tensor:
-        """`KL(p || q)` `(...)` in nats, at least 0; `inf` where q forbids what p allows.
+        """`KL(p || q)` `(...)` in nats, at least 0; `inf` where q forbids what p draws.
+
+        A category whose probability under p is 0, or rounds to 0, counts 0.
 
         Example:
             >>> space = CategoricalSpace.from_sizes((2,))
@@ -205,7 +218,8 @@ class CategoricalSpace:
             tensor(0.6931)
         """
         log_p, log_q = self.log_softmax(logits_p), self.log_softmax(logits_q)
-        return (log_p.exp() * (log_p - log_q).masked_fill(log_p == -math.inf, 0)).sum(-1)
+        p = log_p.exp()
+        return (p * (log_p - log_q).masked_fill(p == 0, 0)).sum(-1)
 
     def enumerate(self, *, max_rows: int = 1_000_000, device: torch.device | None = None) -> Tensor:
         """Codes `(num_rows, F)` of every row, the last feature fastest.
@@ -230,6 +244,8 @@ class CategoricalSpace:
     def hamming(self, a: Tensor, b: Tensor) -> Tensor:
         """Number `(...)` of features in which two hard rows differ; each is codes or flat."""
         a, b = (row if is_codes(row) else self.argmax(row) for row in (a, b))
+        self.check_codes(a)
+        self.check_codes(b)
         return (a != b).sum(-1)
 
     def swaps(self, codes: Tensor) -> Tensor:
@@ -241,6 +257,7 @@ class CategoricalSpace:
             >>> CategoricalSpace.from_sizes((2, 3)).swaps(torch.tensor([0, 1])).tolist()
             [[1, 1], [0, 0], [0, 2]]
         """
+        self.check_codes(codes)
         pairs = [(i, k) for i, size in enumerate(self.sizes) for k in range(size - 1)]
         table = torch.tensor(pairs, device=codes.device, dtype=torch.long).reshape(-1, 2)
         feature, other = table.unbind(-1)
@@ -253,8 +270,7 @@ class CategoricalSpace:
         if not isinstance(flat, Tensor) or not flat.is_floating_point():
             got = flat.dtype if isinstance(flat, Tensor) else type(flat).__name__
             raise TypeError(f"{what} must be a floating tensor (..., {self.width}), got {got}")
-        if flat.dim() == 0 or flat.shape[-1] != self.width:
-            raise ValueError(f"{what} must be (..., {self.width}), got {tuple(flat.shape)}: {self}")
+        self._check_last(flat, self.width, what)
 
     def check_logits(self, logits: Tensor) -> None:
         """Raise unless `logits` are `(..., D)` and every feature allows a category.
@@ -278,16 +294,18 @@ class CategoricalSpace:
         """Raise unless `codes` are integers `(..., F)` in range (range: as in `check_logits`)."""
         if not is_codes(codes):
             raise TypeError(f"codes must be integers (..., {self.num_features}), got {codes.dtype}")
-        if codes.dim() == 0 or codes.shape[-1] != self.num_features:
-            raise ValueError(
-                f"codes must be (..., {self.num_features}), got {tuple(codes.shape)}: {self}"
-            )
+        self._check_last(codes, self.num_features, "codes")
         if can_inspect(codes):
             fine = (codes >= 0) & (codes < torch.tensor(self.sizes))
             if not fine.all():
                 name, value = self._first_bad(codes, fine)
                 size = self.sizes[self.names.index(name)]
-                raise ValueError(f"feature {name!r} has code {value}; its codes are 0 to {size - 1}")
+                fault = f"feature {name!r} has code {value}"
+                raise ValueError(f"{fault}; its codes are 0 to {size - 1}")
+
+    def _check_last(self, tensor: Tensor, size: int, what: str) -> None:
+        if tensor.dim() == 0 or tensor.shape[-1] != size:
+            raise ValueError(f"{what} must be (..., {size}), got {tuple(tensor.shape)}: {self}")
 
     def _first_bad(self, values: Tensor, fine: Tensor) -> tuple[str, float]:
         where = (~fine).nonzero()[0]
@@ -330,7 +348,8 @@ class ContextSpec:
         names = (*(categorical or ()), *numeric)
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a context needs columns with different names, got {names}")
-        object.__setattr__(self, "categorical", CategoricalSpace(categorical) if categorical else None)
+        space = CategoricalSpace(categorical) if categorical else None
+        object.__setattr__(self, "categorical", space)
         object.__setattr__(self, "numeric", tuple(numeric))
 
     @property
@@ -350,10 +369,11 @@ def is_codes(row: Tensor) -> bool:
 
 
 def can_inspect(tensor: Tensor) -> bool:
-    """Whether Python may look at the values: on the CPU, outside compile, export and vmap."""
+    """Whether Python may look at the values: on the CPU, outside compile, export, `torch.func`."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return not torch._C._functorch.is_batchedtensor(tensor)
+    # a wrapper of any kind: under vmap(grad(...)) the batched tensor lies beneath another
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...] | None]:

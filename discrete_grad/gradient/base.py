@@ -27,6 +27,11 @@ class GradientEstimator(nn.Module, ABC):
 
     Raises:
         ValueError: for fewer samples than the method needs.
+
+    Example:
+        >>> from discrete_grad import LeaveOneOut
+        >>> issubclass(LeaveOneOut, GradientEstimator)
+        True
     """
 
     min_samples = 1
@@ -73,13 +78,21 @@ class GradientEstimator(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         """The hyperparameters, for `repr`."""
-        tau = getattr(self, "tau", None)
-        shown = [f"tau={tau}"] if isinstance(tau, float) else []
-        return ", ".join([str(self.space), *shown, f"samples={self.samples}"])
+        shown = {k: v for k, v in vars(self).items() if k[0] != "_" and isinstance(v, (int, float))}
+        del shown["training"]
+        return ", ".join([str(self.space), *(f"{k}={v}" for k, v in shown.items())])
 
 
 class Relaxation(GradientEstimator, ABC):
-    """A gradient estimator that is also a drop-in layer, `logits -> flat row`."""
+    """A gradient estimator that is also a drop-in layer, `logits -> flat row`.
+
+    Example:
+        >>> class MeanField(Relaxation):
+        ...     def forward(self, logits, *, generator=None):
+        ...         return self.space_of(logits).softmax(logits)
+        >>> MeanField().expectation(lambda rows: rows[..., 0], torch.zeros(2))
+        tensor(0.5000)
+    """
 
     @abstractmethod
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -89,6 +102,7 @@ class Relaxation(GradientEstimator, ABC):
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
+        self.space_of(logits)  # before the sample dimension: messages show the user's own shape
         repeated = logits.expand(self.samples, *logits.shape)
         return evaluate(f, self(repeated, generator=generator)).mean(0)
 
@@ -115,9 +129,8 @@ def evaluate(f: Function, rows: Tensor) -> Tensor:
     values = f(rows)
     if not isinstance(values, Tensor) or values.shape != rows.shape[:-1]:
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(
-            f"f must map flat rows {tuple(rows.shape)} to values {tuple(rows.shape[:-1])}, got {got}"
-        )
+        expected = f"flat rows {tuple(rows.shape)} to values {tuple(rows.shape[:-1])}"
+        raise ValueError(f"f must map {expected}, got {got}")
     return values if values.is_floating_point() else values.to(rows.dtype)
 
 
@@ -144,6 +157,12 @@ def current_tau(tau: float | nn.Module) -> float | Tensor:
         value: Tensor = tau()
         return value
     return tau
+
+
+def tempered_softmax(space: CategoricalSpace, logits: Tensor, tau: float | Tensor) -> Tensor:
+    """`softmax(logits / tau)` `(..., D)`, in float32 where half precision would overflow."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return space.softmax(wide / tau).to(logits.dtype)
 
 
 def on_codes(space: CategoricalSpace, f: Function) -> Function:

@@ -19,7 +19,8 @@ class Reinforce(GradientEstimator):
     """Score-function gradient `(f(x) - b) grad log p(x)`, b a running mean of earlier values.
 
     The baseline is a buffer: it is saved in the state_dict, moves only in training mode, and is
-    updated after use, so it never depends on the rows it corrects.
+    updated after use, so it never depends on the rows it corrects. `torch.func` transforms let no
+    buffer change: use them in evaluation mode.
 
     **Bias:** none. **Evaluations of f:** 1 forward a sample. **Needs df/dx:** no.
     **Hyperparameters:** `decay` = 0.9, the share of the old baseline kept at each call, in [0, 1);

@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, draw, straight_through
+from discrete_grad.gradient.base import (
+    Relaxation,
+    check_tau,
+    current_tau,
+    draw,
+    straight_through,
+    tempered_softmax,
+)
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["ReinMax", "reinmax_surrogate"]
@@ -12,12 +19,13 @@ __all__ = ["ReinMax", "reinmax_surrogate"]
 def reinmax_surrogate(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, tau: float | Tensor
 ) -> Tensor:
-    """Surrogate `(..., D)` whose gradient is `2 J_q g - J_pi g / 2`, q = (softmax(l / tau) + hard) / 2.
+    """Surrogate `(..., D)` whose gradient is `2 J_q g - J_pi g / 2`.
 
-    Equation 7 of arXiv 2304.08612. J is the softmax Jacobian and g = df/dx at the hard row.
+    Equation 7 of arXiv 2304.08612, with q = (softmax(logits / tau) + hard) / 2. J is the softmax
+    Jacobian and g = df/dx at the hard row.
     """
     pi = space.softmax(logits)
-    q = (space.softmax(logits.detach() / tau) + hard) / 2
+    q = (tempered_softmax(space, logits.detach(), tau) + hard) / 2
     # J_q applied to the logits themselves is linear in them, and J_q is symmetric. A masked logit
     # is replaced before 0 * -inf arises; its q is 0.
     finite = logits.masked_fill(logits == -torch.inf, 0)

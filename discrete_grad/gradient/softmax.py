@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import Relaxation, check_tau, current_tau
+from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, tempered_softmax
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Softmax"]
@@ -12,7 +12,8 @@ __all__ = ["Softmax"]
 class Softmax(Relaxation):
     """The soft row `softmax(logits / tau)`: every feature at its mean.
 
-    **Bias:** biased; value and gradient exact when f is multilinear in the features' blocks (tau 1).
+    **Bias:** biased; at tau = 1 value and gradient exact when f is multilinear in the features'
+    blocks.
     **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** `tau` = 1, a float or a schedule module. There is no noise: `samples` above
     1 only serve an f that is random itself.
@@ -37,4 +38,4 @@ class Softmax(Relaxation):
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Soft row `(..., D)` for logits `(..., D)`; `generator` is not used."""
-        return self.space_of(logits).softmax(logits / current_tau(self.tau))
+        return tempered_softmax(self.space_of(logits), logits, current_tau(self.tau))

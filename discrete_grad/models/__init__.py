@@ -3,7 +3,7 @@
 from discrete_grad.models.aligner import Aligner
 from discrete_grad.models.ensemble import EstimatorEnsemble
 from discrete_grad.models.estimator import BaseEstimator, Estimator
-from discrete_grad.models.generator import Generator
+from discrete_grad.models.generator import Generator, distinct_rows
 from discrete_grad.models.multilinear import MultilinearEstimator
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "EstimatorEnsemble",
     "Generator",
     "MultilinearEstimator",
+    "distinct_rows",
 ]

@@ -53,7 +53,7 @@ class EstimatorEnsemble(BaseEstimator):
     @property
     def num_members(self) -> int:
         """M."""
-        return next(iter(self.stacked.values())).shape[0]
+        return len(next(iter(self.stacked.values())))
 
     def predictions(
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from discrete_grad.models.estimator import check_context, mlp
 from discrete_grad.nn import FeatureHeads
+from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "distinct_rows"]
 
 
 class Generator(nn.Module):
@@ -53,3 +54,45 @@ class Generator(nn.Module):
         check_context(context, self.context_spec)
         logits: Tensor = self.logits if context is None else self.heads(self.trunk(context))
         return logits
+
+
+def distinct_rows(
+    space: CategoricalSpace,
+    logits: Tensor,
+    count: int,
+    value: Callable[[Tensor], Tensor],
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Different rows of one distribution, the most valuable of those drawn, best first.
+
+    Draws a pool of at least 256 rows and 16 a row wanted, beside the most likely row. While the
+    pool holds too few different rows, another is drawn from a distribution of twice the
+    temperature, up to 16.
+
+    Args:
+        space: the space.
+        logits: `(D,)`.
+        count: rows wanted, at least 1.
+        value: codes `(N, F)` -> `(N,)`, what they are ordered by.
+        generator: source of the noise.
+
+    Returns:
+        Codes `(n, F)`, n at most `count`; fewer if there are no more.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> distinct_rows(space, torch.zeros(5), 2, lambda codes: codes.sum(-1)).tolist()
+        [[1, 2], [1, 1]]
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    pool = space.argmax(logits).unsqueeze(0)
+    for temperature in (1, 2, 4, 8, 16):
+        repeated = (logits / temperature).expand(max(256, 16 * count), -1)
+        drawn = categorical(space, repeated, uniform_like(space, repeated, generator=generator))
+        pool = torch.cat([pool, drawn]).unique(dim=0)
+        if len(pool) >= count:
+            break
+    order = value(pool).argsort(descending=True, stable=True)
+    return pool[order[:count]]

@@ -13,7 +13,7 @@ __all__ = ["MultilinearEstimator"]
 
 
 class MultilinearEstimator(BaseEstimator):
-    """Low-rank multilinear score: `w . prod_i (x_i A_i) + sum_i x_i . b_i`, with w from the context.
+    """Low-rank multilinear score `w . prod_i (x_i A_i) + sum_i x_i . b_i`, w given by the context.
 
     Linear in each feature's block, so for independent features the value at a soft row of
     probabilities is the expected score, and the straight-through gradient is unbiased: no gradient
@@ -54,7 +54,8 @@ class MultilinearEstimator(BaseEstimator):
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """The products `prod_i (x_i A_i)`, `(..., rank)`."""
-        return self.factors(row).prod(-2)
+        embedded: Tensor = self.factors(row)
+        return embedded.prod(-2)
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Score `(...)`; see `BaseEstimator.forward`."""

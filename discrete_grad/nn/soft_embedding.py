@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -43,7 +44,7 @@ def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
 
 
 class SoftEmbedding(nn.Module):
-    """One embedding per feature, for codes and for flat rows: `(..., F) | (..., D) -> (..., F, dim)`.
+    """One embedding per feature, `(..., F, dim)`, for codes and for flat rows alike.
 
     A one-hot row gives bitwise what its codes give.
 
@@ -137,12 +138,11 @@ def _single(
     if space is None:
         if offsets is None or list(offsets) != sorted(set(offsets)) or list(offsets)[:1] != [0]:
             raise ValueError(
-                f"a single embedding needs a space, or offsets that start at 0 and grow; got {offsets}"
+                "a single embedding needs a space, or offsets that start at 0 and grow; "
+                f"got {offsets}"
             )
-        bounds = [*offsets, rows]
-        space = CategoricalSpace.from_sizes(
-            [stop - start for start, stop in zip(bounds, bounds[1:], strict=False)]
-        )
+        bounds = itertools.pairwise([*offsets, rows])
+        space = CategoricalSpace.from_sizes([stop - start for start, stop in bounds])
     starts = space.offsets if offsets is None else tuple(offsets)
     if len(starts) != space.num_features:
         raise ValueError(f"{len(starts)} offsets do not fit {space}")
@@ -152,6 +152,7 @@ def _single(
                 f"feature {name!r} needs rows {start} to {start + size - 1}, the table has {rows}"
             )
     if starts == space.offsets and rows == space.width:
-        return space, table.weight
+        weight: nn.Parameter = table.weight  # type: ignore[assignment]
+        return space, weight
     parts = [table.weight[s : s + k] for s, k in zip(starts, space.sizes, strict=True)]
     return space, nn.Parameter(torch.cat(parts).detach(), requires_grad=table.weight.requires_grad)

@@ -124,9 +124,7 @@ class _Tracer(fx.Tracer):
             return True
         return not any(isinstance(part, nn.Embedding) for part in m.modules())
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self.path.append(f"{self.path_of_module(m)!r} ({type(m).__name__})")
         result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
@@ -175,7 +173,8 @@ class _Rewriter:
             raise ValueError(
                 f"{type(self.model).__name__}.forward has no argument {name!r}, only {list(inputs)}"
             )
-        return inputs[name]
+        placeholder: fx.Node = inputs[name]
+        return placeholder
 
     def _check_all_read(self) -> None:
         read = {i for lookup in self.lookups.values() for i in lookup.reads.features}
@@ -219,7 +218,8 @@ class _Rewriter:
         model = type(self.model).__name__
         if node.op == "call_module":
             kind = type(self.model.get_submodule(str(node.target))).__name__
-            return ValueError(f"soften cannot convert {model}: module {node.target!r} ({kind}) {why}")
+            place = f"module {node.target!r} ({kind})"
+            return ValueError(f"soften cannot convert {model}: {place} {why}")
         name = getattr(node.target, "__name__", node.target)
         return ValueError(f"soften cannot convert {model}: {name!r}{_source_line(node)} {why}")
 
@@ -280,7 +280,8 @@ def _shift(source: Any, other: Any, model: nn.Module) -> _Reads | None:
     if not isinstance(source, _Reads) or not isinstance(other, (int, list)):
         return None
     count = len(source.features)
-    added = [other] * count if isinstance(other, int) else other * count if len(other) == 1 else other
+    added = [other] * count if isinstance(other, int) else other
+    added = added * count if len(added) == 1 else added
     if len(added) != count:
         return None
     return replace(source, starts=tuple(a + b for a, b in zip(source.starts, added, strict=True)))

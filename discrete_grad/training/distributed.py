@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["agree", "barrier", "processes", "rank", "wrap", "world_size"]
+__all__ = ["agree", "barrier", "processes", "rank", "world_size", "wrap"]
 
 
 @contextmanager

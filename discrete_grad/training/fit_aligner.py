@@ -49,6 +49,8 @@ def fit_aligner(
 
 
 class _AlignerObjective(Objective):
+    model: Aligner
+
     def __init__(self, model: Aligner, rows: Rows, held_out: Rows, config: AlignerConfig) -> None:
         super().__init__()
         self.model = model

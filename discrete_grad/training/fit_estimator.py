@@ -51,11 +51,14 @@ def new_ensemble(
     space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, *, seed: int
 ) -> EstimatorEnsemble:
     """An untrained ensemble for rows of the space in contexts of the spec."""
-    shape = {"dim": config.dim, "hidden": config.hidden, "dropout": config.dropout}
-    with isolated_seed(seed):
-        return EstimatorEnsemble(
-            [Estimator(space, context=spec, **shape) for _ in range(config.members)]
+
+    def member() -> Estimator:
+        return Estimator(
+            space, context=spec, dim=config.dim, hidden=config.hidden, dropout=config.dropout
         )
+
+    with isolated_seed(seed):
+        return EstimatorEnsemble([member() for _ in range(config.members)])
 
 
 def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
@@ -67,6 +70,8 @@ def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
 
 
 class _EstimatorObjective(Objective):
+    model: EstimatorEnsemble
+
     def __init__(
         self, model: EstimatorEnsemble, rows: Rows, held_out: Tensor, batch_size: int
     ) -> None:

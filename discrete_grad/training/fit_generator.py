@@ -45,7 +45,7 @@ def make_gradient_estimator(
         >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
         ReinMax(CategoricalSpace(x0: 2, x1: 3), tau=1.0, samples=4)
     """
-    classes = {
+    classes: dict[str, Any] = {
         name: cls
         for name, cls in vars(gradient).items()
         if inspect.isclass(cls) and not inspect.isabstract(cls) and name in gradient.__all__
@@ -118,6 +118,8 @@ def fit_generator(
 
 
 class _GeneratorObjective(Objective):
+    model: Generator
+
     def __init__(
         self, model: Generator, guides: Guides, rows: Rows, config: GeneratorConfig
     ) -> None:
@@ -151,7 +153,8 @@ class _GeneratorObjective(Objective):
     def validate(self) -> Tensor:
         """Negative judge's score of the most likely rows."""
         rows = self.model.space.argmax(self._logits(self.shown, 1))
-        return -self.guides.judge(rows, self.shown).mean()
+        score: Tensor = self.guides.judge(rows, self.shown).mean()
+        return -score
 
     def _logits(self, context: Tensor | None, count: int) -> Tensor:
         logits: Tensor = self.model(context)
@@ -215,6 +218,8 @@ def fit_reproduction(
 
 
 class _ReproductionObjective(Objective):
+    model: Generator
+
     def __init__(self, model: Generator, rows: Rows, held_out: Rows, batch_size: int) -> None:
         super().__init__()
         self.model = model

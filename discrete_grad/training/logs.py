@@ -24,7 +24,7 @@ def no_log(metrics: dict[str, float], step: int) -> None:
 
 
 class JsonLinesLog:
-    """One JSON object a line: `{"step": ..., "name": value, ...}`.
+    r"""One JSON object a line: `{"step": ..., "name": value, ...}`.
 
     Args:
         path: the file, appended to.
@@ -34,7 +34,7 @@ class JsonLinesLog:
         >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
         >>> JsonLinesLog(path)({"loss": 0.5}, 10)
         >>> path.read_text()
-        '{"step": 10, "loss": 0.5}\\n'
+        '{"step": 10, "loss": 0.5}\n'
     """
 
     def __init__(self, path: Path) -> None:

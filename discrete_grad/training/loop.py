@@ -167,8 +167,8 @@ class _State:
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         for name, now in self.model.state_dict().items():
-            trailing = (1,) * (now.dim() - better.dim())
-            self.best[name] = torch.where(better.reshape(better.shape + trailing), now, self.best[name])
+            chosen = better.reshape(better.shape + (1,) * (now.dim() - better.dim()))
+            self.best[name] = torch.where(chosen, now, self.best[name])
         self.stale = 0 if better.any() else self.stale + 1
         return losses.mean().item()
 

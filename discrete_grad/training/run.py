@@ -206,6 +206,7 @@ class _Stages:
         self.config = FitConfig.from_json(json.dumps(settings["config"]))
         self.table = _load_table(folder)
         self.metrics = JsonLinesLog(folder / _METRICS)
+        self.logged = 0  # length of the metrics at the end of the last finished stage
         self.user_log = log
 
     def names(self) -> list[str]:
@@ -219,7 +220,6 @@ class _Stages:
 
     def run(self) -> Run:
         """Fit what is missing and load the rest."""
-        self._forget_unfinished_metrics()
         config, table = self.config, self.table
         space, spec = table.schema.space, table.schema.context_spec
         scale = ScoreScale.fit(config.score_scale, table.scores, table.context, spec)
@@ -274,9 +274,7 @@ class _Stages:
     def _generator(self, name: str) -> Generator:
         schema = self.table.schema
         with isolated_seed(derive_seed(self.config.seed, name, "weights")):
-            return Generator(
-                schema.context_spec, schema.space, hidden=self.config.generator.hidden
-            )
+            return Generator(schema.context_spec, schema.space, hidden=self.config.generator.hidden)
 
     def _aligner(self, estimator: EstimatorEnsemble, rows: Rows) -> Aligner | None:
         settings = self.config.aligner
@@ -290,13 +288,16 @@ class _Stages:
         """Load the stage's weights, or fit them and keep them."""
         weights, state = self.weights(name), self.folder / "state" / f"{name}.safetensors"
         if weights.is_file():
-            _load_weights(model, weights)
+            self.logged = _load_weights(model, weights)["metrics"]
         else:
             checkpoint = Checkpoint(state, self.metrics)
+            if distributed.rank() == 0 and not state.exists():
+                self.metrics.rewind(self.logged)
             fit(model, seed=self.config.seed, log=self._log, checkpoint=checkpoint)
             if distributed.rank() == 0:
                 save_tensors(weights, model.state_dict(), {"metrics": self.metrics.position()})
             distributed.barrier()
+            self.logged = self.metrics.position()
         if distributed.rank() == 0:
             state.unlink(missing_ok=True)
         return model.requires_grad_(False).eval()
@@ -305,13 +306,6 @@ class _Stages:
         if distributed.rank() == 0:
             self.metrics(metrics, step)
             self.user_log(metrics, step)
-
-    def _forget_unfinished_metrics(self) -> None:
-        """Cut the metrics back to the end of the last finished stage."""
-        done = [self.weights(name) for name in self.names() if self.weights(name).is_file()]
-        if distributed.rank() == 0:
-            self.metrics.rewind(load_tensors(done[-1])[1]["metrics"] if done else 0)
-        distributed.barrier()
 
 
 def _split(count: int, config: FitConfig) -> tuple[Tensor, Tensor]:
@@ -337,9 +331,10 @@ def _load_table(folder: Path) -> Table:
     return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"))
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    tensors, _ = load_tensors(path)
+def _load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
+    tensors, metadata = load_tensors(path)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise RunError(f"{path} does not fit the run's settings") from error
+    return metadata

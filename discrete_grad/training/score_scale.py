@@ -53,7 +53,8 @@ class ScoreScale:
         values, counts = keys.unique(return_counts=True)
         large = values[counts >= _MIN_GROUP] if len(values) > 1 else values[:0]
         groups = [*(scores[keys == key] for key in large), scores]
-        return cls(kind, torch.stack([_grid(kind, group.double()) for group in groups]), large, spec)
+        grid = torch.stack([_grid(kind, group.double()) for group in groups])
+        return cls(kind, grid, large, spec)
 
     def apply(self, scores: Tensor, context: Tensor | None = None) -> Tensor:
         """Scaled scores `(N,)`, float32, of rows with contexts `(N, C)`."""

@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find discrete_grad -name '*.py')
+
+# one thread a test process: they run side by side, one a core
+test: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+demo: $(VENV)/.installed
+	$(BIN)/discrete-grad demo
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# installs the built wheel, so that tests see what users get
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/pip install --quiet --no-deps --force-reinstall .
+	touch $@
+
+$(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+.PHONY: clean demo lint test

@@ -1,0 +1,213 @@
+"""The command line: `discrete-grad fit | generate | report | demo`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
+from discrete_grad.models import distinct_rows
+from discrete_grad.training import FitConfig, Run, RunError, TensorBoardLog, fit, load_run
+from discrete_grad.training.distributed import processes, rank
+from discrete_grad.training.logs import no_log
+from discrete_grad.training.loop import derive_seed
+
+__all__ = ["main"]
+
+_Config = Annotated[FitConfig, tyro.conf.arg(name="")]
+_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit judge, estimators and generator to a table, and write the report.
+
+    Every column that is not the score or a context is a feature, unless --features names them. On
+    several processes: torchrun --nproc-per-node 2 -m discrete_grad.cli fit ...
+    """
+
+    table: tyro.conf.Positional[Path]
+    """CSV or Parquet file with a row a line."""
+    score: str
+    """Column to be made as large as possible."""
+    out: Path
+    """Folder for everything the fit makes."""
+    context: tuple[str, ...] = ()
+    """Columns the rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
+    features: tuple[str, ...] = ()
+    """Columns that are generated; by default all others."""
+    resume: bool = False
+    """Go on with a fit that was interrupted."""
+    tensorboard: bool = False
+    """Also log for TensorBoard, in the folder's subfolder tensorboard."""
+    debug: bool = False
+    """On an error show the traceback."""
+    config: _Config
+
+    def run(self) -> None:
+        """Do it."""
+        table = read_table(
+            self.table,
+            score=self.score,
+            context=self.context,
+            features=self.features or None,
+        )
+        with processes():
+            log = TensorBoardLog(self.out / "tensorboard") if self.tensorboard else no_log
+            done = fit(table, self.out, self.config, resume=self.resume, log=log)
+            if rank() == 0:
+                print(_write_report(done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Write new rows for each context, the best by the judge's score first."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a fit."""
+    out: Path
+    """File to write, .csv or .parquet."""
+    contexts: Path | None = None
+    """CSV or Parquet file with the context columns; none for a fit without context."""
+    rows: int = 8
+    """Different rows for each context."""
+    seed: int = 0
+    """Decides every random number."""
+    debug: bool = False
+    """On an error show the traceback."""
+
+    def run(self) -> None:
+        """Do it."""
+        output_format(self.out)
+        if self.rows < 1:
+            raise RunError(f"--rows must be at least 1, got {self.rows}")
+        run = load_run(self.run_folder)
+        columns, contexts = read_contexts(self.contexts, run.table.schema)
+        write_rows(self.out, generate(run, columns, contexts, self.rows, self.seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write report.html and report.json into the folder of a fit."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a fit."""
+    debug: bool = False
+    """On an error show the traceback."""
+
+    def run(self) -> None:
+        """Do it."""
+        print(_write_report(load_run(self.run_folder)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The main job on a complete real table: rows from the worst 80%, judged by the truth.
+
+    The data sets of the family are the contexts. Interrupted and called again, it goes on.
+    """
+
+    family: str = "hpolib"
+    """hpolib, hpobench or nasbench201 (extra `examples`)."""
+    rows: int = 1500
+    """Training rows for each data set, drawn from its worst 80%."""
+    out: Path = Path("runs/demo")
+    """Folder for everything the demo makes."""
+    debug: bool = False
+    """On an error show the traceback."""
+    config: _Config
+
+    def run(self) -> None:
+        """Do it."""
+        example = load_example(self.family)
+        table = read_table(
+            example.training_rows(self.rows, seed=self.config.seed),
+            score="score",
+            context=["dataset:categorical"],
+            features=example.features,
+        )
+        source = {"example": self.family}
+        done = fit(table, self.out, self.config, resume=True, source=source)
+        print(_write_report(done))
+
+
+def generate(
+    run: Run,
+    columns: dict[str, list[Any]],
+    contexts: torch.Tensor | None,
+    rows: int,
+    seed: int,
+) -> dict[str, list[Any]]:
+    """The columns `generate` writes: context, features, estimated and judge's score.
+
+    Args:
+        run: a finished fit.
+        columns: the contexts as given, S values a column; empty without context.
+        contexts: `(S, C)`, or None for the one distribution of a fit without context.
+        rows: different rows wanted for each context.
+        seed: decides every random number.
+    """
+    schema = run.table.schema
+    for name in (_ESTIMATED, _JUDGED):
+        if name in columns or name in schema.space.names:
+            raise RunError(f"the table has a column {name!r}, which generate writes itself")
+    names = [*columns, *schema.space.names, _ESTIMATED, _JUDGED]
+    written: dict[str, list[Any]] = {name: [] for name in names}
+    with torch.no_grad():
+        for index in range(1 if contexts is None else len(contexts)):
+            context = None if contexts is None else contexts[index]
+            codes = distinct_rows(
+                schema.space,
+                run.generator(context),
+                rows,
+                lambda codes, context=context: run.judge(codes, context),
+                generator=torch.Generator().manual_seed(derive_seed(seed, "generate", index)),
+            )
+            if len(codes) < rows:
+                place = "" if contexts is None else f"context row {index + 1}: "
+                print(
+                    f"warning: {place}only {len(codes)} different rows of {rows}", file=sys.stderr
+                )
+            repeated = None if context is None else context.expand(len(codes), -1)
+            parts = {name: [values[index]] * len(codes) for name, values in columns.items()}
+            parts |= schema.decode_features(codes)
+            for name, model in ((_ESTIMATED, run.estimator), (_JUDGED, run.judge)):
+                parts[name] = run.scale.invert(model(codes, repeated), repeated).tolist()
+            for name, values in parts.items():
+                written[name] += values
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for an error told in one line, 130 interrupted."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"fit": Fit, "generate": Generate, "report": Report, "demo": Demo},
+        prog="discrete-grad",
+        description="Train a generator of categories through a frozen model that scores them.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        command.run()
+    except KeyboardInterrupt:
+        print("discrete-grad: interrupted; fit --resume goes on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if command.debug:
+            traceback.print_exc()
+        kind = "" if isinstance(error, (ValueError, OSError, ImportError)) else "unexpected "
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"discrete-grad: {kind}error: {text}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Measures of rows and of predictions, as pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["distinct_share", "mean_interval", "nearest_hamming", "percentile", "spearman"]
+
+_CELLS = 2**24  # bytes of one chunk of distances
+_MAX_FREEDOM = 1000
+
+
+def percentile(values: Tensor, reference: Tensor) -> Tensor:
+    """Share of the reference strictly below each value, plus half of the share equal to it.
+
+    Args:
+        values: `(...)`.
+        reference: `(N,)`, not empty.
+
+    Returns:
+        `(...)` in [0, 1], float64.
+
+    Raises:
+        ValueError: for an empty reference.
+
+    Example:
+        >>> percentile(torch.tensor([0.0, 2.0, 9.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        tensor([0.0000, 0.3750, 1.0000], dtype=torch.float64)
+    """
+    if reference.dim() != 1 or not len(reference):
+        raise ValueError(f"reference must be (N,) with N >= 1, got {tuple(reference.shape)}")
+    dtype = torch.promote_types(values.dtype, reference.dtype)
+    ordered, values = reference.to(dtype).sort().values, values.to(dtype)
+    below = torch.searchsorted(ordered, values)
+    not_above = torch.searchsorted(ordered, values, right=True)
+    return (below + not_above).double() / (2 * len(ordered))
+
+
+def spearman(a: Tensor, b: Tensor) -> float:
+    """Rank correlation in [-1, 1] of `(N,)` and `(N,)`; equal values share their mean rank.
+
+    NaN for fewer than two values or where all values of one side are equal.
+
+    Example:
+        >>> spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 10.0, 100.0]))
+        1.0
+    """
+    if a.shape != b.shape or a.dim() != 1:
+        raise ValueError(f"a and b must both be (N,), got {tuple(a.shape)} and {tuple(b.shape)}")
+    if len(a) < 2:
+        return math.nan
+    x, y = (percentile(side, side) for side in (a, b))
+    x, y = x - x.mean(), y - y.mean()
+    scale = (x.square().sum() * y.square().sum()).sqrt()
+    return float(((x * y).sum() / scale).clamp(-1, 1))
+
+
+def distinct_share(codes: Tensor) -> float:
+    """Number of different rows of codes `(N, F)` over N, in (0, 1]; NaN without rows.
+
+    Example:
+        >>> distinct_share(torch.tensor([[0, 1], [0, 1], [1, 1], [0, 1]]))
+        0.5
+    """
+    return len(codes.unique(dim=0)) / len(codes) if len(codes) else math.nan
+
+
+def nearest_hamming(codes: Tensor, observed: Tensor) -> Tensor:
+    """Number of features in which each row differs from the most similar observed row.
+
+    Args:
+        codes: `(N, F)`.
+        observed: `(M, F)`, M >= 1; compared in chunks, so M may be large.
+
+    Returns:
+        `(N,)`, int64, from 0 (observed itself) to F.
+
+    Raises:
+        ValueError: for no observed row or another number of features.
+
+    Example:
+        >>> observed = torch.tensor([[0, 0, 0], [1, 1, 1]])
+        >>> nearest_hamming(torch.tensor([[1, 1, 1], [1, 1, 2]]), observed)
+        tensor([0, 1])
+    """
+    if codes.dim() != 2 or observed.dim() != 2 or codes.shape[1] != observed.shape[1]:
+        shapes = f"{tuple(codes.shape)} and {tuple(observed.shape)}"
+        raise ValueError(f"codes and observed must be (N, F) and (M, F), got {shapes}")
+    if not len(observed):
+        raise ValueError("there is no observed row to compare with")
+    # samples of a sharp policy repeat themselves
+    different, back = codes.unique(dim=0, return_inverse=True)
+    size = max(1, _CELLS // (2 * len(observed)))
+    return torch.cat([_nearest(part, observed) for part in different.split(size)])[back]
+
+
+def _nearest(codes: Tensor, observed: Tensor) -> Tensor:
+    """One feature at a time: the memory is that of the distances, whatever F."""
+    distance = torch.zeros(len(codes), len(observed), dtype=torch.int16)
+    for mine, theirs in zip(codes.unbind(1), observed.unbind(1), strict=True):
+        distance += mine.unsqueeze(1) != theirs
+    return distance.amin(1).long()
+
+
+def mean_interval(
+    values: Tensor | Sequence[float], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean and the ends of its confidence interval by Student's t.
+
+    Args:
+        values: N independent numbers, at least one; a single one has an infinite interval.
+        confidence: in (0, 1).
+
+    Returns:
+        `(mean, low, high)`.
+
+    Raises:
+        ValueError: for no values or a confidence out of range.
+
+    Example:
+        >>> mean, low, high = mean_interval([0.9, 1.0, 1.1])
+        >>> round(mean, 3), round(low, 3), round(high, 3)
+        (1.0, 0.752, 1.248)
+    """
+    numbers = torch.as_tensor(values, dtype=torch.float64).flatten()
+    if not len(numbers):
+        raise ValueError("the mean of no values is not defined")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return mean, -math.inf, math.inf
+    error = float(numbers.std()) / math.sqrt(len(numbers))
+    half = _t_quantile(confidence, len(numbers) - 1) * error
+    return mean, mean - half, mean + half
+
+
+def _t_quantile(confidence: float, freedom: int) -> float:
+    """The t with `P(|T| <= t) = confidence`, by bisection on the angle `atan(t / sqrt(freedom))`.
+
+    Above 1,000 degrees of freedom those of 1,000 are used: wider by less than a thousandth.
+    """
+    freedom = min(freedom, _MAX_FREEDOM)
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        inside = _t_probability(middle, freedom) < confidence
+        low, high = (middle, high) if inside else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _t_probability(angle: float, freedom: int) -> float:
+    """`P(|T| <= sqrt(freedom) tan(angle))`, Abramowitz and Stegun (1964), 26.7.3 and 26.7.4."""
+    cosine, odd = math.cos(angle), freedom % 2
+    term = cosine if odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (k - 1) / k
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total

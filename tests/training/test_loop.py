@@ -1,0 +1,134 @@
+"""The loop: early stopping, seeds, divergence, schedules of the learning rate."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors, write_atomically
+from discrete_grad.training.config import FitConfig, LoopConfig
+from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
+from discrete_grad.training.loop import Objective, Step, train
+
+
+class Overfit(Objective):
+    """The held-out loss falls, then rises: at step 30 it is best."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.model.weight)
+        self.seen: list[float] = []
+
+    def forward(self, step: Step) -> Tensor:
+        return -self.model.weight.sum()
+
+    def validate(self) -> Tensor:
+        weight = self.model.weight.detach().sum()
+        self.seen.append(weight.item())
+        return (weight - 0.5).square()
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_stage() -> None:
+    objective = Overfit()
+    config = LoopConfig(steps=1000, learning_rate=0.05, validate_every=1, patience=5)
+    train(objective, config, seed=0, stage="x", log=no_log)
+    best = min(objective.seen, key=lambda weight: (weight - 0.5) ** 2)
+    assert objective.model.weight.item() == best
+    assert len(objective.seen) < 40
+
+
+class Members(Objective):
+    """Two stacked members whose best steps differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(2, 3))})
+
+    def forward(self, step: Step) -> Tensor:
+        return -self.model["w"].sum()
+
+    def validate(self) -> Tensor:
+        return (self.model["w"].detach().mean(-1) - torch.tensor([0.2, 0.6])).abs()
+
+
+def test_each_member_keeps_its_own_best() -> None:
+    objective = Members()
+    config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=100)
+    train(objective, config, seed=0, stage="x", log=no_log)
+    kept = objective.model["w"].detach()
+    assert (kept.mean(-1) - torch.tensor([0.2, 0.6])).abs().max() < 0.03
+
+
+class Diverging(Overfit):
+    def forward(self, step: Step) -> Tensor:
+        return self.model.weight.sum() * (float("nan") if step.index > 3 else 1.0)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"the judge diverged.*lower its learning rate"):
+        train(
+            Diverging(), LoopConfig(steps=50, validate_every=5), seed=0, stage="judge", log=no_log
+        )
+
+
+def test_the_batches_of_all_processes_together_are_the_batch_of_one() -> None:
+    whole = Step(3, "x", 7).batch(1000, 10)
+    parts = [Step(3, "x", 7, rank, 4).batch(1000, 10) for rank in range(4)]
+    assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
+    assert Step(3, "x", 7, 0, 4).noise_seed != Step(3, "x", 7, 1, 4).noise_seed
+    assert not torch.equal(Step(3, "x", 8).batch(1000, 10), whole)
+    assert not torch.equal(Step(3, "y", 7).batch(1000, 10), whole)
+    assert not torch.equal(Step(4, "x", 7).batch(1000, 10), whole)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+        {"patience": 0},
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LoopConfig(**wrong)
+    with pytest.raises(ValueError, match="judge_share"):
+        FitConfig(judge_share=1.0)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_checkpoint_takes_the_metrics_back_with_it(tmp_path: Path) -> None:
+    log = JsonLinesLog(tmp_path / "metrics.jsonl")
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", log)
+    log({"loss": 1.0}, 1)
+    checkpoint.save({"x": torch.ones(2)}, {"step": 1})
+    log({"loss": 2.0}, 2)
+    tensors, metadata = checkpoint.load()
+    assert tensors["x"].tolist() == [1, 1]
+    assert metadata["step"] == 1
+    assert log.path.read_text().count("\n") == 1
+    checkpoint.path.write_bytes(b"broken")
+    with pytest.raises(RunError, match="damaged"):
+        load_tensors(checkpoint.path)
+
+
+def test_tensorboard_events_are_written(tmp_path: Path) -> None:
+    TensorBoardLog(tmp_path)({"judge/loss": 1.0}, 3)
+    assert any(path.stat().st_size for path in tmp_path.glob("events*"))

@@ -1,0 +1,216 @@
+"""The whole job: it improves rows, it is decided by its seed, and it survives interruptions."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from discrete_grad.training import FitConfig, RunError, fit, load_run
+from tests.training.small import likely_rows, small_config, small_table, weights_of
+
+
+def with_alignment() -> FitConfig:
+    """Settings that use every stage and every term of the generator's loss, and dropout."""
+    config = small_config()
+    return replace(
+        config,
+        estimator=replace(config.estimator, dropout=0.1),
+        generator=replace(
+            config.generator, alignment=0.5, reference_kl=0.05, entropy=0.01, pessimism=0.5
+        ),
+    )
+
+
+def test_generated_rows_beat_the_naive_baseline_and_the_data(tmp_path: Path) -> None:
+    run = fit(small_table(), tmp_path / "run", FitConfig())
+    shown = run.rows.context[:50]
+    space = run.table.schema.space
+
+    def judged(model: torch.nn.Module) -> float:
+        return run.judge(space.argmax(model(shown)), shown).mean().item()
+
+    assert judged(run.generator) > max(judged(run.naive), judged(run.reference)) + 0.3
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_a_run_is_loaded_as_it_was_fitted(tmp_path: Path, context: bool) -> None:
+    run = fit(small_table(context=context), tmp_path / "run", with_alignment())
+    again = load_run(tmp_path / "run")
+    assert again.config == run.config
+    assert again.table.schema == run.table.schema
+    assert torch.equal(likely_rows(again), likely_rows(run))
+    codes = run.rows.codes
+    assert torch.equal(
+        again.estimator(codes, run.rows.context), run.estimator(codes, run.rows.context)
+    )
+
+
+def test_models_are_frozen_and_judge_rows_are_not_the_generators(tmp_path: Path) -> None:
+    run = fit(small_table(), tmp_path / "run", small_config())
+    for model in (run.judge, run.estimator, run.reference, run.naive, run.generator):
+        assert not model.training
+        assert not any(p.requires_grad for p in model.parameters())
+    assert len(run.rows) + len(run.judge_rows) == len(run.table)
+    seen = torch.cat([run.rows.context, run.judge_rows.context])[:, -1].sort().values
+    assert torch.equal(seen, run.table.context[:, -1].sort().values)
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    table, state = small_table(), torch.get_rng_state()
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (0, 0, 1), strict=True):
+        fit(table, folder, replace(with_alignment(), seed=seed))
+    a, b, c = (weights_of(folder) for folder in folders)
+    assert a == b
+    assert all(a[name] != c[name] for name in a)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_metrics_are_json_lines_and_reach_the_users_log(tmp_path: Path) -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    run = fit(
+        small_table(),
+        tmp_path / "run",
+        small_config(),
+        log=lambda metrics, step: seen.append((step, metrics)),
+    )
+    assert run.metrics() == [{"step": step, **metrics} for step, metrics in seen]
+    stages = {name.split("/")[0] for _, metrics in seen for name in metrics}
+    assert stages == {"judge", "estimator", "reference", "naive", "generator"}
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 8, 11, 14])
+def test_an_exception_anywhere_leaves_a_run_that_resumes_bitwise(
+    tmp_path: Path, stop_at: int
+) -> None:
+    calls = 0
+
+    def stop(metrics: dict[str, float], step: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise _Stop
+
+    table, config = small_table(), with_alignment()
+    fit(table, tmp_path / "whole", config)
+    with pytest.raises(_Stop):
+        fit(table, tmp_path / "cut", config, log=stop)
+    with pytest.raises(RunError, match="unfinished"):
+        load_run(tmp_path / "cut")
+    fit(table, tmp_path / "cut", config, resume=True)
+    assert weights_of(tmp_path / "cut") == weights_of(tmp_path / "whole")
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("cut", "whole")]
+    assert metrics[0] == metrics[1]
+    assert not any((tmp_path / "cut" / "state").glob("*"))
+
+
+def _fit_in_a_process(folder: Path) -> None:
+    torch.set_num_threads(1)
+    fit(small_table(), folder, with_alignment(), resume=True)
+
+
+def test_killed_at_ten_random_moments_it_ends_bitwise_where_it_would_have(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["discrete_grad.training", "tests.training.small"])
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+
+    def start(folder: Path) -> multiprocessing.Process:
+        process = context.Process(target=_fit_in_a_process, args=(folder,))
+        process.start()
+        return process
+
+    began = time.monotonic()
+    process = start(whole)
+    process.join(120)
+    length = time.monotonic() - began
+    assert process.exitcode == 0
+
+    moments, kills = random.Random(0), 0
+    while kills < 10:
+        process = start(cut)
+        process.join(moments.uniform(0.1, 0.5) * length)
+        if process.exitcode is not None:  # it was done before the kill: begin anew
+            assert process.exitcode == 0
+            cut = tmp_path / f"cut{kills}"
+            continue
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    process = start(cut)
+    process.join(120)
+    assert process.exitcode == 0
+    assert weights_of(cut) == weights_of(whole)
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    table, config = small_table(), small_config()
+    folder = tmp_path / "run"
+    with pytest.raises(RunError, match="holds no fit"):
+        load_run(folder)
+    fit(table, folder, config)
+    with pytest.raises(RunError, match="holds a fit; use --resume"):
+        fit(table, folder, config)
+    with pytest.raises(RunError, match="was begun with seed = 0, not 5"):
+        fit(table, folder, replace(config, seed=5), resume=True)
+    wider = replace(config, estimator=replace(config.estimator, dim=8))
+    with pytest.raises(RunError, match=r"was begun with estimator\.dim = 4, not 8"):
+        fit(table, folder, wider, resume=True)
+    with pytest.raises(RunError, match="another table"):
+        fit(small_table(seed=1), folder, config, resume=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        fit(table, other, config)
+    with pytest.raises(RunError, match="not a folder"):
+        fit(table, other / "file", config)
+    assert [path.name for path in other.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "schema.json", "rows.safetensors", "weights/judge.safetensors"]
+)
+@pytest.mark.parametrize("fault", ["cut", "garbage"])
+def test_a_damaged_run_is_told_in_one_line(tmp_path: Path, name: str, fault: str) -> None:
+    folder = tmp_path / "run"
+    fit(small_table(), folder, small_config())
+    path = folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if fault == "cut" else b"\xff\x00garbage")
+    with pytest.raises(RunError, match=path.name) as told:
+        load_run(folder)
+    assert "\n" not in str(told.value)
+
+
+def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
+    config = small_config()
+    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Magic"))
+    with pytest.raises(ValueError, match="'Magic'"):
+        fit(small_table(), tmp_path / "run", wrong)
+    with pytest.raises(RunError, match="at least 10 rows"):
+        fit(small_table().take(range(9)), tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_smallest_table_fits(tmp_path: Path) -> None:
+    run = fit(small_table(10), tmp_path / "run", small_config())
+    assert torch.isfinite(run.generator(run.table.context)).all()
+
+
+def test_settings_are_kept_as_json(tmp_path: Path) -> None:
+    fit(small_table(), tmp_path / "run", small_config(), source={"made": "here"})
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["source"] == {"made": "here"}
+    assert FitConfig.from_json(json.dumps(settings["config"])) == small_config()
