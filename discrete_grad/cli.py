@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +15,20 @@ import torch
 import tyro
 
 from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
+from discrete_grad.evaluation import (
+    ExampleTruth,
+    Observed,
+    Subject,
+    build_report,
+    context_labels,
+    distinct_contexts,
+    format_table,
+    render_html,
+    verdict,
+)
 from discrete_grad.models import distinct_rows
 from discrete_grad.training import FitConfig, Run, RunError, TensorBoardLog, fit, load_run
+from discrete_grad.training.checkpoint import write_atomically
 from discrete_grad.training.distributed import processes, rank
 from discrete_grad.training.logs import no_log
 from discrete_grad.training.loop import derive_seed
@@ -167,7 +181,7 @@ def generate(
                 schema.space,
                 run.generator(context),
                 rows,
-                lambda codes, context=context: run.judge(codes, context),
+                partial(_judged, run, context),
                 generator=torch.Generator().manual_seed(derive_seed(seed, "generate", index)),
             )
             if len(codes) < rows:
@@ -183,6 +197,47 @@ def generate(
             for name, values in parts.items():
                 written[name] += values
     return written
+
+
+def _judged(run: Run, context: torch.Tensor | None, codes: torch.Tensor) -> torch.Tensor:
+    scores: torch.Tensor = run.judge(codes, context)
+    return scores
+
+
+def report_subject(run: Run) -> Subject:
+    """What the report on a run is about; the truth is known for the example tables."""
+    schema, table = run.table.schema, run.table
+    contexts, positions = distinct_contexts(table.context, len(table))
+    labels = context_labels(schema, contexts)
+    family = run.source.get("example")
+    return Subject(
+        space=schema.space,
+        contexts=contexts,
+        labels=labels,
+        observed=Observed(table.codes, table.scores, positions, schema.score),
+        estimator=run.estimator,
+        judge=run.judge,
+        to_units=run.scale.invert,
+        policies={
+            "data policy": run.reference,
+            "naive baseline": run.naive,
+            "generator": run.generator,
+        },
+        truth=ExampleTruth(load_example(family), labels) if family else None,
+        held_out={"estimator": run.judge_rows, "judge": run.rows},
+        metrics=run.metrics(),
+        settings={**run.source, **json.loads(run.config.to_json())},
+    )
+
+
+def _write_report(run: Run) -> str:
+    """Write the report's two files; its table and where it lies, as text."""
+    report = build_report(report_subject(run), seed=run.config.seed)
+    page = run.folder / "report.html"
+    write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
+    write_atomically(page, render_html(report).encode())
+    sentences = "\n".join(verdict(report))
+    return f"{format_table(report)}\n\n{sentences}\n\nreport: {page}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -129,10 +129,25 @@ def test_random_indices_and_permutation() -> None:
     assert sorted(permutation(100, generator=seeded()).tolist()) == list(range(100))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_rare_category_keeps_its_place(dtype: torch.dtype) -> None:
+    # probability 2e-9, at the end of the distribution function: lost if the softmax were in half
+    # precision or the cumulative sum in float32
+    space = CategoricalSpace.from_sizes((3,))
+    logits = torch.tensor([0.0, 0.0, -19.25], dtype=dtype).expand(2, -1)
+    uniform = torch.tensor([[1 - 4e-9], [1 - 1e-9]], dtype=torch.float64)
+    assert categorical(space, logits, uniform).tolist() == [[1], [2]]
+
+
+def test_the_noise_must_fit_the_space() -> None:
+    with pytest.raises(ValueError, match=r"\(\.\.\., 4\), got \(2, 5\)"):
+        categorical(RAGGED, torch.zeros(2, 9), torch.zeros(2, 5))
+
+
 # --- what must never be drawn -----------------------------------------------------------------
 
 
-EDGES = (0.0, 5e-324, 1e-300, 2**-53, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 1 - 2**-24, LAST_UNIFORM)
+EDGES = (0.0, 5e-324, 1e-300, 2**-53, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 1 - 2**-24, LAST_UNIFORM, 1.0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

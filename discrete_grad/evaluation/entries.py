@@ -116,7 +116,7 @@ def _scores(subject: Subject, index: int, groups: Sequence[_Group]) -> list[dict
         "estimated": units(estimate),
         "estimated_std": (units(estimate + std) - units(estimate - std)) / 2,
         "judged": units(subject.judge(codes, context)),
-        "nearest": nearest_hamming(codes, subject.observed.codes),
+        "nearest": nearest_hamming(codes, subject.observed.distinct_codes),
     }
     if subject.truth is not None:
         measures["true"] = subject.truth.score(codes, index)

@@ -66,6 +66,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     Example:
         >>> from discrete_grad.evaluation import Observed
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
+        >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate()
         >>> scorers = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
@@ -122,7 +123,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
 
 def _logits(subject: Subject, name: str) -> Tensor:
     """The policy's logits `(S, D)`."""
-    logits = torch.atleast_2d(subject.policies[name](subject.contexts))
+    logits: Tensor = torch.atleast_2d(subject.policies[name](subject.contexts))
     subject.space.check_logits(logits)
     if len(logits) != len(subject.labels) or logits.dim() != 2:
         expected = f"({len(subject.labels)}, {subject.space.width})"
@@ -151,7 +152,7 @@ def _average(contexts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 def _known(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     values = [entry[name] for entry in entries]
-    return [value for value in values if value is not None and math.isfinite(value)]
+    return [value for value in values if value is not None and not math.isnan(value)]
 
 
 def _held_out(scorer: Scorer, rows: ScoredRows) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -33,7 +34,15 @@ ToUnits = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Scorer(Protocol):
-    """Several models that predict the scaled score together, as an `EstimatorEnsemble` does."""
+    """Several models that predict the scaled score together, as an `EstimatorEnsemble` does.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> scorer: Scorer = EstimatorEnsemble([Estimator(space) for _ in range(2)])
+        >>> scorer(space.enumerate()).shape, scorer.std(space.enumerate()).shape
+        (torch.Size([6]), torch.Size([6]))
+    """
 
     def __call__(self, row: Tensor, context: Tensor | None = None, /) -> Tensor:
         """Codes `(N, F)` or flat rows `(N, D)`, and contexts `(N, C)` or None -> `(N,)`."""
@@ -43,7 +52,18 @@ class Scorer(Protocol):
 
 
 class Truth(Protocol):
-    """The true score of every row."""
+    """The true score of every row.
+
+    Example:
+        >>> class SumOfCodes:
+        ...     def score(self, codes, context):
+        ...         return codes.sum(-1).double()
+        ...     def percentile(self, codes, context):
+        ...         return codes.sum(-1) / 3  # of a space of two features of sizes 2 and 3
+        >>> truth: Truth = SumOfCodes()
+        >>> truth.score(torch.tensor([[1, 2]]), 0)
+        tensor([3.], dtype=torch.float64)
+    """
 
     def score(self, codes: Tensor, context: int) -> Tensor:
         """Score `(N,)`, in the user's units, of codes `(N, F)` in a shown context."""
@@ -53,7 +73,15 @@ class Truth(Protocol):
 
 
 class ScoredRows(Protocol):
-    """Rows with scaled scores, as `discrete_grad.training.Rows` holds them."""
+    """Rows with scaled scores, as `discrete_grad.training.Rows` holds them.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> codes = torch.zeros(5, 2, dtype=torch.long)
+        >>> rows: ScoredRows = SimpleNamespace(codes=codes, scores=torch.zeros(5), context=None)
+        >>> len(rows.scores)
+        5
+    """
 
     @property
     def codes(self) -> Tensor:
@@ -93,9 +121,16 @@ class Observed:
     score_name: str = "score"
 
     def __post_init__(self) -> None:
+        """Raise ValueError for lengths that differ, or no rows."""
         lengths = len(self.codes), len(self.scores), len(self.context)
         if len(set(lengths)) > 1 or not lengths[0]:
             raise ValueError(f"codes, scores and context must be as many, at least 1: {lengths}")
+
+    @cached_property
+    def distinct_codes(self) -> Tensor:
+        """The different rows `(M, F)`."""
+        different: Tensor = self.codes.unique(dim=0)
+        return different
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +152,8 @@ class Subject:
         settings: printed at the head of the report, name and value.
 
     Raises:
-        ValueError: if labels and contexts differ in number, there is no policy, or rows are held
-            out from something else.
+        ValueError: if labels and contexts differ in number, there is no policy or one with the name
+            of another entry, or rows are held out from something else.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
@@ -149,6 +184,7 @@ class Subject:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Raise ValueError for parts that do not fit together."""
         expected = 1 if self.contexts is None else len(self.contexts)
         if len(self.labels) != expected or not expected:
             raise ValueError(
@@ -157,6 +193,9 @@ class Subject:
             )
         if not self.policies:
             raise ValueError("a report needs at least one policy")
+        taken = {"best training row", "random rows"} & set(self.policies)
+        if taken:
+            raise ValueError(f"a policy needs another name than {taken}")
         unknown = set(self.held_out) - {"estimator", "judge"}
         if unknown:
             raise ValueError(f"rows are held out from 'estimator' or 'judge', got {unknown}")

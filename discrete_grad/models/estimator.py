@@ -68,6 +68,9 @@ class Estimator(BaseEstimator):
         self.embedding = SoftEmbedding(space, dim)
         self.trunk = mlp(width, hidden, dropout)
         self.head = nn.Linear(hidden[-1], 1)
+        with torch.no_grad():
+            # untrained members agree on about 0 instead of adding their own noise to it
+            self.head.weight.mul_(0.1)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Output `(..., L)` of the last hidden layer."""

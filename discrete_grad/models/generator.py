@@ -82,7 +82,8 @@ def distinct_rows(
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> distinct_rows(space, torch.zeros(5), 2, lambda codes: codes.sum(-1)).tolist()
+        >>> rows = distinct_rows(space, torch.zeros(5), 2, lambda codes: 3 * codes[:, 0] + codes[:, 1])
+        >>> rows.tolist()
         [[1, 2], [1, 1]]
     """
     if count < 1:

@@ -100,6 +100,9 @@ class SoftEmbedding(nn.Module):
         if not tables or len({table.embedding_dim for table in tables}) > 1:
             dims = [table.embedding_dim for table in tables]
             raise ValueError(f"from_pretrained needs embeddings of one dimension, got {dims}")
+        if any(table.max_norm is not None for table in tables):
+            raise ValueError("from_pretrained takes no embedding with max_norm: it renormalises")
+        offsets = None if offsets is None else [int(offset) for offset in offsets]
         if single:
             space, weight = _single(tables[0], space, offsets)
         else:
@@ -136,7 +139,7 @@ def _single(
 ) -> tuple[CategoricalSpace, nn.Parameter]:
     rows = table.num_embeddings
     if space is None:
-        if offsets is None or list(offsets) != sorted(set(offsets)) or list(offsets)[:1] != [0]:
+        if offsets is None or offsets != sorted(set(offsets)) or offsets[:1] != [0]:
             raise ValueError(
                 "a single embedding needs a space, or offsets that start at 0 and grow; "
                 f"got {offsets}"

@@ -75,6 +75,9 @@ def score_weighted_cross_entropy(
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    spread = scores.std(correction=0).clamp_min(torch.finfo(scores.dtype).tiny)
-    weights = ((scores - scores.mean()) / spread / temperature).softmax(0)
+    tiny = torch.finfo(scores.dtype).tiny
+    centred = scores - scores.mean()
+    # to at most 1 in size first, or the squares of very small or large scores would be lost
+    centred = centred / centred.abs().amax().clamp_min(tiny)
+    weights = (centred / centred.std(correction=0).clamp_min(tiny) / temperature).softmax(0)
     return -(weights * space.log_prob(logits, rows)).sum()

@@ -1,5 +1,6 @@
 """Training: one loop, three fits, and the run directory that holds the whole job."""
 
+from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.config import (
     AlignerConfig,
@@ -9,9 +10,8 @@ from discrete_grad.training.config import (
     LoopConfig,
     ReproductionConfig,
 )
-from discrete_grad.training.fit_aligner import fit_aligner
-from discrete_grad.training.fit_estimator import fit_estimator, new_ensemble
-from discrete_grad.training.fit_generator import (
+from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.generator import (
     Guides,
     fit_generator,
     fit_reproduction,

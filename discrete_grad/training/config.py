@@ -18,16 +18,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """One stage of training: AdamW whose learning rate falls to 0 along a half cosine."""
+    """One stage of training: AdamW whose learning rate rises over 20 steps and falls to 0."""
 
     steps: int = 600
     """Optimiser steps at most."""
     batch_size: int = 128
     """Rows (or contexts) a step, over all processes together."""
     learning_rate: float = 3e-3
-    """At the first step."""
+    """The highest."""
     weight_decay: float = 0.0
-    """Decoupled, as a share of the learning rate."""
+    """Decoupled, in units of the learning rate; biases have none."""
     validate_every: int = 20
     """Steps between two looks at the held-out rows."""
     patience: int = 10
@@ -35,8 +35,8 @@ class LoopConfig:
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a number out of range."""
+    def check(self) -> None:
+        """Raise ValueError for a number out of range; a fit calls it first."""
         for name in ("steps", "batch_size", "validate_every", "patience", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -124,8 +124,10 @@ class FitConfig:
     reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a share out of range."""
+    def check(self) -> None:
+        """Raise ValueError for a number out of range; a fit calls it first."""
+        for part in (self.estimator, self.judge, self.aligner, self.reproduction, self.generator):
+            part.check()
         for name, share in (
             ("judge_share", self.judge_share),
             ("estimator.held_out", self.estimator.held_out),

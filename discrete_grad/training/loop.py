@@ -19,6 +19,8 @@ from discrete_grad.training.logs import Log, progress_bar
 
 __all__ = ["Objective", "Step", "derive_seed", "train"]
 
+_RISE = 20
+
 
 def derive_seed(*parts: object) -> int:
     """A seed for one purpose: the same parts give the same 63-bit number.
@@ -66,7 +68,10 @@ class Step:
 
 
 class Objective(nn.Module, ABC):
-    """What one stage minimises; `model` holds the parameters that are trained."""
+    """What one stage minimises; `model` holds the parameters that are trained.
+
+    What else is part of its state_dict (a running baseline, say) is kept in the checkpoints.
+    """
 
     model: nn.Module
 
@@ -101,6 +106,7 @@ def train(
     Raises:
         ValueError: if the loss is no longer finite.
     """
+    config.check()
     state = _State(objective, config)
     saved = checkpoint.load() if checkpoint else None
     if saved:
@@ -125,7 +131,7 @@ def train(
 
 def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> Tensor:
     for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * (1 + math.cos(math.pi * step.index / config.steps)) / 2
+        group["lr"] = config.learning_rate * _learning_rate_share(step.index, config.steps)
     wrapped.train()
     state.optimizer.zero_grad(set_to_none=True)
     with isolated_seed(step.noise_seed):
@@ -134,6 +140,11 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
     state.optimizer.step()
     state.step += 1
     return loss.detach()
+
+
+def _learning_rate_share(index: int, steps: int) -> float:
+    """A short linear rise, then half a cosine down to 0."""
+    return min(1.0, (index + 1) / _RISE) * (1 + math.cos(math.pi * index / steps)) / 2
 
 
 def _check_finite(stage: str, step: int, *losses: float) -> None:
@@ -153,11 +164,16 @@ class _State:
     """Everything a stage needs to go on: model, optimiser, best weights, counters."""
 
     def __init__(self, objective: Objective, config: LoopConfig) -> None:
+        self.objective = objective
         self.model = objective.model
-        parameters = [p for p in objective.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        named = [(n, p) for n, p in objective.model.named_parameters() if p.requires_grad]
+        biases = [p for name, p in named if name.endswith("bias")]
+        weights = [p for name, p in named if not name.endswith("bias")]
+        groups: list[dict[str, Any]] = [
+            {"params": weights, "weight_decay": config.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.step = self.stale = 0
         self.best_loss = torch.full_like(_validate(objective), math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
@@ -179,7 +195,7 @@ class _State:
     def dump(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of the state."""
         tensors = {"best_loss": self.best_loss}
-        tensors |= {f"model/{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"objective/{name}": t for name, t in self.objective.state_dict().items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
@@ -189,7 +205,7 @@ class _State:
         """Take a dumped state over."""
         self.step, self.stale = metadata["step"], metadata["stale"]
         self.best_loss = tensors["best_loss"]
-        self.model.load_state_dict(_part(tensors, "model/"))
+        self.objective.load_state_dict(_part(tensors, "objective/"))
         self.best = _part(tensors, "best/")
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer/").items():

@@ -17,6 +17,7 @@ from discrete_grad.data import Schema, Table
 from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
 from discrete_grad.sampling import isolated_seed, permutation
 from discrete_grad.training import distributed
+from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.checkpoint import (
     Checkpoint,
     RunError,
@@ -25,9 +26,8 @@ from discrete_grad.training.checkpoint import (
     write_atomically,
 )
 from discrete_grad.training.config import FitConfig
-from discrete_grad.training.fit_aligner import fit_aligner
-from discrete_grad.training.fit_estimator import fit_estimator, new_ensemble
-from discrete_grad.training.fit_generator import (
+from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.generator import (
     Guides,
     fit_generator,
     fit_reproduction,
@@ -112,6 +112,7 @@ def fit(
         RunError: if the folder is taken, belongs to another fit, or is damaged.
         ValueError: for too few rows or settings that do not fit.
     """
+    config.check()
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     make_gradient_estimator(table.schema.space, config.generator)  # a wrong name fails here
@@ -253,7 +254,13 @@ class _Stages:
         generator = self._stage(
             "generator",
             self._generator("generator"),
-            partial(fit_generator, guides=guides, rows=rows, config=config.generator),
+            partial(
+                fit_generator,
+                guides=guides,
+                rows=rows,
+                method=make_gradient_estimator(space, config.generator),
+                config=config.generator,
+            ),
         )
         return Run(
             folder=self.folder,

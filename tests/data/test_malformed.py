@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
-from data.malformed import Malformed, good_table, malformed_fits, malformed_generates
+from tests.data.malformed import Malformed, good_table, malformed_fits, malformed_generates
 
 from discrete_grad.data import TableError, output_format, read_contexts, read_table
 

@@ -24,6 +24,7 @@ from discrete_grad import (
 )
 from discrete_grad.gradient import base
 from discrete_grad.gradient.reinmax import reinmax_surrogate
+from tests.goodness import assert_law
 from tests.gradient import contract
 from tests.gradient.cases import BY_NAME, CASES, SHARP, Case
 from tests.gradient.contract import RAGGED, RAGGED_LOGITS, TINY, TINY_LOGITS, function, given_noise
@@ -66,6 +67,15 @@ def test_rows_hide_the_surrogate(case: Case) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["float64", "bfloat16"])
 def test_law(case: Case, dtype: torch.dtype) -> None:
     contract.check_law(case, dtype)
+
+
+@pytest.mark.parametrize("tau", [1e-4, 100.0])
+def test_law_of_gumbel_softmax_at_every_temperature(tau: float) -> None:
+    # at a high temperature the relaxed rows are so flat that half precision sees ties everywhere
+    logits = random_logits(RAGGED, masked=True).bfloat16()
+    layer = GumbelSoftmax(RAGGED, tau=tau)
+    rows = layer(logits.expand(20_000, -1), generator=contract.seeded())
+    assert_law(RAGGED, logits, RAGGED.argmax(rows))
 
 
 # --- 2. sums, shifts, masks -----------------------------------------------------------------------
@@ -200,6 +210,15 @@ def test_no_space_is_one_feature(case: Case) -> None:
         case.estimator(space), f, logits, generator=contract.seeded()
     )
     assert all(torch.equal(a, b) for a, b in zip(mine, named, strict=True))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.deterministic], ids=str)
+def test_samples_change_nothing_where_there_is_no_noise(case: Case) -> None:
+    logits, f = random_logits(RAGGED, (5,), masked=True), function(RAGGED, "cubic")
+    once = contract.value_and_gradient(case.make(RAGGED, samples=1), f, logits)
+    often = contract.value_and_gradient(case.make(RAGGED, samples=3), f, logits)
+    for mine, expected in zip(often, once, strict=True):
+        assert_close(mine, expected)
 
 
 # --- 6. metamorphic -------------------------------------------------------------------------------

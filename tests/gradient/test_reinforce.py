@@ -18,6 +18,14 @@ def test_the_baseline_is_the_weighted_mean_of_earlier_values() -> None:
     assert_close(estimator.baseline / estimator.weight, mean)
 
 
+def test_the_baseline_removes_a_constant_after_one_call() -> None:
+    estimator, logits = Reinforce(RAGGED), torch.zeros(5, 9, dtype=torch.float64)
+    _, first = contract.value_and_gradient(estimator, lambda rows: rows.sum(-1) * 0 + 5, logits)
+    _, second = contract.value_and_gradient(estimator, lambda rows: rows.sum(-1) * 0 + 5, logits)
+    assert first.abs().max() > 1
+    assert_close(second, torch.zeros_like(second), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_the_baseline_never_depends_on_the_rows_it_corrects(decay: float) -> None:
     # each row as a training call of its own: the mean over all rows is the exact gradient

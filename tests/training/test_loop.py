@@ -96,9 +96,9 @@ def test_the_batches_of_all_processes_together_are_the_batch_of_one() -> None:
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        LoopConfig(**wrong)
+        LoopConfig(**wrong).check()
     with pytest.raises(ValueError, match="judge_share"):
-        FitConfig(judge_share=1.0)
+        FitConfig(judge_share=1.0).check()
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:

@@ -84,6 +84,7 @@ def fit_generator(
     guides: Guides,
     rows: Rows,
     *,
+    method: gradient.GradientEstimator,
     config: GeneratorConfig,
     seed: int,
     **options: Any,
@@ -94,7 +95,8 @@ def fit_generator(
         generator: trained in place.
         guides: the frozen models.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
-        config: method, weights and training.
+        method: differentiates the expected score; see `make_gradient_estimator`.
+        config: weights and training.
         seed: decides every random number.
         options: `log` and `checkpoint`, as in `train`.
 
@@ -108,7 +110,7 @@ def fit_generator(
         if weight and getattr(guides, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
     train(
-        _GeneratorObjective(generator, guides, rows, config),
+        _GeneratorObjective(generator, guides, rows, method, config),
         config,
         seed=seed,
         stage="generator",
@@ -121,17 +123,22 @@ class _GeneratorObjective(Objective):
     model: Generator
 
     def __init__(
-        self, model: Generator, guides: Guides, rows: Rows, config: GeneratorConfig
+        self,
+        model: Generator,
+        guides: Guides,
+        rows: Rows,
+        method: gradient.GradientEstimator,
+        config: GeneratorConfig,
     ) -> None:
         super().__init__()
         self.model = model
         self.guides = guides
+        self.method = method
         self.config = config
         self.context = rows.context
         self.shown = None if rows.context is None else rows.context.unique(dim=0)[:_MAX_CONTEXTS]
         best = rows.scores.argsort(descending=True, stable=True)
         self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
-        self.method = make_gradient_estimator(model.space, config)
 
     def forward(self, step: Step) -> Tensor:
         """Negative expected score, with the terms that have a weight."""

@@ -1,0 +1,162 @@
+"""The measures, against brute force."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from discrete_grad.evaluation import (
+    distinct_share,
+    mean_interval,
+    nearest_hamming,
+    percentile,
+    spearman,
+)
+from discrete_grad.evaluation import metrics as module
+
+# few values, so that ties are common
+VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
+FINITE = st.floats(-1e6, 1e6)
+
+
+def tensor(values: list[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@given(VALUES, VALUES)
+def test_percentile_counts_what_is_below_and_half_of_the_ties(
+    values: list[int], reference: list[int]
+) -> None:
+    expected = [sum((r < v) + (r == v) / 2 for r in reference) / len(reference) for v in values]
+    torch.testing.assert_close(percentile(tensor(values), tensor(reference)), tensor(expected))
+
+
+def test_percentile_keeps_the_shape_and_takes_infinities() -> None:
+    values = torch.tensor([[-math.inf, 0.5], [1.0, math.inf]])
+    reference = torch.tensor([-math.inf, 0.0, 1.0, 2.0])
+    assert percentile(values, reference).tolist() == [[0.125, 0.5], [0.625, 1.0]]
+
+
+def test_percentile_does_not_lose_digits_between_dtypes() -> None:
+    value = torch.tensor([1.0], dtype=torch.float32)
+    reference = torch.tensor([1.0 - 1e-12, 1.0 + 1e-12], dtype=torch.float64)
+    assert percentile(value, reference).item() == 0.5
+
+
+def test_percentile_needs_a_reference() -> None:
+    with pytest.raises(ValueError, match="N >= 1"):
+        percentile(torch.zeros(2), torch.zeros(0))
+
+
+def mean_ranks(values: list[int]) -> list[float]:
+    return [sum((w < v) + (w == v) / 2 for w in values) for v in values]
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=2, max_size=12))
+def test_spearman_is_the_correlation_of_mean_ranks(pairs: list[tuple[int, int]]) -> None:
+    a, b = ([pair[i] for pair in pairs] for i in range(2))
+    found = spearman(tensor(a), tensor(b))
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        assert math.isnan(found)
+    else:
+        ranks = torch.tensor([mean_ranks(a), mean_ranks(b)], dtype=torch.float64)
+        assert found == pytest.approx(torch.corrcoef(ranks)[0, 1].item(), abs=1e-12)
+
+
+def test_spearman_of_less_than_two_values_is_not_known() -> None:
+    assert math.isnan(spearman(torch.zeros(1), torch.zeros(1)))
+    assert math.isnan(spearman(torch.zeros(0), torch.zeros(0)))
+    with pytest.raises(ValueError, match="both be"):
+        spearman(torch.zeros(2), torch.zeros(3))
+
+
+@st.composite
+def code_pairs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Codes `(N, F)` and observed codes `(M, F)`."""
+    features = draw(st.integers(1, 4))
+    row = st.lists(st.integers(0, 2), min_size=features, max_size=features)
+    codes, observed = (draw(st.lists(row, min_size=1, max_size=8)) for _ in range(2))
+    return torch.tensor(codes), torch.tensor(observed)
+
+
+@given(code_pairs())
+def test_distances_and_shares_are_those_of_plain_loops(pair: tuple[Tensor, Tensor]) -> None:
+    codes, observed = pair
+    expected = [min(int((a != b).sum()) for b in observed) for a in codes]
+    assert nearest_hamming(codes, observed).tolist() == expected
+    assert distinct_share(codes) == len({tuple(row.tolist()) for row in codes}) / len(codes)
+
+
+def test_chunks_do_not_change_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(4, (50, 6), generator=generator)
+    observed = torch.randint(4, (70, 6), generator=generator)
+    whole = nearest_hamming(codes, observed)
+    monkeypatch.setattr(module, "_CELLS", 1)
+    assert torch.equal(nearest_hamming(codes, observed), whole)
+
+
+def test_distances_take_a_hundred_thousand_observed_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    observed = torch.randint(5, (100_000, 9), generator=generator)
+    codes = observed[:64].clone()
+    codes[:, 0] = 7
+    assert nearest_hamming(codes, observed).eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("codes", "observed"), [((2, 3), (0, 3)), ((2, 3), (2, 4)), ((3,), (2, 3))]
+)
+def test_distances_need_rows_of_one_space(
+    codes: tuple[int, ...], observed: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="observed"):
+        nearest_hamming(torch.zeros(codes).long(), torch.zeros(observed).long())
+
+
+def test_the_share_of_no_rows_is_not_known() -> None:
+    assert math.isnan(distinct_share(torch.zeros(0, 2).long()))
+
+
+@pytest.mark.parametrize(
+    ("confidence", "freedom", "quantile"),
+    [  # Abramowitz and Stegun, table 26.10
+        (0.95, 1, 12.706),
+        (0.95, 2, 4.303),
+        (0.95, 3, 3.182),
+        (0.95, 4, 2.776),
+        (0.95, 19, 2.093),
+        (0.99, 7, 3.499),
+        (0.90, 10, 1.812),
+        (0.95, 1_000_000, 1.962),
+    ],
+)
+def test_intervals_use_students_t(confidence: float, freedom: int, quantile: float) -> None:
+    # two values of which the mean is 0 and the standard error 1, repeated where more are needed
+    if freedom == 1:
+        mean, low, high = mean_interval([-1.0, 1.0], confidence)
+        assert (mean, low, high) == (
+            0,
+            pytest.approx(-quantile, 1e-3),
+            pytest.approx(quantile, 1e-3),
+        )
+    assert module._t_quantile(confidence, freedom) == pytest.approx(quantile, abs=6e-4)
+
+
+@given(st.lists(FINITE, min_size=2, max_size=9), st.sampled_from([0.5, 0.9, 0.99]))
+def test_intervals_lie_around_the_mean(values: list[float], confidence: float) -> None:
+    mean, low, high = mean_interval(values, confidence)
+    assert low <= mean <= high
+    assert mean == pytest.approx(sum(values) / len(values), abs=1e-6)
+    assert mean_interval(torch.tensor(values, dtype=torch.float64), confidence) == (mean, low, high)
+
+
+def test_intervals_at_the_edges() -> None:
+    assert mean_interval([2.0]) == (2.0, -math.inf, math.inf)
+    with pytest.raises(ValueError, match="no values"):
+        mean_interval([])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mean_interval([1.0, 2.0], 95)

@@ -1,0 +1,208 @@
+"""The command line, as someone with a table and a terminal uses it."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from discrete_grad.cli import main
+from tests.data.malformed import good_table, malformed_fits, malformed_generates
+
+QUICK = [
+    *("--estimator.members", "2", "--estimator.steps", "30", "--estimator.hidden", "8"),
+    *("--judge.members", "2", "--judge.steps", "30", "--judge.hidden", "8"),
+    *("--reproduction.steps", "20", "--generator.steps", "20"),
+]
+COLUMNS = ["--score", "score", "--context", "shop", "price"]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the good table."""
+    folder = tmp_path_factory.mktemp("cli")
+    table = good_table(folder)
+    assert main(["fit", str(table), *COLUMNS, "--out", str(folder / "run"), *QUICK]) == 0
+    return folder / "run"
+
+
+def contexts_file(folder: Path) -> Path:
+    path = folder / "contexts.csv"
+    path.write_text("note,price,shop\nfirst,11.5,west\nsecond,12.5,east\n")
+    return path
+
+
+def test_fit_writes_everything_the_run_needs(fitted: Path) -> None:
+    names = {path.name for path in fitted.iterdir()}
+    assert names >= {"config.json", "schema.json", "metrics.jsonl", "report.html", "report.json"}
+    assert not list(fitted.rglob("*.pkl")) + list(fitted.rglob("*.pt"))
+    report = json.loads((fitted / "report.json").read_text())
+    assert {entry["name"] for entry in report["average"]} >= {"best training row", "random rows"}
+    page = (fitted / "report.html").read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_generate_writes_distinct_rows_ordered_by_the_judge(
+    fitted: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"new_rows.{suffix}"
+    contexts = contexts_file(tmp_path)
+    arguments = ["generate", str(fitted), "--contexts", str(contexts), "--rows", "5"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    if suffix == "csv":
+        rows = list(csv.DictReader(out.read_text().splitlines()))
+    else:
+        rows = pq.read_table(out).to_pylist()
+    assert len(rows) == 10
+    expected = ["shop", "price", "cut", "shade", "estimated_score", "judge_score"]
+    assert sorted(rows[0]) == sorted(expected)
+    for part, shop in ((rows[:5], "west"), (rows[5:], "east")):
+        assert {row["shop"] for row in part} == {shop}
+        assert len({(row["cut"], row["shade"]) for row in part}) == 5
+        judged = [float(row["judge_score"]) for row in part]
+        assert judged == sorted(judged, reverse=True)
+    again = tmp_path / f"again.{suffix}"
+    assert main([*arguments, "--out", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_fewer_rows_come_with_a_warning(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new_rows.csv"
+    contexts = contexts_file(tmp_path)
+    arguments = ["generate", str(fitted), "--contexts", str(contexts), "--rows", "13"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert "warning: context row 1: only 12 different rows of 13" in capsys.readouterr().err
+    assert len(out.read_text().splitlines()) == 1 + 2 * 12
+
+
+def test_report_is_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (fitted / "report.json").read_bytes()
+    (fitted / "report.html").unlink()
+    assert main(["report", str(fitted)]) == 0
+    assert (fitted / "report.json").read_bytes() == before
+    printed = capsys.readouterr().out
+    assert "generator, most likely row" in printed
+    assert printed.splitlines()[-1] == f"report: {fitted / 'report.html'}"
+
+
+def test_resume_of_a_finished_run_changes_nothing(fitted: Path) -> None:
+    table = fitted.parent / "good.csv"
+    before = {p: p.read_bytes() for p in fitted.rglob("*") if p.is_file()}
+    arguments = ["fit", str(table), *COLUMNS, "--out", str(fitted), *QUICK, "--resume"]
+    assert main(arguments) == 0
+    assert {p: p.read_bytes() for p in fitted.rglob("*") if p.is_file()} == before
+
+
+def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a command that fails."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("discrete-grad: error: ")
+    return lines[0]
+
+
+def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits = list(malformed_fits(tmp_path))
+    generates = list(malformed_generates(tmp_path, fitted))
+    assert len(fits) + len(generates) >= 30
+    before = sorted(tmp_path.rglob("*"))
+    for case in [*fits, *generates]:
+        assert case.message in told(case.arguments, capsys), case.name
+        assert sorted(tmp_path.rglob("*")) == before, case.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "RUN", "--rows", "0", "--out", "x.csv"], "--rows must be at least 1"),
+        (["generate", "RUN", "--rows", "2", "--out", "x.csv"], "shop"),
+        (["generate", "absent", "--out", "x.csv"], "holds no fit"),
+        (["report", "absent"], "holds no fit"),
+        (["report", "."], "holds no fit"),
+        (["fit", "TABLE", *COLUMNS, "--out", "RUN"], "holds a fit; use --resume"),
+        (["fit", "TABLE", *COLUMNS, "--out", "TABLE"], "is not a folder"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--judge-share", "1.5"], "judge_share"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--estimator.steps", "0"], "steps"),
+        (
+            ["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.gradient-estimator", "Magic"],
+            "'Magic'",
+        ),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.tau", "-1"], "tau"),
+        (["demo", "--family", "hpolab", "--out", "new"], "hpolib"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    fitted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = {"RUN": str(fitted), "TABLE": str(fitted.parent / "good.csv")}
+    assert message in told([named.get(word, word) for word in arguments], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path), "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path) -> None:
+    failed = command("discrete_grad.cli", "report", "absent", folder=tmp_path)
+    assert failed.returncode == 2
+    assert failed.stderr == "discrete-grad: error: absent holds no fit: config.json is missing\n"
+    shown = command("discrete_grad.cli", "fit", "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert "--generator.gradient-estimator" in shown.stdout
+
+
+def test_two_processes_under_torchrun_end_with_the_same_quality(
+    fitted: Path, tmp_path: Path
+) -> None:
+    from tests.training.small import likely_rows, small_table
+
+    from discrete_grad.data import write_rows
+    from discrete_grad.training import load_run
+
+    table = small_table(400)
+    columns = table.schema.decode_features(table.codes)
+    columns["score"] = table.scores.tolist()
+    write_rows(tmp_path / "table.parquet", columns)
+    arguments = ["discrete_grad.cli", "fit", "table.parquet", "--score", "score"]
+    arguments += ["--estimator.steps", "300", "--judge.steps", "300", "--generator.steps", "150"]
+    torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
+    alone = command(*arguments, "--out", "alone", folder=tmp_path)
+    both = command(*torchrun, *arguments, "--out", "both", folder=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("report: ") == 1
+    runs = [load_run(tmp_path / name) for name in ("alone", "both")]
+    judged = [run.judge(likely_rows(run)).item() for run in runs]
+    errors = [
+        (run.estimator(run.judge_rows.codes) - run.judge_rows.scores).square().mean().item()
+        for run in runs
+    ]
+    assert abs(judged[0] - judged[1]) < 0.2
+    assert errors[1] < 1.25 * errors[0] + 0.02
