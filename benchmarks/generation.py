@@ -40,7 +40,7 @@ from discrete_grad import (
     Softmax,
     StraightThrough,
 )
-from discrete_grad.data import Example, load_example, read_table
+from discrete_grad.data import load_example, read_table
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import EstimatorEnsemble, Generator
 from discrete_grad.space import CategoricalSpace
@@ -91,13 +91,12 @@ def fit_config(config: Config, seed: int) -> FitConfig:
     default = FitConfig(seed=seed)
     if not config.quick:
         return default
-    few = {"steps": 40, "validate_every": 20}
     return replace(
         default,
-        estimator=replace(default.estimator, members=2, **few),
-        judge=replace(default.judge, members=2, **few),
-        reproduction=replace(default.reproduction, **few),
-        generator=replace(default.generator, **few),
+        estimator=replace(default.estimator, members=2, steps=40, validate_every=20),
+        judge=replace(default.judge, members=2, steps=40, validate_every=20),
+        reproduction=replace(default.reproduction, steps=40, validate_every=20),
+        generator=replace(default.generator, steps=40, validate_every=20),
     )
 
 

@@ -48,6 +48,7 @@ def _scores_panel(axes: Any, context: Context, report: Mapping[str, Any]) -> Non
     axes.set_title(short(context["label"]))
     axes.grid(axis="y", visible=False)
     low, high = _limits(context)
+    edge = low + 0.015 * (high - low)
     quantiles = context["quantiles"]
     for a, b in (("0.05", "0.95"), ("0.25", "0.75")):
         if quantiles:
@@ -56,7 +57,7 @@ def _scores_panel(axes: Any, context: Context, report: Mapping[str, Any]) -> Non
     for y, entry in enumerate(context["entries"]):
         color = _color(report, entry["policy"])
         values = {m: entry[m] for m in _MEASURES if entry[m] is not None}
-        inside = [min(max(value, low), high) for value in values.values()]
+        inside = [max(value, edge) for value in values.values()]
         if inside:
             axes.plot([min(inside), max(inside)], [y, y], color=color, lw=1.2, alpha=0.7)
         for lane, ((measure, value), x) in enumerate(zip(values.items(), inside, strict=True)):

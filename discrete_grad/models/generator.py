@@ -82,8 +82,9 @@ def distinct_rows(
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> rows = distinct_rows(space, torch.zeros(5), 2, lambda codes: 3 * codes[:, 0] + codes[:, 1])
-        >>> rows.tolist()
+        >>> def value(codes):
+        ...     return 3 * codes[:, 0] + codes[:, 1]
+        >>> distinct_rows(space, torch.zeros(5), 2, value).tolist()
         [[1, 2], [1, 1]]
     """
     if count < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
@@ -37,14 +38,15 @@ class LoopConfig:
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""
-        for name in ("steps", "batch_size", "validate_every", "patience", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or self.weight_decay < 0:
-            raise ValueError(
-                "learning_rate must be above 0 and weight_decay at least 0, "
-                f"got {self.learning_rate} and {self.weight_decay}"
-            )
+        for item in fields(self):
+            value = getattr(self, item.name)
+            counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
+            if value == () or any(count < 1 for count in counts):
+                raise ValueError(f"{item.name} must be at least 1, got {value}")
+            if isinstance(value, float) and not 0 <= value < math.inf:
+                raise ValueError(f"{item.name} must be finite and at least 0, got {value}")
+        if not self.learning_rate:
+            raise ValueError("learning_rate must be above 0, got 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,9 @@ class FitConfig:
         ):
             if not 0 < share < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {share}")
+        for name, dropout in (("estimator", self.estimator.dropout), ("judge", self.judge.dropout)):
+            if dropout >= 1:
+                raise ValueError(f"{name}.dropout must be below 1, got {dropout}")
 
     def to_json(self) -> str:
         """All settings as JSON."""

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 import pytest
-from tests.data.malformed import Malformed, good_table, malformed_fits, malformed_generates
 
 from discrete_grad.data import TableError, output_format, read_contexts, read_table
+from tests.data.malformed import Malformed, good_table, malformed_fits, malformed_generates
 
 
 def options_of(arguments: list[str]) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """The loop: early stopping, seeds, divergence, schedules of the learning rate."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def test_the_batches_of_all_processes_together_are_the_batch_of_one() -> None:
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
         {"patience": 0},
+        {"patience": -1},
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
@@ -132,3 +134,22 @@ def test_a_checkpoint_takes_the_metrics_back_with_it(tmp_path: Path) -> None:
 def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     TensorBoardLog(tmp_path)({"judge/loss": 1.0}, 3)
     assert any(path.stat().st_size for path in tmp_path.glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("estimator", {"members": 0}),
+        ("estimator", {"hidden": ()}),
+        ("judge", {"hidden": (8, 0)}),
+        ("judge", {"dropout": 1.0}),
+        ("judge", {"held_out": 0.0}),
+        ("generator", {"entropy": -0.1}),
+        ("generator", {"samples": 0}),
+        ("aligner", {"temperature": float("inf")}),
+    ],
+)
+def test_settings_of_a_part_out_of_range(part: str, wrong: dict[str, object]) -> None:
+    config = FitConfig()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(config, **{part: replace(getattr(config, part), **wrong)}).check()
