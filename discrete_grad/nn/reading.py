@@ -28,9 +28,12 @@ class Reads:
 
     def pick(self, index: int | slice | list[int]) -> Reads:
         """The columns that an index selects."""
+        count = len(self.features)
         if isinstance(index, int):
+            if not -count <= index < count:
+                raise IndexError(f"column {index} of codes that have {count}")
             return Reads((self.features[index],), (self.starts[index],), single=True)
-        chosen = range(len(self.features))[index] if isinstance(index, slice) else index
+        chosen = range(count)[index] if isinstance(index, slice) else index
         features, starts = self.features, self.starts
         return Reads(tuple(features[i] for i in chosen), tuple(starts[i] for i in chosen))
 

@@ -119,8 +119,10 @@ def train(
         bar.update()
         if state.step % config.validate_every == 0 or state.step == config.steps:
             held_out = state.look(distributed.agree(_validate(objective)))
-            _check_finite(stage, state.step, loss.item(), held_out)
-            log({f"{stage}/loss": loss.item(), f"{stage}/held_out_loss": held_out}, state.step)
+            # of one member, as the held-out loss is, where members are trained by their sum
+            mean_loss = loss.item() / state.best_loss.numel()
+            _check_finite(stage, state.step, mean_loss, held_out)
+            log({f"{stage}/loss": mean_loss, f"{stage}/held_out_loss": held_out}, state.step)
         if checkpoint and state.step % config.checkpoint_every == 0:
             if distributed.rank() == 0:
                 checkpoint.save(*state.dump())
