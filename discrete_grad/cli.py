@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,20 +14,17 @@ import torch
 import tyro
 
 from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
-from discrete_grad.evaluation import (
-    ExampleTruth,
-    Observed,
-    Subject,
-    build_report,
-    context_labels,
-    distinct_contexts,
-    format_table,
-    render_html,
-    verdict,
-)
+from discrete_grad.evaluation import format_table, verdict
 from discrete_grad.models import distinct_rows
-from discrete_grad.training import FitConfig, Run, RunError, TensorBoardLog, fit, load_run
-from discrete_grad.training.checkpoint import write_atomically
+from discrete_grad.training import (
+    FitConfig,
+    Run,
+    RunError,
+    TensorBoardLog,
+    fit,
+    load_run,
+    write_report,
+)
 from discrete_grad.training.distributed import processes, rank
 from discrete_grad.training.logs import no_log
 from discrete_grad.training.loop import derive_seed
@@ -77,7 +73,7 @@ class Fit:
             log = TensorBoardLog(self.out / "tensorboard") if self.tensorboard else no_log
             done = fit(table, self.out, self.config, resume=self.resume, log=log)
             if rank() == 0:
-                print(_write_report(done))
+                print(_report(done))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ class Report:
 
     def run(self) -> None:
         """Do it."""
-        print(_write_report(load_run(self.run_folder)))
+        print(_report(load_run(self.run_folder)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +145,7 @@ class Demo:
         )
         source = {"example": self.family}
         done = fit(table, self.out, self.config, resume=True, source=source)
-        print(_write_report(done))
+        print(_report(done))
 
 
 def generate(
@@ -204,40 +200,11 @@ def _judged(run: Run, context: torch.Tensor | None, codes: torch.Tensor) -> torc
     return scores
 
 
-def report_subject(run: Run) -> Subject:
-    """What the report on a run is about; the truth is known for the example tables."""
-    schema, table = run.table.schema, run.table
-    contexts, positions = distinct_contexts(table.context, len(table))
-    labels = context_labels(schema, contexts)
-    family = run.source.get("example")
-    return Subject(
-        space=schema.space,
-        contexts=contexts,
-        labels=labels,
-        observed=Observed(table.codes, table.scores, positions, schema.score),
-        estimator=run.estimator,
-        judge=run.judge,
-        to_units=run.scale.invert,
-        policies={
-            "data policy": run.reference,
-            "naive baseline": run.naive,
-            "generator": run.generator,
-        },
-        truth=ExampleTruth(load_example(family), labels) if family else None,
-        held_out={"estimator": run.judge_rows, "judge": run.rows},
-        metrics=run.metrics(),
-        settings={**run.source, **json.loads(run.config.to_json())},
-    )
-
-
-def _write_report(run: Run) -> str:
-    """Write the report's two files; its table and where it lies, as text."""
-    report = build_report(report_subject(run), seed=run.config.seed)
-    page = run.folder / "report.html"
-    write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
-    write_atomically(page, render_html(report).encode())
+def _report(run: Run) -> str:
+    """Write the report; its table, its sentences and where it lies."""
+    report = write_report(run)
     sentences = "\n".join(verdict(report))
-    return f"{format_table(report)}\n\n{sentences}\n\nreport: {page}"
+    return f"{format_table(report)}\n\n{sentences}\n\nreport: {run.folder / 'report.html'}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from discrete_grad.evaluation.metrics import (
     spearman,
 )
 from discrete_grad.evaluation.page import render_html
+from discrete_grad.evaluation.plots import scores_plot
 from discrete_grad.evaluation.report import build_report
 from discrete_grad.evaluation.subject import (
     ExampleTruth,
@@ -41,6 +42,7 @@ __all__ = [
     "nearest_hamming",
     "percentile",
     "render_html",
+    "scores_plot",
     "spearman",
     "verdict",
 ]

@@ -15,7 +15,12 @@ __all__ = ["BaseEstimator", "Estimator", "mlp"]
 
 
 class BaseEstimator(nn.Module, ABC):
-    """Anything that scores rows of a space, given a context if it was made with one."""
+    """Anything that scores rows of a space, given a context if it was made with one.
+
+    Example:
+        >>> isinstance(Estimator(CategoricalSpace.from_sizes((2, 3))), BaseEstimator)
+        True
+    """
 
     def __init__(self, space: CategoricalSpace, context: ContextSpec | None) -> None:
         super().__init__()

@@ -23,6 +23,13 @@ class Schedule(nn.Module, ABC):
 
     Raises:
         ValueError: for a value that is not above 0 and finite, or fewer than 1 step.
+
+    Example:
+        >>> from discrete_grad.gradient import GumbelSoftmax
+        >>> layer = GumbelSoftmax(tau=LinearSchedule(1.0, 0.1, 100))
+        >>> layer.tau.advance()
+        >>> layer.tau()
+        tensor(0.9910)
     """
 
     step: Tensor

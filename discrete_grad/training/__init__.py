@@ -18,6 +18,7 @@ from discrete_grad.training.generator import (
     make_gradient_estimator,
 )
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog
+from discrete_grad.training.report import write_report
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import Run, fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
@@ -44,4 +45,5 @@ __all__ = [
     "load_run",
     "make_gradient_estimator",
     "new_ensemble",
+    "write_report",
 ]

@@ -39,6 +39,17 @@ def fit_aligner(
 
     Returns:
         The aligner, frozen and in evaluation mode.
+
+    Example:
+        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> aligner = Aligner(Estimator(space), 4)
+        >>> aligner = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
+        >>> aligner(codes[:5], codes[5:10]).shape
+        torch.Size([5])
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "aligner", "rows"))
     order = permutation(len(rows), generator=generator)

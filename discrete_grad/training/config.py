@@ -19,7 +19,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """One stage of training: AdamW whose learning rate rises over 20 steps and falls to 0."""
+    """One stage of training: AdamW whose learning rate rises over 20 steps and falls to 0.
+
+    Example:
+        >>> LoopConfig(steps=100).learning_rate
+        0.003
+    """
 
     steps: int = 600
     """Optimiser steps at most."""
@@ -51,7 +56,12 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatorConfig(LoopConfig):
-    """The estimators: an ensemble whose members hold out different rows."""
+    """The estimators: an ensemble whose members hold out different rows.
+
+    Example:
+        >>> EstimatorConfig(members=3).members
+        3
+    """
 
     members: int = 10
     """Estimators in the ensemble."""
@@ -68,7 +78,12 @@ class EstimatorConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignerConfig(LoopConfig):
-    """The aligner: a projection of the estimator's latents, by Rank-N-Contrast."""
+    """The aligner: a projection of the estimator's latents, by Rank-N-Contrast.
+
+    Example:
+        >>> AlignerConfig().projection_dim
+        32
+    """
 
     steps: int = 200
     learning_rate: float = 1e-3
@@ -80,14 +95,24 @@ class AlignerConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReproductionConfig(LoopConfig):
-    """The data policy and the naive baseline: generators that reproduce the rows."""
+    """The data policy and the naive baseline: generators that reproduce the rows.
+
+    Example:
+        >>> ReproductionConfig().steps
+        300
+    """
 
     steps: int = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(LoopConfig):
-    """The generator, trained through the frozen estimators."""
+    """The generator, trained through the frozen estimators.
+
+    Example:
+        >>> GeneratorConfig(gradient_estimator="LeaveOneOut", samples=8).samples
+        8
+    """
 
     gradient_estimator: str = "StraightThrough"
     """A class of discrete_grad.gradient."""
@@ -112,7 +137,14 @@ class GeneratorConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """The whole job: judge, estimators, aligner, data policy, naive baseline, generator."""
+    """The whole job: judge, estimators, aligner, data policy, naive baseline, generator.
+
+    Example:
+        >>> config = FitConfig(seed=3, estimator=EstimatorConfig(members=3))
+        >>> config.check()
+        >>> config.estimator.members
+        3
+    """
 
     seed: int = 0
     """Decides every random number."""

@@ -40,6 +40,16 @@ def fit_estimator(
 
     Returns:
         The ensemble, frozen and in evaluation mode.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> config = EstimatorConfig(members=2, hidden=(8,), steps=100)
+        >>> ensemble = new_ensemble(space, None, config, seed=0)
+        >>> ensemble = fit_estimator(ensemble, rows, config=config, seed=0)
+        >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
+        True
     """
     held_out = _held_out(len(rows), config, derive_seed(seed, stage, "rows"))
     objective = _EstimatorObjective(ensemble, rows, held_out, config.batch_size)
@@ -50,7 +60,13 @@ def fit_estimator(
 def new_ensemble(
     space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, *, seed: int
 ) -> EstimatorEnsemble:
-    """An untrained ensemble for rows of the space in contexts of the spec."""
+    """An untrained ensemble for rows of the space in contexts of the spec.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> new_ensemble(space, None, EstimatorConfig(members=4), seed=0).num_members
+        4
+    """
 
     def member() -> Estimator:
         return Estimator(

@@ -43,7 +43,7 @@ def make_gradient_estimator(
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
-        ReinMax(CategoricalSpace(x0: 2, x1: 3), tau=1.0, samples=4)
+        ReinMax(CategoricalSpace(x0: 2, x1: 3), samples=4, tau=1.0)
     """
     classes: dict[str, Any] = {
         name: cls
@@ -71,6 +71,13 @@ class Guides:
         judge: trained on other rows; decides when to stop and gives no gradient.
         reference: the data policy, for `reference_kl`.
         aligner: for `alignment`.
+
+    Example:
+        >>> from discrete_grad.models import Estimator
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
+        >>> Guides(*models).reference is None
+        True
     """
 
     estimator: EstimatorEnsemble
@@ -105,6 +112,23 @@ def fit_generator(
 
     Raises:
         ValueError: if a model is needed and missing from the guides.
+
+    Example:
+        >>> from discrete_grad.models import Estimator
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
+        >>> generator = fit_generator(
+        ...     Generator(None, space),
+        ...     Guides(*models),
+        ...     rows,
+        ...     method=gradient.ReinMax(space),
+        ...     config=GeneratorConfig(steps=20),
+        ...     seed=0,
+        ... )
+        >>> space.argmax(generator()).shape
+        torch.Size([2])
     """
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(guides, name) is None:
@@ -214,6 +238,16 @@ def fit_reproduction(
 
     Returns:
         The generator, frozen and in evaluation mode.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, torch.ones(60))
+        >>> generator = fit_reproduction(
+        ...     Generator(None, space), rows, config=ReproductionConfig(steps=20), seed=0, stage="x"
+        ... )
+        >>> generator().shape
+        torch.Size([5])
     """
     noise = torch.Generator().manual_seed(derive_seed(seed, stage, "rows"))
     order = permutation(len(rows), generator=noise)

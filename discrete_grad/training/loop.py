@@ -15,7 +15,7 @@ from discrete_grad.sampling import isolated_seed, random_indices
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
-from discrete_grad.training.logs import Log, progress_bar
+from discrete_grad.training.logs import Log, no_log, progress_bar
 
 __all__ = ["Objective", "Step", "derive_seed", "train"]
 
@@ -90,7 +90,7 @@ def train(
     *,
     seed: int,
     stage: str,
-    log: Log,
+    log: Log = no_log,
     checkpoint: Checkpoint | None = None,
 ) -> None:
     """Minimise the objective with early stopping; its model ends with the best weights seen.

@@ -63,6 +63,10 @@ class Run:
         naive: the naive baseline: reproduces `rows` by inverse score.
         generator: trained through `estimator`.
         aligner: None unless the generator's config gives alignment a weight.
+
+    Example:
+        >>> sorted(Run.__dataclass_fields__)[:3]
+        ['aligner', 'config', 'estimator']
     """
 
     folder: Path
@@ -111,6 +115,19 @@ def fit(
     Raises:
         RunError: if the folder is taken, belongs to another fit, or is damaged.
         ValueError: for too few rows or settings that do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.training import EstimatorConfig, GeneratorConfig
+        >>> columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> run = fit(read_table(columns, score="score"), folder, config)
+        >>> space = run.table.schema.space
+        >>> run.table.schema.decode_features(space.argmax(run.generator()).unsqueeze(0))
+        {'cut': [2]}
     """
     config.check()
     if len(table) < _MIN_ROWS:
@@ -128,6 +145,13 @@ def load_run(folder: Path) -> Run:
 
     Raises:
         RunError: if there is none, it is unfinished or damaged.
+
+    Example:
+        >>> try:
+        ...     load_run(Path("no/such/run"))
+        ... except RunError as error:
+        ...     print(error)
+        no/such/run holds no fit: config.json is missing
     """
     stages = _Stages(folder, no_log)
     for name in stages.names():

@@ -1,0 +1,73 @@
+"""The report of a run, in its folder."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from discrete_grad.data import load_example
+from discrete_grad.evaluation import (
+    ExampleTruth,
+    Observed,
+    Subject,
+    build_report,
+    context_labels,
+    distinct_contexts,
+    render_html,
+)
+from discrete_grad.training.checkpoint import write_atomically
+from discrete_grad.training.run import Run
+
+__all__ = ["write_report"]
+
+
+def write_report(run: Run) -> dict[str, Any]:
+    """Write `report.json` and `report.html` into the run's folder.
+
+    The truth is part of it if the run's source names an example table: `{"example": "hpolib"}`.
+
+    Returns:
+        The report, as `discrete_grad.evaluation.build_report` makes it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.training import EstimatorConfig, FitConfig, GeneratorConfig, fit
+        >>> columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> report = write_report(fit(read_table(columns, score="score"), folder, config))
+        >>> report["average"][0]["name"], (folder / "report.html").exists()
+        ('best training row', True)
+    """
+    report = build_report(_subject(run), seed=run.config.seed)
+    write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
+    write_atomically(run.folder / "report.html", render_html(report).encode())
+    return report
+
+
+def _subject(run: Run) -> Subject:
+    schema, table = run.table.schema, run.table
+    contexts, positions = distinct_contexts(table.context, len(table))
+    labels = context_labels(schema, contexts)
+    family = run.source.get("example")
+    return Subject(
+        space=schema.space,
+        contexts=contexts,
+        labels=labels,
+        observed=Observed(table.codes, table.scores, positions, schema.score),
+        estimator=run.estimator,
+        judge=run.judge,
+        to_units=run.scale.invert,
+        policies={
+            "data policy": run.reference,
+            "naive baseline": run.naive,
+            "generator": run.generator,
+        },
+        truth=ExampleTruth(load_example(family), labels) if family else None,
+        held_out={"estimator": run.judge_rows, "judge": run.rows},
+        metrics=run.metrics(),
+        settings={**run.source, **json.loads(run.config.to_json())},
+    )
