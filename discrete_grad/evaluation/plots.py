@@ -23,7 +23,26 @@ Context = Mapping[str, Any]
 
 
 def scores_plot(report: Mapping[str, Any]) -> str:
-    """Every entry's scores, context by context, over the spread of the training rows."""
+    """Every entry's scores, context by context, over the spread of the training rows, as SVG.
+
+    Args:
+        report: from `build_report`.
+
+    Example:
+        >>> from discrete_grad.evaluation import Observed, Subject, build_report
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate()
+        >>> scorers = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
+        >>> observed = Observed(codes, codes.sum(-1).float(), codes[:, 0] * 0)
+        >>> subject = Subject(
+        ...     space, None, ["all rows"], observed, *scorers, lambda scaled, context: scaled,
+        ...     {"generator": Generator(None, space)},
+        ... )
+        >>> scores_plot(build_report(subject)).startswith("<svg")
+        True
+    """
     contexts = report["contexts"][:_MAX_PANELS]
     names = [short(entry["name"]) for entry in contexts[0]["entries"]]
     with drawing():

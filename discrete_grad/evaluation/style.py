@@ -1,15 +1,28 @@
-"""The page's style sheet."""
+"""The page's style sheet and its colours."""
 
-__all__ = ["STYLE"]
+__all__ = ["LIGHT", "STYLE"]
 
-STYLE = """
-:root {
-  color-scheme: light dark;
-  --page: #ffffff; --ink: #1d2127; --soft: #5b6470; --line: #dfe3e8; --band: #b9c2cd;
-  --heat: 86 180 233; --panel: #f5f7f9;
-  --series0: #868e99; --series1: #0072b2; --series2: #d55e00; --series3: #009e73;
-  --series4: #a3508a; --series5: #b08900; --series6: #4a6fa5;
+LIGHT = {
+    "page": "#ffffff",
+    "ink": "#1d2127",
+    "soft": "#5b6470",
+    "line": "#dfe3e8",
+    "band": "#b9c2cd",
+    "heat": "86 180 233",
+    "panel": "#f5f7f9",
+    "series0": "#868e99",
+    "series1": "#0072b2",
+    "series2": "#d55e00",
+    "series3": "#009e73",
+    "series4": "#a3508a",
+    "series5": "#b08900",
+    "series6": "#4a6fa5",
 }
+
+_LIGHT = "".join(f" --{name}: {color};" for name, color in LIGHT.items())
+STYLE = (
+    f":root {{ color-scheme: light dark;{_LIGHT} }}\n"
+    + """\
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #15181c; --ink: #e4e7eb; --soft: #9aa4b0; --line: #343a42; --band: #4a525d;
@@ -78,3 +91,4 @@ svg text { font-family: inherit !important; }
   figure { break-inside: avoid; }
 }
 """
+)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from discrete_grad.evaluation.style import LIGHT
+
 __all__ = ["BAND", "INK", "SERIES", "drawing", "panels", "place_legend", "to_svg"]
 
 # Colours that nobody else uses stand for CSS variables and are replaced in the SVG, so that the
@@ -75,20 +77,20 @@ def panels(
 
 
 def to_svg(figure: Any) -> str:
-    """The figure as an SVG element that can stand in a page."""
+    """The figure as SVG, to stand in a page or in a file of its own."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' (xmlns(:\w+)?|version)="[^"]*"', "", text, count=3)
     # the ids of groups are used by nobody and the same in every picture of a page
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     size = r' width="([\d.]+)pt" height="[\d.]+pt"'
     text = re.sub(size, r' style="max-width: \1pt"', text, count=1)
     for color, variable in _variables().items():
-        text = text.replace(color, f"var(--{variable})")
+        # a colour of its own for where the picture is shown without the page's style sheet
+        text = text.replace(color, f"var(--{variable}, {LIGHT[variable]})")
     return text
 
 

@@ -20,7 +20,7 @@ class Generator(nn.Module):
 
     Args:
         context: the context columns; None for a generator of one distribution, whose logits are
-            then parameters of their own.
+            then 10 times its parameter `logits`.
         space: the features of a row.
         hidden: widths of the hidden layers.
 
@@ -52,7 +52,8 @@ class Generator(nn.Module):
     def forward(self, context: Tensor | None = None) -> Tensor:
         """Logits `(..., D)` for a context `(..., C)`; `(D,)` without a context spec."""
         check_context(context, self.context_spec)
-        logits: Tensor = self.logits if context is None else self.heads(self.trunk(context))
+        # times 10: free logits then move about as fast as a network's at the same learning rate
+        logits: Tensor = 10 * self.logits if context is None else self.heads(self.trunk(context))
         return logits
 
 
@@ -80,6 +81,9 @@ def distinct_rows(
     Returns:
         Codes `(n, F)`, n at most `count`; fewer if there are no more.
 
+    Raises:
+        ValueError: for a count below 1, or logits that do not fit.
+
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> def value(codes):
@@ -89,6 +93,9 @@ def distinct_rows(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    space.check_logits(logits)
+    if logits.dim() != 1:
+        raise ValueError(f"logits must be those of one distribution, got {tuple(logits.shape)}")
     pool = space.argmax(logits).unsqueeze(0)
     for temperature in (1, 2, 4, 8, 16):
         repeated = (logits / temperature).expand(max(256, 16 * count), -1)

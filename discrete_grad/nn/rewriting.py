@@ -143,6 +143,8 @@ class _Rewriter:
             )
         if module.max_norm is not None:
             raise self._error(node, "renormalises its weights in place (max_norm)")
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise self._error(node, "has forward hooks, which would not run")
         if "weight" not in module._parameters:
             raise self._error(node, "computes its weights (a parametrisation)")
         for i, start in zip(reads.features, reads.starts, strict=True):

@@ -73,8 +73,11 @@ class _SoftModel(nn.Module):
         super().__init__()
         names = arguments(model)
         if not names or argument not in (*names, None):
-            model_name = type(model).__name__
-            raise ValueError(f"{model_name}.forward has no argument {argument!r}, only {names}")
+            name = type(model).__name__
+            raise ValueError(f"{name}.forward has no argument {argument!r}, only {names}")
+        if model._forward_hooks or model._forward_pre_hooks:
+            name = type(model).__name__
+            raise ValueError(f"soften: {name} has forward hooks, which would not run")
         argument = names[0] if argument is None else argument
         graph, tracer, fixed = trace(model, space, argument)
         lookups = rewrite(graph, tracer, model, space, fixed)

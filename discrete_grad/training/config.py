@@ -63,7 +63,7 @@ class EstimatorConfig(LoopConfig):
         3
     """
 
-    members: int = 10
+    members: int = 8
     """Estimators in the ensemble."""
     dim: int = 16
     """Length of a feature's embedding."""
@@ -71,9 +71,14 @@ class EstimatorConfig(LoopConfig):
     """Widths of the hidden layers."""
     dropout: float = 0.0
     """Probability after each hidden layer."""
-    held_out: float = 0.2
+    held_out: float = 0.125
     """Share of the rows each member holds out for early stopping."""
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 1e-2
     weight_decay: float = 0.3
+    validate_every: int = 50
+    patience: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +119,12 @@ class GeneratorConfig(LoopConfig):
         8
     """
 
-    gradient_estimator: str = "StraightThrough"
+    gradient_estimator: str = "ReinMax"
     """A class of discrete_grad.gradient."""
     tau: float | None = None
     """Its temperature, for those that have one; by default its own."""
-    samples: int = 4
-    """Rows drawn a context and step."""
+    samples: int = 1
+    """Rows drawn for each context of a batch."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers between context and logits."""
     pessimism: float = 0.0
@@ -130,8 +135,7 @@ class GeneratorConfig(LoopConfig):
     """Weight of the divergence from the data policy, in units of the scaled score a nat."""
     alignment: float = 0.0
     """Weight of the alignment to a good row of the same context."""
-    learning_rate: float = 3e-2
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 64
 
 
@@ -153,7 +157,7 @@ class FitConfig:
     judge_share: float = 0.2
     """Share of the rows that train the judge alone."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    judge: EstimatorConfig = field(default_factory=EstimatorConfig)
+    judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=3))
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)

@@ -143,3 +143,15 @@ def test_global_state_is_untouched_and_a_seed_decides() -> None:
 def test_count_below_one(count: int) -> None:
     with pytest.raises(ValueError, match="count must be at least 1"):
         distinct_rows(SPACE, torch.zeros(SPACE.width), count, lambda codes: codes.sum(-1))
+
+
+def test_logits_that_do_not_fit() -> None:
+    def draw(logits: Tensor) -> Tensor:
+        return distinct_rows(SPACE, logits, 2, lambda codes: codes.sum(-1))
+
+    logits = torch.zeros(SPACE.width)
+    with pytest.raises(ValueError, match=r"those of one distribution, got \(2, 9\)"):
+        draw(logits.expand(2, -1))
+    logits[-2:] = -torch.inf
+    with pytest.raises(ValueError, match="feature 'shape' has every category masked"):
+        draw(logits)

@@ -79,9 +79,8 @@ def test_no_gradient_estimator_is_needed() -> None:
     logits = random_logits(space).requires_grad_()
     results = {}
     for estimator in (Enumerate(space), Softmax(space), StraightThrough(space, samples=20_000)):
-        value = estimator.expectation(
-            model, logits, **{"generator": torch.Generator().manual_seed(0)}
-        )
+        noise = torch.Generator().manual_seed(0)
+        value = estimator.expectation(model, logits, generator=noise)
         (gradient,) = torch.autograd.grad(value, logits)
         results[type(estimator)] = (value.detach(), gradient)
     assert_close(results[Softmax], results[Enumerate])

@@ -138,6 +138,20 @@ def test_no_rows(case: Case) -> None:
         assert soft(row.expand(2, 0, -1)).shape == (2, 0)
 
 
+class TwoHeads(Columns):
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        score = super().forward(codes)
+        return score, torch.stack([score, score], -1), self.tables[0].weight.sum()
+
+
+def test_several_outputs() -> None:
+    model, soft = softened(Case(TwoHeads))
+    score, pair, total = soft(SPACE.one_hot(CODES).unflatten(0, (4, 6)))
+    assert score.shape == (4, 6)
+    assert_close(pair, model(CODES)[1].unflatten(0, (4, 6)))
+    assert_close(total, model(CODES)[2])
+
+
 def test_within_an_expectation() -> None:
     _, soft = softened(Case(Numeric))
     logits = torch.zeros(5, SPACE.width, requires_grad=True)
@@ -160,9 +174,7 @@ def test_parameters_and_state_are_the_models(case: Case) -> None:
     assert all(ours[name] is theirs[name] for name in theirs)
     assert list(soft.state_dict()) == list(model.state_dict())
     soft.load_state_dict(model.state_dict())
-    state = {name: value + 1 for name, value in model.state_dict().items()}
-    if "offsets" in state:
-        state["offsets"] -= 1
+    state = {n: v + 1 if v.is_floating_point() else v for n, v in model.state_dict().items()}
     model.load_state_dict(state)
     assert torch.equal(case.call(soft, CODES, NUMBERS), case.call(model, CODES, NUMBERS))
 
@@ -477,6 +489,16 @@ def test_refused_tables_are_named() -> None:
     refuse(model_with(spectral), r"'tables.1' .* computes its weights")
     larger = CategoricalSpace.from_sizes((3, 4, 3))
     refuse(Columns(linear()), "feature 'x2' needs rows 0 to 2", larger)
+
+
+def test_hooks_are_refused() -> None:
+    for name in ("", "tables.2"):
+        model = Columns(linear())
+        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: output * 2)
+        refuse(model, "has forward hooks, which would not run")
+    model = Columns(linear())
+    model.body.register_forward_hook(lambda module, inputs, output: output * 2)
+    assert torch.equal(soften(model, SPACE)(CODES), model(CODES))
 
 
 def test_refused_spaces() -> None:

@@ -292,6 +292,15 @@ class ChosenColumns(OneTable):
         return self.score(torch.cat([first, self.table(codes[:, [1]] + 3)], 1))
 
 
+class OrderedByBuffer(OneTable):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(body)
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.score(self.table(codes[:, self.order] + torch.tensor([[7, 0, 3]])))
+
+
 class SharedTable(OneTable):
     rows = max(SPACE.sizes)
 
@@ -437,6 +446,7 @@ CASES = [
             OffsetOfEach,
             NumberOfEach,
             ChosenColumns,
+            OrderedByBuffer,
             SharedTable,
             Viewed,
             ViewedBySize,

@@ -1,0 +1,30 @@
+"""The README's examples run, and its commands exist."""
+
+import re
+from pathlib import Path
+
+from discrete_grad import gradient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_examples_run_one_after_the_other() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2
+
+
+def test_every_gradient_estimator_is_in_the_table() -> None:
+    abstract = {"GradientEstimator", "Relaxation", "on_codes"}
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) == {
+        *set(gradient.__all__) - abstract
+    }
+
+
+def test_the_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
