@@ -14,17 +14,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
@@ -41,7 +37,7 @@ from discrete_grad import (
     StraightThrough,
 )
 from discrete_grad.data import load_example, read_table
-from discrete_grad.evaluation import mean_interval
+from discrete_grad.evaluation import environment, mean_interval
 from discrete_grad.models import EstimatorEnsemble, Generator
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import FitConfig, Guides, Run, fit, fit_generator
@@ -225,18 +221,6 @@ def plot(summary: dict[str, dict[str, Any]], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    return {
-        "date": date.today().isoformat(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(sys.argv),
-    }
 
 
 def main(config: Config) -> None:

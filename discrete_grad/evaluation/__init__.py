@@ -1,5 +1,6 @@
 """How far we are: measures of rows, and the report on a generator."""
 
+from discrete_grad.evaluation.environment import environment
 from discrete_grad.evaluation.metrics import (
     distinct_share,
     mean_interval,
@@ -37,6 +38,7 @@ __all__ = [
     "context_labels",
     "distinct_contexts",
     "distinct_share",
+    "environment",
     "format_table",
     "mean_interval",
     "nearest_hamming",

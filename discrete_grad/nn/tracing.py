@@ -215,6 +215,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
             now.update(then)
         for name, buffer, version, value in counters:
             if buffer._version != version:
+                buffer.copy_(value)
                 raise ValueError(f"soften: {type(model).__name__}.forward changes buffer {name!r}")
 
 

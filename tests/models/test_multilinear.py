@@ -88,6 +88,13 @@ def test_no_gradient_estimator_is_needed() -> None:
     assert_close(sampled, results[Enumerate][1], atol=5e-3, rtol=0)
 
 
+def test_features_interact() -> None:
+    torch.manual_seed(0)
+    space = CategoricalSpace.from_sizes((2, 2))
+    scores = MultilinearEstimator(space)(space.enumerate()).view(2, 2)
+    assert (scores.diff(dim=0).diff(dim=1)).abs() > 1e-3  # more than a sum of effects
+
+
 def test_context_changes_what_is_a_good_row() -> None:
     torch.manual_seed(0)
     space = CategoricalSpace.from_sizes((3, 4))

@@ -208,6 +208,9 @@ def test_copies(case: Case) -> None:
         assert value.dtype == torch.float64
         assert_close(value, expected, atol=1e-5, rtol=1e-5)
         assert list(copied.state_dict()) == list(model.state_dict())
+        buffers = dict(copied.named_buffers())
+        assert buffers.keys() == dict(soft.named_buffers()).keys()
+        assert all(buffers[name].dtype == value.dtype for name, value in soft.named_buffers())
         shared = {id(p) for p in model.parameters()} & {id(p) for p in copied.parameters()}
         assert not shared
         assert not copied.training

@@ -15,7 +15,7 @@ from discrete_grad.objectives import (
     inverse_score_cross_entropy,
     score_weighted_cross_entropy,
 )
-from tests.strategies import spaces_and_logits
+from tests.strategies import random_logits, spaces_and_logits
 
 FLOAT64 = (torch.float64,)
 
@@ -111,7 +111,7 @@ def test_score_weighted_ignores_shift_and_scale(
 
 def test_temperature_goes_from_the_best_row_to_the_plain_mean() -> None:
     space = CategoricalSpace.from_sizes((2, 3))
-    logits, codes = torch.randn(6, 5), space.enumerate()
+    logits, codes = random_logits(space, (6,)).float(), space.enumerate()
     scores = torch.tensor([0.1, -3.0, 8.0, 2.0, 0.0, 1.0])
     nats = -space.log_prob(logits, codes)
 
@@ -125,7 +125,7 @@ def test_temperature_goes_from_the_best_row_to_the_plain_mean() -> None:
 @pytest.mark.parametrize("score", [0.0, 0.1, -1e30, 3e-39])
 def test_equal_scores_give_equal_weights(score: float) -> None:
     space = CategoricalSpace.from_sizes((2, 3))
-    logits, codes = torch.randn(6, 5), space.enumerate()
+    logits, codes = random_logits(space, (6,)).float(), space.enumerate()
     value = score_weighted_cross_entropy(space, logits, codes, torch.full((6,), score))
     assert_close(value, -space.log_prob(logits, codes).mean())
 
@@ -153,10 +153,10 @@ def test_temperature_above_zero(temperature: float) -> None:
 @pytest.mark.parametrize("loss", [inverse_score_cross_entropy, score_weighted_cross_entropy])
 def test_gradients_and_shapes(loss: object) -> None:
     space = CategoricalSpace.from_sizes((2, 3))
-    codes, scores = space.enumerate(), torch.rand(6, dtype=torch.float64) + 0.5
-    logits = torch.randn(6, 5, dtype=torch.float64)
+    codes, scores = space.enumerate(), torch.linspace(2.0, 0.5, 6, dtype=torch.float64)
+    logits = random_logits(space, (6,))
     logits[:3, 1] = -torch.inf  # not a category of these rows
-    finite = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    finite = random_logits(space, (6,)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(space, x, codes, scores), finite)
     logits.requires_grad_()
     loss(space, logits, codes, scores).backward()
