@@ -70,7 +70,8 @@ class Fit:
             features=self.features or None,
         )
         with processes():
-            log = TensorBoardLog(self.out / "tensorboard") if self.tensorboard else no_log
+            logged = self.tensorboard and rank() == 0
+            log = TensorBoardLog(self.out / "tensorboard") if logged else no_log
             done = fit(table, self.out, self.config, resume=self.resume, log=log)
             if rank() == 0:
                 print(_report(done))

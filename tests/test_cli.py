@@ -92,6 +92,12 @@ def test_report_is_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) 
     assert printed.splitlines()[-1] == f"report: {fitted / 'report.html'}"
 
 
+def test_tensorboard_lies_in_the_folder(fitted: Path, tmp_path: Path) -> None:
+    arguments = ["fit", str(fitted.parent / "good.csv"), *COLUMNS, *QUICK, "--tensorboard"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
 def test_resume_of_a_finished_run_changes_nothing(fitted: Path) -> None:
     table = fitted.parent / "good.csv"
     before = {p: p.read_bytes() for p in fitted.rglob("*") if p.is_file()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,20 +12,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.data import Schema, Table
+from discrete_grad.data import Table
 from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
 from discrete_grad.sampling import isolated_seed, permutation
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
-from discrete_grad.training.checkpoint import (
-    Checkpoint,
-    RunError,
-    load_tensors,
-    save_tensors,
-    write_atomically,
-)
+from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.training.config import FitConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.folder import load_table, load_weights, open_folder, read_settings
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
@@ -135,7 +129,7 @@ def fit(
     make_gradient_estimator(table.schema.space, config.generator)  # a wrong name fails here
     with distributed.processes():
         if distributed.rank() == 0:
-            _open(folder, table, config, resume=resume, source=source or {})
+            open_folder(folder, table, config, resume=resume, source=source or {})
         distributed.barrier()
         return _Stages(folder, log).run()
 
@@ -160,76 +154,15 @@ def load_run(folder: Path) -> Run:
     return stages.run()
 
 
-def _open(
-    folder: Path, table: Table, config: FitConfig, *, resume: bool, source: dict[str, Any]
-) -> None:
-    """Lay out the folder; its settings come last, so a folder with settings is complete."""
-    settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
-    path = folder / "config.json"
-    if path.exists():
-        if not resume:
-            raise RunError(f"{folder} holds a fit; use --resume or another folder")
-        _compare(folder, _read_json(path), settings)
-        return
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is not a folder")
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise RunError(f"{folder} is not empty; use another folder")
-    write_atomically(folder / "schema.json", table.schema.to_json().encode())
-    tensors = {"codes": table.codes, "scores": table.scores}
-    if table.context is not None:
-        tensors["context"] = table.context
-    save_tensors(folder / "rows.safetensors", tensors, {})
-    write_atomically(path, json.dumps(settings, indent=2).encode())
-
-
-def _compare(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    if old.get("table") != new["table"]:
-        raise RunError(f"{folder} is a fit of another table")
-    before, now = _flatten(old["config"]), _flatten(new["config"])
-    for name, value in now.items():
-        if before.get(name) != value:
-            raise RunError(
-                f"{folder} was begun with {name} = {before.get(name)}, not {value}; "
-                "resume with the same settings"
-            )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        part = {prefix + name: value}
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else part
-    return flat
-
-
-def _digest(table: Table) -> str:
-    digest = hashlib.sha256(table.schema.to_json().encode())
-    for tensor in (table.codes, table.scores, table.context):
-        if tensor is not None:
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{path.parent} holds no fit: {path.name} is missing") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
-    return content
-
-
 class _Stages:
     """Runs the stages in order; one whose weights lie in the folder is loaded instead."""
 
     def __init__(self, folder: Path, log: Log) -> None:
-        settings = _read_json(folder / "config.json")
+        settings = read_settings(folder)
         self.folder = folder
         self.source = settings["source"]
-        self.config = FitConfig.from_json(json.dumps(settings["config"]))
-        self.table = _load_table(folder)
+        self.config: FitConfig = settings["config"]
+        self.table = load_table(folder)
         self.metrics = JsonLinesLog(folder / _METRICS)
         self.logged = 0  # length of the metrics at the end of the last finished stage
         self.user_log = log
@@ -319,7 +252,7 @@ class _Stages:
         """Load the stage's weights, or fit them and keep them."""
         weights, state = self.weights(name), self.folder / "state" / f"{name}.safetensors"
         if weights.is_file():
-            self.logged = _load_weights(model, weights)["metrics"]
+            self.logged = load_weights(model, weights)["metrics"]
         else:
             checkpoint = Checkpoint(state, self.metrics)
             if distributed.rank() == 0 and not state.exists():
@@ -351,21 +284,3 @@ def _quantiles(scores: Tensor) -> Tensor:
     """Share of scores at most as large, in (0, 1]."""
     ordered = scores.sort().values
     return (torch.searchsorted(ordered, scores, right=True) / len(scores)).float()
-
-
-def _load_table(folder: Path) -> Table:
-    tensors, _ = load_tensors(folder / "rows.safetensors")
-    try:
-        schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'schema.json'} is damaged: {error}") from error
-    return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"))
-
-
-def _load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
-    tensors, metadata = load_tensors(path)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(f"{path} does not fit the run's settings") from error
-    return metadata

@@ -179,19 +179,22 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         fit(table, other, config)
     with pytest.raises(RunError, match="not a folder"):
         fit(table, other / "file", config)
+    with pytest.raises(RunError, match="not empty, it holds 'file'"):
+        fit(table, other, config, resume=True)
     assert [path.name for path in other.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
     "name", ["config.json", "schema.json", "rows.safetensors", "weights/judge.safetensors"]
 )
-@pytest.mark.parametrize("fault", ["cut", "garbage"])
+@pytest.mark.parametrize("fault", ["cut", "garbage", "empty object"])
 def test_a_damaged_run_is_told_in_one_line(tmp_path: Path, name: str, fault: str) -> None:
     folder = tmp_path / "run"
     fit(small_table(), folder, small_config())
     path = folder / name
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] if fault == "cut" else b"\xff\x00garbage")
+    faults = {"cut": content[: len(content) // 2], "garbage": b"\xff\x00x", "empty object": b"{}"}
+    path.write_bytes(faults[fault])
     with pytest.raises(RunError, match=path.name) as told:
         load_run(folder)
     assert "\n" not in str(told.value)
