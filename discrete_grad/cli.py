@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import tyro
+
+try:
+    import tyro
+except ImportError as error:
+    raise ImportError("the command line needs tyro: pip install 'discrete_grad[cli]'") from error
 
 from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
 from discrete_grad.evaluation import format_table, verdict
@@ -40,7 +44,7 @@ class Fit:
     """Fit judge, estimators and generator to a table, and write the report.
 
     Every column that is not the score or a context is a feature, unless --features names them. On
-    several processes: torchrun --nproc-per-node 2 -m discrete_grad.cli fit ...
+    several processes: torchrun --nproc-per-node 2 -m discrete_grad fit ...
     """
 
     table: tyro.conf.Positional[Path]
@@ -230,7 +234,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"discrete-grad: {kind}error: {text}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -176,10 +176,10 @@ def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path) -> None:
-    failed = command("discrete_grad.cli", "report", "absent", folder=tmp_path)
+    failed = command("discrete_grad", "report", "absent", folder=tmp_path)
     assert failed.returncode == 2
     assert failed.stderr == "discrete-grad: error: absent holds no fit: config.json is missing\n"
-    shown = command("discrete_grad.cli", "fit", "--help", folder=tmp_path)
+    shown = command("discrete_grad", "fit", "--help", folder=tmp_path)
     assert shown.returncode == 0
     assert "--generator.gradient-estimator" in shown.stdout
 
@@ -195,7 +195,7 @@ def test_two_processes_under_torchrun_end_with_the_same_quality(
     columns = table.schema.decode_features(table.codes)
     columns["score"] = table.scores.tolist()
     write_rows(tmp_path / "table.parquet", columns)
-    arguments = ["discrete_grad.cli", "fit", "table.parquet", "--score", "score"]
+    arguments = ["discrete_grad", "fit", "table.parquet", "--score", "score"]
     arguments += ["--estimator.steps", "300", "--judge.steps", "300", "--generator.steps", "150"]
     torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
     alone = command(*arguments, "--out", "alone", folder=tmp_path)
@@ -211,3 +211,16 @@ def test_two_processes_under_torchrun_end_with_the_same_quality(
     ]
     assert abs(judged[0] - judged[1]) < 0.2
     assert errors[1] < 1.25 * errors[0] + 0.02
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from discrete_grad import __main__
+
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.delitem(sys.modules, "discrete_grad.cli")
+    assert __main__.main() == 2
+    assert capsys.readouterr().err == (
+        "discrete-grad: error: the command line needs tyro: pip install 'discrete_grad[cli]'\n"
+    )
