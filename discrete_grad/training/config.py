@@ -37,7 +37,8 @@ class LoopConfig:
     validate_every: int = 20
     """Steps between two looks at the held-out rows."""
     patience: int = 10
-    """Looks without improvement after which the stage stops; the best weights are kept."""
+    """Looks without improvement after which the stage stops, with the best weights it had; 0 for
+    all steps and the last weights."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 
@@ -46,8 +47,9 @@ class LoopConfig:
         for item in fields(self):
             value = getattr(self, item.name)
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
-            if value == () or any(count < 1 for count in counts):
-                raise ValueError(f"{item.name} must be at least 1, got {value}")
+            least = 0 if item.name == "patience" else 1
+            if value == () or any(count < least for count in counts):
+                raise ValueError(f"{item.name} must be at least {least}, got {value}")
             if isinstance(value, float) and not 0 <= value < math.inf:
                 raise ValueError(f"{item.name} must be finite and at least 0, got {value}")
         if not self.learning_rate:
@@ -137,6 +139,8 @@ class GeneratorConfig(LoopConfig):
     """Weight of the alignment to a good row of the same context."""
     steps: int = 300
     batch_size: int = 64
+    # had the judge chosen the weights, it could not say what they are worth
+    patience: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,8 @@ class Guides:
 
     Args:
         estimator: its gradient trains the generator.
-        judge: trained on other rows; decides when to stop and gives no gradient.
+        judge: trained on other rows; its score of the most likely rows is the held-out loss. It
+            gives no gradient, and stops the training only if the config has some patience.
         reference: the data policy, for `reference_kl`.
         aligner: for `alignment`.
 
@@ -96,7 +97,7 @@ def fit_generator(
     seed: int,
     **options: Any,
 ) -> Generator:
-    """Train a generator through the frozen estimator; the judge decides when to stop.
+    """Train a generator through the frozen estimator.
 
     Args:
         generator: trained in place.

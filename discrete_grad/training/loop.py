@@ -93,7 +93,7 @@ def train(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Minimise the objective with early stopping; its model ends with the best weights seen.
+    """Minimise the objective; with some patience, its model ends with the best weights seen.
 
     Args:
         objective: what to minimise.
@@ -113,7 +113,7 @@ def train(
         state.load(*saved)
     wrapped = distributed.wrap(objective)
     bar = progress_bar(stage, config.steps, state.step)
-    while state.step < config.steps and state.stale < config.patience:
+    while state.step < config.steps and state.stale < (config.patience or math.inf):
         step = Step(seed, stage, state.step, distributed.rank(), distributed.world_size())
         loss = _step(wrapped, state, step, config)
         bar.update()
@@ -128,7 +128,8 @@ def train(
                 checkpoint.save(*state.dump())
             distributed.barrier()
     bar.close()
-    state.restore_best()
+    if config.patience:
+        state.restore_best()
 
 
 def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> Tensor:

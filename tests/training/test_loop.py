@@ -40,6 +40,13 @@ def test_the_best_weights_are_kept_and_patience_ends_the_stage() -> None:
     assert len(objective.seen) < 40
 
 
+def test_without_patience_the_last_weights_are_kept() -> None:
+    objective = Overfit()
+    config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=0)
+    train(objective, config, seed=0, stage="x", log=no_log)
+    assert objective.model.weight.item() == objective.seen[-1] == max(objective.seen)
+
+
 class Members(Objective):
     """Two stacked members whose best steps differ."""
 
@@ -92,7 +99,6 @@ def test_the_batches_of_all_processes_together_are_the_batch_of_one() -> None:
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"weight_decay": -1.0},
-        {"patience": 0},
         {"patience": -1},
     ],
 )
