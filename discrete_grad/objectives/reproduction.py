@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["inverse_score_cross_entropy", "score_weighted_cross_entropy"]
 
@@ -16,8 +16,8 @@ def inverse_score_cross_entropy(
     """The naive baseline: cross-entropy summed over the features, divided by the row's score.
 
     Kept for comparison. A sum of cross-entropies sees features one by one, so it cannot tell a good
-    row from the row one fatal swap away; and dividing by the score weights *bad* rows up, which is
-    why the loss of a good row is small, not why the generator prefers it.
+    row from the row one fatal swap away. And dividing by the score makes the loss of a good row
+    small instead of making the row likely: bad rows weigh most.
 
     Args:
         space: the space.
@@ -36,7 +36,7 @@ def inverse_score_cross_entropy(
         >>> inverse_score_cross_entropy(space, torch.zeros(2), torch.tensor([1]), torch.tensor(2.0))
         tensor(0.3466)
     """
-    if not (scores > 0).all():
+    if can_inspect(scores) and not (scores > 0).all():
         raise ValueError(f"the inverse score needs scores above 0, got {scores.min().item():g}")
     return -(space.log_prob(logits, rows) / scores).mean()
 

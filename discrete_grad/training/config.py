@@ -125,7 +125,7 @@ class GeneratorConfig(LoopConfig):
     """A class of discrete_grad.gradient."""
     tau: float | None = None
     """Its temperature, for those that have one; by default its own."""
-    samples: int = 1
+    samples: int = 4
     """Rows drawn for each context of a batch."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers between context and logits."""
