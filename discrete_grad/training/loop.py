@@ -107,6 +107,11 @@ def train(
         ValueError: if the loss is no longer finite.
     """
     config.check()
+    if config.batch_size < distributed.world_size():
+        raise ValueError(
+            f"batch_size {config.batch_size} leaves some of {distributed.world_size()} processes "
+            "without a row"
+        )
     state = _State(objective, config)
     saved = checkpoint.load() if checkpoint else None
     if saved:
