@@ -5,7 +5,7 @@ SOURCES := $(shell find discrete_grad -name '*.py')
 
 # one thread a test process: they run side by side, one a core
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests --pyargs discrete_grad
 
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
@@ -17,6 +17,7 @@ lint: $(VENV)/.installed
 
 # installs the built wheel, so that tests see what users get
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	rm -rf build  # or modules deleted since would be built again
 	$(BIN)/pip install --quiet --no-deps --force-reinstall .
 	touch $@
 

@@ -160,7 +160,8 @@ def _argmax(model: EstimatorEnsemble) -> Tensor:
 
 def _score_weighted(space: CategoricalSpace, run: Run, temperature: float) -> Tensor:
     """Logits that minimise `score_weighted_cross_entropy`: without a context, in closed form."""
-    weights = (run.rows.scores / temperature).softmax(0)
+    scores = run.rows.scores
+    weights = ((scores - scores.mean()) / scores.std(correction=0) / temperature).softmax(0)
     return (weights @ space.one_hot(run.rows.codes)).log()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import torch
+from typing import Annotated
 
 try:
     import tyro
@@ -19,24 +19,24 @@ except ImportError as error:
 
 from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
 from discrete_grad.evaluation import format_table, verdict
-from discrete_grad.models import distinct_rows
 from discrete_grad.training import (
+    FewRowsWarning,
     FitConfig,
     Run,
     RunError,
     TensorBoardLog,
+    check_columns,
     fit,
+    generate,
     load_run,
     write_report,
 )
-from discrete_grad.training.distributed import processes, rank
+from discrete_grad.training.distributed import first, processes, rank
 from discrete_grad.training.logs import no_log
-from discrete_grad.training.loop import derive_seed
 
 __all__ = ["main"]
 
 _Config = Annotated[FitConfig, tyro.conf.arg(name="")]
-_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +73,12 @@ class Fit:
             context=self.context,
             features=self.features or None,
         )
+        check_columns(table.schema)
         with processes():
             logged = self.tensorboard and rank() == 0
             log = TensorBoardLog(self.out / "tensorboard") if logged else no_log
             done = fit(table, self.out, self.config, resume=self.resume, log=log)
-            if rank() == 0:
-                print(_report(done))
+            first(partial(_report, done))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,12 @@ class Generate:
             raise RunError(f"--rows must be at least 1, got {self.rows}")
         run = load_run(self.run_folder)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
-        write_rows(self.out, generate(run, columns, contexts, self.rows, self.seed))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", FewRowsWarning)
+            written = generate(run, columns, contexts, rows=self.rows, seed=self.seed)
+        for warning in told:
+            print(f"warning: {warning.message}", file=sys.stderr)
+        write_rows(self.out, written)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ class Report:
 
     def run(self) -> None:
         """Do it."""
-        print(_report(load_run(self.run_folder)))
+        _report(load_run(self.run_folder))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,67 +154,16 @@ class Demo:
             features=example.features,
         )
         source = {"example": self.family}
-        done = fit(table, self.out, self.config, resume=True, source=source)
-        print(_report(done))
+        with processes():
+            done = fit(table, self.out, self.config, resume=True, source=source)
+            first(partial(_report, done))
 
 
-def generate(
-    run: Run,
-    columns: dict[str, list[Any]],
-    contexts: torch.Tensor | None,
-    rows: int,
-    seed: int,
-) -> dict[str, list[Any]]:
-    """The columns `generate` writes: context, features, estimated and judge's score.
-
-    Args:
-        run: a finished fit.
-        columns: the contexts as given, S values a column; empty without context.
-        contexts: `(S, C)`, or None for the one distribution of a fit without context.
-        rows: different rows wanted for each context.
-        seed: decides every random number.
-    """
-    schema = run.table.schema
-    for name in (_ESTIMATED, _JUDGED):
-        if name in columns or name in schema.space.names:
-            raise RunError(f"the table has a column {name!r}, which generate writes itself")
-    names = [*columns, *schema.space.names, _ESTIMATED, _JUDGED]
-    written: dict[str, list[Any]] = {name: [] for name in names}
-    with torch.no_grad():
-        for index in range(1 if contexts is None else len(contexts)):
-            context = None if contexts is None else contexts[index]
-            codes = distinct_rows(
-                schema.space,
-                run.generator(context),
-                rows,
-                partial(_judged, run, context),
-                generator=torch.Generator().manual_seed(derive_seed(seed, "generate", index)),
-            )
-            if len(codes) < rows:
-                place = "" if contexts is None else f"context row {index + 1}: "
-                print(
-                    f"warning: {place}only {len(codes)} different rows of {rows}", file=sys.stderr
-                )
-            repeated = None if context is None else context.expand(len(codes), -1)
-            parts = {name: [values[index]] * len(codes) for name, values in columns.items()}
-            parts |= schema.decode_features(codes)
-            for name, model in ((_ESTIMATED, run.estimator), (_JUDGED, run.judge)):
-                parts[name] = run.scale.invert(model(codes, repeated), repeated).tolist()
-            for name, values in parts.items():
-                written[name] += values
-    return written
-
-
-def _judged(run: Run, context: torch.Tensor | None, codes: torch.Tensor) -> torch.Tensor:
-    scores: torch.Tensor = run.judge(codes, context)
-    return scores
-
-
-def _report(run: Run) -> str:
-    """Write the report; its table, its sentences and where it lies."""
+def _report(run: Run) -> None:
+    """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
     sentences = "\n".join(verdict(report))
-    return f"{format_table(report)}\n\n{sentences}\n\nreport: {run.folder / 'report.html'}"
+    print(f"{format_table(report)}\n\n{sentences}\n\nreport: {run.folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,13 +178,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command.run()
     except KeyboardInterrupt:
-        print("discrete-grad: interrupted; fit --resume goes on", file=sys.stderr)
+        goes_on = "; --resume goes on" if isinstance(command, (Fit, Demo)) else ""
+        print(f"discrete-grad: interrupted{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
         if command.debug:
             traceback.print_exc()
         kind = "" if isinstance(error, (ValueError, OSError, ImportError)) else "unexpected "
         text = " ".join(str(error).split()) or type(error).__name__
-        print(f"discrete-grad: {kind}error: {text}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # the others of torchrun repeat the first
+            print(f"discrete-grad: {kind}error: {text}", file=sys.stderr)
         return 2
     return 0

@@ -139,6 +139,7 @@ def isolated_seed(seed: int) -> Iterator[None]:
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # the CPU's state alone: to ask for those of the GPUs would wake every one of them
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield

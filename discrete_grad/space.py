@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +39,8 @@ class CategoricalSpace:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     vocabularies: tuple[tuple[str, ...] | None, ...]
+    offsets: tuple[int, ...] = field(compare=False)
+    """Where each feature's block starts in a flat row."""
     _runs: tuple[tuple[int, int, int, int], ...] = field(compare=False)
 
     def __init__(self, features: Mapping[str, int | Sequence[str]]) -> None:
@@ -51,6 +55,8 @@ class CategoricalSpace:
         object.__setattr__(self, "names", tuple(features))
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "vocabularies", vocabularies)
+        starts = tuple(itertools.accumulate(sizes, initial=0))[:-1]
+        object.__setattr__(self, "offsets", starts)
         object.__setattr__(self, "_runs", _runs(sizes))
 
     @classmethod
@@ -98,11 +104,6 @@ class CategoricalSpace:
     def num_rows(self) -> int:
         """The number of different rows, an exact integer."""
         return math.prod(self.sizes)
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Where each feature's block starts in a flat row."""
-        return tuple(sum(self.sizes[:i]) for i in range(len(self.sizes)))
 
     @property
     def categories(self) -> tuple[tuple[str, ...], ...]:
@@ -232,8 +233,10 @@ class CategoricalSpace:
             [[0, 0], [0, 1], [1, 0], [1, 1]]
         """
         if self.num_rows > max_rows:
+            digits = sum(map(math.log10, self.sizes))
+            rows = f"{self.num_rows:,}" if digits < 15 else f"about 10^{digits:.0f}"
             raise ValueError(
-                f"the space has {self.num_rows:,} rows, more than max_rows={max_rows:,}; "
+                f"the space has {rows} rows, more than max_rows={max_rows:,}; "
                 "raise max_rows or use a method that samples"
             )
         strides = [math.prod(self.sizes[i + 1 :]) for i in range(self.num_features)]
@@ -379,10 +382,11 @@ def can_inspect(tensor: Tensor) -> bool:
 def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...] | None]:
     if not isinstance(name, str) or not name:
         raise ValueError(f"a feature's name must be a non-empty string, got {name!r}")
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 1:
-            raise ValueError(f"feature {name!r} needs at least 1 category, got size {value}")
-        return value, None
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        size = operator.index(value)
+        if size < 1:
+            raise ValueError(f"feature {name!r} needs at least 1 category, got size {size}")
+        return size, None
     if isinstance(value, (str, bool)) or not isinstance(value, Sequence):
         raise TypeError(f"feature {name!r} needs a size or a list of categories, got {value!r}")
     for category in value:

@@ -118,6 +118,38 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
+def test_contexts_of_one_column(tmp_path: Path) -> None:
+    table = good_table(tmp_path)
+    features = ["--features", "cut", "shade"]
+    run, out = tmp_path / "run", tmp_path / "new_rows.csv"
+    arguments = ["fit", str(table), "--score", "score", "--context", "shop", *features, *QUICK]
+    assert main([*arguments, "--out", str(run)]) == 0
+    (tmp_path / "contexts.csv").write_text("shop\nwest\n")
+    contexts = ["--contexts", str(tmp_path / "contexts.csv"), "--rows", "2"]
+    assert main(["generate", str(run), *contexts, "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_nothing_is_written_into_a_strangers_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, folder = good_table(tmp_path), tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    arguments = ["fit", str(table), *COLUMNS, "--tensorboard", "--out", str(folder)]
+    assert "not empty" in told(arguments, capsys)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_column_that_generate_would_write_is_refused_by_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(good_table(tmp_path).read_text().replace("shade", "judge_score", 1))
+    arguments = ["fit", str(table), *COLUMNS, "--out", str(tmp_path / "run")]
+    assert "'judge_score'" in told(arguments, capsys)
+
+
 def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +241,10 @@ def test_two_processes_under_torchrun_end_with_the_same_quality(
         (run.estimator(run.judge_rows.codes) - run.judge_rows.scores).square().mean().item()
         for run in runs
     ]
+    taken = command(*torchrun, *arguments, "--out", "both", folder=tmp_path)
+    assert taken.returncode != 0
+    assert taken.stderr.count("discrete-grad: ") == 1
+    assert "discrete-grad: error: both holds a fit; use --resume" in taken.stderr
     assert abs(judged[0] - judged[1]) < 0.2
     assert errors[1] < 1.25 * errors[0] + 0.02
 

@@ -38,6 +38,7 @@ ALLOWED = {
     "cli": LIBRARY,
     "testing": LIBRARY,
     "__init__": LIBRARY,
+    "__main__": {"cli"},
 }
 
 # extras: imported where they are used, so that the library imports without them

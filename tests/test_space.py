@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import pickle
+import re
 
 import pytest
 import torch
@@ -352,10 +353,13 @@ def test_enumerate_is_the_product_with_the_last_feature_fastest(space: Categoric
     assert rows.tolist() == [list(r) for r in itertools.product(*map(range, space.sizes))]
 
 
-@pytest.mark.parametrize("sizes", [(10,) * 50, (101, 100)])
-def test_enumerate_refuses_a_large_space(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [((10,) * 5000, "about 10^5000"), ((10,) * 50, "about 10^50"), ((101, 100), "10,100")],
+)
+def test_enumerate_refuses_a_large_space(sizes: tuple[int, ...], rows: str) -> None:
     space = CategoricalSpace.from_sizes(sizes)
-    with pytest.raises(ValueError, match=rf"{space.num_rows:,} rows, more than max_rows=10,000"):
+    with pytest.raises(ValueError, match=re.escape(f"{rows} rows, more than max_rows=10,000")):
         space.enumerate(max_rows=10_000)
 
 

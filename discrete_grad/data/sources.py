@@ -112,7 +112,7 @@ def _csv_header(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             names = next(row for row in csv.reader(file) if row)
     check_names(names)
-    if len(names) == 1:
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise TableError(
             f"{path} has only one column, {names[0]!r}: columns are separated by commas, "
             "not by semicolons, tabs or spaces"

@@ -40,7 +40,7 @@ class GradientEstimator(nn.Module, ABC):
         super().__init__()
         if space is not None and not isinstance(space, CategoricalSpace):
             raise TypeError(f"space must be a CategoricalSpace or None, got {space!r}")
-        if not isinstance(samples, int) or samples < self.min_samples:
+        if type(samples) is not int or samples < self.min_samples:
             name = type(self).__name__
             raise ValueError(f"{name} needs samples >= {self.min_samples}, got {samples!r}")
         self.space = space

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from discrete_grad.objectives.shapes import check_same_shape
+
 __all__ = ["alignment_loss"]
 
 
@@ -23,6 +25,7 @@ def alignment_loss(cosine: Tensor, advantage: Tensor) -> Tensor:
         >>> alignment_loss(torch.tensor([0.5, -1.0]), torch.tensor([2.0, -3.0]))
         tensor(0.5000)
     """
+    check_same_shape(cosine=cosine, advantage=advantage)
     weight = advantage.detach().clamp_min(0)
     total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
     return ((1 - cosine) * weight).sum() / total

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from discrete_grad.objectives.shapes import check_same_shape
+
 __all__ = ["rank_n_contrast"]
 
 
@@ -32,6 +34,7 @@ def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float =
     count = len(projections)
     if count < 2 or not temperature > 0:
         raise ValueError(f"needs 2 rows and a temperature above 0, got {count}, {temperature}")
+    check_same_shape(projections=projections[:, 0], scores=scores)
     others = ~torch.eye(count, dtype=torch.bool, device=scores.device)
     similarity = -_distances(projections)[others].view(count, count - 1) / temperature
     distance = (scores - scores.unsqueeze(-1)).abs()[others].view(count, count - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from discrete_grad.objectives.shapes import check_same_shape
 from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["inverse_score_cross_entropy", "score_weighted_cross_entropy"]
@@ -38,7 +39,9 @@ def inverse_score_cross_entropy(
     """
     if can_inspect(scores) and not (scores > 0).all():
         raise ValueError(f"the inverse score needs scores above 0, got {scores.min().item():g}")
-    return -(space.log_prob(logits, rows) / scores).mean()
+    log_prob = space.log_prob(logits, rows)
+    check_same_shape(log_prob=log_prob, scores=scores)
+    return -(log_prob / scores).mean()
 
 
 def score_weighted_cross_entropy(
@@ -80,4 +83,7 @@ def score_weighted_cross_entropy(
     # to at most 1 in size first, or the squares of very small or large scores would be lost
     centred = centred / centred.abs().amax().clamp_min(tiny)
     weights = (centred / centred.std(correction=0).clamp_min(tiny) / temperature).softmax(0)
-    return -(weights * space.log_prob(logits, rows)).sum()
+    log_prob = space.log_prob(logits, rows)
+    check_same_shape(log_prob=log_prob, scores=scores)
+    # a row of weight 0 has no say, even one that the logits forbid
+    return -(weights * log_prob.masked_fill(weights == 0, 0)).sum()

@@ -11,6 +11,7 @@ from discrete_grad.training.config import (
     ReproductionConfig,
 )
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.generate import FewRowsWarning, check_columns, generate
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
@@ -26,6 +27,7 @@ from discrete_grad.training.score_scale import ScoreScale
 __all__ = [
     "AlignerConfig",
     "EstimatorConfig",
+    "FewRowsWarning",
     "FitConfig",
     "GeneratorConfig",
     "Guides",
@@ -37,11 +39,13 @@ __all__ = [
     "RunError",
     "ScoreScale",
     "TensorBoardLog",
+    "check_columns",
     "fit",
     "fit_aligner",
     "fit_estimator",
     "fit_generator",
     "fit_reproduction",
+    "generate",
     "load_run",
     "make_gradient_estimator",
     "new_ensemble",

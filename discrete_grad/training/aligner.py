@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from discrete_grad.models import Aligner
 from discrete_grad.objectives import rank_n_contrast
-from discrete_grad.sampling import permutation
 from discrete_grad.training.config import AlignerConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 from discrete_grad.training.rows import Rows
 
 __all__ = ["fit_aligner"]
 
-_HELD_OUT = 0.2
 _MAX_HELD_OUT = 512
 
 
@@ -51,10 +48,8 @@ def fit_aligner(
         >>> aligner(codes[:5], codes[5:10]).shape
         torch.Size([5])
     """
-    generator = torch.Generator().manual_seed(derive_seed(seed, "aligner", "rows"))
-    order = permutation(len(rows), generator=generator)
-    size = min(max(2, round(len(rows) * _HELD_OUT)), _MAX_HELD_OUT)
-    objective = _AlignerObjective(aligner, rows.take(order[size:]), rows.take(order[:size]), config)
+    kept, held_out = rows.split(seed=derive_seed(seed, "aligner", "rows"), most=_MAX_HELD_OUT)
+    objective = _AlignerObjective(aligner, kept, held_out, config)
     train(objective, config, seed=seed, stage="aligner", **options)
     return aligner.requires_grad_(False).eval()
 

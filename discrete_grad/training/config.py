@@ -29,7 +29,8 @@ class LoopConfig:
     steps: int = 600
     """Optimiser steps at most."""
     batch_size: int = 128
-    """Rows (or contexts) a step, over all processes together."""
+    """Rows (or contexts) a step, over all processes together; a loss that is normalised within a
+    batch (the aligner's, the alignment's) is normalised within each process's share."""
     learning_rate: float = 3e-3
     """The highest."""
     weight_decay: float = 0.0
@@ -50,10 +51,11 @@ class LoopConfig:
             least = 0 if item.name == "patience" else 1
             if value == () or any(count < least for count in counts):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
+            positive = item.name in ("learning_rate", "tau")
+            if isinstance(value, float) and positive and not 0 < value < math.inf:
+                raise ValueError(f"{item.name} must be finite and above 0, got {value}")
             if isinstance(value, float) and not 0 <= value < math.inf:
                 raise ValueError(f"{item.name} must be finite and at least 0, got {value}")
-        if not self.learning_rate:
-            raise ValueError("learning_rate must be above 0, got 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +170,18 @@ class FitConfig:
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""
-        for part in (self.estimator, self.judge, self.aligner, self.reproduction, self.generator):
-            part.check()
+        for name in ("estimator", "judge", "aligner", "reproduction", "generator"):
+            try:
+                getattr(self, name).check()
+            except ValueError as error:
+                raise ValueError(f"{name}.{error}") from error
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
+        if not self.aligner.temperature or self.aligner.batch_size < 2:
+            raise ValueError(
+                "aligner.temperature must be above 0 and aligner.batch_size at least 2, "
+                f"got {self.aligner.temperature} and {self.aligner.batch_size}"
+            )
         for name, share in (
             ("judge_share", self.judge_share),
             ("estimator.held_out", self.estimator.held_out),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["agree", "barrier", "processes", "rank", "world_size", "wrap"]
+from discrete_grad.training.checkpoint import RunError
+
+__all__ = ["agree", "barrier", "first", "processes", "quiet_backward", "rank", "world_size", "wrap"]
 
 
 @contextmanager
@@ -28,7 +32,10 @@ def processes() -> Iterator[None]:
     dist.init_process_group("gloo")
     try:
         yield
+        dist.barrier()  # none may leave while another still talks to it
     finally:
+        # what is left of wrapped models holds on to the group, whose threads must end before Python
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -46,6 +53,38 @@ def barrier() -> None:
     """Wait for the other processes."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def first(action: Callable[[], object]) -> None:
+    """Do something in the first process; what it raises is raised in all.
+
+    Raises:
+        RunError: in the others, with the message of the first.
+    """
+    caught: Exception | None = None
+    if rank() == 0:
+        try:
+            action()
+        except Exception as error:
+            caught = error
+    told = [None if caught is None else str(caught)]
+    if dist.is_initialized():
+        dist.broadcast_object_list(told, 0)
+    if caught is not None:
+        raise caught
+    if told[0] is not None:
+        raise RunError(told[0])
+
+
+@contextmanager
+def quiet_backward() -> Iterator[None]:
+    """Without the warning on strides of gradients, which costs a copy and changes nothing."""
+    if not dist.is_initialized():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
+        yield
 
 
 def agree(value: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def load_table(folder: Path) -> Table:
     try:
         schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'schema.json'} is damaged: {error}") from error
+        raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
     return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from discrete_grad.objectives import (
     inverse_score_cross_entropy,
     kl_to_reference,
 )
-from discrete_grad.sampling import permutation
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.config import GeneratorConfig, ReproductionConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
@@ -27,7 +27,6 @@ from discrete_grad.training.rows import Rows
 
 __all__ = ["Guides", "fit_generator", "fit_reproduction", "make_gradient_estimator"]
 
-_HELD_OUT = 0.2
 _GOOD_SHARE = 0.1
 _MAX_CONTEXTS = 1024
 
@@ -64,7 +63,7 @@ def make_gradient_estimator(
 
 @dataclass(frozen=True)
 class Guides:
-    """The frozen models a generator is trained by.
+    """The models a generator is trained by; `fit_generator` freezes them.
 
     Args:
         estimator: its gradient trains the generator.
@@ -101,7 +100,7 @@ def fit_generator(
 
     Args:
         generator: trained in place.
-        guides: the frozen models.
+        guides: the models it is trained by, frozen in place.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
         method: differentiates the expected score; see `make_gradient_estimator`.
         config: weights and training.
@@ -159,9 +158,14 @@ class _GeneratorObjective(Objective):
         self.model = model
         self.guides = guides
         self.method = method
+        # another function, so another running baseline, if the method has one
+        self.align_method = copy.deepcopy(method)
         self.config = config
         self.context = rows.context
-        self.shown = None if rows.context is None else rows.context.unique(dim=0)[:_MAX_CONTEXTS]
+        self.shown = _some_contexts(rows.context)
+        for guide in (guides.estimator, guides.judge, guides.reference, guides.aligner):
+            if guide is not None:
+                guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
         self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
 
@@ -208,13 +212,22 @@ class _GeneratorObjective(Objective):
     def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
         good = self.good.take(step.batch(len(self.good), self.config.batch_size))
         logits = self._logits(good.context, len(good))
-        cosine = self.method.expectation(
+        cosine = self.align_method.expectation(
             lambda rows: aligner(rows, good.codes, good.context), logits, generator=noise
         )
         with torch.no_grad():
             likely = self.model.space.argmax(logits)
             advantage = good.scores - self.guides.estimator(likely, good.context)
         return alignment_loss(cosine, advantage)
+
+
+def _some_contexts(context: Tensor | None) -> Tensor | None:
+    """The different contexts, or some of them, evenly over their order."""
+    if context is None:
+        return None
+    different: Tensor = context.unique(dim=0)
+    shown = torch.linspace(0, len(different) - 1, min(len(different), _MAX_CONTEXTS))
+    return different[shown.round().long()]
 
 
 def fit_reproduction(
@@ -230,7 +243,7 @@ def fit_reproduction(
 
     Args:
         generator: trained in place.
-        rows: at least 2; each loss is divided by the row's score, which is above 0. Equal scores
+        rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
             give the data policy, the rows' own scores the naive baseline.
         config: training.
         seed: decides every random number.
@@ -250,10 +263,7 @@ def fit_reproduction(
         >>> generator().shape
         torch.Size([5])
     """
-    noise = torch.Generator().manual_seed(derive_seed(seed, stage, "rows"))
-    order = permutation(len(rows), generator=noise)
-    size = max(1, round(len(rows) * _HELD_OUT))
-    kept, held_out = rows.take(order[size:]), rows.take(order[:size])
+    kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"))
     objective = _ReproductionObjective(generator, kept, held_out, config.batch_size)
     train(objective, config, seed=seed, stage=stage, **options)
     return generator.requires_grad_(False).eval()

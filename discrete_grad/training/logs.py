@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,13 @@ class TensorBoardLog:
             raise ImportError(
                 "TensorBoard is missing: pip install 'discrete_grad[tensorboard]'"
             ) from error
-        self.writer = SummaryWriter(str(folder))
+        # made with the first metrics: nothing is written before a fit has accepted its folder
+        self.new_writer = partial(SummaryWriter, str(folder))
+        self.writer: Any = None
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
         """Record every metric."""
+        self.writer = self.writer or self.new_writer()
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()

@@ -144,7 +144,8 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
     state.optimizer.zero_grad(set_to_none=True)
     with isolated_seed(step.noise_seed):
         loss: Tensor = wrapped(step)
-    loss.backward()
+    with distributed.quiet_backward():
+        loss.backward()
     state.optimizer.step()
     state.step += 1
     return loss.detach()
@@ -182,12 +183,15 @@ class _State:
             {"params": biases, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.patience = config.patience
         self.step = self.stale = 0
         self.best_loss = torch.full_like(_validate(objective), math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
 
     def look(self, losses: Tensor) -> float:
         """Keep what improved, member by member, and count the looks without improvement."""
+        if not self.patience:
+            return losses.mean().item()
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         for name, now in self.model.state_dict().items():

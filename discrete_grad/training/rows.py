@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from discrete_grad.sampling import permutation
 
 __all__ = ["Rows"]
 
@@ -19,7 +22,6 @@ class Rows:
         context: `(N, C)`, or None.
 
     Example:
-        >>> import torch
         >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
@@ -32,6 +34,12 @@ class Rows:
     def __len__(self) -> int:
         """N, or the leading dimension."""
         return len(self.codes)
+
+    def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
+        """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
+        order = permutation(len(self), generator=torch.Generator().manual_seed(seed))
+        size = min(max(2, round(len(self) / 5)), most or len(self))
+        return self.take(order[size:]), self.take(order[:size])
 
     def take(self, indices: Tensor) -> Rows:
         """The rows at indices of any shape, which becomes the leading one."""

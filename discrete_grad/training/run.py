@@ -35,6 +35,8 @@ from discrete_grad.training.score_scale import ScoreScale
 __all__ = ["Run", "fit", "load_run"]
 
 _MIN_ROWS = 10
+_MIN_MINE = 4
+_MAX_RAW = 10.0
 _METRICS = "metrics.jsonl"
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -78,9 +80,16 @@ class Run:
     aligner: Aligner | None
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of the log of training."""
-        text = (self.folder / _METRICS).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        """The lines of the log of training.
+
+        Raises:
+            RunError: if the log is missing or damaged.
+        """
+        path = self.folder / _METRICS
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is missing or damaged: {error}") from error
 
 
 def fit(
@@ -123,14 +132,11 @@ def fit(
         >>> run.table.schema.decode_features(space.argmax(run.generator()).unsqueeze(0))
         {'cut': [2]}
     """
-    config.check()
-    if len(table) < _MIN_ROWS:
-        raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
-    make_gradient_estimator(table.schema.space, config.generator)  # a wrong name fails here
+    _check(table, config)
     with distributed.processes():
-        if distributed.rank() == 0:
-            open_folder(folder, table, config, resume=resume, source=source or {})
-        distributed.barrier()
+        distributed.first(
+            partial(open_folder, folder, table, config, resume=resume, source=source or {})
+        )
         return _Stages(folder, log).run()
 
 
@@ -152,6 +158,24 @@ def load_run(folder: Path) -> Run:
         if not stages.weights(name).is_file():
             raise RunError(f"{folder}: the fit is unfinished ({name} is missing); use fit --resume")
     return stages.run()
+
+
+def _check(table: Table, config: FitConfig) -> None:
+    """Whatever would fail after minutes of training fails here."""
+    config.check()
+    if len(table) < _MIN_ROWS:
+        raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
+    space = table.schema.space
+    method = make_gradient_estimator(space, config.generator)
+    noise = torch.Generator().manual_seed(0)
+    method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
+    largest = table.scores.abs().max().item()
+    if config.score_scale == "raw" and largest > _MAX_RAW:
+        raise RunError(
+            f"score_scale raw trains on the scores as they are, which must lie within "
+            f"{_MAX_RAW:g} of 0; column {table.schema.score!r} reaches {largest:g}: use rank or "
+            "standard"
+        )
 
 
 class _Stages:
@@ -182,7 +206,7 @@ class _Stages:
         space, spec = table.schema.space, table.schema.context_spec
         scale = ScoreScale.fit(config.score_scale, table.scores, table.context, spec)
         scored = Rows(table.codes, scale.apply(table.scores, table.context), table.context)
-        mine, judged = _split(len(table), config)
+        mine, judged = _split(table, config)
         rows, judge_rows = scored.take(mine), scored.take(judged)
         judge, estimator = (
             self._stage(
@@ -272,12 +296,24 @@ class _Stages:
             self.user_log(metrics, step)
 
 
-def _split(count: int, config: FitConfig) -> tuple[Tensor, Tensor]:
-    """Indices of the rows for the generator's side and of those for the judge."""
+def _split(table: Table, config: FitConfig) -> tuple[Tensor, Tensor]:
+    """Indices of the rows for the generator's side and of those for the judge.
+
+    Equal rows of the table stay together, or the judge would have seen what it is to judge.
+    """
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "judge rows"))
-    order = permutation(count, generator=generator)
-    size = min(max(2, round(count * config.judge_share)), count - 4)
-    return order[size:], order[:size]
+    columns = [table.codes] if table.context is None else [table.codes, table.context]
+    _, group = torch.cat(columns, -1).double().unique(dim=0, return_inverse=True)
+    turn = permutation(int(group.max()) + 1, generator=generator)[group]
+    order = turn.argsort(stable=True)
+    size = max(2, round(len(table) * config.judge_share))
+    judged = turn <= turn[order[size - 1]]
+    if len(table) - int(judged.sum()) < _MIN_MINE:
+        raise RunError(
+            f"the table repeats so few different rows ({int(group.max()) + 1}) that none are left "
+            f"beside the judge's; lower judge_share from {config.judge_share}"
+        )
+    return order[~judged[order]], order[judged[order]]
 
 
 def _quantiles(scores: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from discrete_grad.space import ContextSpec
 
 __all__ = ["ScoreScale"]
 
-_KNOTS = 129
+_KNOTS = 2049
 _TENTH = _KNOTS // 10
 _MIN_GROUP = 50
 # quantile 0 to 1 as a number of mean 0 and variance 1
@@ -29,9 +29,11 @@ class ScoreScale:
 
     Args:
         kind: `rank`, `standard` or `raw`.
-        grid: `(G + 1, Q)` float64, the score at Q equal steps of the scaled axis for every group
-            and, last, for the whole table.
+        unit: what the scores are divided by before all else, so that none is too large or small.
+        grid: `(G + 1, Q)` float64, the score in units at Q equal steps of the scaled axis for every
+            group and, last, for the whole table.
         keys: `(G,)` sorted numbers of the groups; see `fit`.
+        spec: the context columns, or None.
 
     Example:
         >>> scores = torch.tensor([10.0, 20.0, 40.0, 80.0], dtype=torch.float64)
@@ -41,8 +43,10 @@ class ScoreScale:
         (True, [10.0, 20.0, 40.0, 80.0])
     """
 
-    def __init__(self, kind: str, grid: Tensor, keys: Tensor, spec: ContextSpec | None) -> None:
-        self.kind, self.grid, self.keys, self.spec = kind, grid, keys, spec
+    def __init__(
+        self, kind: str, unit: float, grid: Tensor, keys: Tensor, spec: ContextSpec | None
+    ) -> None:
+        self.kind, self.unit, self.grid, self.keys, self.spec = kind, unit, grid, keys, spec
 
     @classmethod
     def fit(
@@ -52,21 +56,25 @@ class ScoreScale:
         keys = _keys(context, spec, len(scores))
         values, counts = keys.unique(return_counts=True)
         large = values[counts >= _MIN_GROUP] if len(values) > 1 else values[:0]
-        groups = [*(scores[keys == key] for key in large), scores]
-        grid = torch.stack([_grid(kind, group.double()) for group in groups])
-        return cls(kind, grid, large, spec)
+        unit = scores.abs().amax().item() or 1.0
+        small = scores.double() / unit
+        groups = [*(small[keys == key] for key in large), small]
+        grid = torch.stack([_grid(kind, group) for group in groups])
+        return cls(kind, unit, grid, large, spec)
 
     def apply(self, scores: Tensor, context: Tensor | None = None) -> Tensor:
         """Scaled scores `(N,)`, float32, of rows with contexts `(N, C)`."""
         if self.kind == "raw":
             return scores.float()
-        return self._map(scores, context, lambda knots, x: _interpolate(knots, _AXIS, x)).float()
+        small = scores.double() / self.unit
+        return self._map(small, context, lambda knots, x: _interpolate(knots, _AXIS, x)).float()
 
     def invert(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, in the table's units, of scaled ones."""
         if self.kind == "raw":
             return scaled.double()
-        return self._map(scaled, context, lambda knots, x: _interpolate(_AXIS, knots, x))
+        small = self._map(scaled, context, lambda knots, x: _interpolate(_AXIS, knots, x))
+        return (small * self.unit).nan_to_num()
 
     def _map(
         self, values: Tensor, context: Tensor | None, f: Callable[[Tensor, Tensor], Tensor]
@@ -95,7 +103,11 @@ def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tenso
 
 def _grid(kind: str, scores: Tensor) -> Tensor:
     if kind == "rank":
-        return scores.quantile(torch.linspace(0, 1, _KNOTS, dtype=torch.float64))
+        ordered = scores.sort().values
+        position = torch.linspace(0, len(scores) - 1, _KNOTS, dtype=torch.float64)
+        below = position.long()
+        after = (below + 1).clamp(max=len(scores) - 1)
+        return torch.lerp(ordered[below], ordered[after], position - below)
     return scores.mean() + scores.std(correction=0) * _AXIS
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from discrete_grad.data import read_table
 from discrete_grad.training import FitConfig, RunError, fit, load_run
 from tests.training.small import likely_rows, small_config, small_table, weights_of
 
@@ -220,3 +221,36 @@ def test_settings_are_kept_as_json(tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
     assert settings["source"] == {"made": "here"}
     assert FitConfig.from_json(json.dumps(settings["config"])) == small_config()
+
+
+def test_equal_rows_stay_on_one_side(tmp_path: Path) -> None:
+    run = fit(small_table(200, context=False), tmp_path / "run", small_config())
+    mine = {tuple(row) for row in run.rows.codes.tolist()}
+    judged = {tuple(row) for row in run.judge_rows.codes.tolist()}
+    assert mine
+    assert judged
+    assert not mine & judged
+
+
+def test_raw_scores_far_from_0_are_refused(tmp_path: Path) -> None:
+    table = small_table(context=False)
+    far = replace(table, scores=table.scores + 1000)
+    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or standard"):
+        fit(far, tmp_path / "run", replace(small_config(), score_scale="raw"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_generator_cannot_be_trained_with_is_told_first(tmp_path: Path) -> None:
+    columns = {f"x{i}": [i % 3, 1, 2] * 20 for i in range(1, 30)} | {"score": [0.5, 0.1, 0.9] * 20}
+    config = small_config()
+    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Enumerate"))
+    with pytest.raises(ValueError, match="rows, more than max_rows"):
+        fit(read_table(columns, score="score"), tmp_path / "run", wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_log_of_metrics_is_named(tmp_path: Path) -> None:
+    run = fit(small_table(), tmp_path / "run", small_config())
+    (run.folder / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"metrics\.jsonl is missing or damaged"):
+        run.metrics()

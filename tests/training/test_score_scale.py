@@ -78,3 +78,21 @@ def test_constant_scores_of_a_context_scale_to_0() -> None:
         scaled = scale.apply(scores)
         assert_close(scaled, torch.zeros(60), rtol=0, atol=1e-6)
         assert torch.equal(scale.invert(scaled), scores)
+
+
+def test_the_best_rows_below_an_outlier_keep_their_ranks() -> None:
+    scores = torch.cat([torch.linspace(0, 1, 1499, dtype=torch.float64), tensor([1e6])])
+    scaled = ScoreScale.fit("rank", scores, None, None).apply(scores).double()
+    ranks = torch.linspace(-math.sqrt(3), math.sqrt(3), 1500, dtype=torch.float64)
+    assert_close(scaled, ranks, rtol=0, atol=4e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-320, 1e-300, 1e300])
+@pytest.mark.parametrize("kind", ["rank", "standard"])
+def test_scores_of_any_size_are_scaled(kind: str, unit: float) -> None:
+    scores = torch.randn(200, generator=torch.Generator().manual_seed(0)).double() * unit
+    scale = ScoreScale.fit(kind, scores, None, None)
+    scaled = scale.apply(scores)
+    assert torch.isfinite(scaled).all()
+    assert 0.9 < scaled.std().item() < 1.1
+    assert torch.isfinite(scale.invert(torch.tensor([-1e3, 0.0, 1e3]))).all()
