@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from discrete_grad.sampling import permutation
+from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["Rows"]
+
+_MIN_LEFT = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,27 @@ class Rows:
         order = permutation(len(self), generator=torch.Generator().manual_seed(seed))
         size = min(max(2, round(len(self) / 5)), most or len(self))
         return self.take(order[size:]), self.take(order[:size])
+
+    def for_judge(self, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of the rows for the generator's side and of those for the judge.
+
+        Equal rows stay together, or the judge would have seen what it is to judge.
+
+        Raises:
+            RunError: if there are too few different rows for that.
+        """
+        columns = [self.codes] if self.context is None else [self.codes, self.context]
+        _, group = torch.cat(columns, -1).double().unique(dim=0, return_inverse=True)
+        groups = int(group.max()) + 1
+        turn = permutation(groups, generator=torch.Generator().manual_seed(seed))[group]
+        order = turn.argsort(stable=True)
+        judged = turn[order] <= turn[order[max(2, round(len(self) * share)) - 1]]
+        if len(self) - int(judged.sum()) < _MIN_LEFT:
+            raise RunError(
+                f"the table repeats so few different rows ({groups}) that none are left beside the "
+                f"judge's; lower judge_share from {share}"
+            )
+        return order[~judged], order[judged]
 
     def take(self, indices: Tensor) -> Rows:
         """The rows at indices of any shape, which becomes the leading one."""

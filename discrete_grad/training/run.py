@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Table
 from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
-from discrete_grad.sampling import isolated_seed, permutation
+from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
-from discrete_grad.training.config import FitConfig
+from discrete_grad.training.config import EstimatorConfig, FitConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.folder import load_table, load_weights, open_folder, read_settings
 from discrete_grad.training.generator import (
@@ -35,7 +35,6 @@ from discrete_grad.training.score_scale import ScoreScale
 __all__ = ["Run", "fit", "load_run"]
 
 _MIN_ROWS = 10
-_MIN_MINE = 4
 _MAX_RAW = 10.0
 _METRICS = "metrics.jsonl"
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -203,46 +202,20 @@ class _Stages:
     def run(self) -> Run:
         """Fit what is missing and load the rest."""
         config, table = self.config, self.table
-        space, spec = table.schema.space, table.schema.context_spec
+        spec = table.schema.context_spec
         scale = ScoreScale.fit(config.score_scale, table.scores, table.context, spec)
         scored = Rows(table.codes, scale.apply(table.scores, table.context), table.context)
-        mine, judged = _split(table, config)
+        seed = derive_seed(config.seed, "judge rows")
+        mine, judged = scored.for_judge(config.judge_share, seed=seed)
         rows, judge_rows = scored.take(mine), scored.take(judged)
-        judge, estimator = (
-            self._stage(
-                name,
-                new_ensemble(space, spec, settings, seed=derive_seed(config.seed, name, "weights")),
-                partial(fit_estimator, rows=part, config=settings, stage=name),
-            )
-            for name, part, settings in (
-                ("judge", judge_rows, config.judge),
-                ("estimator", rows, config.estimator),
-            )
-        )
-        reference, naive = (
-            self._stage(
-                name,
-                self._generator(name),
-                partial(fit_reproduction, rows=part, config=config.reproduction, stage=name),
-            )
-            for name, part in (
-                ("reference", replace(rows, scores=torch.ones_like(rows.scores))),
-                ("naive", replace(rows, scores=_quantiles(table.scores)[mine])),
-            )
-        )
+        quantiles = _quantiles(table.scores)[mine]
+
+        judge = self._ensemble("judge", judge_rows, config.judge)
+        estimator = self._ensemble("estimator", rows, config.estimator)
+        reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
+        naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
         guides = Guides(estimator, judge, reference, aligner)
-        generator = self._stage(
-            "generator",
-            self._generator("generator"),
-            partial(
-                fit_generator,
-                guides=guides,
-                rows=rows,
-                method=make_gradient_estimator(space, config.generator),
-                config=config.generator,
-            ),
-        )
         return Run(
             folder=self.folder,
             config=config,
@@ -255,9 +228,28 @@ class _Stages:
             estimator=estimator,
             reference=reference,
             naive=naive,
-            generator=generator,
+            generator=self._trained_generator(guides, rows),
             aligner=aligner,
         )
+
+    def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> EstimatorEnsemble:
+        schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
+        ensemble = new_ensemble(schema.space, schema.context_spec, config, seed=seed)
+        return self._stage(
+            name, ensemble, partial(fit_estimator, rows=rows, config=config, stage=name)
+        )
+
+    def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
+        """A generator that reproduces the rows, each loss divided by a score."""
+        weighted, config = replace(rows, scores=scores), self.config.reproduction
+        fit = partial(fit_reproduction, rows=weighted, config=config, stage=name)
+        return self._stage(name, self._generator(name), fit)
+
+    def _trained_generator(self, guides: Guides, rows: Rows) -> Generator:
+        config = self.config.generator
+        method = make_gradient_estimator(self.table.schema.space, config)
+        fit = partial(fit_generator, guides=guides, rows=rows, method=method, config=config)
+        return self._stage("generator", self._generator("generator"), fit)
 
     def _generator(self, name: str) -> Generator:
         schema = self.table.schema
@@ -294,26 +286,6 @@ class _Stages:
         if distributed.rank() == 0:
             self.metrics(metrics, step)
             self.user_log(metrics, step)
-
-
-def _split(table: Table, config: FitConfig) -> tuple[Tensor, Tensor]:
-    """Indices of the rows for the generator's side and of those for the judge.
-
-    Equal rows of the table stay together, or the judge would have seen what it is to judge.
-    """
-    generator = torch.Generator().manual_seed(derive_seed(config.seed, "judge rows"))
-    columns = [table.codes] if table.context is None else [table.codes, table.context]
-    _, group = torch.cat(columns, -1).double().unique(dim=0, return_inverse=True)
-    turn = permutation(int(group.max()) + 1, generator=generator)[group]
-    order = turn.argsort(stable=True)
-    size = max(2, round(len(table) * config.judge_share))
-    judged = turn <= turn[order[size - 1]]
-    if len(table) - int(judged.sum()) < _MIN_MINE:
-        raise RunError(
-            f"the table repeats so few different rows ({int(group.max()) + 1}) that none are left "
-            f"beside the judge's; lower judge_share from {config.judge_share}"
-        )
-    return order[~judged[order]], order[judged[order]]
 
 
 def _quantiles(scores: Tensor) -> Tensor:
