@@ -60,6 +60,7 @@ METHODS: dict[str, Callable[[CategoricalSpace, int], GradientEstimator]] = {
     "LeaveOneOut": lambda space, n: LeaveOneOut(space, samples=max(2, n)),
 }
 SAMPLES = 256
+LEFT = 0.6  # of the plot
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _figure(figures: dict[str, float]) -> str:
 
 
 def plot(summary: dict[str, dict[str, Any]], path: Path) -> None:
-    """Dots with intervals, one panel a table."""
+    """Dots with intervals, one panel a table; dotted the target, grey the best training row."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -211,12 +212,15 @@ def plot(summary: dict[str, dict[str, Any]], path: Path) -> None:
         for place, name in enumerate(names):
             entry = figures[name]["likely"]
             color = "C1" if name == "default recipe" else "C0" if name in METHODS else "0.45"
+            if entry["mean"] < LEFT:  # an arrowhead at the edge
+                axes.plot(LEFT, place, "<", color=color, clip_on=False)
+                continue
             axes.plot(entry["mean"], place, "o", color=color)
             axes.plot([entry.get("low"), entry.get("high")], [place, place], color=color)
         axes.set_yticks(range(len(names)), names)
         axes.axvline(TARGETS[dataset], color="0.6", linestyle=":")
         axes.axvline(0.8, color="0.8")
-        axes.set_xlim(0.6, 1.0)
+        axes.set_xlim(LEFT, 1.005)
         axes.set_title(dataset)
         axes.set_xlabel("true percentile of the most likely row")
     figure.tight_layout()
