@@ -87,7 +87,8 @@ def main(config: Config) -> None:
     for seed in tqdm(range(1 if config.quick else config.seeds), disable=None):
         report, spent = measure(config, seed)
         if seed == 0:
-            config.out.with_suffix(".svg").write_text(scores_plot(report))
+            picture = scores_plot(report).replace("max-width", "background: white; max-width", 1)
+            config.out.with_suffix(".svg").write_text(picture)
         cells.append(percentiles(report))
         seconds.append(spent)
     summary = summarise(cells)
