@@ -19,9 +19,11 @@ __all__ = [
     "categorical",
     "gumbel_like",
     "isolated_seed",
+    "normal",
     "permutation",
     "random_codes",
     "random_indices",
+    "seeded",
     "uniform_like",
 ]
 
@@ -92,6 +94,16 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
 
 
+def normal(shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal numbers of the given shape, in float64.
+
+    Example:
+        >>> normal((2, 3)).shape
+        torch.Size([2, 3])
+    """
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
 def random_codes(
     space: CategoricalSpace, count: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -126,6 +138,17 @@ def permutation(count: int, *, generator: torch.Generator | None = None) -> Tens
         tensor([0, 1, 2, 3])
     """
     return torch.randperm(count, generator=generator)
+
+
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A source of noise that begins at a seed.
+
+    Example:
+        >>> a, b = (torch.rand(2, generator=seeded(3)) for _ in range(2))
+        >>> torch.equal(a, b)
+        True
+    """
+    return torch.Generator(device).manual_seed(seed)
 
 
 @contextmanager

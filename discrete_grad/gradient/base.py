@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
@@ -35,6 +37,8 @@ class GradientEstimator(nn.Module, ABC):
     """
 
     min_samples = 1
+    facts: ClassVar[Facts]
+    """What the method declares of itself; every class that can be made has them."""
 
     def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 1) -> None:
         super().__init__()
@@ -64,6 +68,10 @@ class GradientEstimator(nn.Module, ABC):
             ValueError: for logits that do not fit the space, a feature masked whole, or an f whose
                 values have another shape.
         """
+
+    def cost(self, space: CategoricalSpace) -> Cost:
+        """Work of one call for one element of the batch."""
+        return self.facts.cost(self, space)
 
     def space_of(self, logits: Tensor) -> CategoricalSpace:
         """The space, after checking that the logits fit it."""
@@ -124,6 +132,20 @@ def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
     return hard + (surrogate - surrogate.detach())
 
 
+def increment(logits: Tensor) -> Tensor:
+    """0 `(..., D)`, with the derivative of the logits; a masked logit has none.
+
+    What is added to a constant to give it a gradient: linear, finite and exact in every dtype.
+    """
+    finite = logits.masked_fill(logits == -math.inf, 0)
+    return finite - finite.detach()
+
+
+def widened(logits: Tensor) -> Tensor:
+    """The logits without gradient, in float32 where they are half precision."""
+    return logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def evaluate(f: Function, rows: Tensor) -> Tensor:
     """`f(rows)`, checked to be one value a row."""
     values = f(rows)
@@ -142,12 +164,13 @@ def score_function(values: Tensor, advantages: Tensor, log_prob: Tensor) -> Tens
     return (values + advantages.detach() * (log_prob - log_prob.detach())).mean(0)
 
 
-def check_tau(tau: float | nn.Module) -> float | nn.Module:
+def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module:
     """A temperature above 0, or a schedule module whose `forward()` returns one."""
     if isinstance(tau, nn.Module):
         return tau
     if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
-        raise ValueError(f"tau must be a finite number above 0 or a schedule module, got {tau!r}")
+        expected = "a finite number above 0 or a schedule module"
+        raise ValueError(f"{name} must be {expected}, got {tau!r}")
     return float(tau)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Relaxation, straight_through
+from discrete_grad.gradient.facts import Facts, a_sample
 
 __all__ = ["DeterministicStraightThrough"]
 
@@ -25,6 +26,15 @@ class DeterministicStraightThrough(Relaxation):
         >>> DeterministicStraightThrough()(torch.tensor([0.1, 0.7, 0.3]))
         tensor([0., 1., 0.])
     """
+
+    facts = Facts(
+        forward="argmax",
+        bias="biased",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="Bengio et al. 2013, 1308.3432",
+    )
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`; `generator` is not used."""

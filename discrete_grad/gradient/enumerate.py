@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.base import Function, GradientEstimator, evaluate
+from discrete_grad.gradient.base import Function, GradientEstimator
+from discrete_grad.gradient.evaluation import check_max_batch, evaluate_codes
+from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Enumerate"]
@@ -16,7 +18,8 @@ class Enumerate(GradientEstimator):
 
     **Bias:** none, and no variance. **Evaluations of f:** prod K_i forward a call, each row once
     for every sample. **Needs df/dx:** no. **Hyperparameters:** `max_rows` = 1,000,000, above which
-    it refuses; there is no noise, so `samples` above 1 only serve an f that is random itself.
+    it refuses; `max_batch` = None, the most rows one call of f may hold (see `evaluate_codes`);
+    there is no noise, so `samples` above 1 only serve an f that is random itself.
 
     Reference:
         The definition of the expectation.
@@ -27,15 +30,26 @@ class Enumerate(GradientEstimator):
         tensor(0.5000)
     """
 
+    facts = Facts(
+        forward="all rows",
+        bias="none",
+        cost=lambda method, space: Cost(method.samples * space.num_rows),
+        cost_text="N prod K_i forward",
+        needs_derivative=False,
+        reference="definition",
+    )
+
     def __init__(
         self,
         space: CategoricalSpace | None = None,
         *,
         max_rows: int = 1_000_000,
+        max_batch: int | None = None,
         samples: int = 1,
     ) -> None:
         super().__init__(space, samples=samples)
         self.max_rows = max_rows
+        self.max_batch = check_max_batch(max_batch)
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
@@ -46,7 +60,7 @@ class Enumerate(GradientEstimator):
         codes = codes.repeat(self.samples, 1)
         codes = codes.view(-1, *[1] * (logits.dim() - 1), space.num_features)
         codes = codes.expand(-1, *logits.shape[:-1], -1)
-        values = evaluate(f, space.one_hot(codes, dtype=logits.dtype))
+        values = evaluate_codes(space, f, codes, dtype=logits.dtype, max_batch=self.max_batch)
         log_p = space.log_prob(logits, codes)
         # a forbidden row has no say, even where f is infinite there
         return (log_p.exp() * values.masked_fill(log_p == -math.inf, 0)).sum(0) / self.samples

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, straight_through
+from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
@@ -35,6 +36,15 @@ class GumbelSoftmax(Relaxation):
         >>> GumbelSoftmax(space, tau=0.5)(torch.zeros(4, 5)).sum(-1)
         tensor([2., 2., 2., 2.])
     """
+
+    facts = Facts(
+        forward="hard",
+        bias="biased",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="Jang et al. 2017, 1611.01144; Maddison et al. 2017, 1611.00712",
+    )
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from discrete_grad.gradient.base import (
     evaluate,
     score_function,
 )
+from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["LeaveOneOut"]
@@ -32,6 +33,15 @@ class LeaveOneOut(GradientEstimator):
         >>> LeaveOneOut(samples=8).expectation(lambda rows: rows[..., 0], logits).shape
         torch.Size([5])
     """
+
+    facts = Facts(
+        forward="hard",
+        bias="none",
+        cost=lambda method, space: Cost(method.samples),
+        cost_text="N forward",
+        needs_derivative=False,
+        reference="Kool et al. 2019; Richter et al. 2020, 2010.10436",
+    )
 
     min_samples = 2
 

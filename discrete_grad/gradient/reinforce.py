@@ -10,6 +10,7 @@ from discrete_grad.gradient.base import (
     evaluate,
     score_function,
 )
+from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Reinforce"]
@@ -34,6 +35,15 @@ class Reinforce(GradientEstimator):
         >>> Reinforce().expectation(lambda rows: rows[..., 0], logits).shape
         torch.Size([5])
     """
+
+    facts = Facts(
+        forward="hard",
+        bias="none",
+        cost=lambda method, space: Cost(method.samples),
+        cost_text="N forward",
+        needs_derivative=False,
+        reference="Williams 1992, Machine Learning 8",
+    )
 
     baseline: Tensor
     weight: Tensor

@@ -11,6 +11,7 @@ from discrete_grad.gradient.base import (
     straight_through,
     tempered_softmax,
 )
+from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["ReinMax", "reinmax_surrogate"]
@@ -35,7 +36,8 @@ def reinmax_surrogate(
 class ReinMax(Relaxation):
     """Hard row drawn from `softmax(logits)`; gradient accurate to second order (Heun's method).
 
-    At tau = 1 it is also known as ZGR, the mean of straight-through and DARN.
+    `ReinMax()`, at tau = 1, is also ZGR: the mean of `StraightThrough` and `Darn`, and what
+    `GumbelRao` becomes as its tau falls to 0.
 
     **Bias:** biased; at tau = 1 exact when f is at most quadratic in each feature's block. Any
     other tau is biased even on linear f.
@@ -43,13 +45,23 @@ class ReinMax(Relaxation):
     **Hyperparameters:** `tau` = 1, a float or a schedule module.
 
     Reference:
-        Liu, Dong, Liu, Yu, Gao (2023), arXiv 2304.08612, equation 7.
+        Liu, Dong, Liu, Yu, Gao (2023), arXiv 2304.08612, equation 7. ZGR: Shekhovtsov (2023), "Cold
+        Analysis of Rao-Blackwellized Straight-Through Gumbel-Softmax Gradient Estimator".
 
     Example:
         >>> logits = torch.zeros(3, 4, requires_grad=True)
         >>> ReinMax()(logits).sum(-1).detach()
         tensor([1., 1., 1.])
     """
+
+    facts = Facts(
+        forward="hard",
+        bias="exact on quadratic",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="Liu et al. 2023, 2304.08612; Shekhovtsov 2023",
+    )
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, tempered_softmax
+from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Softmax"]
@@ -25,6 +26,15 @@ class Softmax(Relaxation):
         >>> Softmax()(torch.zeros(1, 4))
         tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
     """
+
+    facts = Facts(
+        forward="soft",
+        bias="exact on multilinear",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="mean field",
+    )
 
     def __init__(
         self,

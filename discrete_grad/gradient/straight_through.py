@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Relaxation, draw, straight_through
+from discrete_grad.gradient.facts import Facts, a_sample
 
 __all__ = ["StraightThrough"]
 
@@ -23,6 +24,15 @@ class StraightThrough(Relaxation):
         >>> row.detach()
         tensor([1., 0.])
     """
+
+    facts = Facts(
+        forward="hard",
+        bias="exact on multilinear",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="Bengio et al. 2013, 1308.3432",
+    )
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""

@@ -44,11 +44,7 @@ def make_gradient_estimator(
         >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
         ReinMax(CategoricalSpace(x0: 2, x1: 3), samples=4, tau=1.0)
     """
-    classes: dict[str, Any] = {
-        name: cls
-        for name, cls in vars(gradient).items()
-        if inspect.isclass(cls) and not inspect.isabstract(cls) and name in gradient.__all__
-    }
+    classes: dict[str, Any] = dict(gradient.catalogue())
     name = config.gradient_estimator
     if name not in classes:
         raise ValueError(f"no gradient estimator is called {name!r}; there are {sorted(classes)}")

@@ -548,16 +548,27 @@ FALSE_CLAIMS = [
 ]
 
 
+every_seed = pytest.mark.parametrize("seed", [0, 1])
+
+
+@every_seed
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_a_planted_bug_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_bug_is_caught(
+    mutant: Mutant, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "SEED", seed)
     monkeypatch.setattr(mutant.target, mutant.replacement)
     # RuntimeError: gradcheck, vmap and compile fail in their own words
     with pytest.raises((AssertionError, RuntimeError)):
         mutant.check(mutant.case, *mutant.arguments)
 
 
+@every_seed
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_the_same_clause_holds_without_the_bug(mutant: Mutant) -> None:
+def test_the_same_clause_holds_without_the_bug(
+    mutant: Mutant, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "SEED", seed)
     mutant.check(mutant.case, *mutant.arguments)
 
 

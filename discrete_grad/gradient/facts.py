@@ -1,0 +1,79 @@
+"""What a gradient estimator declares of itself, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from discrete_grad.gradient.base import GradientEstimator
+    from discrete_grad.space import CategoricalSpace
+
+__all__ = ["Bias", "Cost", "Facts", "Forward", "a_sample"]
+
+Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
+"""What f is given: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
+likely row, or every row."""
+
+Bias = Literal["none", "exact on quadratic", "exact on multilinear", "biased"]
+"""The largest class of f, as a function of the flat row, for which the gradient is unbiased."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one call for one element of the batch.
+
+    Args:
+        evaluations: rows f is evaluated on.
+        backward: rows f is differentiated at.
+
+    Example:
+        >>> Cost(evaluations=4, backward=4).total
+        8
+    """
+
+    evaluations: int
+    backward: int = 0
+
+    @property
+    def total(self) -> int:
+        """Evaluations plus backward passes, one counted like the other."""
+        return self.evaluations + self.backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What programs may know of a gradient estimator without running it.
+
+    Args:
+        forward: what f is given.
+        bias: of the gradient, at the class's defaults.
+        cost: work of one call of an instance in a space.
+        cost_text: the same as a formula, in N = samples, F features and sizes K_i.
+        needs_derivative: whether f must be differentiable in the row.
+        reference: authors, year and arXiv id or journal.
+        binary_only: every feature must have two categories.
+        linear_in_f: the gradient of a sum of functions is the sum of their gradients.
+        experimental: not yet trusted; may change.
+
+    Example:
+        >>> from discrete_grad import LeaveOneOut
+        >>> LeaveOneOut.facts.bias, LeaveOneOut.facts.needs_derivative
+        ('none', False)
+    """
+
+    forward: Forward
+    bias: Bias
+    cost: Callable[[GradientEstimator, CategoricalSpace], Cost]
+    cost_text: str
+    needs_derivative: bool
+    reference: str
+    binary_only: bool = False
+    linear_in_f: bool = True
+    experimental: bool = False
+
+
+def a_sample(method: GradientEstimator, space: CategoricalSpace) -> Cost:
+    """One evaluation and one backward pass a sample, as every relaxation costs."""
+    return Cost(method.samples, method.samples)

@@ -1,0 +1,142 @@
+"""Implicit maximum likelihood: a finite difference of the most likely perturbed row."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrete_grad.gradient.base import Relaxation
+from discrete_grad.gradient.facts import Facts, a_sample
+from discrete_grad.sampling import gumbel_like
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["IMLE", "imle_row", "relative_step", "target_difference"]
+
+
+def target_difference(
+    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+) -> Tensor:
+    """`(argmax(v) - argmax(v - step g)) / step` `(..., D)`, v the perturbed logits.
+
+    The estimator of arXiv 2106.01798 with the 1 / step of arXiv 2209.04862: as the step falls to 0,
+    its mean over the noise becomes `J_pi g`, with this sign.
+
+    Args:
+        space: the space, D wide.
+        perturbed: logits + Gumbel noise, `(..., D)`.
+        g: derivative of what is averaged, in the row, `(..., D)`.
+        step: above 0, a number or `(..., 1)`.
+    """
+    here, there = (
+        space.one_hot(space.argmax(v), dtype=perturbed.dtype)
+        for v in (perturbed, perturbed - step * g)
+    )
+    return (here - there) / step
+
+
+def relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """`beta |v| / |g|` `(..., 1)` for every row, of norms that no shift of a feature changes.
+
+    After arXiv 2209.04862. Each feature is centred over its allowed categories first, since a
+    constant added there changes neither law nor gradient.
+    """
+    allowed = perturbed > -math.inf
+    norms = [_centred_norm(space, v.masked_fill(~allowed, 0), allowed) for v in (perturbed, g)]
+    still = norms[1] == 0  # no derivative: any step gives no gradient
+    return torch.where(still, 1, beta * norms[0] / norms[1].masked_fill(still, 1))
+
+
+def _centred_norm(space: CategoricalSpace, flat: Tensor, allowed: Tensor) -> Tensor:
+    pairs = zip(space.blocks(flat), space.blocks(allowed), strict=True)
+    centred = [(x - x.sum(-1, keepdim=True) / a.sum(-1, keepdim=True)) * a for x, a in pairs]
+    norm: Tensor = torch.linalg.vector_norm(space.join(centred), dim=-1, keepdim=True)
+    return norm
+
+
+class _Row(torch.autograd.Function):
+    """The hard row forward, `target_difference` at the incoming gradient backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        logits: Tensor, perturbed: Tensor, scale: Tensor, relative: bool, space: CategoricalSpace
+    ) -> Tensor:
+        return space.one_hot(space.argmax(perturbed), dtype=logits.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, perturbed, scale, ctx.relative, ctx.space = inputs
+        ctx.save_for_backward(perturbed, scale)
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
+        perturbed, scale = ctx.saved_tensors
+        g, space = incoming[0].to(perturbed.dtype), ctx.space
+        step = relative_step(space, perturbed, g, scale) if ctx.relative else scale
+        gradient = target_difference(space, perturbed, g, step)
+        return gradient.to(incoming[0].dtype), None, None, None, None
+
+
+def imle_row(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, scale: Tensor, *, relative: bool
+) -> Tensor:
+    """Hard row `(..., D)`, `argmax(logits + gumbel)`, with the gradient of `target_difference`.
+
+    The step is `scale`, or `relative_step` with beta = `scale`.
+    """
+    perturbed = logits.detach() + gumbel
+    row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)
+    return row
+
+
+class IMLE(Relaxation):
+    """Hard row `argmax(logits + G)`, G Gumbel noise; gradient by moving the logits against df/dx.
+
+    The gradient is `(row - target) / step`, target = argmax(logits + G - step g) with the same
+    noise. g is the derivative of what `backward()` is called on: where that is a mean over N
+    samples, a batch or a weighted sum, the move shrinks by the same factor and most rows have no
+    gradient, few a large one. `AdaptiveIMLE` takes the scale of g out. A step large enough to move
+    every row leaves (row - the row that is best by g) / step: a direction, whose size says little.
+
+    **Bias:** biased; less with a smaller step, at the price of variance. For a linear f of one
+    feature its mean is `(softmax(logits) - softmax(logits - step g)) / step`. Not linear in f.
+    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Hyperparameters:** `step` = 10, the lambda of the paper.
+
+    Reference:
+        Niepert, Minervini, Franceschi (2021), arXiv 2106.01798; 1 / step: arXiv 2209.04862.
+
+    Example:
+        >>> logits = torch.zeros(3, 4, requires_grad=True)
+        >>> IMLE()(logits).sum(-1).detach()
+        tensor([1., 1., 1.])
+    """
+
+    facts = Facts(
+        forward="hard",
+        bias="biased",
+        cost=a_sample,
+        cost_text="N forward, N backward",
+        needs_derivative=True,
+        reference="Niepert et al. 2021, 2106.01798",
+        linear_in_f=False,
+    )
+
+    def __init__(
+        self, space: CategoricalSpace | None = None, *, step: float = 10.0, samples: int = 1
+    ) -> None:
+        super().__init__(space, samples=samples)
+        if not isinstance(step, (int, float)) or not 0 < step < math.inf:
+            raise ValueError(f"step must be a finite number above 0, got {step!r}")
+        self.step = float(step)
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Hard row `(..., D)` for logits `(..., D)`."""
+        space = self.space_of(logits)
+        gumbel = gumbel_like(logits, generator=generator)
+        scale = torch.full((), self.step, dtype=gumbel.dtype, device=gumbel.device)
+        return imle_row(space, logits, gumbel, scale, relative=False)

@@ -1,0 +1,147 @@
+"""Checks of the noise, and of what must leave it alone: vmap, compile, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.gradient.base import Function
+from discrete_grad.sampling import isolated_seed
+from discrete_grad.testing.calling import Method, expectation, seeded, takes_generator
+from discrete_grad.testing.comparing import require, require_close
+from discrete_grad.testing.functions import row_function
+from discrete_grad.testing.subject import SkipCheck, Subject
+
+__all__ = [
+    "check_compile",
+    "check_export",
+    "check_fresh_noise",
+    "check_generator",
+    "check_global_noise",
+    "check_vmap",
+]
+
+
+def _setting(subject: Subject) -> tuple[Function, Tensor]:
+    scene = subject.scene
+    return row_function(scene.space, "cubic"), scene.logits.expand(30, -1)
+
+
+def _result(
+    method: Method, f: Function, logits: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Value and gradient of each element, side by side."""
+    leaf = logits.detach().clone().requires_grad_()
+    value = expectation(method, f, leaf, generator)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return torch.cat([value.detach().unsqueeze(-1), gradient], -1)
+
+
+def check_generator(subject: Subject) -> None:
+    """The generator's state decides the result bitwise; the global random state stays."""
+    f, logits = _setting(subject)
+    takes = takes_generator(subject.method().expectation)
+    require(takes, "expectation(f, logits, *, generator=None) must take a generator")
+    results = []
+    with isolated_seed(subject.seed):
+        for seed in (1, 1, 2):
+            start = torch.get_rng_state()
+            results.append(_result(subject.method(), f, logits, seeded(seed)))
+            kept = torch.equal(start, torch.get_rng_state())
+            require(kept, "the global random state changed although a generator was given")
+            torch.rand(1)  # an ignored generator shows as a result that follows the global state
+    require(torch.equal(results[0], results[1]), "the same generator state gave another result")
+    if subject.claims.forward == "hard":
+        fresh = not torch.equal(results[0], results[2])
+        require(fresh, "another generator state gave the same result: the generator is not used")
+
+
+def check_global_noise(subject: Subject) -> None:
+    """Without a generator the global random state decides."""
+    f, logits = _setting(subject)
+    results = []
+    for seed in (1, 1, 2):
+        with isolated_seed(seed):
+            results.append(_result(subject.method(), f, logits, None))
+    require(torch.equal(results[0], results[1]), "the same torch.manual_seed gave another result")
+    if subject.claims.forward == "hard":
+        fresh = not torch.equal(results[0], results[2])
+        require(fresh, "another torch.manual_seed gave the same result: the noise is frozen")
+
+
+def check_fresh_noise(subject: Subject) -> None:
+    """Every element of a batch has noise of its own, and so has every call."""
+    if subject.claims.forward != "hard":
+        raise SkipCheck("claims no random rows")
+    f, logits = _setting(subject)
+    method, generator = subject.method(), seeded(subject.seed)
+    first = _result(method, f, logits, generator)
+    require(len(first.unique(dim=0)) > 1, "every element of the batch had the same noise")
+    if takes_generator(method.expectation):
+        again = _result(method, f, logits, generator)
+        require(not torch.equal(first, again), "a second call with the generator repeats the noise")
+
+
+def check_vmap(subject: Subject) -> None:
+    """`torch.func.vmap` runs it, with noise for each element."""
+    subject.require_layer()
+    require_vmap(subject)
+
+
+def require_vmap(subject: Subject) -> None:
+    """Fail unless vmap over value and over gradient runs, with fresh noise where there is any."""
+    f, logits = _setting(subject)
+    method = subject.method()
+
+    def one(leaf: Tensor) -> Tensor:
+        return method.expectation(f, leaf)
+
+    with isolated_seed(subject.seed):
+        values = torch.func.vmap(one, randomness="different")(logits)
+        gradients = torch.func.vmap(torch.func.grad(one), randomness="different")(logits)
+    require(values.shape == logits.shape[:-1], f"vmap gave shape {tuple(values.shape)}")
+    require(values.isfinite().all(), "the value under vmap must be finite")
+    require(gradients.isfinite().all(), "the gradient under vmap must be finite")
+    if subject.claims.forward == "hard":
+        require(len(values.unique()) > 1, "under vmap every element had the same noise")
+
+
+def check_compile(subject: Subject) -> None:
+    """`torch.compile(fullgraph=True)` gives the numbers of eager mode for the same noise."""
+    subject.require_layer()
+    require_compile(subject)
+
+
+def require_compile(subject: Subject) -> None:
+    """Fail unless value and gradient are those of eager mode; needs no C++ compiler."""
+    f, logits = _setting(subject)
+    torch.compiler.reset()
+    # a method may have a state that moves: one each
+    eager, twin = subject.method().expectation, subject.method().expectation
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    results = []
+    for call in (eager, compiled):
+        leaf = logits.clone().requires_grad_()
+        with isolated_seed(subject.seed):
+            value = call(f, leaf)
+        results.append((value.detach(), *torch.autograd.grad(value.sum(), leaf)))
+    (value, gradient), (other, other_gradient) = results
+    same = torch.allclose(value, other, rtol=1e-9, atol=1e-9)
+    require(same, "torch.compile changed the value, with the same noise")
+    what = "torch.compile changed the gradient, with the same noise"
+    require_close(subject.scene.space, what, gradient, other_gradient)
+
+
+def check_export(subject: Subject) -> None:
+    """`torch.export` gives a program with the same rows for the same noise."""
+    subject.require_layer()
+    layer, logits = subject.method(), subject.scene.logits.float().expand(5, -1).clone()
+    assert isinstance(layer, nn.Module)  # what require_layer has made sure of
+    program: Callable[[Tensor], Tensor] = torch.export.export(layer, (logits,)).module()
+    rows = []
+    for call in (layer, program):
+        with isolated_seed(subject.seed):
+            rows.append(call(logits))
+    require(torch.equal(*rows), "the exported program gives other rows for the same noise")

@@ -1,0 +1,49 @@
+"""Goodness of fit: does a sample follow a law?"""
+
+import torch
+from torch import Tensor
+
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["g_test", "joint_counts", "joint_law"]
+
+
+def g_test(counts: Tensor, probabilities: Tensor) -> float:
+    """p-value of the likelihood-ratio test that `counts` `(n,)` come from `probabilities` `(n,)`.
+
+    Cells expected fewer than 10 times are pooled, where the law of the statistic is not yet chi2.
+
+    Example:
+        >>> g_test(torch.tensor([500, 500]), torch.tensor([0.5, 0.5]))
+        1.0
+    """
+    counts, expected = counts.double(), probabilities.double() * counts.sum()
+    if ((expected == 0) & (counts > 0)).any():
+        return 0.0
+    small = expected < 10
+    counts = torch.cat([counts[~small], counts[small].sum().view(1)])
+    expected = torch.cat([expected[~small], expected[small].sum().view(1)])
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    statistic = 2 * torch.special.xlogy(counts, counts / expected).sum()
+    freedom = torch.tensor((len(counts) - 1) / 2, dtype=torch.float64)
+    # the statistic of a perfect fit may round to just below 0
+    tail = torch.special.gammaincc(freedom, statistic.clamp_min(0) / 2)
+    return 1.0 if not freedom else tail.item()
+
+
+def joint_law(space: CategoricalSpace, logits: Tensor) -> Tensor:
+    """Probability `(num_rows,)` of every row under logits `(D,)`, in float64."""
+    return space.log_prob(logits.detach().double(), space.enumerate()).exp()
+
+
+def row_numbers(space: CategoricalSpace, codes: Tensor) -> Tensor:
+    """Position `(...)` of codes `(..., F)` in `space.enumerate()`."""
+    index = torch.zeros_like(codes[..., 0])
+    for column, size in zip(codes.unbind(-1), space.sizes, strict=True):
+        index = index * size + column
+    return index
+
+
+def joint_counts(space: CategoricalSpace, codes: Tensor) -> Tensor:
+    """How often each row of the space occurs in codes `(n, F)`: `(num_rows,)`."""
+    return row_numbers(space, codes).bincount(minlength=space.num_rows)

@@ -1,0 +1,177 @@
+"""Each check passes on what is right and fails on a planted bug, with words that help."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from discrete_grad import (
+    CategoricalSpace,
+    DeterministicStraightThrough,
+    Enumerate,
+    GumbelSoftmax,
+    LeaveOneOut,
+    Reinforce,
+    ReinMax,
+    Softmax,
+    StraightThrough,
+)
+from discrete_grad.testing import (
+    CHECKS,
+    Claims,
+    Subject,
+    check_gradient_estimator,
+    parametrize_with_checks,
+    run_checks,
+)
+from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
+
+# a few that differ; the contract suite of the library runs every one
+OURS = [
+    Enumerate,
+    DeterministicStraightThrough,
+    ReinMax,
+    Subject(
+        functools.partial(GumbelSoftmax, hard=False), facts=Claims(forward="soft"), name="Concrete"
+    ),
+    functools.partial(LeaveOneOut, samples=2),
+]
+SEEDS = (0, 1)
+
+
+@parametrize_with_checks(OURS)
+def test_ours_pass(method: Subject, check) -> None:
+    check(method)
+
+
+@parametrize_with_checks([Subject(Layer, facts=LAYER), Subject(Score, facts=SCORE)], seed=1)
+def test_a_third_party_passes(method: Subject, check) -> None:
+    check(method)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("check", "bug", "claims", "words"), BUGS, ids=[f"{b[0]}-{b[1].__name__}" for b in BUGS]
+)
+def test_a_planted_bug_is_found(
+    check: str, bug: type[nn.Module], claims: Claims, words: str, seed: int
+) -> None:
+    (result,) = run_checks(bug, facts=claims, only=[check], seed=seed)
+    assert result.status == "failed"
+    assert re.search(words, result.message, re.DOTALL), result.message
+    assert f"check_gradient_estimator({bug.__name__}, only=['{check}'], seed={seed})" in (
+        result.message
+    )
+
+
+def test_every_check_finds_something() -> None:
+    assert {check for check, *_ in BUGS} == set(CHECKS)
+
+
+def test_every_check_says_what_it_holds_a_method_to() -> None:
+    assert all((check.__doc__ or "").endswith(".") for check in CHECKS.values())
+
+
+def test_all_failures_are_listed_at_once() -> None:
+    class Nothing(nn.Module):
+        def __init__(self, space: CategoricalSpace) -> None:
+            super().__init__()
+
+        def expectation(self, f, logits):
+            return f(logits.softmax(-1).unsqueeze(0)).mean(0)
+
+    with pytest.raises(AssertionError) as caught:
+        check_gradient_estimator(Nothing, facts=LAYER, only=["rows", "generator", "empty_batch"])
+    message = str(caught.value)
+    assert message.startswith("Nothing fails 2 of 3 checks:")
+    assert "[rows]" in message
+    assert "[generator] expectation(f, logits, *, generator=None) must take" in message
+
+
+def test_skipped_checks_say_why() -> None:
+    results = {r.check: r for r in run_checks(Softmax, skip={"masks": "known"})}
+    assert results["masks"].status == "skipped"
+    assert results["masks"].message == "known"
+    assert results["law"].message == "claims the forward 'soft', which is no draw"
+    assert all(r.message for r in results.values() if r.status == "skipped")
+    assert all(r.status != "failed" for r in results.values())
+
+
+def test_an_instance_is_checked_in_its_own_space() -> None:
+    space = CategoricalSpace({"cut": 3, "colour": 2})
+    results = {r.check: r for r in check_gradient_estimator(LeaveOneOut(space, samples=2))}
+    assert "give a factory" in results["padding"].message
+    assert results["bias"].status == results["law"].status == "passed"
+    alone = {r.check: r for r in check_gradient_estimator(ReinMax())}
+    assert alone["bias"].status == "passed"
+
+
+def test_an_instance_is_left_as_it_was() -> None:
+    method = Reinforce(CategoricalSpace({"cut": 3}))
+    before = torch.get_rng_state()
+    check_gradient_estimator(method)
+    assert method.weight == 0
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_instance_of_a_large_space_is_not_enumerated() -> None:
+    space = CategoricalSpace.from_sizes((10,) * 12)
+    results = {r.check: r for r in check_gradient_estimator(LeaveOneOut(space))}
+    assert "too large" in results["bias"].message
+
+
+def test_false_claims_are_found() -> None:
+    for claims in (Claims(bias="exact on quadratic"), Claims(bias="none")):
+        (result,) = run_checks(StraightThrough, facts=claims, only=["bias"])
+        assert result.status == "failed"
+    (soft,) = run_checks(StraightThrough, facts=Claims(forward="soft"), only=["rows"])
+    assert soft.status == "passed"  # a hard row is a soft row too
+    (argmax,) = run_checks(StraightThrough, facts=Claims(forward="argmax"), only=["law"])
+    assert "must be the most likely category" in argmax.message
+
+
+def test_a_law_at_another_temperature_can_be_claimed() -> None:
+    for tau, status in ((2.0, "passed"), (1.0, "failed")):
+        claims = Claims(bias="biased", law_tau=tau)
+        results = run_checks(Flattened, facts=claims, only=["law", "law_of_many_categories"])
+        assert results[0].status == status
+
+
+def test_nothing_is_said_of_a_sum_of_functions_where_none_is_claimed() -> None:
+    (result,) = run_checks(
+        SignOfF, facts=Claims(bias="biased", linear_in_f=False), only=["affine_in_f"]
+    )
+    assert result.status == "skipped"
+
+
+@pytest.mark.parametrize("bias", ["none", "exact on multilinear"])
+def test_a_false_claim_is_found_where_nothing_can_be_enumerated(bias: str) -> None:
+    (result,) = run_checks(GumbelSoftmax, facts=Claims(bias=bias), only=["bias"])
+    assert result.status == "failed"
+    assert re.search(r"the gradient of GumbelSoftmax is biased:\n  feature '\w+'", result.message)
+    assert "samples, seed=0" in result.message
+
+
+def test_misuse() -> None:
+    with pytest.raises(TypeError, match=r"Layer declares no facts; .*facts=Claims\(forward='hard'"):
+        check_gradient_estimator(Layer)
+    with pytest.raises(TypeError, match=r"must have expectation\(f, logits\)"):
+        check_gradient_estimator(nn.Linear(2, 2), facts=LAYER)
+    with pytest.raises(TypeError, match="must have expectation"):
+        check_gradient_estimator(3, facts=LAYER)
+    with pytest.raises(ValueError, match="no check is called 'laws'; there are law, "):
+        check_gradient_estimator(StraightThrough, only=["laws"])
+    with pytest.raises(ValueError, match="no check is called 'laws'"):
+        check_gradient_estimator(StraightThrough, skip={"laws": "why"})
+    with pytest.raises(TypeError, match="belong to the Subject"):
+        check_gradient_estimator(Subject(StraightThrough), facts=LAYER)
+
+
+def test_names() -> None:
+    assert repr(Subject(functools.partial(LeaveOneOut, samples=2))) == "LeaveOneOut(samples=2)"
+    assert repr(Subject(ReinMax())) == "ReinMax"
+    assert repr(Subject(ReinMax, name="mine")) == "mine"

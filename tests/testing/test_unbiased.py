@@ -1,0 +1,147 @@
+"""`assert_unbiased` does not cry wolf, finds what it says it finds, and says what it found."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_grad import CategoricalSpace, GumbelSoftmax, LeaveOneOut, Reinforce, StraightThrough
+from discrete_grad.testing import assert_unbiased, exact_gradient, row_function
+from discrete_grad.testing.statistics import Plan, Sampler, compare_mean
+from tests.testing.bugs import NForNMinusOne
+
+SPACE = CategoricalSpace({"cut": ["fair", "good"], "colour": 3})
+LOGITS = torch.tensor([0.3, -0.4, 0.9, -0.2, 0.1], dtype=torch.float64)
+F = row_function(SPACE, "cubic")
+ZERO = torch.zeros(2, dtype=torch.float64)
+
+
+def normal(shift: float = 0.0) -> Sampler:
+    def sampler(count: int, seed: int) -> Tensor:
+        noise = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
+        return noise.double() + torch.tensor([0.0, shift])
+
+    return sampler
+
+
+def skewed(count: int, seed: int) -> Tensor:
+    u = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return -u.log() - 1  # exponential, skewness 2
+
+
+def rate(sampler: Sampler, *, false_alarm: float, power: float, runs: int = 300) -> float:
+    failed = 0
+    for seed in range(runs):
+        plan = Plan(detects=0.1, false_alarm=false_alarm, power=power, seed=seed)
+        failed += bool(compare_mean(sampler, ZERO, plan).failed.any())
+    return failed / runs
+
+
+# binomial with 300 runs: 5 standard deviations on either side
+@pytest.mark.parametrize("sampler", [normal(), skewed], ids=["normal", "skewed"])
+def test_false_alarms_are_as_rare_as_stated(sampler: Sampler) -> None:
+    assert rate(sampler, false_alarm=0.05, power=0.9) <= 0.05 + 5 * (0.05 * 0.95 / 300) ** 0.5
+
+
+def test_the_discrepancy_is_found_as_often_as_stated() -> None:
+    assert rate(normal(0.1), false_alarm=1e-6, power=0.9) >= 0.9 - 5 * (0.9 * 0.1 / 300) ** 0.5
+
+
+def test_a_discrepancy_half_as_large_is_not_always_found() -> None:
+    # so that the power reported is about what is found, and not a lower bound without content
+    assert rate(normal(0.05), false_alarm=1e-6, power=0.9) < 0.5
+
+
+def test_the_plan_is_kept() -> None:
+    plan = Plan(detects=0.05, false_alarm=1e-9, power=0.999)
+    test = compare_mean(normal(), ZERO, plan)
+    assert test.false_alarm <= 1e-9
+    assert test.power >= 0.999
+    assert test.detects == 0.05
+    # (z(1e-9 / 4) + z(0.001))^2 / 0.05^2, and a margin of a tenth
+    assert 34_000 < test.samples < 45_000
+
+
+def test_a_rare_large_number_is_not_overlooked() -> None:
+    # the pilot sees next to nothing of it, the second stage does, and asks for more
+    def rare(count: int, seed: int) -> Tensor:
+        u = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed))
+        return torch.where(u < 1e-4, 100.0, 0.0).double() - 0.01
+
+    with pytest.raises(ValueError, match="more than max_samples=100,000"):
+        compare_mean(rare, ZERO, Plan(detects=0.01, max_samples=100_000))
+
+
+def test_components_without_spread() -> None:
+    def constant(count: int, seed: int) -> Tensor:
+        return torch.tensor([0.0, 1e-17]).double().expand(count, -1)
+
+    test = compare_mean(constant, ZERO, Plan(detects=0.1))
+    assert not test.failed.any()
+    assert test.power == 1
+    assert compare_mean(constant, ZERO + 1, Plan(detects=0.1)).failed.all()
+
+
+def test_not_a_number_fails() -> None:
+    def broken(count: int, seed: int) -> Tensor:
+        return torch.full((count, 2), torch.nan, dtype=torch.float64)
+
+    assert compare_mean(broken, ZERO, Plan(detects=0.1)).failed.all()
+
+
+@pytest.mark.parametrize("method", [LeaveOneOut(SPACE), Reinforce(SPACE, samples=2)])
+def test_unbiased_methods_pass(method: LeaveOneOut) -> None:
+    test = assert_unbiased(method, F, LOGITS)
+    assert test.power >= 0.999
+    assert test.false_alarm <= 1e-9
+    assert test.detects == pytest.approx(0.1 * exact_gradient(F, LOGITS, SPACE).abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "method", [NForNMinusOne(SPACE), StraightThrough(SPACE), GumbelSoftmax(SPACE, tau=0.5)]
+)
+def test_biased_methods_fail_with_everything_one_wants_to_know(method: LeaveOneOut) -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_unbiased(method, F, LOGITS, seed=5)
+    message = str(caught.value)
+    assert message.startswith(f"the gradient of {type(method).__name__} is biased:")
+    number = r"-?\d+\.\d{6}"
+    line = rf"feature 'c\w+', category '\w+': expected gradient {number}, estimated {number} \+- "
+    assert re.search(line, message)
+    assert re.search(r"[\d,]+ samples, seed=5; .* with probability .* to a bias of", message)
+
+
+def test_categories_have_their_names() -> None:
+    wrong = exact_gradient(F, LOGITS, SPACE) + torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])
+    with pytest.raises(AssertionError, match="feature 'cut', category 'good'"):
+        assert_unbiased(LeaveOneOut(SPACE), F, LOGITS, expected=wrong)
+
+
+def test_a_smaller_bias_needs_more_samples_and_says_so() -> None:
+    method = LeaveOneOut(SPACE)
+    rough, fine = (assert_unbiased(method, F, LOGITS, detects=d) for d in (0.3, 0.1))
+    assert fine.samples > 5 * rough.samples
+    with pytest.raises(ValueError, match=r"samples are needed to find a discrepancy of 0\.0001"):
+        assert_unbiased(method, F, LOGITS, detects=1e-4)
+
+
+def test_the_seed_decides_and_the_method_keeps_its_state() -> None:
+    method = Reinforce(SPACE)
+    before = torch.get_rng_state()
+    first, again, other = (assert_unbiased(method, F, LOGITS, seed=s) for s in (0, 0, 1))
+    assert torch.equal(first.estimated, again.estimated)
+    assert not torch.equal(first.estimated, other.estimated)
+    assert torch.equal(before, torch.get_rng_state())
+    assert method.weight == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"detects": 0.0}, {"detects": -1.0}, {"false_alarm": 0.0}, {"power": 1.0}]
+)
+def test_bad_plans(options: dict[str, float]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must"):
+        assert_unbiased(LeaveOneOut(SPACE), F, LOGITS, **options)
