@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pytest
 import torch
 from hypothesis import find, given, settings
@@ -175,3 +178,11 @@ def test_a_function_says_what_it_is() -> None:
     assert repr(RowFunction(SPACE, "additive", weights, weights)).endswith(
         f"'additive', {[[1.0] * 8]})"
     )
+
+
+def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "discrete_grad.testing.strategies"
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"pip install 'discrete_grad\[testing\]'"):
+        importlib.import_module(name)
