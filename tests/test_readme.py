@@ -14,7 +14,7 @@ def test_the_python_examples_run_one_after_the_other() -> None:
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
 
 
 def test_every_gradient_estimator_is_in_the_table() -> None:
