@@ -12,6 +12,7 @@ from torch import Tensor
 from discrete_grad.evaluation.entries import context_report
 from discrete_grad.evaluation.metrics import spearman
 from discrete_grad.evaluation.subject import ScoredRows, Scorer, Subject
+from discrete_grad.sampling import seeded
 
 __all__ = ["build_report"]
 
@@ -84,7 +85,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    noise = torch.Generator().manual_seed(seed)
+    noise = seeded(seed)
     logits = {name: _logits(subject, name) for name in subject.policies}
     contexts = [
         context_report(

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Function
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Method", "Recorder", "estimate", "seeded", "takes_generator"]
+__all__ = ["Method", "Recorder", "estimate", "takes_generator"]
 
 
 @runtime_checkable
@@ -41,11 +41,6 @@ class Recorder:
         if not self.calls or any(rows.shape[1:-1] != batch for rows in self.calls):
             return None
         return torch.cat(self.calls)
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator of its own."""
-    return torch.Generator().manual_seed(seed)
 
 
 def takes_generator(call: Callable[..., object]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import expectation, seeded
+from discrete_grad.testing.calling import expectation
 from discrete_grad.testing.comparing import require
 from discrete_grad.testing.exact import exact_value_and_gradient
 from discrete_grad.testing.functions import row_function

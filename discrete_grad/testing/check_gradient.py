@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Function, on_codes
-from discrete_grad.sampling import normal
+from discrete_grad.sampling import normal, seeded
 from discrete_grad.testing import relations
-from discrete_grad.testing.calling import Recorder, estimate, seeded
+from discrete_grad.testing.calling import Recorder, estimate
 from discrete_grad.testing.comparing import (
     first_bad,
     outcomes_or_none,

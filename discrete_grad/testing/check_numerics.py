@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import estimate, expectation, seeded
+from discrete_grad.testing.calling import estimate, expectation
 from discrete_grad.testing.check_rows import require_rows
 from discrete_grad.testing.comparing import (
     first_bad,

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from discrete_grad.sampling import normal
+from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["FAMILIES", "Family", "RowFunction", "row_function"]
@@ -88,6 +88,6 @@ def row_function(
     """
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     first, second = (normal((3, space.width), generator=generator) for _ in "ab")
     return RowFunction(space, family, first, second)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.models import Estimator, EstimatorEnsemble
-from discrete_grad.sampling import isolated_seed, permutation
+from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.config import EstimatorConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
@@ -79,7 +79,7 @@ def new_ensemble(
 
 def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
     """Rows `(M, H)` each member holds out: consecutive parts of one random order, as in K folds."""
-    order = permutation(count, generator=torch.Generator().manual_seed(seed))
+    order = permutation(count, generator=seeded(seed))
     size = min(max(1, round(count * config.held_out)), count - 1, _MAX_HELD_OUT)
     start = torch.arange(config.members).unsqueeze(-1) * size
     return order[(start + torch.arange(size)) % count]

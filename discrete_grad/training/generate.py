@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discrete_grad.data import Schema
 from discrete_grad.models import distinct_rows
+from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.run import Run
@@ -88,7 +89,7 @@ def generate(
     written: dict[str, list[Any]] = {name: [] for name in names}
     for index in range(1 if contexts is None else len(contexts)):
         context = None if contexts is None else contexts[index]
-        noise = torch.Generator().manual_seed(derive_seed(seed, "generate", index))
+        noise = seeded(derive_seed(seed, "generate", index))
         logits = run.generator(context)
         value = partial(_judged, run, context)
         codes = distinct_rows(schema.space, logits, rows, value, generator=noise)

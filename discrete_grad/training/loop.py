@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.sampling import isolated_seed, random_indices
+from discrete_grad.sampling import isolated_seed, random_indices, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
@@ -53,7 +53,7 @@ class Step:
 
     def batch(self, count: int, *shape: int) -> Tensor:
         """Indices below `count`, this process's share of `shape` along the last dimension."""
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.stage, self.index))
+        generator = seeded(derive_seed(self.seed, self.stage, self.index))
         indices = random_indices(count, shape, generator=generator)
         return indices[..., self.rank :: self.world]
 
@@ -64,7 +64,7 @@ class Step:
 
     def generator(self, device: torch.device) -> torch.Generator:
         """Source of this process's noise."""
-        return torch.Generator(device).manual_seed(self.noise_seed)
+        return seeded(self.noise_seed, device)
 
 
 class Objective(nn.Module, ABC):

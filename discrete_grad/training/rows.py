@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from discrete_grad.sampling import permutation
+from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["Rows"]
@@ -40,7 +40,7 @@ class Rows:
 
     def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
-        order = permutation(len(self), generator=torch.Generator().manual_seed(seed))
+        order = permutation(len(self), generator=seeded(seed))
         size = min(max(2, round(len(self) / 5)), most or len(self))
         return self.take(order[size:]), self.take(order[:size])
 
@@ -55,7 +55,7 @@ class Rows:
         columns = [self.codes] if self.context is None else [self.codes, self.context]
         _, group = torch.cat(columns, -1).double().unique(dim=0, return_inverse=True)
         groups = int(group.max()) + 1
-        turn = permutation(groups, generator=torch.Generator().manual_seed(seed))[group]
+        turn = permutation(groups, generator=seeded(seed))[group]
         order = turn.argsort(stable=True)
         judged = turn[order] <= turn[order[max(2, round(len(self) * share)) - 1]]
         if len(self) - int(judged.sum()) < _MIN_LEFT:

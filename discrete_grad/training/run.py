@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Table
 from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
@@ -166,7 +166,7 @@ def _check(table: Table, config: FitConfig) -> None:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
     method = make_gradient_estimator(space, config.generator)
-    noise = torch.Generator().manual_seed(0)
+    noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest = table.scores.abs().max().item()
     if config.score_scale == "raw" and largest > _MAX_RAW:
