@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,9 +23,23 @@ def environment() -> dict[str, str]:
     """
     return {
         "date": date.today().isoformat(),
-        "command": " ".join(["python", *sys.argv]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "command": _command(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def _command() -> str:
+    """With -m the name of the module, not the place of its file."""
+    asked = sys.orig_argv
+    return " ".join(["python", *(asked[asked.index("-m") :] if "-m" in asked else sys.argv)])
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its kind."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -20,7 +20,7 @@ from discrete_grad.gradient.indecater import IndeCateR
 from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.gradient.local_expectation import LocalExpectation
 from discrete_grad.gradient.rebar import Rebar
-from discrete_grad.gradient.recommend import Recommendation, recommend
+from discrete_grad.gradient.recommend import Recommendation, at_budget, recommend
 from discrete_grad.gradient.reinforce import Reinforce
 from discrete_grad.gradient.reinmax import ReinMax
 from discrete_grad.gradient.reinmax_rao import ReinMaxRao
@@ -62,6 +62,7 @@ __all__ = [
     "StraightThrough",
     "SumAndSample",
     "UnorderedSet",
+    "at_budget",
     "catalogue",
     "on_codes",
     "recommend",

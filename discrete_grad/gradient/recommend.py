@@ -16,7 +16,7 @@ from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Measured", "Recommendation", "recommend"]
+__all__ = ["Measured", "Recommendation", "at_budget", "recommend"]
 
 _ROUNDS = 8  # calls a candidate's repeats are spread over, so that a running baseline can settle
 _REFERENCE_SAMPLES = 4096
@@ -137,7 +137,7 @@ def recommend(
     for name, cls in (candidates or _sampling_methods()).items():
         try:
             with isolated_seed(seed):  # some begin with random networks
-                method = _at_budget(cls, space, budget)
+                method = at_budget(cls, space, budget)
             errors = _gradients(method, f, logits, repeats, noise) - reference
         except (ValueError, RuntimeError) as error:
             skipped[name] = str(error).splitlines()[0]
@@ -155,10 +155,25 @@ def _sampling_methods() -> dict[str, type[GradientEstimator]]:
     return {name: cls for name, cls in catalogue().items() if cls is not Enumerate}
 
 
-def _at_budget(
+def at_budget(
     cls: type[GradientEstimator], space: CategoricalSpace, budget: int
 ) -> GradientEstimator:
-    """An instance with as many samples as the budget allows; the cost is linear in them."""
+    """An instance with as many samples as the budget allows.
+
+    Args:
+        cls: a gradient estimator that can be made from a space and `samples` alone; its cost must
+            be linear in them.
+        space: the space.
+        budget: evaluations plus backward passes of f a call may cost.
+
+    Raises:
+        ValueError: if even the fewest samples cost more, or if the space does not suit the method.
+
+    Example:
+        >>> from discrete_grad import ReinMax
+        >>> at_budget(ReinMax, CategoricalSpace.from_sizes((2, 3)), 9).samples
+        4
+    """
     least = cls.min_samples
     costs = [cls(space, samples=n).cost(space).total for n in (least, least + 1)]
     if costs[0] > budget:
