@@ -10,6 +10,13 @@ test: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
 
+BENCHMARKS := gradients polynomial indecater vae layers generation hidden_cost
+
+# every benchmark from end to end, small; the figures mean nothing
+bench-quick: $(VENV)/.installed
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick; done
+	$(BIN)/python -m benchmarks.report --folder benchmarks/results/quick --readme None
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,4 +36,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: clean demo lint test
+.PHONY: bench-quick clean demo lint test

@@ -203,7 +203,8 @@ def _measured(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Figures of each cell as it ends, `workers` at a time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["discrete_grad", "tyro", "benchmarks.harness"])
+    # torch.optim imports torch._dynamo at its first use, a second of work for every cell
+    context.set_forkserver_preload(["discrete_grad", "tyro", "torch._dynamo", "benchmarks.harness"])
     waiting, jobs = list(reversed(cells)), dict[Connection, _Job]()
     try:
         while waiting or jobs:

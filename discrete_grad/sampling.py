@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, block_softmax
 
 __all__ = [
     "categorical",
@@ -81,7 +81,7 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     pairs = zip(space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True)
-    columns = [_invert(block.softmax(-1), u) for block, u in pairs]
+    columns = [_invert(block_softmax(block), u) for block, u in pairs]
     return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
 
 

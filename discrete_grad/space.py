@@ -6,13 +6,15 @@ import itertools
 import json
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 __all__ = ["CategoricalSpace", "ContextSpec"]
+
+_FEW = 16  # numbers in a vector register
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -149,11 +151,11 @@ class CategoricalSpace:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Probabilities `(..., D)` that sum to 1 in every feature; a masked category has 0."""
-        return self.join([block.softmax(-1) for block in self.blocks(logits)])
+        return self.join([block_softmax(b) for b in self.blocks(logits)])
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """Log-probabilities `(..., D)` in nats; a masked category has `-inf`."""
-        return self.join([block.log_softmax(-1) for block in self.blocks(logits)])
+        return self.join([_along_categories(torch.log_softmax, b) for b in self.blocks(logits)])
 
     def softmax_jacobian(self, probabilities: Tensor, vector: Tensor) -> Tensor:
         """`J_p v = p * v - p (p . v)` in every feature, `(..., D)`; J is symmetric."""
@@ -366,6 +368,11 @@ class ContextSpec:
         return (self.categorical.width if self.categorical else 0) + len(self.numeric)
 
 
+def block_softmax(block: Tensor) -> Tensor:
+    """`softmax` of a block `(..., K)` of `CategoricalSpace.blocks` over its last dimension."""
+    return _along_categories(torch.softmax, block)
+
+
 def is_codes(row: Tensor) -> bool:
     """Whether a row is in its integer form."""
     return not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
@@ -377,6 +384,17 @@ def can_inspect(tensor: Tensor) -> bool:
         return False
     # a wrapper of any kind: under vmap(grad(...)) the batched tensor lies beneath another
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _along_categories(normalise: Callable[[Tensor, int], Tensor], block: Tensor) -> Tensor:
+    """A softmax over the last dimension of a block `(..., K)`.
+
+    Over a last dimension shorter than a vector register torch is several times slower on the CPU
+    than over the first one. The compiler writes its own loop, whatever the order.
+    """
+    if block.shape[-1] < _FEW and not torch.compiler.is_compiling():
+        return normalise(block.movedim(-1, 0), 0).movedim(0, -1)
+    return normalise(block, -1)
 
 
 def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...] | None]:

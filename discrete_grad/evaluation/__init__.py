@@ -4,6 +4,7 @@ from discrete_grad.evaluation.environment import environment
 from discrete_grad.evaluation.metrics import (
     distinct_share,
     mean_interval,
+    median_interval,
     nearest_hamming,
     percentile,
     spearman,
@@ -41,6 +42,7 @@ __all__ = [
     "environment",
     "format_table",
     "mean_interval",
+    "median_interval",
     "nearest_hamming",
     "percentile",
     "render_html",

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["distinct_share", "mean_interval", "nearest_hamming", "percentile", "spearman"]
+__all__ = [
+    "distinct_share",
+    "mean_interval",
+    "median_interval",
+    "nearest_hamming",
+    "percentile",
+    "spearman",
+]
 
 _CELLS = 2**24  # bytes of one chunk of distances
 _MAX_FREEDOM = 1000
@@ -163,3 +170,52 @@ def _t_probability(angle: float, freedom: int) -> float:
         total += term
     total *= math.sin(angle)
     return 2 / math.pi * (angle + total) if odd else total
+
+
+def median_interval(
+    values: Tensor | Sequence[float], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Median and the ends of its confidence interval, whatever the distribution.
+
+    The ends are the k-th lowest and the k-th highest value, with the largest k for which the median
+    lies below or above them with probability `1 - confidence` at most.
+
+    Args:
+        values: N independent numbers, at least one; the interval is infinite where N is too small
+            for the confidence, below 6 for 0.95.
+        confidence: in (0, 1).
+
+    Returns:
+        `(median, low, high)`.
+
+    Raises:
+        ValueError: for no values or a confidence out of range.
+
+    Reference:
+        David, Nagaraja (2003), Order Statistics, section 7.1.
+
+    Example:
+        >>> median_interval([5.0, 1.0, 2.0, 90.0, 3.0, 4.0])
+        (3.5, 1.0, 90.0)
+    """
+    numbers = torch.as_tensor(values, dtype=torch.float64).flatten().sort().values
+    count = len(numbers)
+    if not count:
+        raise ValueError("the median of no values is not defined")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    median = float(numbers[(count - 1) // 2] + numbers[count // 2]) / 2
+    rank = _sign_rank(confidence, count)
+    if not rank:
+        return median, -math.inf, math.inf
+    return median, float(numbers[rank - 1]), float(numbers[count - rank])
+
+
+def _sign_rank(confidence: float, count: int) -> int:
+    """The largest k with `2 P(B < k) <= 1 - confidence`, B binomial of `count` fair throws."""
+    rank, term, below, total = 0, 1, 1, 2**count
+    while 2 * below / total <= 1 - confidence:
+        rank += 1
+        term = term * (count - rank + 1) // rank
+        below += term
+    return rank

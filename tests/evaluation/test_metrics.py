@@ -1,6 +1,7 @@
 """The measures, against brute force."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from discrete_grad.evaluation import (
     distinct_share,
     mean_interval,
+    median_interval,
     nearest_hamming,
     percentile,
     spearman,
@@ -160,3 +162,54 @@ def test_intervals_at_the_edges() -> None:
         mean_interval([])
     with pytest.raises(ValueError, match="between 0 and 1"):
         mean_interval([1.0, 2.0], 95)
+
+
+def coverage(count: int, low: int, high: int) -> float:
+    """Chance that a median lies between the `low`-th and the `high`-th of `count` values."""
+    inside = sum(math.comb(count, below) for below in range(count + 1) if low <= below < high)
+    return inside / 2**count
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 8, 11, 20, 41, 100, 1001])
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says(
+    count: int, confidence: float
+) -> None:
+    # the values are their own ranks, shuffled
+    values = (torch.randperm(count, generator=torch.Generator().manual_seed(0)) + 1).double()
+    median, low, high = median_interval(values, confidence)
+    assert median == (count + 1) / 2
+    if low == -math.inf:
+        assert high == math.inf
+        assert coverage(count, 1, count) < confidence
+        return
+    assert coverage(count, int(low), int(high)) >= confidence
+    # and no interval that is symmetric in rank is shorter
+    assert low + 1 >= high - 1 or coverage(count, int(low) + 1, int(high) - 1) < confidence
+
+
+@pytest.mark.parametrize(
+    ("count", "rank"),
+    [(5, None), (6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (20, 6), (25, 8), (50, 18), (100, 40)],
+)
+def test_the_ends_are_the_values_of_the_published_tables(count: int, rank: int | None) -> None:
+    _, low, high = median_interval(range(1, count + 1))
+    expected = (rank, count + 1 - rank) if rank else (-math.inf, math.inf)
+    assert (low, high) == expected
+
+
+@given(st.lists(FINITE, min_size=1, max_size=30), st.sampled_from([0.5, 0.9, 0.99]))
+def test_the_interval_of_a_median_lies_around_it(values: list[float], confidence: float) -> None:
+    median, low, high = median_interval(values, confidence)
+    assert low <= median <= high
+    assert median == pytest.approx(statistics.median(values), rel=1e-12)
+    # no distribution is assumed, so an increasing map moves the ends along
+    _, cubed_low, cubed_high = median_interval([v**3 for v in values], confidence)
+    assert (cubed_low, cubed_high) == (low**3, high**3)
+
+
+def test_a_median_needs_values_and_a_confidence() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        median_interval([1.0, 2.0], 95)

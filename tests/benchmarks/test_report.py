@@ -1,0 +1,58 @@
+"""The page and the README's tables come from the committed results."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.harness import RESULTS
+
+ROOT = Path(__file__).parents[2]
+FOUND = report.load(RESULTS)
+
+
+def test_the_readme_shows_the_committed_figures() -> None:
+    text = report.README.read_text()
+    assert len(report.PLACE.findall(text)) >= 3
+    assert report.filled(text, FOUND) == text
+
+
+def test_a_wrong_figure_in_the_readme_would_be_seen() -> None:
+    text = "<!-- table: polynomial -->\nold\n<!-- end of table -->"
+    assert report.filled(text, FOUND) != text
+
+
+@pytest.mark.parametrize("name", report.NAMES)
+def test_each_benchmark_has_results_and_a_plot(name: str) -> None:
+    results = FOUND[name]
+    assert results["benchmark"] == name
+    assert not results["settings"]["quick"]
+    assert results["environment"]["command"].startswith("python -m benchmarks.")
+    assert (RESULTS / f"{name}.png").stat().st_size > 10_000
+    for table in report.benchmark(name).tables(results):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_the_committed_page_is_made_from_the_results() -> None:
+    assert (RESULTS / "index.html").read_text(encoding="utf-8") == report.page(FOUND)
+
+
+def test_a_benchmark_that_was_not_run_is_told() -> None:
+    page = report.page({})
+    assert page.count("Not run: <code>python -m benchmarks.") == len(report.NAMES)
+
+
+def test_nothing_of_the_machine_but_its_description_is_in_the_results() -> None:
+    home = re.compile(r"/(home|root|work|tmp)/")
+    for path in RESULTS.iterdir():
+        if path.suffix in (".json", ".html", ".md"):
+            assert not home.search(path.read_text(encoding="utf-8")), path.name
+
+
+def test_make_runs_every_benchmark() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    told = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE)
+    assert told is not None
+    assert tuple(told[1].split()) == report.NAMES
