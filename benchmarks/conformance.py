@@ -4,8 +4,8 @@ Every layer is wrapped in the same few lines, one call a feature, without checks
 held to the contract of `discrete_grad.testing`. The packages reinmax and entmax are optional:
 `pip install 'discrete_grad[bench]'`.
 
-    python benchmarks/conformance.py                    # under a minute
-    python benchmarks/conformance.py --rows 2000        # a smoke test of the script
+    python -m benchmarks.conformance                    # under a minute
+    python -m benchmarks.conformance --rows 2000        # a smoke test of the script
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def page(
     lines = [
         "# The test-kit on code that is not ours",
         "",
-        f"`python benchmarks/conformance.py`, seed {config.seed}; {shown}, CPU.",
+        f"`python -m benchmarks.conformance`, seed {config.seed}; {shown}, CPU.",
         "",
         "Each function is wrapped in the same few lines, one call a feature, and held to the",
         "checks of `discrete_grad.testing`, beside three methods of discrete_grad as a control.",

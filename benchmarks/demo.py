@@ -3,8 +3,8 @@
 The data sets of a family are the contexts of one generator; 1,500 rows are drawn from the worst 80%
 of each. Also draws the README's picture, the scores of the first seed's report.
 
-    python benchmarks/demo.py            # HPOLib, 5 seeds
-    python benchmarks/demo.py --quick    # a smoke test of the script, not a measurement
+    python -m benchmarks.demo            # HPOLib, 5 seeds
+    python -m benchmarks.demo --quick    # a smoke test of the script, not a measurement
 """
 
 from __future__ import annotations

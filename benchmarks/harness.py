@@ -182,8 +182,13 @@ def _versions() -> dict[str, str]:
 
 def _save(results: Results, path: Path) -> None:
     part = path.with_suffix(".part")
-    ordered = results | {"cells": dict(sorted(results["cells"].items()))}
-    part.write_text(json.dumps(ordered, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(cell, allow_nan=False)}"
+        for key, cell in sorted(results["cells"].items())
+    ]
+    about = json.dumps({k: v for k, v in results.items() if k != "cells"}, indent=1)
+    text = ",\n".join(lines)
+    part.write_text(f'{about[:-2]},\n "cells": {{\n{text}\n}}}}\n', encoding="utf-8")
     part.replace(path)
 
 
@@ -232,7 +237,8 @@ def _work(
     sender: Connection, measure: Callable[..., Mapping[str, Any]], cell: Cell, threads: int
 ) -> None:
     torch.set_num_threads(threads)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    if not torch.cuda.is_available():  # whose driver reserves more than any limit
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     began = time.perf_counter()
     try:
         figures = dict(measure(*cell.arguments))

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
-from benchmarks.polynomial import FAMILIES, family, label_ends
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.gradient import GradientEstimator, StraightThrough, catalogue
 from discrete_grad.sampling import isolated_seed
@@ -206,15 +205,19 @@ def _student(free: int) -> float:
     return (high - mean) / (numbers.std().item() / math.sqrt(free + 1))
 
 
-def _growth(cell: Mapping[str, Any], axis: str, kind: str) -> str:
-    """Slope with interval and, in parentheses, that of the declared cost at the same sizes."""
+def _slopes(cell: Mapping[str, Any], axis: str, kind: str) -> tuple[float, float, float] | None:
+    """Slope, half its interval, and the slope of the declared cost at the same sizes."""
     points = cell["axes"].get(axis, [])[-FITTED:]
     if len(points) < 3:
-        return "-"
+        return None
     xs = [point["size"][AXES.index(axis)] for point in points]
-    found, half = slope(xs, [_figure(point, kind) for point in points])
     declared, _ = slope(xs, [point["numbers"] for point in points])
-    return f"{found:.2f} ± {half:.2f} ({declared:.2f})"
+    return *slope(xs, [_figure(point, kind) for point in points]), declared
+
+
+def _growth(cell: Mapping[str, Any], axis: str, kind: str) -> str:
+    found = _slopes(cell, axis, kind)
+    return "{:.2f} ± {:.2f} ({:.2f})".format(*found) if found else "-"
 
 
 def _figure(point: Mapping[str, Any], kind: str) -> float:
@@ -283,52 +286,58 @@ def _memory_row(name: str, cell: Mapping[str, Any]) -> list[str]:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Time above and memory below, against F, K and batch."""
+    """Time beside that of `StraightThrough`, and the slopes of time and memory."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    figure, panels = plt.subplots(2, len(AXES), figsize=(19, 16), sharey="row")
     found = succeeded(results)
-    for row, kind in zip(panels, ("seconds", "memory"), strict=True):
-        ends = []
-        for axes, axis in zip(row, AXES, strict=True):
-            axes.set(xscale="log", yscale="log", xlabel=axis)
-            axes.spines[["top", "right"]].set_visible(False)
-            parts = _with(found, axis)
-            ends.append([_draw(axes, n, c["axes"][axis], axis, kind) for n, c in parts])
-        for axes, drawn in zip(row, ends, strict=True):  # when the limits, which they share, stand
-            label_ends(axes, drawn)
-    panels[0][0].set_ylabel("seconds a call: median and its 97% interval")
-    panels[1][0].set_ylabel("most bytes held at once in a call")
-    names = [name for name in FAMILIES if name not in ("exact", "a peer")]
-    handles = [Line2D([], [], color=FAMILIES[name], label=name) for name in names]
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False)
-    figure.tight_layout(rect=(0, 0.03, 1, 1), w_pad=1, h_pad=3)
+    names = sorted(found, key=lambda name: _ratio(found[name])[0])
+    figure, (first, *others) = plt.subplots(1, 1 + len(AXES), figsize=(15, 8), sharey=True)
+    for place, name in enumerate(names):
+        mean, low, high = _ratio(found[name])
+        first.plot([low, high], [place, place], color=TIME, lw=2.5, alpha=0.5)
+        first.plot(mean, place, "o", color=TIME)
+        for axes, axis in zip(others, AXES, strict=True):
+            _draw(axes, place, found[name], axis)
+    first.set(xscale="log", xlabel="time of a call over that of StraightThrough")
+    first.set_yticks(range(len(names)), names)
+    for axes, axis in zip(others, AXES, strict=True):
+        axes.set(xlabel=f"slope in {axis}", xlim=(-0.4, STEEPEST))
+    for axes in (first, *others):
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+    handles = [
+        Line2D([], [], color=TIME, marker="o", label="time, with 95% interval"),
+        Line2D([], [], color=MEMORY, marker="s", mfc="none", ls="", label="memory"),
+        Line2D([], [], color="0.2", marker="|", ms=12, mew=2, ls="", label="declared cost"),
+        Line2D([], [], color="0.2", marker=">", ls="", label=f"beyond {STEEPEST:g}"),
+    ]
+    figure.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _with(found: Mapping[str, Any], axis: str) -> list[tuple[str, Any]]:
-    """The cells with a point on the axis."""
-    return [(name, cell) for name, cell in found.items() if cell["axes"].get(axis)]
+TIME, MEMORY = "#0072B2", "#D55E00"
+STEEPEST = 3.0  # slope in the plot
 
 
-def _draw(
-    axes: Any, name: str, points: Sequence[Mapping[str, Any]], axis: str, kind: str
-) -> tuple[float, float, str, str]:
-    """One curve; its end, name and colour."""
-    shown = [point for point in points if kind in point]
-    xs = [point["size"][AXES.index(axis)] for point in shown]
-    ys, color = [_figure(point, kind) for point in shown], FAMILIES[family(name)]
-    axes.plot(xs, ys, color=color, linewidth=0.9, marker=".", markersize=3)
-    if kind == "seconds":
-        times = [point["seconds"] for point in shown]
-        low, high = ([pick(x) for x in times] for pick in (min, max))
-        axes.fill_between(xs, low, high, color=color, alpha=0.12, linewidth=0)
-    return xs[-1], ys[-1], name, color
+def _draw(axes: Any, place: int, cell: Mapping[str, Any], axis: str) -> None:
+    """Both slopes of one method, and the declared one."""
+    time_, memory = (_slopes(cell, axis, kind) for kind in ("seconds", "memory"))
+    if time_ is None or memory is None:
+        return
+    if max(time_[0], memory[0], time_[2]) > STEEPEST:
+        axes.plot(STEEPEST, place, ">", color="0.2", clip_on=False)
+        return
+    middle, half, declared = time_
+    axes.plot([middle - half, middle + half], [place, place], color=TIME, lw=2.5, alpha=0.5)
+    axes.plot(declared, place, "|", color="0.2", ms=14, mew=2)
+    axes.plot(middle, place, "o", color=TIME)
+    axes.plot(memory[0], place, "s", color=MEMORY, mfc="none")
 
 
 BENCHMARK = Benchmark(

@@ -54,7 +54,6 @@ STATED: dict[str, tuple[float, ...]] = {
 }
 """Final excess known beforehand at 64 evaluations a step, for as many powers as it was."""
 LIMITS = (0.004, 0.0015, 0.0006)  # of ReinMax
-LEADING = ("exact", "LeaveOneOut N=64", "ReinMax")  # have the most runs
 PEERS = {"reinmax package": "ReinMax", "F.gumbel_softmax": "GumbelSoftmax"}
 FEW = {"GumbelRao": 4, "ReinMaxRao": 4, "Relax": 4, "Rodeo": 4, "SumAndSample": 4}
 """At most so many evaluations a step, where as many as the others have would take too long."""
@@ -65,9 +64,7 @@ class Config(harness.Config):
     """Options of polynomial programming."""
 
     seeds: int = 5
-    """Runs of exact gradients, leave-one-out and ReinMax for each power."""
-    other_seeds: int = 3
-    """Runs of the others."""
+    """Runs of every method for each power."""
     steps: int = 8000
     """Of Adam."""
     evaluations: int = 64
@@ -136,13 +133,10 @@ def method_of(label: str) -> GradientEstimator:
 # --- cells ----------------------------------------------------------------------------------------
 
 
-def entries(config: Config) -> list[tuple[str, int, int]]:
-    """Label, evaluations a step and runs, the longest cells first."""
-    stated = [
-        (x, FEW.get(x, config.evaluations), config.seeds if x in LEADING else config.other_seeds)
-        for x in STATED
-    ]
-    rest = [(x, FEW.get(x, config.others), config.other_seeds) for x in (*catalogue(), *PEERS)]
+def entries(config: Config) -> list[tuple[str, int]]:
+    """Label and evaluations a step, the longest cells first."""
+    stated = [(x, FEW.get(x, config.evaluations)) for x in STATED]
+    rest = [(x, FEW.get(x, config.others)) for x in (*catalogue(), *PEERS)]
     return list(dict.fromkeys(stated + rest))
 
 
@@ -157,12 +151,12 @@ def learns(label: str) -> bool:
 def cells(config: Config) -> list[Cell]:
     """All powers and runs in one batch; a process each for a method that learns."""
     if config.quick:
-        config = Config(seeds=2, other_seeds=1, steps=8, evaluations=16, others=8)
+        config = Config(seeds=2, steps=8, evaluations=16, others=8)
     found = []
-    for label, evaluations, runs in entries(config):
-        parts = {f"seeds={runs}": (POWERS, tuple(range(runs)))}
+    for label, evaluations in entries(config):
+        parts = {f"seeds={config.seeds}": (POWERS, tuple(range(config.seeds)))}
         if learns(label):
-            parts = {f"p={p:g}/seed={i}": ((p,), (i,)) for p in POWERS for i in range(runs)}
+            parts = {f"p={p:g}/seed={i}": ((p,), (i,)) for p in POWERS for i in range(config.seeds)}
         for where, (powers, seeds) in parts.items():
             key = f"{label}, {evaluations} a step/{where}"
             found.append(Cell(key, (label, evaluations, config.steps, powers, seeds)))
@@ -179,6 +173,7 @@ def measure(
         began = time.perf_counter()
         curve = _descend(loss, logits, parameters, steps, lambda: expected(powers, logits.detach()))
     milliseconds = (time.perf_counter() - began) / steps * 1e3
+    curve = curve.double().round(decimals=7)
     by_power = {f"{p:g}": curve[:, i].T.tolist() for i, p in enumerate(powers)}
     figures = {"label": label, "steps": _marks(steps), "excess": by_power}
     return figures | work | {"milliseconds": round(milliseconds, 3)}

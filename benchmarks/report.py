@@ -102,7 +102,7 @@ def filled(text: str, found: dict[str, Results]) -> str:
     def table(match: re.Match[str]) -> str:
         name = match[2]
         first = benchmark(name).tables(found[name])[0]
-        return f"{match[1]}{first.markdown()}{match[3]}"
+        return f"{match[1]}\n{first.markdown()}\n{match[3]}"
 
     return PLACE.sub(table, text)
 
