@@ -5,27 +5,26 @@ For each table and seed: 1,500 rows are drawn from the worst 80% (the best of th
 generator of its own through the same frozen estimators. What is scored is the true percentile of
 the generator's most likely row, and the mean over 256 of its samples.
 
-    python benchmarks/generation.py            # 3 tables, 20 seeds; resumes if interrupted
-    python benchmarks/generation.py --quick    # a smoke test of the script, not a measurement
+    python -m benchmarks.generation
+    python -m benchmarks.generation --repeat-seed 0 --out ONE_REPEAT.json
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
 from torch import Tensor
-from tqdm import tqdm
 
+from benchmarks import harness
+from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
 from discrete_grad import (
     DeterministicStraightThrough,
     GradientEstimator,
@@ -37,18 +36,19 @@ from discrete_grad import (
     StraightThrough,
 )
 from discrete_grad.data import load_example, read_table
-from discrete_grad.evaluation import environment, mean_interval
+from discrete_grad.evaluation import mean_interval
+from discrete_grad.gradient import catalogue
 from discrete_grad.models import EstimatorEnsemble, Generator
+from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import FitConfig, Guides, Run, fit, fit_generator
 
-TABLES = (
-    ("hpolib", "protein_structure"),
-    ("nasbench201", "cifar10"),
-    ("hpobench", "credit_g"),
-)
+Make = Callable[[CategoricalSpace, int], GradientEstimator]
+Values = dict[str, dict[str, list[float]]]  # by name, then by table
+
+TABLES = {"protein_structure": "hpolib", "cifar10": "nasbench201", "credit_g": "hpobench"}
 TARGETS = {"protein_structure": 0.985, "cifar10": 0.970, "credit_g": 0.850}
-METHODS: dict[str, Callable[[CategoricalSpace, int], GradientEstimator]] = {
+COMMON: dict[str, Make] = {
     "Softmax": lambda space, n: Softmax(space),
     "GumbelSoftmax(hard=False)": lambda space, n: GumbelSoftmax(space, hard=False, samples=n),
     "GumbelSoftmax": lambda space, n: GumbelSoftmax(space, samples=n),
@@ -59,67 +59,113 @@ METHODS: dict[str, Callable[[CategoricalSpace, int], GradientEstimator]] = {
     "Reinforce": lambda space, n: Reinforce(space, samples=n),
     "LeaveOneOut": lambda space, n: LeaveOneOut(space, samples=max(2, n)),
 }
+EVERY_CATEGORY = ("IndeCateR", "LocalExpectation")  # a sample of theirs asks about each
+LEFT_OUT = ("Arms", "Disarm", "Enumerate", "UnorderedSet")
 SAMPLES = 256
 LEFT = 0.6  # of the plot
+SHOWN = (
+    "best training row",
+    "estimator's exact argmax",
+    "naive baseline",
+    "data policy",
+    "score-weighted reproduction, t=0.25",
+    "default recipe",
+    "Softmax",
+    "GumbelSoftmax",
+    "StraightThrough",
+    "ReinMax",
+    "LeaveOneOut",
+)
+KINDS = {
+    "likely": "True percentile of the most likely row",
+    "samples": f"True percentile of {SAMPLES} samples, their mean",
+    "seconds": "Seconds, one thread each and as many at once as the machine has cores",
+}
+METHODS_NOTE = (
+    "All methods of a seed train through the same frozen estimators, on 4 rows a step and element "
+    "of the batch (`Softmax` and `DeterministicStraightThrough`, which draw nothing, on 1, and "
+    f"{', '.join(f'`{name}`' for name in EVERY_CATEGORY)} on 1 with every category of every "
+    "feature in it), each for as many steps, at whatever that costs. `Arms` and `Disarm` "
+    "are for binary features, of which no table is made; `Enumerate` asks about every row, and "
+    "`UnorderedSet` lists every row, for each element of each batch."
+)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Config):
     """True percentile of generated rows, for every gradient estimator and the baselines."""
 
     seeds: int = 20
-    """Seeds 0, 1, ... for each table."""
+    """Seeds 0, 1, ... of each table, for the recipe, the baselines and the common methods; the
+    other methods have the first half of them."""
     rows: int = 1500
     """Training rows."""
     worst: float = 0.8
     """They are drawn from this share of the table, from below."""
     repeat_seed: int | None = None
     """Score of one repeat of each row, drawn with this seed; by default the mean over repeats."""
-    out: Path = Path("benchmarks/results/generation.json")
-    """Results; the plot lies beside them."""
-    workers: int = os.cpu_count() or 1
-    """Processes, one thread each."""
-    quick: bool = False
-    """One seed and few steps."""
+    fit: Annotated[FitConfig, tyro.conf.Suppress] = field(default_factory=FitConfig)
+    """The default recipe, kept with the results: those of another recipe are not mixed in."""
+
+
+def others() -> dict[str, Make]:
+    """The methods of the catalogue that are not among the common ones."""
+    classes = {name: cls for name, cls in catalogue().items() if name not in (*COMMON, *LEFT_OUT)}
+    return {name: _maker(name, cls) for name, cls in classes.items()}
+
+
+def _maker(name: str, cls: type[GradientEstimator]) -> Make:
+    return lambda space, n: cls(space, samples=1 if name in EVERY_CATEGORY else n)
+
+
+def cells(config: Config) -> list[Cell]:
+    """The common methods of each table and seed, and the others of the first half of the seeds."""
+    seeds = 1 if config.quick else config.seeds
+    found = []
+    for seed in range(seeds):
+        for dataset in TABLES:
+            found.append(Cell(f"{dataset}/{seed}", (config, dataset, seed, True)))
+            if 2 * seed < seeds:
+                found.append(Cell(f"{dataset}/{seed}/others", (config, dataset, seed, False)))
+    return found
 
 
 def fit_config(config: Config, seed: int) -> FitConfig:
-    """The default recipe."""
-    default = FitConfig(seed=seed)
+    """The recipe of a seed."""
+    recipe = replace(config.fit, seed=seed)
     if not config.quick:
-        return default
+        return recipe
     return replace(
-        default,
-        estimator=replace(default.estimator, members=2, steps=40, validate_every=20),
-        judge=replace(default.judge, members=2, steps=40, validate_every=20),
-        reproduction=replace(default.reproduction, steps=40, validate_every=20),
-        generator=replace(default.generator, steps=40, validate_every=20),
+        recipe,
+        estimator=replace(recipe.estimator, members=2, steps=40, validate_every=20),
+        judge=replace(recipe.judge, members=2, steps=40, validate_every=20),
+        reproduction=replace(recipe.reproduction, steps=40, validate_every=20),
+        generator=replace(recipe.generator, steps=10, validate_every=10),
     )
 
 
-def measure(task: tuple[Config, str, str, int]) -> tuple[str, dict[str, Any]]:
+def measure(config: Config, dataset: str, seed: int, common: bool) -> dict[str, Any]:
     """Fit everything for one table and seed; true percentiles by name."""
-    config, family, dataset, seed = task
-    torch.set_num_threads(1)
-    example = load_example(family, [dataset], repeat_seed=config.repeat_seed)
+    example = load_example(TABLES[dataset], [dataset], repeat_seed=config.repeat_seed)
     rows = example.training_rows(config.rows, worst=config.worst, seed=seed, dataset=dataset)
     table = read_table(rows, score="score", features=example.features)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run = fit(table, Path(folder) / "run", fit_config(config, seed))
         seconds = time.perf_counter() - began
-    cell: dict[str, Any] = {"default fit": {"seconds": seconds}}
-    for name, codes in _rows(run, seed, cell):
+    figures: dict[str, Any] = {"default fit": {"seconds": seconds}}
+    drawn = _trained(run, seed, COMMON if common else others(), figures)
+    for name, codes in chain(_baselines(run, seed) if common else (), drawn):
         truth = example.true_percentile(codes, dataset)
         # the first is the most likely row, the others are samples
-        entry = cell.setdefault(name, {})
+        entry = figures.setdefault(name, {})
         entry["likely"] = truth[0].item()
         if len(truth) > 1:
             entry["samples"] = truth[1:].mean().item()
-    return f"{dataset}/{seed}", cell
+    return figures
 
 
-def _rows(run: Run, seed: int, cell: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+def _baselines(run: Run, seed: int) -> Iterator[tuple[str, Tensor]]:
     space = run.table.schema.space
     yield "best training row", run.table.codes[run.table.scores.argmax()].unsqueeze(0)
     for name, model in (("estimator", run.estimator), ("judge", run.judge)):
@@ -130,25 +176,36 @@ def _rows(run: Run, seed: int, cell: dict[str, Any]) -> Iterator[tuple[str, Tens
         logits = _score_weighted(space, run, temperature)
         yield f"score-weighted reproduction, t={temperature}", _drawn(space, logits, seed)
     yield "default recipe", _drawn(space, run.generator(), seed)
-    for name, make in METHODS.items():
+
+
+def _trained(
+    run: Run, seed: int, methods: Mapping[str, Make], figures: dict[str, Any]
+) -> Iterator[tuple[str, Tensor]]:
+    """Rows of a generator for each method; the seconds, or why it failed, go into the figures."""
+    space = run.table.schema.space
+    guides = Guides(run.estimator, run.judge, run.reference, run.aligner)
+    for name, make in methods.items():
         began = time.perf_counter()
-        generator = fit_generator(
-            Generator(None, space),
-            Guides(run.estimator, run.judge, run.reference, run.aligner),
-            run.rows,
-            method=make(space, run.config.generator.samples),
-            config=run.config.generator,
-            seed=seed,
-        )
-        cell[name] = {"seconds": time.perf_counter() - began}
+        try:
+            generator = fit_generator(
+                Generator(None, space),
+                guides,
+                run.rows,
+                method=make(space, run.config.generator.samples),
+                config=run.config.generator,
+                seed=seed,
+            )
+        except (ValueError, RuntimeError) as error:
+            figures[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+            continue
+        figures[name] = {"seconds": time.perf_counter() - began}
         yield name, _drawn(space, generator(), seed)
 
 
 def _drawn(space: CategoricalSpace, logits: Tensor, seed: int) -> Tensor:
     """The most likely row, then samples: `(1 + SAMPLES, F)`."""
-    noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        drawn = StraightThrough(space)(logits.expand(SAMPLES, -1), generator=noise)
+        drawn = StraightThrough(space)(logits.expand(SAMPLES, -1), generator=seeded(seed))
         return torch.cat([space.argmax(logits).unsqueeze(0), space.argmax(drawn)])
 
 
@@ -166,61 +223,97 @@ def _score_weighted(space: CategoricalSpace, run: Run, temperature: float) -> Te
     return (weights @ space.one_hot(run.rows.codes)).log()
 
 
-def summarise(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean, 95% interval and lowest value over the seeds: table -> name -> figures."""
-    summary: dict[str, dict[str, Any]] = {}
-    for _, dataset in TABLES:
-        mine = [cell for key, cell in cells.items() if key.split("/")[0] == dataset]
-        for name in mine[0] if mine else []:
-            figures: dict[str, Any] = {"seeds": len(mine)}
-            for kind in mine[0][name]:
-                values = [cell[name][kind] for cell in mine]
-                mean, low, high = mean_interval(values)
-                figures[kind] = {"mean": mean, "min": min(values)}
-                if len(values) > 1:
-                    figures[kind] |= {"low": low, "high": high}
-            summary.setdefault(dataset, {})[name] = figures
-    return summary
+# --- what is shown --------------------------------------------------------------------------------
 
 
-def format_summary(summary: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table: true percentile of the most likely row, with its interval."""
-    tables = list(summary)
-    names = [name for name in summary[tables[0]] if "likely" in summary[tables[0]][name]]
-    lines = ["| | " + " | ".join(tables) + " |", "|---|" + "---|" * len(tables)]
-    for name in names:
-        cells = [_figure(summary[table][name]["likely"]) for table in tables]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def tables(results: Results) -> list[Table]:
+    """The README's rows, then each figure of every method and baseline."""
+    values = {kind: _values(results, kind) for kind in KINDS}
+    shown = {name: values["likely"][name] for name in SHOWN if name in values["likely"]}
+    repeat = results["settings"]["repeat_seed"]
+    truth = (
+        "the mean over the repeated trainings of a configuration"
+        if repeat is None
+        else f"one of the repeated trainings of a configuration, drawn with seed {repeat}"
+    )
+    note = (
+        "Mean over seeds with a 95% interval. The truth is "
+        f"{truth}; the best training row is about the .800 percentile by construction."
+    )
+    found = [_table(KINDS["likely"], shown, note)]
+    found += [_table(f"{KINDS[k]}: all", values[k], METHODS_NOTE, every=True) for k in KINDS]
+    failed = harness.failures(_flat(results))
+    return found if failed.rows[0][0] == "none" else [*found, failed]
 
 
-def _figure(figures: dict[str, float]) -> str:
-    text = f"{figures['mean']:.3f}"
-    return f"{text} [{figures['low']:.3f}, {figures['high']:.3f}]" if "low" in figures else text
+def _values(results: Results, kind: str) -> Values:
+    """A figure of every seed: name -> table -> values; the baselines first, then by name."""
+    found: Values = {}
+    for key, cell in succeeded(results).items():
+        for name, entry in cell.items():
+            if isinstance(entry, dict) and kind in entry:
+                found.setdefault(name, {}).setdefault(key.split("/")[0], []).append(entry[kind])
+    methods = {*COMMON, *others()}
+    return dict(sorted(found.items(), key=lambda item: (item[0] in methods, item[0])))
 
 
-def plot(summary: dict[str, dict[str, Any]], path: Path) -> None:
+def _flat(results: Results) -> Results:
+    """Methods that failed inside a cell as cells of their own."""
+    cells = dict(results["cells"])
+    for key, cell in results["cells"].items():
+        inner = {f"{key}/{n}": e for n, e in cell.items() if isinstance(e, dict) and "failed" in e}
+        cells |= inner
+    return results | {"cells": cells}
+
+
+def _table(title: str, values: Values, note: str, *, every: bool = False) -> Table:
+    """A column a table; with `every`, what a method asks of f and how many seeds there are."""
+    rows = []
+    for name, per_table in values.items():
+        told = (_asked(name), _seeds(per_table)) if every else ()
+        figures = [_figure(per_table.get(dataset, ())) for dataset in TABLES]
+        rows.append((f"`{name}`" if _asked(name) else name, *told, *figures))
+    header = ("", *(("a step asks of f", "seeds") if every else ()), *TABLES)
+    return Table(title, header, rows, note)
+
+
+def _asked(name: str) -> str:
+    """Evaluations and backward passes; empty for what is no method."""
+    cls = catalogue().get(name.split("(")[0])
+    return cls.facts.cost_text if cls else ""
+
+
+def _seeds(per_table: Mapping[str, Sequence[float]]) -> str:
+    counts = sorted({len(values) for values in per_table.values()})
+    return " to ".join(str(count) for count in {counts[0]: None, counts[-1]: None})
+
+
+def _figure(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean, low, high = mean_interval(values)
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]" if len(values) > 1 else f"{mean:.3f}"
+
+
+def plot(results: Results, path: Path) -> None:
     """Dots with intervals, one panel a table; dotted the target, grey the best training row."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(summary), figsize=(13, 5), sharey=True, squeeze=False)
-    for axes, (dataset, figures) in zip(panels[0], summary.items(), strict=True):
-        names = [name for name in reversed(figures) if "likely" in figures[name]]
-        for place, name in enumerate(names):
-            entry = figures[name]["likely"]
-            color = "C1" if name == "default recipe" else "C0" if name in METHODS else "0.45"
-            if entry["mean"] < LEFT:  # an arrowhead at the edge
-                axes.plot(LEFT, place, "<", color=color, clip_on=False)
-                continue
-            axes.plot(entry["mean"], place, "o", color=color)
-            axes.plot([entry.get("low"), entry.get("high")], [place, place], color=color)
-        axes.set_yticks(range(len(names)), names)
+    values = dict(reversed(_values(results, "likely").items()))
+    height = 1.2 + 0.24 * len(values)
+    figure, panels = plt.subplots(1, len(TABLES), figsize=(13, height), sharey=True)
+    for axes, dataset in zip(panels, TABLES, strict=True):
+        for place, (name, per_table) in enumerate(values.items()):
+            if dataset in per_table:
+                _dot(axes, place, name, per_table[dataset])
+        axes.set_yticks(range(len(values)), values)
         axes.axvline(TARGETS[dataset], color="0.6", linestyle=":")
         axes.axvline(0.8, color="0.8")
         axes.set_xlim(LEFT, 1.005)
+        axes.set_ylim(-0.7, len(values) - 0.3)
         axes.set_title(dataset)
         axes.set_xlabel("true percentile of the most likely row")
     figure.tight_layout()
@@ -228,34 +321,25 @@ def plot(summary: dict[str, dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def main(config: Config) -> None:
-    """Measure what is missing, and write results and plot after every cell."""
-    seeds = 1 if config.quick else config.seeds
-    settings = json.loads(json.dumps([asdict(config), asdict(fit_config(config, 0))], default=str))
-    for volatile in ("seeds", "workers", "out"):
-        settings[0].pop(volatile)
-    results: dict[str, Any] = {"settings": settings, "cells": {}}
-    if config.out.exists():
-        earlier = json.loads(config.out.read_text())
-        if earlier["settings"] == settings:
-            results = earlier
-    tasks = [
-        (config, family, dataset, seed)
-        for seed in range(seeds)
-        for family, dataset in TABLES
-        if f"{dataset}/{seed}" not in results["cells"]
-    ]
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(min(config.workers, len(tasks) or 1)) as pool:
-        for key, cell in tqdm(pool.imap_unordered(measure, tasks), total=len(tasks), disable=None):
-            results["cells"][key] = cell
-            results |= {"environment": environment(), "summary": summarise(results["cells"])}
-            part = config.out.with_suffix(".part")
-            part.write_text(json.dumps(results, indent=1))
-            part.replace(config.out)
-    plot(results["summary"], config.out.with_suffix(".png"))
-    print(format_summary(results["summary"]))
+def _dot(axes: Any, place: int, name: str, values: Sequence[float]) -> None:
+    color = "C1" if name == "default recipe" else "C0" if _asked(name) else "0.45"
+    mean, low, high = mean_interval(values)
+    if mean < LEFT:  # an arrowhead at the edge
+        axes.plot(LEFT, place, "<", color=color, clip_on=False)
+        return
+    axes.plot(mean, place, "o" if name in COMMON or not _asked(name) else "s", color=color, ms=5)
+    if len(values) > 1:
+        axes.plot([low, high], [place, place], color=color)
 
+
+BENCHMARK = Benchmark(
+    name="generation",
+    title="How good are generated rows really?",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    plot=plot,
+)
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run(BENCHMARK, tyro.cli(Config))
