@@ -91,7 +91,7 @@ def _from_idx(path: Path, data: bytes) -> np.ndarray:
 
 def _from_npz(path: Path) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             name = "x_train" if "x_train" in arrays.files else ", ".join(arrays.files)
             if name not in arrays.files:
                 raise ValueError(f"expected the array x_train, or one alone; it holds {name}")

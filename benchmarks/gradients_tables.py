@@ -142,7 +142,7 @@ def leader(table: Sequence[Ranked], shown: int = 2) -> str:
         return "-"
     if table[0].rmse <= EXACT:
         exact = [item.name for item in table if item.rmse <= EXACT]
-        return f"exact: {_listed(exact, shown)}" if shown else f"{len(exact)} exact"
+        return f"exact: {_listed(exact, max(shown, 1))}"
     tied = [item.name for item in table[1:] if item.low <= table[0].high]
     return f"`{table[0].name}` {table[0].text}" + (f" ≈ {_listed(tied, shown)}" if tied else "")
 
@@ -225,7 +225,9 @@ def _leading(by_function: Sequence[tuple[str, str, list[_Problem]]], reference: 
             " / ".join(next((r.text for r in table if r.name == name), "-") for table in found)
             for name in ALWAYS
         ]
-        rows.append((_function(kind, extension), " / ".join(leader(t, 0) for t in found), *fixed))
+        best = [leader(table, 0) for table in found]
+        shown = best[0] if len(set(best)) == 1 else " / ".join(best)
+        rows.append((_function(kind, extension), shown, *fixed))
     header = ("f", "best at 8 / 32 / 128", *(f"`{name}` at 8 / 32 / 128" for name in ALWAYS))
     note = (
         f"7 features of 2 to 10 categories (the estimator: the 9 of a real table). {NOTE} "
