@@ -15,10 +15,12 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
+from itertools import accumulate
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -277,6 +279,27 @@ def _result(job: _Job, ready: bool, timeout: float) -> dict[str, Any]:
     finally:
         job.receiver.close()
         job.process.join()
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most bytes that the tensors of a call on the CPU hold at once, above what was there.
+
+    From what torch's allocator gives out and takes back, so that temporary tensors inside
+    operations count.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints otherwise
+    # torch.profiler's own would import a compiler, a second in each process
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])
+    return int(max(accumulate((e["args"]["Bytes"] for e in changes), initial=0)))
 
 
 # --- figures as text ------------------------------------------------------------------------------

@@ -10,12 +10,9 @@ rows f is given, `evaluations * F * K * batch`, by the cost the method declares.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -26,7 +23,7 @@ import tyro
 from torch import Tensor
 
 from benchmarks import harness
-from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
+from benchmarks.harness import Benchmark, Cell, Results, Table, failures, peak_bytes, run, succeeded
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.gradient import GradientEstimator, StraightThrough, catalogue
 from discrete_grad.sampling import isolated_seed
@@ -107,25 +104,7 @@ class Call:
     def memory(self) -> int:
         """Most bytes held at once in one call."""
         self.forget()
-        level, most = 0, 0
-        for change in _allocations(self):
-            level += change
-            most = max(most, level)
-        return most
-
-
-def _allocations(call: Callable[[], None]) -> list[int]:
-    """Bytes allocated, or below 0 freed, in order."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it prints otherwise
-    # torch.profiler's own would import a compiler, a second in each process
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
-        call()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(path))
-        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    memory = [event for event in events if event.get("name") == "[memory]"]
-    return [event["args"]["Bytes"] for event in sorted(memory, key=lambda event: event["ts"])]
+        return peak_bytes(self)
 
 
 # --- cells ----------------------------------------------------------------------------------------

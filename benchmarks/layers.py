@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import random
 import signal
@@ -23,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -257,21 +255,12 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        with _quiet():
-            cpu = [torch.profiler.ProfilerActivity.CPU]
-            with torch.profiler.profile(activities=cpu, profile_memory=True) as profiler:
-                call()
-            profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    changes = sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"])
-    return int(max(accumulate((e["args"]["Bytes"] for e in changes), initial=0)))
+    return harness.peak_bytes(call)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the profiler and the compiler print on their own."""
+    """Without what the compiler prints on its own."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
