@@ -78,7 +78,9 @@ def check_fresh_noise(subject: Subject) -> None:
     f, logits = _setting(subject)
     method, generator = subject.method(), seeded(subject.seed)
     first = _result(method, f, logits, generator)
-    require(len(first.unique(dim=0)) > 1, "every element of the batch had the same noise")
+    # vectorised loops may round the same number differently at two places of a batch
+    alike = torch.allclose(first, first[:1].expand_as(first))
+    require(not alike, "every element of the batch had the same noise")
     if takes_generator(method.expectation):
         again = _result(method, f, logits, generator)
         require(not torch.equal(first, again), "a second call with the generator repeats the noise")
@@ -135,7 +137,7 @@ def require_compile(subject: Subject) -> None:
 
 
 def check_export(subject: Subject) -> None:
-    """`torch.export` gives a program with the same rows for the same noise."""
+    """`torch.export` gives a program with the same rows, up to rounding, for the same noise."""
     subject.require_layer()
     layer, logits = subject.method(), subject.scene.logits.float().expand(5, -1).clone()
     assert isinstance(layer, nn.Module)  # what require_layer has made sure of
@@ -144,4 +146,4 @@ def check_export(subject: Subject) -> None:
     for call in (layer, program):
         with isolated_seed(subject.seed):
             rows.append(call(logits))
-    require(torch.equal(*rows), "the exported program gives other rows for the same noise")
+    require(torch.allclose(*rows), "the exported program gives other rows for the same noise")
