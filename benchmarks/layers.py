@@ -560,6 +560,7 @@ def plot(results: Results, path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import LogLocator
 
     chosen = best(entries(results))
     names = [*reversed(PEERS), *reversed(OURS)]
@@ -577,6 +578,9 @@ def plot(results: Results, path: Path) -> None:
         axes.axvline(1, color="0.4", lw=1)
         axes.axhline(len(PEERS) - 0.5, color="0.7", lw=0.8, ls=":")
         axes.set(xscale="log", title=f"{shape}, batch {case.batch:,}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="x", which="both", color="0.93")
         axes.set_axisbelow(True)
