@@ -273,7 +273,7 @@ def tables(results: Results) -> list[Table]:
 
 def _most(found: Mapping[str, _Runs], which: Callable[..., _Runs]) -> dict[str, _Runs]:
     """For each label the runs with the most evaluations a step, or the fewest."""
-    labelled = {runs.label for runs in found.values()}
+    labelled = sorted({runs.label for runs in found.values()})
     return {
         label: which(
             (runs for runs in found.values() if runs.label == label),

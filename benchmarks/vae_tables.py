@@ -92,7 +92,7 @@ def _figures(results: Results, what: str) -> Figures:
 
 
 def _by_name(found: Iterable[str]) -> list[str]:
-    return sorted(set(found), key=str.casefold)
+    return sorted(set(found), key=lambda name: (name.casefold(), name))
 
 
 def _text(values: Iterable[float], digits: int = 2) -> str:
@@ -222,7 +222,7 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     found = _figures(results, "train")
-    others = {name for _, name in found} - {"StraightThrough"}
+    others = sorted({name for _, name in found} - {"StraightThrough"})
     chosen = sorted(others, key=lambda name: (_kind(name), name.casefold()))
     figure, axes = plt.subplots(2, 3, figsize=(13, 13), sharey=True, layout="constrained")
     for shape, axis in zip(SHAPES, axes.flat, strict=True):
