@@ -81,8 +81,7 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     pairs = zip(space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True)
-    columns = [_invert(block_softmax(block), u) for block, u in pairs]
-    return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
+    return space.join_columns([_invert(block_softmax(block), u) for block, u in pairs])
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:

@@ -9,12 +9,15 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 __all__ = ["CategoricalSpace", "ContextSpec"]
 
 _FEW = 16  # numbers in a vector register
+_SMALL = 64  # mean size of a block up to which its calls take longer than its numbers
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -43,7 +46,7 @@ class CategoricalSpace:
     vocabularies: tuple[tuple[str, ...] | None, ...]
     offsets: tuple[int, ...] = field(compare=False)
     """Where each feature's block starts in a flat row."""
-    _runs: tuple[tuple[int, int, int, int], ...] = field(compare=False)
+    _layout: _Layout = field(compare=False)
 
     def __init__(self, features: Mapping[str, int | Sequence[str]]) -> None:
         if not isinstance(features, Mapping):
@@ -59,7 +62,7 @@ class CategoricalSpace:
         object.__setattr__(self, "vocabularies", vocabularies)
         starts = tuple(itertools.accumulate(sizes, initial=0))[:-1]
         object.__setattr__(self, "offsets", starts)
-        object.__setattr__(self, "_runs", _runs(sizes))
+        object.__setattr__(self, "_layout", _Layout(sizes))
 
     @classmethod
     def from_sizes(cls, sizes: Sequence[int]) -> CategoricalSpace:
@@ -114,9 +117,11 @@ class CategoricalSpace:
         return tuple(tuple(map(str, range(k))) if v is None else v for k, v in pairs)
 
     def blocks(self, flat: Tensor) -> list[Tensor]:
-        """Views `(..., n, K)` of a flat tensor, one for each run of n neighbours of equal size K.
+        """Blocks `(..., n, K)` of a flat tensor, each with n features of equal size K.
 
-        One block is one batched operation: a space of equal sizes has a single block.
+        One block is one batched operation. A block is a view of neighbours of equal size, so a
+        space of equal sizes has a single one; where many small features of few sizes alternate,
+        the columns are brought in order first, and there is one block a size.
 
         Example:
             >>> space = CategoricalSpace.from_sizes((2, 2, 3))
@@ -124,19 +129,31 @@ class CategoricalSpace:
             [(5, 2, 2), (5, 1, 3)]
         """
         self._check_last(flat, self.width, "a flat tensor")
+        flat = self._layout.columns.arrange(flat)
         return [
-            flat.narrow(-1, start, n * k).unflatten(-1, (n, k)) for _, start, n, k in self._runs
+            flat.narrow(-1, start, n * k).unflatten(-1, (n, k))
+            for _, start, n, k in self._layout.runs
         ]
 
     def block_columns(self, per_feature: Tensor) -> list[Tensor]:
-        """Views `(..., n)` of a per-feature tensor `(..., F)`, matching `blocks`."""
+        """Parts `(..., n)` of a per-feature tensor `(..., F)`, matching `blocks`."""
         self._check_last(per_feature, self.num_features, "a per-feature tensor")
-        return [per_feature.narrow(-1, first, n) for first, _, n, _ in self._runs]
+        ordered = self._layout.features.arrange(per_feature)
+        return [ordered.narrow(-1, first, n) for first, _, n, _ in self._layout.runs]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """Inverse of `blocks`: a flat tensor `(..., D)`."""
-        flat = [block.flatten(-2) for block in blocks]
-        return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+        return self._layout.columns.restore(_cat([block.flatten(-2) for block in blocks], -1), -1)
+
+    def join_columns(self, columns: Sequence[Tensor], dim: int = -1) -> Tensor:
+        """Inverse of `block_columns`, the features lying along a dimension: `(..., F, ...)`.
+
+        Example:
+            >>> space = CategoricalSpace.from_sizes((2, 2, 3))
+            >>> space.join_columns(space.block_columns(torch.arange(3))).tolist()
+            [0, 1, 2]
+        """
+        return self._layout.features.restore(_cat(columns, dim), dim)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """One view `(..., K_i)` for each feature.
@@ -164,8 +181,7 @@ class CategoricalSpace:
 
     def argmax(self, flat: Tensor) -> Tensor:
         """Codes `(..., F)` of the largest entry of each feature, the first among equals."""
-        columns = [block.argmax(-1) for block in self.blocks(flat)]
-        return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
+        return self.join_columns([block.argmax(-1) for block in self.blocks(flat)])
 
     def one_hot(self, codes: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Flat hard row `(..., D)` of codes `(..., F)`.
@@ -175,7 +191,7 @@ class CategoricalSpace:
             tensor([0., 1., 0., 0., 1.])
         """
         self.check_codes(codes)
-        sizes = [k for _, _, _, k in self._runs]
+        sizes = [k for _, _, _, k in self._layout.runs]
         pairs = zip(self.block_columns(codes), sizes, strict=True)
         return self.join(
             [(c.unsqueeze(-1) == torch.arange(k, device=c.device)).to(dtype) for c, k in pairs]
@@ -289,7 +305,7 @@ class CategoricalSpace:
         self.check_flat(logits)
         if not logits.numel() or not can_inspect(logits):
             return
-        best = torch.cat([block.amax(-1) for block in self.blocks(logits.detach())], -1)
+        best = self.join_columns([block.amax(-1) for block in self.blocks(logits.detach())])
         if not best.isfinite().all():
             name, value = self._first_bad(best, best.isfinite())
             fault = "every category masked" if value == -math.inf else f"a logit of {value}"
@@ -414,6 +430,55 @@ def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...
         fault = "no category" if not value else "a category twice"
         raise ValueError(f"feature {name!r} has {fault}: {list(value)[:10]}")
     return len(value), tuple(value)
+
+
+class _Order:
+    """A fixed order of things along a dimension; None is the one they have."""
+
+    def __init__(self, order: Sequence[int] | None) -> None:
+        self.order = order
+        self.forth = None if order is None else np.array(order)
+        self.back = None if order is None else np.argsort(order)
+
+    def arrange(self, tensor: Tensor) -> Tensor:
+        """In this order, along the last dimension."""
+        return tensor if self.forth is None else _select(tensor, self.forth, -1)
+
+    def restore(self, tensor: Tensor, dim: int) -> Tensor:
+        """Inverse of `arrange`."""
+        return tensor if self.back is None else _select(tensor, self.back, dim)
+
+
+class _Layout:
+    """How the blocks of a space lie: which run of columns is which block, after which order.
+
+    `runs` has (first feature, first column, count n, size K) of each block.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        runs = _runs(sizes)
+        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)  # stable
+        merged = _runs(tuple(sizes[i] for i in by_size))
+        # a gather of all columns costs about as much as the calls that a few blocks less save
+        gather = len(runs) - len(merged) >= 4 and len(runs) * _SMALL > sum(sizes)
+        self.runs = merged if gather else runs
+        self.features = _Order(by_size if gather else None)
+        self.columns = _Order(_columns(sizes, by_size) if gather else None)
+
+
+def _columns(sizes: tuple[int, ...], features: Sequence[int]) -> list[int]:
+    starts = tuple(itertools.accumulate(sizes, initial=0))
+    return [column for i in features for column in range(starts[i], starts[i + 1])]
+
+
+def _select(tensor: Tensor, index: npt.NDArray[np.int64], dim: int) -> Tensor:
+    if torch.compiler.is_compiling():  # the compiler wants a constant of its own
+        return tensor.index_select(dim, torch.tensor(index.tolist(), device=tensor.device))
+    return tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+
+
+def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 def _runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:

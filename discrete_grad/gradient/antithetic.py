@@ -58,12 +58,11 @@ def antithetic_codes(
     in_order = space.join([block.gather(-1, order) for block, order in pairs])
     ranks = categorical(space, in_order.expand(*numbers.shape[:-1], -1), numbers)
     columns = zip(space.block_columns(ranks), orders, strict=True)
-    return torch.cat(
+    return space.join_columns(
         [
             order.expand(*rank.shape, -1).gather(-1, rank.unsqueeze(-1)).squeeze(-1)
             for rank, order in columns
-        ],
-        -1,
+        ]
     )
 
 

@@ -73,7 +73,7 @@ def _advantages(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: 
     samples = len(codes) // 2
     # sigmoid(|phi|) is the probability of the likelier category
     pi = space.softmax(logits.detach().double())
-    likelier = torch.cat([block.amax(-1) for block in space.blocks(pi)], -1)
+    likelier = space.join_columns([block.amax(-1) for block in space.blocks(pi)])
     differ = codes[:samples] != codes[samples:]
     change = (values[:samples] - values[samples:]).unsqueeze(-1) / (2 * samples)
     half = differ * change * likelier

@@ -40,7 +40,7 @@ def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
     tables = space.blocks(weight.t())
     pairs = zip(space.blocks(row), tables, strict=True)
     parts = [torch.einsum("...nk,dnk->...nd", block, table) for block, table in pairs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+    return space.join_columns(parts, -2)
 
 
 class SoftEmbedding(nn.Module):
