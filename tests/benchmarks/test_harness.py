@@ -131,7 +131,9 @@ def test_what_was_measured_before_a_kill_lies_on_disk(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert json.loads(out.read_text())["cells"]["0"]["i"] == 0
+    cells = json.loads(out.read_text())["cells"]  # with two workers any of the first may be first
+    assert cells
+    assert all(cell["i"] == int(key) for key, cell in cells.items())
 
 
 def test_a_table_as_markdown_and_html() -> None:
