@@ -32,7 +32,14 @@ from torch import Tensor, nn
 
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
-from discrete_grad import CategoricalSpace, Entmax, GumbelSoftmax, Relaxation
+from discrete_grad import (
+    CategoricalSpace,
+    Entmax,
+    GumbelSoftmax,
+    ReinMax,
+    Relaxation,
+    StraightThrough,
+)
 from discrete_grad.evaluation import median_interval
 from discrete_grad.gradient import catalogue
 from discrete_grad.nn import SoftEmbedding
@@ -91,8 +98,19 @@ def layer(cls: type[Relaxation], **options: Any) -> Make:
     return lambda embedding: nn.Sequential(cls(embedding.space, **options), embedding)
 
 
+def fused(cls: type[Relaxation], **options: Any) -> Make:
+    """A relaxation and the embedding behind it at once."""
+
+    def make(embedding: SoftEmbedding) -> Step:
+        relaxation = cls(embedding.space, **options)
+        return lambda logits: embedding.sample(logits, relaxation)
+
+    return make
+
+
 # a new layer, or a way to compute layer and embedding at once, is one line here
 OURS: dict[str, Make] = {
+    **{f"{c.__name__}, fused": fused(c) for c in (StraightThrough, ReinMax, GumbelSoftmax)},
     **{n: layer(c) for n, c in catalogue().items() if issubclass(c, Relaxation)},
     "Entmax(alpha=2)": layer(Entmax, alpha=2.0),
     "GumbelSoftmax(hard=False)": layer(GumbelSoftmax, hard=False),

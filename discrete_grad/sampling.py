@@ -17,6 +17,7 @@ from discrete_grad.space import CategoricalSpace, block_softmax
 
 __all__ = [
     "categorical",
+    "exponential_like",
     "gumbel_like",
     "isolated_seed",
     "normal",
@@ -44,6 +45,18 @@ def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> 
     u = torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
     u = u.uniform_(generator=generator)
     return -torch.log(-torch.log(u.clamp_min(torch.finfo(dtype).tiny)))
+
+
+def exponential_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Standard exponential noise of the shape and dtype of `logits`, above 0 and finite.
+
+    Example:
+        >>> exponential_like(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    u = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    u = u.uniform_(generator=generator)
+    return -torch.log(u.clamp_min(torch.finfo(logits.dtype).tiny))
 
 
 def uniform_like(

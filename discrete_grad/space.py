@@ -141,6 +141,11 @@ class CategoricalSpace:
         ordered = self._layout.features.arrange(per_feature)
         return [ordered.narrow(-1, first, n) for first, _, n, _ in self._layout.runs]
 
+    @property
+    def blocks_are_views(self) -> bool:
+        """Whether `blocks` gives views, that of a tensor of all features among them."""
+        return self._layout.columns.forth is None
+
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """Inverse of `blocks`: a flat tensor `(..., D)`."""
         return self._layout.columns.restore(_cat([block.flatten(-2) for block in blocks], -1), -1)
@@ -154,6 +159,15 @@ class CategoricalSpace:
             [0, 1, 2]
         """
         return self._layout.features.restore(_cat(columns, dim), dim)
+
+    def columns(self, codes: Tensor) -> Tensor:
+        """Where in a flat row each code `(..., F)` stands: integers `(..., F)` in [0, D).
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).columns(torch.tensor([1, 2])).tolist()
+            [1, 4]
+        """
+        return codes + torch.tensor(self.offsets, device=codes.device)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """One view `(..., K_i)` for each feature.
@@ -213,9 +227,8 @@ class CategoricalSpace:
         log_p = self.log_softmax(logits)
         if is_codes(row):
             self.check_codes(row)
-            starts = torch.tensor(self.offsets, device=row.device)
             shape = torch.broadcast_shapes(log_p.shape[:-1], row.shape[:-1])
-            index = (row + starts).expand(*shape, self.num_features)
+            index = self.columns(row).expand(*shape, self.num_features)
             return log_p.expand(*shape, self.width).gather(-1, index).sum(-1)
         self.check_flat(row, what="a flat row")
         # masked before the product: a derivative of 0 * -inf would be NaN
@@ -398,8 +411,14 @@ def can_inspect(tensor: Tensor) -> bool:
     """Whether Python may look at the values: on the CPU, outside compile, export, `torch.func`."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    # a wrapper of any kind: under vmap(grad(...)) the batched tensor lies beneath another
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not is_wrapped(tensor)
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether `torch.func` follows the tensor."""
+    # of any kind: under vmap(grad(...)) the batched tensor lies beneath another
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return wrapped
 
 
 def _along_categories(normalise: Callable[[Tensor, int], Tensor], block: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ ALLOWED = {
     "space": set(),
     "sampling": {"space"},
     "gradient": CORE,
-    "nn": CORE,
+    "nn": CORE | {"gradient"},
     "models": LAYERS,
     "objectives": WANTED,
     "weighting": WANTED,

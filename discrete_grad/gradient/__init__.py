@@ -2,7 +2,7 @@
 
 from discrete_grad.gradient.adaptive_imle import AdaptiveIMLE
 from discrete_grad.gradient.arms import Arms
-from discrete_grad.gradient.base import GradientEstimator, Relaxation, on_codes
+from discrete_grad.gradient.base import GradientEstimator, Pullback, Relaxation, on_codes
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
 from discrete_grad.gradient.darn import Darn
@@ -50,6 +50,7 @@ __all__ = [
     "IndeCateR",
     "LeaveOneOut",
     "LocalExpectation",
+    "Pullback",
     "Rebar",
     "Recommendation",
     "ReinMax",

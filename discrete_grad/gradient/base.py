@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,10 +15,29 @@ from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Function", "GradientEstimator", "Relaxation", "on_codes"]
+__all__ = ["Function", "GradientEstimator", "Pullback", "Relaxation", "on_codes"]
 
 Function = Callable[[Tensor], Tensor]
 """What is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """A relaxation's gradient in closed form, given the row drawn from `softmax(logits)`.
+
+    Example:
+        >>> from discrete_grad import StraightThrough
+        >>> pi, slopes = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 0.0]])
+        >>> pull = StraightThrough().pullback()
+        >>> pull.gradient(pi.log(), pi, torch.tensor([0]), slopes, None)
+        tensor([[ 0.2500, -0.2500]])
+    """
+
+    gradient: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    """Of n features of equal size: logits, softmax(logits) `(..., n, K)`, codes `(..., n)`, df/dx
+    `(..., n, K)` and noise -> `(..., n, K)`, the gradient in the logits."""
+    noisy: bool = False
+    """Whether the noise is standard exponential numbers `(..., n, K)`; else it is None."""
 
 
 class GradientEstimator(nn.Module, ABC):
@@ -113,6 +133,14 @@ class Relaxation(GradientEstimator, ABC):
         self.space_of(logits)  # before the sample dimension: messages show the user's own shape
         repeated = logits.expand(self.samples, *logits.shape)
         return evaluate(f, self(repeated, generator=generator)).mean(0)
+
+    def pullback(self) -> Pullback | None:
+        """The gradient in closed form, for layers that never build the row.
+
+        None, as here, for a relaxation whose row is not drawn from `softmax(logits)`, or whose
+        gradient is known only through its surrogate.
+        """
+        return None
 
 
 def draw(

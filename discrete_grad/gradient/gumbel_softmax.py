@@ -3,10 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, straight_through
+from discrete_grad.gradient.base import (
+    Pullback,
+    Relaxation,
+    check_tau,
+    current_tau,
+    straight_through,
+)
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, block_softmax
 
 __all__ = ["GumbelSoftmax", "relaxed_row"]
 
@@ -67,3 +73,23 @@ class GumbelSoftmax(Relaxation):
             return soft
         codes = space.argmax(logits.detach() + gumbel)
         return straight_through(space.one_hot(codes, dtype=logits.dtype), soft)
+
+    def pullback(self) -> Pullback | None:
+        """`J_y g / tau` with y = softmax((logits + G) / tau), G drawn given the row, if `hard`.
+
+        The categories are an exponential race: that of the drawn one ends first, after a time
+        E_c, the others at `E_c + E_k / pi_k`, and `logits + G` is minus the logarithm of the time.
+        """
+        tau = current_tau(self.tau)
+
+        def gradient(
+            logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
+        ) -> Tensor:
+            assert noise is not None
+            drawn = codes.unsqueeze(-1)
+            first = noise.gather(-1, drawn)
+            times = (noise / pi.to(noise.dtype) + first).scatter(-1, drawn, first)
+            soft = block_softmax(-times.log() / tau).to(logits.dtype)
+            return soft * (slopes - (soft * slopes).sum(-1, keepdim=True)) / tau
+
+        return Pullback(gradient, noisy=True) if self.hard else None

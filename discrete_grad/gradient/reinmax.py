@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient.base import (
+    Pullback,
     Relaxation,
     check_tau,
     current_tau,
@@ -12,7 +13,7 @@ from discrete_grad.gradient.base import (
     tempered_softmax,
 )
 from discrete_grad.gradient.facts import Facts, a_sample
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, block_softmax
 
 __all__ = ["ReinMax", "reinmax_surrogate"]
 
@@ -79,3 +80,24 @@ class ReinMax(Relaxation):
         _, hard = draw(space, logits, generator)
         surrogate = reinmax_surrogate(space, logits, hard, current_tau(self.tau))
         return straight_through(hard, surrogate)
+
+    def pullback(self) -> Pullback:
+        """`2 J_q g - J_pi g / 2`; at tau = 1, `(pi (g - g_c) + e_c (g_c - pi . g)) / 2`."""
+        tau = current_tau(self.tau)
+
+        def gradient(
+            logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
+        ) -> Tensor:
+            drawn, mean = codes.unsqueeze(-1), (pi * slopes).sum(-1, keepdim=True)
+            there = slopes.gather(-1, drawn)
+            if isinstance(tau, float) and tau == 1:
+                moved = pi * (slopes - there)
+                return moved.scatter_add(-1, drawn, there - mean) / 2
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            tempered = block_softmax(wide / tau).to(logits.dtype)
+            centre = ((tempered * slopes).sum(-1, keepdim=True) + there) / 2
+            first = tempered * (slopes - centre)
+            first = first.scatter_add(-1, drawn, there - centre)
+            return first - pi * (slopes - mean) / 2
+
+        return Pullback(gradient)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.base import Relaxation, draw, straight_through
+from discrete_grad.gradient.base import Pullback, Relaxation, draw, straight_through
 from discrete_grad.gradient.facts import Facts, a_sample
 
 __all__ = ["StraightThrough"]
@@ -39,3 +39,13 @@ class StraightThrough(Relaxation):
         space = self.space_of(logits)
         _, hard = draw(space, logits, generator)
         return straight_through(hard, space.softmax(logits))
+
+    def pullback(self) -> Pullback:
+        """`J_pi g`."""
+        return Pullback(_gradient)
+
+
+def _gradient(
+    logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
+) -> Tensor:
+    return pi * (slopes - (pi * slopes).sum(-1, keepdim=True))
