@@ -7,13 +7,16 @@ untouched, and the same generator state gives bitwise the same noise.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.space import CategoricalSpace, block_softmax
+from discrete_grad.space import FEW, PART, CategoricalSpace, block_softmax
 
 __all__ = [
     "categorical",
@@ -27,6 +30,9 @@ __all__ = [
     "seeded",
     "uniform_like",
 ]
+
+_MANY = 128  # categories up to which a search among all of them is fastest
+_LARGE = 2**15  # numbers from which on a call takes less time than they do
 
 
 def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -93,17 +99,69 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
         tensor([0, 1])
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    pairs = zip(space.blocks(logits.detach().to(dtype)), space.block_columns(uniform), strict=True)
-    return space.join_columns([_invert(block_softmax(block), u) for block, u in pairs])
+    pairs = zip(space.blocks(logits.detach()), space.block_columns(uniform), strict=True)
+    return space.join_columns([_draw(block, u, dtype) for block, u in pairs])
+
+
+def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
+    """Codes `(..., n)` for logits `(..., n, K)`, a part of the batch at a time."""
+    if torch.compiler.is_compiling() or block.dim() < 3 or block.numel() <= PART:
+        return _invert(block_softmax(block.to(dtype)), uniform)
+    each = block[0].numel()
+    if each > PART and block.dim() > 3:
+        pairs = zip(block.unbind(), uniform.unbind(), strict=True)
+        return torch.stack([_draw(b, u, dtype) for b, u in pairs])
+    count = min(len(block), -(-block.numel() // PART))
+    pairs = zip(block.tensor_split(count), uniform.tensor_split(count), strict=True)
+    return torch.cat([_invert(block_softmax(b.to(dtype)), u) for b, u in pairs])
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    total = cumulative[..., -1]
+    """Codes `(...)`: where the distribution function of `(..., K)` passes the uniform number.
+
+    Of many categories, first the group of neighbours is found and then the category in it.
+    """
+    size = probabilities.shape[-1]
+    if size < FEW and probabilities.numel() > _LARGE:
+        return _count(probabilities, uniform)
+    if size <= _MANY:
+        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+        return _search(cumulative, uniform.unsqueeze(-1) * cumulative[..., -1:]).squeeze(-1)
+    width = 2 ** round(math.log2(size) / 2)
+    groups = probabilities[..., : size // width * width].unflatten(-1, (-1, width)).sum(-1)
+    if size % width:
+        rest = probabilities[..., size // width * width :].sum(-1, keepdim=True)
+        groups = torch.cat([groups, rest], -1)
+    cumulative = groups.cumsum(-1, dtype=torch.float64)
+    target = uniform.unsqueeze(-1) * cumulative[..., -1:]
+    group = _search(cumulative, target)
+    before = F.pad(cumulative, (1, 0)).gather(-1, group)
+    inside = group * width + torch.arange(width, device=group.device)
+    members = probabilities.gather(-1, inside.clamp_max(size - 1)).masked_fill(inside >= size, 0)
+    found = _search(members.cumsum(-1, dtype=torch.float64), target - before)
+    return (group * width + found).squeeze(-1)
+
+
+def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The same by counting, an operation a category: faster for few of them."""
+    sums = list(itertools.accumulate(probabilities.double().unbind(-1)))
+    target = _below(uniform * sums[-1], sums[-1])
+    code = torch.zeros(target.shape, dtype=torch.long, device=target.device)
+    for cumulative in sums[:-1]:
+        code = code + (cumulative <= target)
+    return code
+
+
+def _search(cumulative: Tensor, target: Tensor) -> Tensor:
+    target = _below(target, cumulative[..., -1:])
+    found: Tensor = torch.searchsorted(cumulative, target, right=True)
+    return found
+
+
+def _below(target: Tensor, total: Tensor) -> Tensor:
     # strictly below the total, whatever the rounding: the first entry above the target then has
     # a positive probability of its own
-    target = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
+    return torch.minimum(target, total.nextafter(torch.zeros_like(total)))
 
 
 def normal(shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> Tensor:

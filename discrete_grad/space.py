@@ -16,7 +16,8 @@ from torch import Tensor
 
 __all__ = ["CategoricalSpace", "ContextSpec"]
 
-_FEW = 16  # numbers in a vector register
+FEW = 16  # numbers in a vector register
+PART = 2**16  # numbers worked on at once: few enough to stay in the cache
 _SMALL = 64  # mean size of a block up to which its calls take longer than its numbers
 
 
@@ -129,17 +130,18 @@ class CategoricalSpace:
             [(5, 2, 2), (5, 1, 3)]
         """
         self._check_last(flat, self.width, "a flat tensor")
-        flat = self._layout.columns.arrange(flat)
+        flat = self._layout.columns.arrange(flat, -1)
         return [
             flat.narrow(-1, start, n * k).unflatten(-1, (n, k))
             for _, start, n, k in self._layout.runs
         ]
 
-    def block_columns(self, per_feature: Tensor) -> list[Tensor]:
-        """Parts `(..., n)` of a per-feature tensor `(..., F)`, matching `blocks`."""
-        self._check_last(per_feature, self.num_features, "a per-feature tensor")
-        ordered = self._layout.features.arrange(per_feature)
-        return [ordered.narrow(-1, first, n) for first, _, n, _ in self._layout.runs]
+    def block_columns(self, per_feature: Tensor, dim: int = -1) -> list[Tensor]:
+        """Parts of a per-feature tensor, matching `blocks`: n instead of F along a dimension."""
+        if per_feature.shape[dim] != self.num_features:
+            self._check_last(per_feature, self.num_features, "a per-feature tensor")
+        ordered = self._layout.features.arrange(per_feature, dim)
+        return [ordered.narrow(dim, first, n) for first, _, n, _ in self._layout.runs]
 
     @property
     def blocks_are_views(self) -> bool:
@@ -191,7 +193,7 @@ class CategoricalSpace:
     def softmax_jacobian(self, probabilities: Tensor, vector: Tensor) -> Tensor:
         """`J_p v = p * v - p (p . v)` in every feature, `(..., D)`; J is symmetric."""
         pairs = zip(self.blocks(probabilities), self.blocks(vector), strict=True)
-        return self.join([p * (v - (p * v).sum(-1, keepdim=True)) for p, v in pairs])
+        return self.join([block_jacobian(p, v) for p, v in pairs])
 
     def argmax(self, flat: Tensor) -> Tensor:
         """Codes `(..., F)` of the largest entry of each feature, the first among equals."""
@@ -318,6 +320,8 @@ class CategoricalSpace:
         self.check_flat(logits)
         if not logits.numel() or not can_inspect(logits):
             return
+        if logits.detach().sum().isfinite():  # then so is every logit; most often they are
+            return
         best = self.join_columns([block.amax(-1) for block in self.blocks(logits.detach())])
         if not best.isfinite().all():
             name, value = self._first_bad(best, best.isfinite())
@@ -402,6 +406,15 @@ def block_softmax(block: Tensor) -> Tensor:
     return _along_categories(torch.softmax, block)
 
 
+def block_jacobian(pi: Tensor, vector: Tensor) -> Tensor:
+    """`softmax_jacobian` of a block `(..., K)` over its last dimension."""
+    if pi.shape[-1] < FEW:
+        weighted = pi * vector
+        return torch.addcmul(weighted, pi, weighted.sum(-1, keepdim=True), value=-1)
+    jacobian: Tensor = torch._softmax_backward_data(vector, pi, -1, pi.dtype)
+    return jacobian
+
+
 def is_codes(row: Tensor) -> bool:
     """Whether a row is in its integer form."""
     return not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
@@ -427,7 +440,7 @@ def _along_categories(normalise: Callable[[Tensor, int], Tensor], block: Tensor)
     Over a last dimension shorter than a vector register torch is several times slower on the CPU
     than over the first one. The compiler writes its own loop, whatever the order.
     """
-    if block.shape[-1] < _FEW and not torch.compiler.is_compiling():
+    if block.shape[-1] < FEW and not torch.compiler.is_compiling():
         return normalise(block.movedim(-1, 0), 0).movedim(0, -1)
     return normalise(block, -1)
 
@@ -459,9 +472,9 @@ class _Order:
         self.forth = None if order is None else np.array(order)
         self.back = None if order is None else np.argsort(order)
 
-    def arrange(self, tensor: Tensor) -> Tensor:
-        """In this order, along the last dimension."""
-        return tensor if self.forth is None else _select(tensor, self.forth, -1)
+    def arrange(self, tensor: Tensor, dim: int) -> Tensor:
+        """In this order."""
+        return tensor if self.forth is None else _select(tensor, self.forth, dim)
 
     def restore(self, tensor: Tensor, dim: int) -> Tensor:
         """Inverse of `arrange`."""

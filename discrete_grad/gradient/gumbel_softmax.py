@@ -12,7 +12,7 @@ from discrete_grad.gradient.base import (
 )
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
-from discrete_grad.space import CategoricalSpace, block_softmax
+from discrete_grad.space import CategoricalSpace, block_jacobian, block_softmax
 
 __all__ = ["GumbelSoftmax", "relaxed_row"]
 
@@ -90,6 +90,6 @@ class GumbelSoftmax(Relaxation):
             first = noise.gather(-1, drawn)
             times = (noise / pi.to(noise.dtype) + first).scatter(-1, drawn, first)
             soft = block_softmax(-times.log() / tau).to(logits.dtype)
-            return soft * (slopes - (soft * slopes).sum(-1, keepdim=True)) / tau
+            return block_jacobian(soft, slopes) / tau
 
         return Pullback(gradient, noisy=True) if self.hard else None

@@ -88,10 +88,10 @@ class ReinMax(Relaxation):
         def gradient(
             logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
         ) -> Tensor:
-            drawn, mean = codes.unsqueeze(-1), (pi * slopes).sum(-1, keepdim=True)
-            there = slopes.gather(-1, drawn)
+            drawn, weighted = codes.unsqueeze(-1), pi * slopes
+            there, mean = slopes.gather(-1, drawn), weighted.sum(-1, keepdim=True)
             if isinstance(tau, float) and tau == 1:
-                moved = pi * (slopes - there)
+                moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
             wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
             tempered = block_softmax(wide / tau).to(logits.dtype)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from discrete_grad.gradient.base import Pullback, Relaxation, draw, straight_through
 from discrete_grad.gradient.facts import Facts, a_sample
+from discrete_grad.space import block_jacobian
 
 __all__ = ["StraightThrough"]
 
@@ -48,4 +49,4 @@ class StraightThrough(Relaxation):
 def _gradient(
     logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
 ) -> Tensor:
-    return pi * (slopes - (pi * slopes).sum(-1, keepdim=True))
+    return block_jacobian(pi, slopes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,12 +13,9 @@ from torch import Tensor
 
 from discrete_grad.gradient import Pullback
 from discrete_grad.sampling import exponential_like, seeded
-from discrete_grad.space import CategoricalSpace, block_softmax, is_wrapped
+from discrete_grad.space import FEW, PART, CategoricalSpace, block_softmax, is_wrapped
 
 __all__ = ["embed_drawn"]
-
-_PART = 2**17  # numbers worked on at once: few enough that they stay in the cache
-_FEW = 16  # categories below which the batch, not the categories, fills the vector registers
 
 
 def embed_drawn(
@@ -39,28 +39,49 @@ def embed_drawn(
         pullback: the gradient estimator's.
         seed: where the noise of a noisy pullback begins.
     """
-    embedded: Tensor = _EmbedDrawn.apply(logits, weight, codes, space, pullback, seed)
+    rule = _Rule(space, pullback, seed)
+    embedded: Tensor = _EmbedDrawn.apply(logits, weight, codes, rule)
     return embedded
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How the gradient in the logits follows."""
+
+    space: CategoricalSpace
+    pullback: Pullback
+    seed: int | None
+
+    def noise(self, device: torch.device) -> torch.Generator | None:
+        """Source of the noise, the same in every backward pass."""
+        return None if self.seed is None else seeded(self.seed, device)
+
+    def __call__(
+        self,
+        logits: Tensor,
+        pi: Tensor,
+        codes: Tensor,
+        slopes: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        noise = None
+        if self.pullback.noisy:
+            wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+            noise = exponential_like(wide, generator=generator)
+        return self.pullback.gradient(logits, pi, codes, slopes.to(logits.dtype), noise)
 
 
 class _EmbedDrawn(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        logits: Tensor,
-        weight: Tensor,
-        codes: Tensor,
-        space: CategoricalSpace,
-        pullback: Pullback,
-        seed: int | None,
-    ) -> Tensor:
-        return F.embedding(space.columns(codes), weight)
+    def forward(logits: Tensor, weight: Tensor, codes: Tensor, rule: _Rule) -> Tensor:
+        return F.embedding(rule.space.columns(codes), weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, weight, codes, ctx.space, ctx.pullback, ctx.seed = inputs
-        ctx.save_for_backward(logits, weight, codes)
+        *tensors, ctx.rule = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -70,39 +91,20 @@ class _EmbedDrawn(torch.autograd.Function):
             # a derivative of the gradient, and torch.func, need every step written out
             written_out = torch.is_grad_enabled() or is_wrapped(grad)
             way = _at_once if written_out else _by_parts
-            rule = _Rule(ctx.pullback, ctx.seed, logits.device)
-            to_logits = way(ctx.space, logits, weight, codes, grad, rule)
+            to_logits = way(logits, weight, codes, grad, ctx.rule)
         if ctx.needs_input_grad[1]:
-            rows = ctx.space.columns(codes).flatten()
+            rows = ctx.rule.space.columns(codes).flatten()
             to_weight = torch.zeros_like(weight).index_add(0, rows, grad.flatten(0, -2))
-        return to_logits, to_weight, None, None, None, None
+        return to_logits, to_weight, None, None
 
 
-class _Rule:
-    """A pullback with the source of its noise."""
-
-    def __init__(self, pullback: Pullback, seed: int | None, device: torch.device) -> None:
-        self.pullback = pullback
-        self.generator = None if seed is None else seeded(seed, device)
-
-    def __call__(self, logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor) -> Tensor:
-        noise = None
-        if self.pullback.noisy:
-            wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
-            noise = exponential_like(wide, generator=self.generator)
-        return self.pullback.gradient(logits, pi, codes, slopes.to(logits.dtype), noise)
+# torch asks for it at every call, and to find it anew takes longer than the lookup
+_EmbedDrawn.forward.__signature__ = inspect.signature(_EmbedDrawn.forward)  # type: ignore[attr-defined]
 
 
-def _at_once(
-    space: CategoricalSpace,
-    logits: Tensor,
-    weight: Tensor,
-    codes: Tensor,
-    grad: Tensor,
-    rule: _Rule,
-) -> Tensor:
+def _at_once(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:
     """The gradient `(..., D)` in the logits, by operations that can be differentiated."""
-    parts = []
+    space, noise, parts = rule.space, rule.noise(logits.device), []
     for block, drawn, down, table in zip(
         space.blocks(logits),
         space.block_columns(codes),
@@ -111,41 +113,31 @@ def _at_once(
         strict=True,
     ):
         slopes = torch.einsum("...dn,dnk->...nk", down, table)
-        parts.append(rule(block, block_softmax(block), drawn, slopes))
+        parts.append(rule(block, block_softmax(block), drawn, slopes, noise))
     return space.join(parts)
 
 
-def _by_parts(
-    space: CategoricalSpace,
-    logits: Tensor,
-    weight: Tensor,
-    codes: Tensor,
-    grad: Tensor,
-    rule: _Rule,
-) -> Tensor:
-    """The same, block by block and part by part of the batch."""
+def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:
+    """The same, block by block and a part of the batch at a time."""
+    space, noise = rule.space, rule.noise(logits.device)
     flat = logits.reshape(-1, space.width)
-    codes, grad = codes.reshape(-1, codes.shape[-1]), grad.reshape(-1, *grad.shape[-2:])
+    blocks = space.blocks(flat)
     result = torch.empty_like(flat, memory_format=torch.contiguous_format)
-    tables = [table.movedim(0, -1) for table in space.blocks(weight.t())]
-    # where blocks are copies, all blocks of a part; else all parts of a block
-    step = len(flat) if space.blocks_are_views else max(1, _PART // space.width)
-    for rows in _slices(len(flat), step):
-        blocks = space.blocks(flat[rows])
-        views = space.blocks_are_views
-        targets = space.blocks(result[rows]) if views else [torch.empty_like(b) for b in blocks]
-        sources = zip(
-            blocks,
-            space.block_columns(codes[rows]),
-            space.block_columns(grad[rows].movedim(-1, -2)),
-            tables,
-            targets,
-            strict=True,
-        )
-        for block, drawn, down, table, target in sources:
-            _block(block, drawn, down.movedim(-2, -1), table, target, rule)
-        if not views:
-            result[rows] = space.join(targets)
+    targets = space.blocks(result) if space.blocks_are_views else map(torch.empty_like, blocks)
+    found = []
+    for block, drawn, down, table, target in zip(
+        blocks,
+        space.block_columns(codes.reshape(-1, codes.shape[-1])),
+        space.block_columns(grad.reshape(-1, *grad.shape[-2:]), -2),
+        space.blocks(weight.t()),
+        targets,
+        strict=True,
+    ):
+        _block(block, drawn, down, table, target, rule, noise)
+        found.append(target)
+    if not space.blocks_are_views:
+        del blocks
+        result = space.join(found)
     return result.view(logits.shape)
 
 
@@ -156,25 +148,30 @@ def _block(
     table: Tensor,
     target: Tensor,
     rule: _Rule,
+    noise: torch.Generator | None,
 ) -> None:
     """Write the gradient `(B, n, K)` of one block to `target`.
 
-    Arguments are `(B, n, K)`, `(B, n)`, `(B, n, dim)` and `(n, K, dim)`.
+    Arguments are `(B, n, K)`, `(B, n)`, `(B, n, dim)` and `(dim, n, K)`.
     """
-    count, size = table.shape[:2]
-    whole = count == 1 and target.dtype == grad.dtype
-    if whole:  # one product, or every part would read the table once more
-        torch.mm(grad[:, 0], table[0].t(), out=target[:, 0])
-    for rows in _slices(len(block), max(1, _PART // (count * size))):
-        x, down = block[rows], grad[rows].transpose(0, 1)
-        if size < _FEW:
-            pi = x.permute(1, 2, 0).contiguous().softmax(1).permute(2, 0, 1)
-            slopes = (table @ down.transpose(1, 2)).permute(2, 0, 1)
+    # features first, as in the product with the embedding
+    block, codes, grad, target = (x.transpose(0, 1) for x in (block, codes, grad, target))
+    table = table.movedim(0, 1)
+    whole = len(table) == 1 and target.dtype == grad.dtype
+    if whole:  # one product, or each part would read the embedding once more
+        torch.mm(grad[0], table[0], out=target[0])
+    for rows in _slices(block.shape[1], block[:, 0].numel()):
+        part, down = block[:, rows], grad[:, rows]
+        if block.shape[-1] < FEW:  # the batch lies innermost
+            pi = part.transpose(1, 2).softmax(1).transpose(1, 2)
+            slopes = (table.transpose(1, 2) @ down.transpose(1, 2)).transpose(1, 2)
         else:
-            pi = x.softmax(-1)
-            slopes = target[rows] if whole else (down @ table.transpose(1, 2)).transpose(0, 1)
-        target[rows] = rule(x, pi, codes[rows], slopes)
+            pi, slopes = part.softmax(-1), target[:, rows] if whole else down @ table
+        target[:, rows] = rule(part, pi, codes[:, rows], slopes, noise)
 
 
-def _slices(length: int, step: int) -> list[slice]:
-    return [slice(start, start + step) for start in range(0, length, step)]
+def _slices(length: int, width: int) -> list[slice]:
+    """A batch in equal parts of about `PART` numbers."""
+    count = min(length, -(-length * width // PART))
+    bounds = [length * i // count for i in range(count + 1)] if count else []
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
