@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.space import FEW, PART, CategoricalSpace, block_softmax
+from discrete_grad import blocks
+from discrete_grad.space import CategoricalSpace
 
 __all__ = [
     "categorical",
@@ -98,22 +99,27 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
         >>> categorical(space, logits, torch.tensor([0.9, 0.9], dtype=torch.float64))
         tensor([0, 1])
     """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    pairs = zip(space.blocks(logits.detach()), space.block_columns(uniform), strict=True)
-    return space.join_columns([_draw(block, u, dtype) for block, u in pairs])
+    logits, dtype = logits.detach(), torch.promote_types(logits.dtype, torch.float32)
+    space.check_flat(logits)
+    if uniform.shape != (expected := (*logits.shape[:-1], space.num_features)):
+        raise ValueError(f"the noise must be {expected}, got {tuple(uniform.shape)}")
+    pairs = zip(space.places, space.block_columns(uniform), strict=True)
+    return space.join_columns([_draw(place.take(logits), u, dtype) for place, u in pairs])
 
 
 def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
     """Codes `(..., n)` for logits `(..., n, K)`, a part of the batch at a time."""
-    if torch.compiler.is_compiling() or block.dim() < 3 or block.numel() <= PART:
-        return _invert(block_softmax(block.to(dtype)), uniform)
-    each = block[0].numel()
-    if each > PART and block.dim() > 3:
+    if torch.compiler.is_compiling() or block.dim() < 3:
+        return _invert(blocks.softmax(block.to(dtype)), uniform)
+    if block.dim() > 3 and block.shape[0] < block.shape[1]:  # few samples of a large batch
         pairs = zip(block.unbind(), uniform.unbind(), strict=True)
-        return torch.stack([_draw(b, u, dtype) for b, u in pairs])
-    count = min(len(block), -(-block.numel() // PART))
-    pairs = zip(block.tensor_split(count), uniform.tensor_split(count), strict=True)
-    return torch.cat([_invert(block_softmax(b.to(dtype)), u) for b, u in pairs])
+        codes = [_draw(b, u, dtype) for b, u in pairs]
+        return torch.stack(codes) if codes else uniform.long()
+    codes = [
+        _invert(blocks.softmax(block[rows].to(dtype)), uniform[rows])
+        for rows in blocks.parts(len(block), block[:1].numel())
+    ]
+    return torch.cat(codes) if codes else uniform.long()
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -122,7 +128,7 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     Of many categories, first the group of neighbours is found and then the category in it.
     """
     size = probabilities.shape[-1]
-    if size < FEW and probabilities.numel() > _LARGE:
+    if size < blocks.FEW and probabilities.numel() > _LARGE:
         return _count(probabilities, uniform)
     if size <= _MANY:
         cumulative = probabilities.cumsum(-1, dtype=torch.float64)
@@ -139,7 +145,8 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     inside = group * width + torch.arange(width, device=group.device)
     members = probabilities.gather(-1, inside.clamp_max(size - 1)).masked_fill(inside >= size, 0)
     found = _search(members.cumsum(-1, dtype=torch.float64), target - before)
-    return (group * width + found).squeeze(-1)
+    code: Tensor = (group * width + found).squeeze(-1)
+    return code
 
 
 def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:

@@ -6,19 +6,16 @@ import itertools
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["CategoricalSpace", "ContextSpec"]
+from discrete_grad import blocks
+from discrete_grad.blocks import Layout, Place
 
-FEW = 16  # numbers in a vector register
-PART = 2**16  # numbers worked on at once: few enough to stay in the cache
-_SMALL = 64  # mean size of a block up to which its calls take longer than its numbers
+__all__ = ["CategoricalSpace", "ContextSpec"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -47,7 +44,7 @@ class CategoricalSpace:
     vocabularies: tuple[tuple[str, ...] | None, ...]
     offsets: tuple[int, ...] = field(compare=False)
     """Where each feature's block starts in a flat row."""
-    _layout: _Layout = field(compare=False)
+    _layout: Layout = field(compare=False)
 
     def __init__(self, features: Mapping[str, int | Sequence[str]]) -> None:
         if not isinstance(features, Mapping):
@@ -63,7 +60,7 @@ class CategoricalSpace:
         object.__setattr__(self, "vocabularies", vocabularies)
         starts = tuple(itertools.accumulate(sizes, initial=0))[:-1]
         object.__setattr__(self, "offsets", starts)
-        object.__setattr__(self, "_layout", _Layout(sizes))
+        object.__setattr__(self, "_layout", Layout(sizes))
 
     @classmethod
     def from_sizes(cls, sizes: Sequence[int]) -> CategoricalSpace:
@@ -130,27 +127,22 @@ class CategoricalSpace:
             [(5, 2, 2), (5, 1, 3)]
         """
         self._check_last(flat, self.width, "a flat tensor")
-        flat = self._layout.columns.arrange(flat, -1)
-        return [
-            flat.narrow(-1, start, n * k).unflatten(-1, (n, k))
-            for _, start, n, k in self._layout.runs
-        ]
+        return self._layout.blocks(flat)
 
     def block_columns(self, per_feature: Tensor, dim: int = -1) -> list[Tensor]:
         """Parts of a per-feature tensor, matching `blocks`: n instead of F along a dimension."""
         if per_feature.shape[dim] != self.num_features:
             self._check_last(per_feature, self.num_features, "a per-feature tensor")
-        ordered = self._layout.features.arrange(per_feature, dim)
-        return [ordered.narrow(dim, first, n) for first, _, n, _ in self._layout.runs]
+        return self._layout.columns(per_feature, dim)
 
     @property
-    def blocks_are_views(self) -> bool:
-        """Whether `blocks` gives views, that of a tensor of all features among them."""
-        return self._layout.columns.forth is None
+    def places(self) -> tuple[Place, ...]:
+        """Where each block stands, to read and write a row block by block."""
+        return self._layout.places
 
-    def join(self, blocks: Sequence[Tensor]) -> Tensor:
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Inverse of `blocks`: a flat tensor `(..., D)`."""
-        return self._layout.columns.restore(_cat([block.flatten(-2) for block in blocks], -1), -1)
+        return self._layout.join(parts)
 
     def join_columns(self, columns: Sequence[Tensor], dim: int = -1) -> Tensor:
         """Inverse of `block_columns`, the features lying along a dimension: `(..., F, ...)`.
@@ -160,7 +152,7 @@ class CategoricalSpace:
             >>> space.join_columns(space.block_columns(torch.arange(3))).tolist()
             [0, 1, 2]
         """
-        return self._layout.features.restore(_cat(columns, dim), dim)
+        return self._layout.join_columns(columns, dim)
 
     def columns(self, codes: Tensor) -> Tensor:
         """Where in a flat row each code `(..., F)` stands: integers `(..., F)` in [0, D).
@@ -184,16 +176,16 @@ class CategoricalSpace:
 
     def softmax(self, logits: Tensor) -> Tensor:
         """Probabilities `(..., D)` that sum to 1 in every feature; a masked category has 0."""
-        return self.join([block_softmax(b) for b in self.blocks(logits)])
+        return self.join([blocks.softmax(b) for b in self.blocks(logits)])
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """Log-probabilities `(..., D)` in nats; a masked category has `-inf`."""
-        return self.join([_along_categories(torch.log_softmax, b) for b in self.blocks(logits)])
+        return self.join([blocks.log_softmax(b) for b in self.blocks(logits)])
 
     def softmax_jacobian(self, probabilities: Tensor, vector: Tensor) -> Tensor:
         """`J_p v = p * v - p (p . v)` in every feature, `(..., D)`; J is symmetric."""
         pairs = zip(self.blocks(probabilities), self.blocks(vector), strict=True)
-        return self.join([block_jacobian(p, v) for p, v in pairs])
+        return self.join([blocks.jacobian(p, v) for p, v in pairs])
 
     def argmax(self, flat: Tensor) -> Tensor:
         """Codes `(..., F)` of the largest entry of each feature, the first among equals."""
@@ -207,7 +199,7 @@ class CategoricalSpace:
             tensor([0., 1., 0., 0., 1.])
         """
         self.check_codes(codes)
-        sizes = [k for _, _, _, k in self._layout.runs]
+        sizes = [place.size for place in self.places]
         pairs = zip(self.block_columns(codes), sizes, strict=True)
         return self.join(
             [(c.unsqueeze(-1) == torch.arange(k, device=c.device)).to(dtype) for c, k in pairs]
@@ -401,20 +393,6 @@ class ContextSpec:
         return (self.categorical.width if self.categorical else 0) + len(self.numeric)
 
 
-def block_softmax(block: Tensor) -> Tensor:
-    """`softmax` of a block `(..., K)` of `CategoricalSpace.blocks` over its last dimension."""
-    return _along_categories(torch.softmax, block)
-
-
-def block_jacobian(pi: Tensor, vector: Tensor) -> Tensor:
-    """`softmax_jacobian` of a block `(..., K)` over its last dimension."""
-    if pi.shape[-1] < FEW:
-        weighted = pi * vector
-        return torch.addcmul(weighted, pi, weighted.sum(-1, keepdim=True), value=-1)
-    jacobian: Tensor = torch._softmax_backward_data(vector, pi, -1, pi.dtype)
-    return jacobian
-
-
 def is_codes(row: Tensor) -> bool:
     """Whether a row is in its integer form."""
     return not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool
@@ -434,17 +412,6 @@ def is_wrapped(tensor: Tensor) -> bool:
     return wrapped
 
 
-def _along_categories(normalise: Callable[[Tensor, int], Tensor], block: Tensor) -> Tensor:
-    """A softmax over the last dimension of a block `(..., K)`.
-
-    Over a last dimension shorter than a vector register torch is several times slower on the CPU
-    than over the first one. The compiler writes its own loop, whatever the order.
-    """
-    if block.shape[-1] < FEW and not torch.compiler.is_compiling():
-        return normalise(block.movedim(-1, 0), 0).movedim(0, -1)
-    return normalise(block, -1)
-
-
 def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...] | None]:
     if not isinstance(name, str) or not name:
         raise ValueError(f"a feature's name must be a non-empty string, got {name!r}")
@@ -462,66 +429,3 @@ def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...
         fault = "no category" if not value else "a category twice"
         raise ValueError(f"feature {name!r} has {fault}: {list(value)[:10]}")
     return len(value), tuple(value)
-
-
-class _Order:
-    """A fixed order of things along a dimension; None is the one they have."""
-
-    def __init__(self, order: Sequence[int] | None) -> None:
-        self.order = order
-        self.forth = None if order is None else np.array(order)
-        self.back = None if order is None else np.argsort(order)
-
-    def arrange(self, tensor: Tensor, dim: int) -> Tensor:
-        """In this order."""
-        return tensor if self.forth is None else _select(tensor, self.forth, dim)
-
-    def restore(self, tensor: Tensor, dim: int) -> Tensor:
-        """Inverse of `arrange`."""
-        return tensor if self.back is None else _select(tensor, self.back, dim)
-
-
-class _Layout:
-    """How the blocks of a space lie: which run of columns is which block, after which order.
-
-    `runs` has (first feature, first column, count n, size K) of each block.
-    """
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        runs = _runs(sizes)
-        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)  # stable
-        merged = _runs(tuple(sizes[i] for i in by_size))
-        # a gather of all columns costs about as much as the calls that a few blocks less save
-        gather = len(runs) - len(merged) >= 4 and len(runs) * _SMALL > sum(sizes)
-        self.runs = merged if gather else runs
-        self.features = _Order(by_size if gather else None)
-        self.columns = _Order(_columns(sizes, by_size) if gather else None)
-
-
-def _columns(sizes: tuple[int, ...], features: Sequence[int]) -> list[int]:
-    starts = tuple(itertools.accumulate(sizes, initial=0))
-    return [column for i in features for column in range(starts[i], starts[i + 1])]
-
-
-def _select(tensor: Tensor, index: npt.NDArray[np.int64], dim: int) -> Tensor:
-    if torch.compiler.is_compiling():  # the compiler wants a constant of its own
-        return tensor.index_select(dim, torch.tensor(index.tolist(), device=tensor.device))
-    return tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
-
-
-def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
-
-
-def _runs(sizes: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:
-    """(first feature, first column, count n, size K) of each run of neighbours of equal size."""
-    runs: list[tuple[int, int, int, int]] = []
-    start = 0
-    for i, k in enumerate(sizes):
-        if runs and runs[-1][3] == k:
-            first, column, n, _ = runs[-1]
-            runs[-1] = (first, column, n + 1, k)
-        else:
-            runs.append((i, start, 1, k))
-        start += k
-    return tuple(runs)

@@ -16,7 +16,7 @@ import discrete_grad
 PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 
-CORE = {"space", "sampling"}
+CORE = {"blocks", "space", "sampling"}
 LAYERS = CORE | {"gradient", "nn"}
 WANTED = LAYERS | {"models"}
 MEASURED = CORE | {"gradient", "models", "objectives", "data"}
@@ -25,8 +25,9 @@ LIBRARY = TRAINED | {"training"}
 
 # room -> the rooms it may import
 ALLOWED = {
-    "space": set(),
-    "sampling": {"space"},
+    "blocks": set(),
+    "space": {"blocks"},
+    "sampling": {"blocks", "space"},
     "gradient": CORE,
     "nn": CORE | {"gradient"},
     "models": LAYERS,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from discrete_grad import blocks
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
@@ -12,7 +13,7 @@ from discrete_grad.gradient.base import (
 )
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
-from discrete_grad.space import CategoricalSpace, block_jacobian, block_softmax
+from discrete_grad.space import CategoricalSpace
 
 __all__ = ["GumbelSoftmax", "relaxed_row"]
 
@@ -89,7 +90,7 @@ class GumbelSoftmax(Relaxation):
             drawn = codes.unsqueeze(-1)
             first = noise.gather(-1, drawn)
             times = (noise / pi.to(noise.dtype) + first).scatter(-1, drawn, first)
-            soft = block_softmax(-times.log() / tau).to(logits.dtype)
-            return block_jacobian(soft, slopes) / tau
+            soft = blocks.softmax(-times.log() / tau).to(logits.dtype)
+            return blocks.jacobian(soft, slopes) / tau
 
         return Pullback(gradient, noisy=True) if self.hard else None

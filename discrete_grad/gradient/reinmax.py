@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from discrete_grad import blocks
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
@@ -13,7 +14,7 @@ from discrete_grad.gradient.base import (
     tempered_softmax,
 )
 from discrete_grad.gradient.facts import Facts, a_sample
-from discrete_grad.space import CategoricalSpace, block_softmax
+from discrete_grad.space import CategoricalSpace
 
 __all__ = ["ReinMax", "reinmax_surrogate"]
 
@@ -94,7 +95,7 @@ class ReinMax(Relaxation):
                 moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
             wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            tempered = block_softmax(wide / tau).to(logits.dtype)
+            tempered = blocks.softmax(wide / tau).to(logits.dtype)
             centre = ((tempered * slopes).sum(-1, keepdim=True) + there) / 2
             first = tempered * (slopes - centre)
             first = first.scatter_add(-1, drawn, there - centre)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from discrete_grad import blocks
 from discrete_grad.gradient.base import Pullback, Relaxation, draw, straight_through
 from discrete_grad.gradient.facts import Facts, a_sample
-from discrete_grad.space import block_jacobian
 
 __all__ = ["StraightThrough"]
 
@@ -49,4 +49,4 @@ class StraightThrough(Relaxation):
 def _gradient(
     logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
 ) -> Tensor:
-    return block_jacobian(pi, slopes)
+    return blocks.jacobian(pi, slopes)

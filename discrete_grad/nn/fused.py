@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_grad import blocks
 from discrete_grad.gradient import Pullback
 from discrete_grad.sampling import exponential_like, seeded
-from discrete_grad.space import FEW, PART, CategoricalSpace, block_softmax, is_wrapped
+from discrete_grad.space import CategoricalSpace, is_wrapped
 
 __all__ = ["embed_drawn"]
 
@@ -113,65 +113,62 @@ def _at_once(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: 
         strict=True,
     ):
         slopes = torch.einsum("...dn,dnk->...nk", down, table)
-        parts.append(rule(block, block_softmax(block), drawn, slopes, noise))
+        parts.append(rule(block, blocks.softmax(block), drawn, slopes, noise))
     return space.join(parts)
 
 
 def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:
     """The same, block by block and a part of the batch at a time."""
     space, noise = rule.space, rule.noise(logits.device)
-    flat = logits.reshape(-1, space.width)
-    blocks = space.blocks(flat)
+    flat, codes = logits.reshape(-1, space.width), codes.reshape(-1, space.num_features)
+    grad = grad.reshape(-1, *grad.shape[-2:])
     result = torch.empty_like(flat, memory_format=torch.contiguous_format)
-    targets = space.blocks(result) if space.blocks_are_views else map(torch.empty_like, blocks)
-    found = []
-    for block, drawn, down, table, target in zip(
-        blocks,
-        space.block_columns(codes.reshape(-1, codes.shape[-1])),
-        space.block_columns(grad.reshape(-1, *grad.shape[-2:]), -2),
-        space.blocks(weight.t()),
-        targets,
-        strict=True,
-    ):
-        _block(block, drawn, down, table, target, rule, noise)
-        found.append(target)
-    if not space.blocks_are_views:
-        del blocks
-        result = space.join(found)
+    for place in space.places:
+        # features first, as in the product with the embedding
+        block = place.take(flat).transpose(0, 1)
+        drawn, down = place.take_features(codes).t(), place.take_features(grad, -2).transpose(0, 1)
+        table = place.take(weight.t()).movedim(0, 1)
+        slopes = _slopes_of_one(place, table, down, result)
+        for rows in blocks.parts(len(flat), place.count * place.size):
+            part = block[:, rows], drawn[:, rows], down[:, rows]
+            ready = None if slopes is None else slopes[:, rows]
+            found = _gradient(*part, table, ready, rule, noise)
+            place.put(result[rows], found.transpose(0, 1))
     return result.view(logits.shape)
 
 
-def _block(
+def _slopes_of_one(
+    place: blocks.Place, table: Tensor, down: Tensor, result: Tensor
+) -> Tensor | None:
+    """df/dx `(1, B, K)` of a feature that is alone in its block, where its gradient will stand.
+
+    In one product: each part of the batch would read the feature's embedding once more.
+    """
+    if place.count > 1 or not isinstance(place.columns, slice) or result.dtype != down.dtype:
+        return None
+    slopes = result[:, place.columns]
+    torch.mm(down[0], table[0], out=slopes)
+    return slopes.unsqueeze(0)
+
+
+def _gradient(
     block: Tensor,
     codes: Tensor,
-    grad: Tensor,
+    down: Tensor,
     table: Tensor,
-    target: Tensor,
+    slopes: Tensor | None,
     rule: _Rule,
     noise: torch.Generator | None,
-) -> None:
-    """Write the gradient `(B, n, K)` of one block to `target`.
+) -> Tensor:
+    """The gradient `(n, B, K)` in the logits of a block.
 
-    Arguments are `(B, n, K)`, `(B, n)`, `(B, n, dim)` and `(dim, n, K)`.
+    Arguments are `(n, B, K)`, `(n, B)`, `(n, B, dim)`, `(n, dim, K)` and, where it is known, df/dx
+    `(n, B, K)`.
     """
-    # features first, as in the product with the embedding
-    block, codes, grad, target = (x.transpose(0, 1) for x in (block, codes, grad, target))
-    table = table.movedim(0, 1)
-    whole = len(table) == 1 and target.dtype == grad.dtype
-    if whole:  # one product, or each part would read the embedding once more
-        torch.mm(grad[0], table[0], out=target[0])
-    for rows in _slices(block.shape[1], block[:, 0].numel()):
-        part, down = block[:, rows], grad[:, rows]
-        if block.shape[-1] < FEW:  # the batch lies innermost
-            pi = part.transpose(1, 2).softmax(1).transpose(1, 2)
-            slopes = (table.transpose(1, 2) @ down.transpose(1, 2)).transpose(1, 2)
-        else:
-            pi, slopes = part.softmax(-1), target[:, rows] if whole else down @ table
-        target[:, rows] = rule(part, pi, codes[:, rows], slopes, noise)
-
-
-def _slices(length: int, width: int) -> list[slice]:
-    """A batch in equal parts of about `PART` numbers."""
-    count = min(length, -(-length * width // PART))
-    bounds = [length * i // count for i in range(count + 1)] if count else []
-    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    if block.shape[-1] >= blocks.FEW:
+        slopes = down @ table if slopes is None else slopes
+        return rule(block, block.softmax(-1), codes, slopes, noise)
+    # with few categories the batch lies innermost
+    pi = block.transpose(1, 2).softmax(1).transpose(1, 2)
+    slopes = (table.transpose(1, 2) @ down.transpose(1, 2)).transpose(1, 2)
+    return rule(block, pi, codes, slopes, noise)

@@ -144,7 +144,7 @@ class SoftEmbedding(nn.Module):
             >>> from discrete_grad import ReinMax
             >>> space = CategoricalSpace.from_sizes((3, 7))
             >>> layer = SoftEmbedding(space, 4)
-            >>> layer.sample(torch.zeros(5, 10), ReinMax()).shape
+            >>> layer.sample(torch.zeros(5, 10), ReinMax(space)).shape
             torch.Size([5, 2, 4])
         """
         sizes = (logits.shape[-1],) if relaxation.space is None else relaxation.space.sizes

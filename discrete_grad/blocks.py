@@ -1,0 +1,195 @@
+"""Blocks: features of equal size, worked on in one batched operation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["FEW", "Layout", "Place", "jacobian", "log_softmax", "parts", "softmax"]
+
+FEW = 16  # numbers in a vector register
+_PART = 2**16  # numbers that stay in the cache while they are worked on
+_SMALL = 64  # mean size of a block up to which its calls take longer than its numbers
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the n features of size K of one block stand in a row: a run of them, or which.
+
+    Example:
+        >>> first, second = Layout((2, 2, 3)).places
+        >>> first.take(torch.arange(7.0)).tolist()
+        [[0.0, 1.0], [2.0, 3.0]]
+    """
+
+    count: int
+    size: int
+    features: slice | Index
+    columns: slice | Index
+
+    def take(self, flat: Tensor) -> Tensor:
+        """Their block `(..., n, K)` of a flat tensor `(..., D)`."""
+        block: Tensor = _take(flat, self.columns, -1).unflatten(-1, (self.count, self.size))
+        return block
+
+    def take_features(self, tensor: Tensor, dim: int = -1) -> Tensor:
+        """Their part of a tensor with F numbers along a dimension."""
+        return _take(tensor, self.features, dim)
+
+    def put(self, flat: Tensor, block: Tensor) -> None:
+        """Write their block into a flat tensor."""
+        if isinstance(self.columns, slice):
+            flat[..., self.columns] = block.flatten(-2)
+        else:
+            flat.index_copy_(-1, _tensor(self.columns, flat.device), block.flatten(-2))
+
+
+class Layout:
+    """How the features of a space form blocks, chosen from their sizes alone.
+
+    Neighbours of equal size form a block, which is then a view. Where many small features of few
+    sizes alternate, all features of a size form one, and the row is brought in order first: that
+    costs about as much as the calls that some blocks less save.
+
+    Example:
+        >>> [place.count for place in Layout((2, 3, 2, 3)).places]
+        [1, 1, 1, 1]
+        >>> [place.count for place in Layout((2, 3) * 4).places]
+        [4, 4]
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)  # stable
+        near, far = _runs(sizes, range(len(sizes))), _runs(sizes, by_size)
+        self.gathers = len(near) - len(far) >= 4 and len(near) * _SMALL > sum(sizes)
+        starts = tuple(itertools.accumulate(sizes, initial=0))
+        if self.gathers:
+            self.places = tuple(_scattered(run, sizes, starts) for run in far)
+            # the order of features and of columns in the blocks, and back
+            self._features = np.concatenate([np.asarray(run) for run in far])
+            self._columns = np.concatenate([np.asarray(p.columns) for p in self.places])
+            self._features_back = np.argsort(self._features)
+            self._columns_back = np.argsort(self._columns)
+        else:
+            self.places = tuple(_neighbours(run, sizes, starts) for run in near)
+
+    def blocks(self, flat: Tensor) -> list[Tensor]:
+        """A block `(..., n, K)` for each place, the row brought in order at once."""
+        if not self.gathers:
+            return [place.take(flat) for place in self.places]
+        ordered = _take(flat, self._columns, -1)
+        parts = ordered.split([p.count * p.size for p in self.places], -1)
+        pairs = zip(parts, self.places, strict=True)
+        return [part.unflatten(-1, (p.count, p.size)) for part, p in pairs]
+
+    def columns(self, per_feature: Tensor, dim: int) -> list[Tensor]:
+        """The part of each block of a tensor with F numbers along a dimension."""
+        ordered = _take(per_feature, self._features, dim) if self.gathers else per_feature
+        return list(ordered.split([p.count for p in self.places], dim))
+
+    def join(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Inverse of `blocks`."""
+        flat = _cat([block.flatten(-2) for block in blocks], -1)
+        return _take(flat, self._columns_back, -1) if self.gathers else flat
+
+    def join_columns(self, columns: Sequence[Tensor], dim: int) -> Tensor:
+        """Inverse of `columns`."""
+        joined = _cat(columns, dim)
+        return _take(joined, self._features_back, dim) if self.gathers else joined
+
+
+def softmax(block: Tensor) -> Tensor:
+    """Softmax of a block `(..., K)` over its last dimension.
+
+    Example:
+        >>> softmax(torch.zeros(2))
+        tensor([0.5000, 0.5000])
+    """
+    return _along_categories(torch.softmax, block)
+
+
+def log_softmax(block: Tensor) -> Tensor:
+    """Log-softmax of a block `(..., K)` over its last dimension, in nats.
+
+    Example:
+        >>> log_softmax(torch.zeros(2))
+        tensor([-0.6931, -0.6931])
+    """
+    return _along_categories(torch.log_softmax, block)
+
+
+def jacobian(pi: Tensor, vector: Tensor) -> Tensor:
+    """`J_pi v = pi * v - pi (pi . v)` over the last dimension of `(..., K)`.
+
+    Example:
+        >>> jacobian(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
+        tensor([ 0.2500, -0.2500])
+    """
+    if pi.shape[-1] < FEW:
+        weighted = pi * vector
+        return torch.addcmul(weighted, pi, weighted.sum(-1, keepdim=True), value=-1)
+    # the second half of a softmax's backward pass, in one pass over the numbers
+    dtype = torch.promote_types(pi.dtype, vector.dtype)
+    product: Tensor = torch._softmax_backward_data(vector.to(dtype), pi.to(dtype), -1, dtype)
+    return product
+
+
+def parts(length: int, width: int) -> Iterator[slice]:
+    """A batch of so many elements, each of so many numbers, in equal parts that fit the cache.
+
+    Example:
+        >>> list(parts(3, 40_000))
+        [slice(0, 1, None), slice(1, 3, None)]
+    """
+    count = min(length, -(-length * width // _PART))
+    bounds = [length * i // count for i in range(count + 1)] if count else []
+    return itertools.starmap(slice, itertools.pairwise(bounds))
+
+
+def _along_categories(normalise: Callable[[Tensor, int], Tensor], block: Tensor) -> Tensor:
+    # Over a last dimension shorter than a vector register torch is several times slower on the
+    # CPU than over the first one. The compiler writes its own loop, whatever the order.
+    if block.shape[-1] < FEW and not torch.compiler.is_compiling():
+        return normalise(block.movedim(-1, 0), 0).movedim(0, -1)
+    return normalise(block, -1)
+
+
+def _runs(sizes: Sequence[int], order: Sequence[int]) -> list[list[int]]:
+    """The features in an order, cut where the size changes."""
+    return [list(run) for _, run in itertools.groupby(order, key=sizes.__getitem__)]
+
+
+def _neighbours(run: list[int], sizes: Sequence[int], starts: Sequence[int]) -> Place:
+    first, end = run[0], run[-1] + 1
+    columns = slice(starts[first], starts[end])
+    return Place(len(run), sizes[first], slice(first, end), columns)
+
+
+def _scattered(run: list[int], sizes: Sequence[int], starts: Sequence[int]) -> Place:
+    size, features = sizes[run[0]], np.asarray(run)
+    columns = np.asarray(starts)[features, None] + np.arange(size)
+    return Place(len(run), size, features, columns.flatten())
+
+
+def _take(tensor: Tensor, index: slice | Index, dim: int) -> Tensor:
+    if isinstance(index, slice):
+        return tensor.narrow(dim, index.start, index.stop - index.start)
+    return tensor.index_select(dim, _tensor(index, tensor.device))
+
+
+def _tensor(index: Index, device: torch.device) -> Tensor:
+    if torch.compiler.is_compiling():  # the compiler wants a constant of its own
+        return torch.tensor(index.tolist(), device=device)
+    return torch.from_numpy(index).to(device)
+
+
+def _cat(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
