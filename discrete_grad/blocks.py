@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["FEW", "Layout", "Place", "jacobian", "log_softmax", "parts", "softmax"]
+__all__ = ["FEW", "Layout", "Place", "fits", "jacobian", "log_softmax", "parts", "softmax"]
 
 FEW = 16  # numbers in a vector register
 _PART = 2**16  # numbers that stay in the cache while they are worked on
@@ -69,7 +69,7 @@ class Layout:
     def __init__(self, sizes: tuple[int, ...]) -> None:
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)  # stable
         near, far = _runs(sizes, range(len(sizes))), _runs(sizes, by_size)
-        self.gathers = len(near) - len(far) >= 4 and len(near) * _SMALL > sum(sizes)
+        self.gathers = len(near) - len(far) >= 2 and len(near) * _SMALL > sum(sizes)
         starts = tuple(itertools.accumulate(sizes, initial=0))
         if self.gathers:
             self.places = tuple(_scattered(run, sizes, starts) for run in far)
@@ -140,6 +140,16 @@ def jacobian(pi: Tensor, vector: Tensor) -> Tensor:
     dtype = torch.promote_types(pi.dtype, vector.dtype)
     product: Tensor = torch._softmax_backward_data(vector.to(dtype), pi.to(dtype), -1, dtype)
     return product
+
+
+def fits(block: Tensor) -> bool:
+    """Whether a block stays in the cache while it is worked on.
+
+    Example:
+        >>> fits(torch.zeros(2, 3)), fits(torch.zeros(100, 1000))
+        (True, False)
+    """
+    return block.numel() <= _PART
 
 
 def parts(length: int, width: int) -> Iterator[slice]:

@@ -109,7 +109,7 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
 
 def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
     """Codes `(..., n)` for logits `(..., n, K)`, a part of the batch at a time."""
-    if torch.compiler.is_compiling() or block.dim() < 3:
+    if torch.compiler.is_compiling() or block.dim() < 3 or blocks.fits(block):
         return _invert(blocks.softmax(block.to(dtype)), uniform)
     if block.dim() > 3 and block.shape[0] < block.shape[1]:  # few samples of a large batch
         pairs = zip(block.unbind(), uniform.unbind(), strict=True)

@@ -2,7 +2,13 @@
 
 from discrete_grad.gradient.adaptive_imle import AdaptiveIMLE
 from discrete_grad.gradient.arms import Arms
-from discrete_grad.gradient.base import GradientEstimator, Pullback, Relaxation, on_codes
+from discrete_grad.gradient.base import (
+    GradientEstimator,
+    Pullback,
+    Relaxation,
+    RowFunction,
+    on_codes,
+)
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
 from discrete_grad.gradient.darn import Darn
@@ -59,6 +65,7 @@ __all__ = [
     "Relax",
     "Relaxation",
     "Rodeo",
+    "RowFunction",
     "Softmax",
     "StraightThrough",
     "SumAndSample",

@@ -15,7 +15,7 @@ from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Function", "GradientEstimator", "Pullback", "Relaxation", "on_codes"]
+__all__ = ["Function", "GradientEstimator", "Pullback", "Relaxation", "RowFunction", "on_codes"]
 
 Function = Callable[[Tensor], Tensor]
 """What is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
@@ -111,6 +111,37 @@ class GradientEstimator(nn.Module, ABC):
         return ", ".join([str(self.space), *(f"{k}={v}" for k, v in shown.items())])
 
 
+class RowFunction(ABC):
+    """An f that may draw its own row from a relaxation, without ever building it.
+
+    What `Relaxation.expectation` calls instead of handing over the rows.
+
+    Example:
+        >>> from discrete_grad import CategoricalSpace, StraightThrough
+        >>> class First(RowFunction):
+        ...     def __call__(self, rows):
+        ...         return rows[..., 0]
+        ...     def sample(self, logits, relaxation, *, generator=None):
+        ...         return self(relaxation(logits, generator=generator))
+        >>> method = StraightThrough(CategoricalSpace.from_sizes((1, 2)))
+        >>> method.expectation(First(), torch.zeros(3))
+        tensor(1.)
+    """
+
+    @abstractmethod
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
+
+    @abstractmethod
+    def sample(
+        self, logits: Tensor, relaxation: Relaxation, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Values `(samples, *batch)` of rows that the relaxation draws from `(samples, *batch, D)`.
+
+        In law, value and gradient `self(relaxation(logits, generator=generator))`.
+        """
+
+
 class Relaxation(GradientEstimator, ABC):
     """A gradient estimator that is also a drop-in layer, `logits -> flat row`.
 
@@ -132,6 +163,8 @@ class Relaxation(GradientEstimator, ABC):
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
         self.space_of(logits)  # before the sample dimension: messages show the user's own shape
         repeated = logits.expand(self.samples, *logits.shape)
+        if isinstance(f, RowFunction):
+            return f.sample(repeated, self, generator=generator).mean(0)
         return evaluate(f, self(repeated, generator=generator)).mean(0)
 
     def pullback(self) -> Pullback | None:

@@ -14,7 +14,7 @@ from discrete_grad.nn.fused import embed_drawn
 from discrete_grad.sampling import categorical, random_indices, uniform_like
 from discrete_grad.space import CategoricalSpace, is_codes, is_wrapped
 
-__all__ = ["SoftEmbedding", "embed"]
+__all__ = ["SoftEmbedding", "embed", "embed_sample"]
 
 
 def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
@@ -44,6 +44,42 @@ def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
     pairs = zip(space.blocks(row), tables, strict=True)
     parts = [torch.einsum("...nk,dnk->...nd", block, table) for block, table in pairs]
     return space.join_columns(parts, -2)
+
+
+def embed_sample(
+    space: CategoricalSpace,
+    logits: Tensor,
+    weight: Tensor,
+    relaxation: Relaxation,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Embedded row `(..., F, dim)` drawn by a relaxation; see `SoftEmbedding.sample`.
+
+    Args:
+        space: the space, D wide.
+        logits: `(..., D)`.
+        weight: `(D, dim)`, as for `embed`.
+        relaxation: a gradient estimator that is a layer.
+        generator: source of the noise.
+
+    Example:
+        >>> from discrete_grad import StraightThrough
+        >>> space, weight = CategoricalSpace.from_sizes((2, 2)), torch.ones(4, 3)
+        >>> embed_sample(space, torch.zeros(4), weight, StraightThrough(space)).shape
+        torch.Size([2, 3])
+    """
+    sizes = (logits.shape[-1],) if relaxation.space is None else relaxation.space.sizes
+    if sizes != space.sizes:
+        raise ValueError(f"the relaxation is for {relaxation.space}, not for {space}")
+    pullback = relaxation.pullback()
+    compiled = torch.compiler.is_compiling()
+    if pullback is None or compiled or (pullback.noisy and is_wrapped(logits)):
+        return embed(space, relaxation(logits, generator=generator), weight)
+    space.check_logits(logits)
+    codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
+    seed = int(random_indices(2**62, (), generator=generator)) if pullback.noisy else None
+    return embed_drawn(space, logits, weight, codes, pullback, seed)
 
 
 class SoftEmbedding(nn.Module):
@@ -147,21 +183,7 @@ class SoftEmbedding(nn.Module):
             >>> layer.sample(torch.zeros(5, 10), ReinMax(space)).shape
             torch.Size([5, 2, 4])
         """
-        sizes = (logits.shape[-1],) if relaxation.space is None else relaxation.space.sizes
-        if sizes != self.space.sizes:
-            raise ValueError(f"the relaxation is for {relaxation.space}, not for {self.space}")
-        pullback = relaxation.pullback()
-        if (
-            pullback is None
-            or torch.compiler.is_compiling()
-            or (pullback.noisy and is_wrapped(logits))
-        ):
-            return embed(self.space, relaxation(logits, generator=generator), self.weight)
-        self.space.check_logits(logits)
-        noise = uniform_like(self.space, logits, generator=generator)
-        codes = categorical(self.space, logits, noise)
-        seed = int(random_indices(2**62, (), generator=generator)) if pullback.noisy else None
-        return embed_drawn(self.space, logits, self.weight, codes, pullback, seed)
+        return embed_sample(self.space, logits, self.weight, relaxation, generator=generator)
 
     def extra_repr(self) -> str:
         """Shown by `repr`."""

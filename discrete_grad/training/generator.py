@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +171,12 @@ class _GeneratorObjective(Objective):
         context = None if self.context is None else self.context[picked]
         logits = self._logits(context, len(picked))
         noise = step.generator(logits.device)
-        loss = expected_score_loss(self.method, self._score(context), logits, generator=noise)
+        loss = expected_score_loss(
+            self.method,
+            _Score(self.guides.estimator, context, config.pessimism),
+            logits,
+            generator=noise,
+        )
         if config.entropy:
             loss = loss - config.entropy * entropy_bonus(space, logits)
         if config.reference_kl and self.guides.reference is not None:
@@ -192,19 +196,6 @@ class _GeneratorObjective(Objective):
         logits: Tensor = self.model(context)
         return logits if context is not None else logits.expand(count, -1)
 
-    def _score(self, context: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """Mean of the members minus `pessimism` standard deviations."""
-
-        def score(rows: Tensor) -> Tensor:
-            values = self.guides.estimator.predictions(rows, context)
-            if not self.config.pessimism:
-                return values.mean(0)
-            # the variance is kept off 0, where its root has no derivative
-            spread = (values.var(0, correction=0) + 1e-8).sqrt()
-            return values.mean(0) - self.config.pessimism * spread
-
-        return score
-
     def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
         good = self.good.take(step.batch(len(self.good), self.config.batch_size))
         logits = self._logits(good.context, len(good))
@@ -215,6 +206,36 @@ class _GeneratorObjective(Objective):
             likely = self.model.space.argmax(logits)
             advantage = good.scores - self.guides.estimator(likely, good.context)
         return alignment_loss(cosine, advantage)
+
+
+class _Score(gradient.RowFunction):
+    """Mean of the members minus `pessimism` standard deviations."""
+
+    def __init__(
+        self, estimator: EstimatorEnsemble, context: Tensor | None, pessimism: float
+    ) -> None:
+        self.estimator, self.context, self.pessimism = estimator, context, pessimism
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return self._combined(self.estimator.predictions(rows, self.context))
+
+    def sample(
+        self,
+        logits: Tensor,
+        relaxation: gradient.Relaxation,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        return self._combined(
+            self.estimator.sample_predictions(logits, relaxation, self.context, generator=generator)
+        )
+
+    def _combined(self, values: Tensor) -> Tensor:
+        if not self.pessimism:
+            return values.mean(0)
+        # the variance is kept off 0, where its root has no derivative
+        spread = (values.var(0, correction=0) + 1e-8).sqrt()
+        return values.mean(0) - self.pessimism * spread
 
 
 def _some_contexts(context: Tensor | None) -> Tensor | None:
