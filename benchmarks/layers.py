@@ -30,7 +30,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from benchmarks import harness
+from benchmarks import harness, layers_growth
 from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
 from discrete_grad import (
     CategoricalSpace,
@@ -159,6 +159,7 @@ LOOP, BATCHED = ", loop", ", batched"
 REFERENCE = f"F.gumbel_softmax{LOOP}"
 COMPILED = ("GumbelSoftmax", REFERENCE, "StraightThrough", "ReinMax", "Softmax")
 SHOWN = (
+    *(f"{name}, fused" for name in ("StraightThrough", "ReinMax", "GumbelSoftmax")),
     *("Softmax", "DeterministicStraightThrough", "StraightThrough", "GumbelSoftmax", "ReinMax"),
     *("GappedStraightThrough", "Entmax", "Entmax(alpha=2)", *PEERS),
 )
@@ -400,6 +401,9 @@ def summary(laps: Mapping[int, Any], reference: Mapping[int, Any], moved: float)
 
 def measure(config: Config, name: str, place: str, mode: str) -> dict[str, Any]:
     """Memory of every candidate, then times at every number of threads."""
+    if name in layers_growth.MEASURED:
+        torch.set_num_threads(THREADS[0])
+        return layers_growth.MEASURED[name](config.quick)
     shape = (QUICK if config.quick else SHAPES)[name]
     torch.manual_seed(0)
     space, device = CategoricalSpace.from_sizes(shape.sizes), torch.device(place)
@@ -428,7 +432,8 @@ def measure(config: Config, name: str, place: str, mode: str) -> dict[str, Any]:
             for key in steps:
                 times = summary(laps[key], laps[REFERENCE], moved / bandwidth[str(count)])
                 figures[key].setdefault("threads", {})[str(count)] = times
-    return {"candidates": figures, "bandwidth": bandwidth}
+    returned = (logits.numel() + cotangent.numel()) * logits.element_size()
+    return {"candidates": figures, "bandwidth": bandwidth, "returned": returned}
 
 
 def ready(
@@ -463,6 +468,8 @@ class Entry:
     name: str
     found: Mapping[str, Any]
     memory_ratio: float
+    beyond: float
+    """Memory beyond what any way returns, over that of the reference."""
 
     @property
     def speed(self) -> str:
@@ -478,12 +485,15 @@ def entries(results: Results) -> list[Entry]:
     found = []
     for key, cell in succeeded(results).items():
         shape, place, mode = key.split("/")
+        if shape in layers_growth.MEASURED:
+            continue
         reference = cell["candidates"].get(REFERENCE, {}).get("memory", 0)
         for name, figures in cell["candidates"].items():
             for threads, times in figures.get("threads", {}).items():
                 both = {k: v for k, v in figures.items() if k != "threads"} | times
                 ratio = reference / max(figures["memory"], 1)
-                found.append(Entry(shape, (place, mode, threads), name, both, ratio))
+                beyond = (figures["memory"] - cell["returned"]) / (reference - cell["returned"])
+                found.append(Entry(shape, (place, mode, threads), name, both, ratio, beyond))
     return found
 
 
@@ -521,6 +531,20 @@ def _first(results: Results) -> Table:
     return Table(title, ("features x categories", *shapes), rows, NOTE)
 
 
+def _memory(results: Results) -> Table:
+    chosen = best(entries(results))
+    shapes = [shape for shape in SHAPES if any(s == shape for s, _ in chosen)]
+    rows = []
+    for name in SHOWN[: -len(PEERS)]:
+        row = [chosen.get((shape, name)) for shape in shapes]
+        rows.append([f"`{name}`", *(f"{e.beyond:.2f}" if e else "-" for e in row)])
+    note = (
+        "Peak memory beyond the embedded row and the gradient in the logits, which any way has to "
+        "return, as a share of what the loop takes beyond them: below 1 is better."
+    )
+    return Table("Memory beyond what is returned", ("layer", *shapes), rows, note)
+
+
 def _all(results: Results) -> Table:
     rows = []
     for e in sorted(entries(results), key=lambda e: (list(SHAPES).index(e.shape), e.setting)):
@@ -540,7 +564,8 @@ def _all(results: Results) -> Table:
 def _failures(results: Results) -> Table:
     rows = [[f"`{k}`", c["failed"]] for k, c in results["cells"].items() if "failed" in c]
     for key, cell in succeeded(results).items():
-        failed = [(n, f["failed"]) for n, f in cell["candidates"].items() if "failed" in f]
+        every = cell.get("candidates", {})
+        failed = [(n, f["failed"]) for n, f in every.items() if "failed" in f]
         rows += [[f"`{key}`: `{name}`", why] for name, why in failed]
     return Table("Failures", ("cell", "what happened"), rows or [["none", ""]])
 
@@ -568,7 +593,14 @@ ALL_NOTE = (
 
 def tables(results: Results) -> list[Table]:
     """Ratios at the main setting, everything, failures."""
-    return [_first(results), _all(results), _failures(results)]
+    cells = {key.split("/")[0]: cell for key, cell in succeeded(results).items()}
+    return [
+        _first(results),
+        _memory(results),
+        *layers_growth.tables(cells),
+        _all(results),
+        _failures(results),
+    ]
 
 
 def plot(results: Results, path: Path) -> None:
@@ -618,6 +650,7 @@ def cells(config: Config) -> list[Cell]:
     keys = [(n, p, m) for n in names for p in places for m in ("eager", "compiled")]
     if config.quick:
         keys = [key for key in keys if key[0] == next(iter(QUICK)) or key[2] == "eager"]
+    keys += [(n, "cpu", "eager") for n in layers_growth.MEASURED]
     return [Cell("/".join(key), (config, *key)) for key in keys]
 
 

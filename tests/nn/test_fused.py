@@ -308,3 +308,24 @@ def test_one_feature_needs_no_space() -> None:
     layer, logits, _ = setting((4,), 5)
     mine = layer.sample(logits, ReinMax(), generator=seeded(0))
     assert torch.equal(mine, layer.sample(logits, ReinMax(layer.space), generator=seeded(0)))
+
+
+@pytest.mark.parametrize("sizes", [SIZES["ragged"], SIZES["alternating"]])
+@pytest.mark.parametrize("make", [StraightThrough, ReinMax, GumbelSoftmax])
+def test_one_compilation_serves_every_batch_size(make: Make, sizes: tuple[int, ...]) -> None:
+    layer, _, _ = setting(sizes, dtype=torch.float32)
+    relaxation = make(layer.space)
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        whole = torch.compile(
+            lambda logits: layer(relaxation(logits)),
+            backend="aot_eager",
+            fullgraph=True,
+            dynamic=True,
+        )
+        for batch in (5, 64, 33):
+            logits = torch.randn(batch, layer.space.width, requires_grad=True)
+            embedded = whole(logits)
+            (gradient,) = torch.autograd.grad(embedded.square().sum(), logits)
+            assert embedded.shape == (batch, len(sizes), 3)
+            assert gradient.isfinite().all()
