@@ -1,0 +1,296 @@
+"""From latent vectors to embedded rows of very many categories, without the logits in between."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from discrete_grad.sampling import categorical
+from discrete_grad.space import CategoricalSpace, is_wrapped
+
+__all__ = ["CHUNK", "embed_chunked", "expect_chunked"]
+
+CHUNK = 4096  # categories at a time
+
+
+def expect_chunked(
+    space: CategoricalSpace,
+    latent: Tensor,
+    weight: Tensor,
+    *,
+    head: Tensor,
+    bias: Tensor | None = None,
+    tau: float | Tensor = 1.0,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Expected embedding `softmax((latent @ head.T + bias) / tau) @ weight`, by online softmax.
+
+    Args:
+        space: one feature of K categories.
+        latent: `(..., in_features)`.
+        weight: `(K, dim)`, the embeddings.
+        head: `(K, in_features)`.
+        bias: `(K,)`; `-inf` forbids a category.
+        tau: temperature, above 0.
+        chunk: how many categories to work on at a time.
+
+    Returns:
+        `(..., dim)`, differentiable once in every tensor.
+
+    Raises:
+        TypeError, ValueError: for tensors that do not fit, a logit of NaN or `+inf`, or logits that
+            are masked whole.
+
+    Reference:
+        Milakov, Gimelshein (2018), arXiv 1805.02867, algorithm 3.
+
+    Example:
+        >>> space, weight = CategoricalSpace.from_sizes((4,)), torch.arange(4.0).unsqueeze(-1)
+        >>> expect_chunked(space, torch.ones(1), weight, head=torch.zeros(4, 1), chunk=3)
+        tensor([1.5000])
+    """
+    flat, bias = _prepared(space, latent, weight, head, bias, chunk)
+    flat, bias = flat / tau, bias / tau
+    with torch.autocast(flat.device.type, enabled=False):
+        masses, mean = _survey(flat, head, bias, weight, chunk)
+        norm = _normaliser(space, masses).to(flat.dtype)
+        out = mean.to(weight.dtype)
+        embedded: Tensor = _Embedded.apply(
+            flat, head, bias, weight, out, mean, None, norm, "Softmax", chunk
+        )
+    return embedded.view(*latent.shape[:-1], weight.shape[1])
+
+
+def embed_chunked(
+    space: CategoricalSpace,
+    latent: Tensor,
+    weight: Tensor,
+    uniform: Tensor,
+    *,
+    head: Tensor,
+    bias: Tensor | None = None,
+    rule: Literal["StraightThrough", "ReinMax"] = "StraightThrough",
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """Embedding of a category drawn from `softmax(latent @ head.T + bias)`, and its code.
+
+    The law is exact: first a chunk is drawn by its mass, then the category in it, for which the
+    logits of that chunk are computed again. From the same number `categorical` draws the same.
+
+    Args:
+        space: one feature of K categories.
+        latent: `(..., in_features)`.
+        weight: `(K, dim)`, the embeddings.
+        uniform: `(..., 1)` in [0, 1), from `uniform_like`.
+        head: `(K, in_features)`.
+        bias: `(K,)`; `-inf` forbids a category.
+        rule: whose gradient it has, that of ReinMax at tau = 1.
+        chunk: how many categories to work on at a time.
+
+    Returns:
+        `(..., dim)`, differentiable once in every tensor, and codes `(..., 1)`.
+
+    Raises:
+        TypeError, ValueError: as `expect_chunked`.
+
+    Reference:
+        Two stages: FlashSampling (2026), arXiv 2603.15854; there by Gumbel noise.
+
+    Example:
+        >>> space, weight = CategoricalSpace.from_sizes((4,)), torch.arange(4.0).unsqueeze(-1)
+        >>> uniform = torch.tensor([0.6], dtype=torch.float64)
+        >>> embed_chunked(space, torch.ones(1), weight, uniform, head=torch.zeros(4, 1), chunk=3)
+        (tensor([2.]), tensor([2]))
+    """
+    flat, bias = _prepared(space, latent, weight, head, bias, chunk)
+    if uniform.shape != (*latent.shape[:-1], 1):
+        expected = (*latent.shape[:-1], 1)
+        raise ValueError(f"uniform must be {expected}, got {tuple(uniform.shape)}: {space}")
+    if rule not in ("StraightThrough", "ReinMax"):
+        raise ValueError(f"rule must be 'StraightThrough' or 'ReinMax', got {rule!r}")
+    followed = torch.is_grad_enabled() and any(x.requires_grad for x in (flat, head, bias))
+    # of no column the mean costs nothing
+    averaged = weight if followed and rule == "StraightThrough" else weight[:, :0]
+    with torch.autocast(flat.device.type, enabled=False):
+        masses, mean = _survey(flat, head, bias, averaged, chunk)
+        norm = _normaliser(space, masses).to(flat.dtype)
+        codes = _drawn(flat, head, bias, masses, uniform.reshape(-1, 1), chunk)
+        out = F.embedding(codes, weight.detach())
+        centre = out.to(flat.dtype) if rule == "ReinMax" else mean
+        embedded: Tensor = _Embedded.apply(
+            flat, head, bias, weight, out, centre, codes, norm, rule, chunk
+        )
+    return embedded.view(*latent.shape[:-1], weight.shape[1]), codes.view(uniform.shape)
+
+
+def check_chunked(space: CategoricalSpace, chunk: int) -> None:
+    """Raise unless the space is of one feature and the chunk a number of categories."""
+    if space.num_features != 1 or type(chunk) is not int or chunk < 1:
+        expected = "a space of one feature and an integer chunk of at least 1"
+        raise ValueError(f"a chunked head needs {expected}, got {space} and {chunk!r}")
+
+
+def _prepared(
+    space: CategoricalSpace,
+    latent: Tensor,
+    weight: Tensor,
+    head: Tensor,
+    bias: Tensor | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """Checked latent vectors `(B, in_features)` and bias `(K,)`, in the dtype of the sums."""
+    check_chunked(space, chunk)
+    size = space.width
+    bias = head.new_zeros(size) if bias is None else bias
+    tensors = {"latent": latent, "head": head, "bias": bias, "weight": weight}
+    if any(map(is_wrapped, tensors.values())):
+        raise RuntimeError("a chunked head knows no torch.func; SoftEmbedding.sample does")
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} must be floating, got {tensor.dtype}")
+    fits = latent.dim() > 0 and head.shape == (size, latent.shape[-1]) and bias.shape == (size,)
+    if not fits or weight.dim() != 2 or len(weight) != size:
+        expected = f"latent (..., n), head ({size}, n), bias ({size},), weight ({size}, dim)"
+        got = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"{space} needs {expected}; got {got}")
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in tensors.values()])
+    dtype = torch.promote_types(dtype, torch.float32)
+    return latent.reshape(-1, latent.shape[-1]).to(dtype), bias.to(dtype)
+
+
+def _parts(size: int, chunk: int) -> list[slice]:
+    return [slice(start, min(start + chunk, size)) for start in range(0, size, chunk)]
+
+
+def _logits(flat: Tensor, head: Tensor, bias: Tensor, part: slice) -> Tensor:
+    return torch.addmm(bias[part], flat, head[part].to(flat.dtype).t())
+
+
+@torch.no_grad()
+def _survey(
+    flat: Tensor, head: Tensor, bias: Tensor, weight: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Log-mass of every chunk `(B, chunks)` in float64 nats, and the mean embedding `(B, dim)`."""
+    largest = torch.finfo(flat.dtype).max
+    best = flat.new_full((len(flat), 1), -largest)  # finite, or a masked chunk would be NaN
+    mean, masses = flat.new_zeros(len(flat), weight.shape[1]), []
+    for part in _parts(len(head), chunk):
+        logits = _logits(flat, head, bias, part)
+        top = torch.maximum(best, logits.amax(-1, keepdim=True)).clamp_max(largest)
+        logits.sub_(top).exp_()
+        masses.append(top.double() + logits.sum(-1, keepdim=True).double().log())
+        mean.mul_((best - top).exp_()).addmm_(logits, weight[part].to(flat.dtype))
+        best = top
+    joint = torch.cat(masses, -1)
+    return joint, mean.mul_((best - joint.logsumexp(-1, keepdim=True)).exp_())
+
+
+def _normaliser(space: CategoricalSpace, masses: Tensor) -> Tensor:
+    """Log-normaliser `(B, 1)`, checked: it is finite where the logits are as they should be."""
+    norm = masses.logsumexp(-1, keepdim=True)
+    CategoricalSpace({space.names[0]: 1}).check_logits(norm)
+    return norm
+
+
+@torch.no_grad()
+def _drawn(
+    flat: Tensor, head: Tensor, bias: Tensor, masses: Tensor, uniform: Tensor, chunk: int
+) -> Tensor:
+    """Codes `(B,)`."""
+    parts = _parts(len(head), chunk)
+    outer = CategoricalSpace.from_sizes((len(parts),))
+    which = categorical(outer, masses, uniform)
+    # what is left of the uniform number, within the chunk
+    share = outer.softmax(masses)
+    reached = share.cumsum(-1)
+    before = (reached - share).gather(-1, which)
+    inside = ((uniform * reached[:, -1:] - before) / share.gather(-1, which)).clamp(0, 1)
+    codes = torch.empty_like(which).squeeze(-1)
+    for number in which.unique().tolist():
+        rows = (which == number).nonzero()[:, 0]
+        logits = _logits(flat[rows], head, bias, parts[number])
+        members = CategoricalSpace.from_sizes((logits.shape[-1],))
+        found = categorical(members, logits, inside[rows]).squeeze(-1)
+        codes[rows] = found + parts[number].start
+    return codes
+
+
+class _Embedded(torch.autograd.Function):
+    """Hands on what was embedded; its gradients come from the logits, computed again."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        out: Tensor = inputs[4]
+        return out.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.rule, ctx.chunk = inputs
+        ctx.save_for_backward(*tensors[:4], *tensors[5:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        asked = ctx.needs_input_grad[:4]
+        with torch.autocast(grad.device.type, enabled=False):
+            results = _gradients(ctx.saved_tensors, grad, asked, ctx.rule, ctx.chunk)
+        return *results, None, None, None, None, None, None
+
+
+def _gradients(
+    saved: tuple[Any, ...], grad: Tensor, asked: tuple[bool, ...], rule: str, chunk: int
+) -> list[Tensor | None]:
+    """Gradients in `flat`, `head`, `bias` and `weight`, where they are asked for.
+
+    That in the logits is `pi (g - centre . grad)` with g = weight @ grad: the centre is the mean
+    embedding, for ReinMax the drawn one. There the drawn category takes what is missing to a sum
+    of 0, and everything is halved.
+    """
+    flat, head, bias, weight, centre, codes, norm = saved
+    tables = zip((flat, head, bias, weight), asked, strict=True)
+    results = [torch.zeros_like(table) if wanted else None for table, wanted in tables]
+    to_flat, to_head, to_bias, to_weight = results
+    down = grad.to(flat.dtype)
+    if codes is not None and to_weight is not None:
+        _add_rows(to_weight, codes, down)
+        to_weight = None
+    if to_weight is None and not any(asked[:3]):
+        return results
+    slope = down / 2 if rule == "ReinMax" else down
+    shift = -(slope * centre).sum(-1, keepdim=True)
+    total = torch.zeros_like(shift)
+    for part in _parts(len(head), chunk):
+        rows = head[part].to(flat.dtype)
+        pi = torch.addmm(bias[part] - norm, flat, rows.t()).exp_()
+        if to_weight is not None:
+            to_weight[part] = pi.t() @ down
+        if not any(asked[:3]):
+            continue
+        step = torch.addmm(shift, slope, weight[part].to(flat.dtype).t()).mul_(pi)
+        total += step.sum(-1, keepdim=True)
+        if to_flat is not None:
+            to_flat.addmm_(step, rows)
+        if to_head is not None:
+            to_head[part] = step.t() @ flat
+        if to_bias is not None:
+            to_bias[part] = step.sum(0)
+    if rule == "ReinMax" and codes is not None:
+        if to_flat is not None:
+            to_flat.addcmul_(total, head[codes].to(flat.dtype), value=-1)
+        if to_head is not None:
+            _add_rows(to_head, codes, -total * flat)
+        if to_bias is not None:
+            to_bias.index_add_(0, codes, -total.squeeze(-1))
+    return results
+
+
+def _add_rows(table: Tensor, codes: Tensor, rows: Tensor) -> None:
+    """Add rows `(B, n)` to those of a table `(K, n)`, summed in their own dtype."""
+    found, place = codes.unique(return_inverse=True)
+    sums = rows.new_zeros(len(found), rows.shape[1]).index_add_(0, place, rows)
+    table[found] = (table[found] + sums).to(table.dtype)
