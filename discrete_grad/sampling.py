@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 _MANY = 128  # categories up to which a search among all of them is fastest
+_JUST_BELOW = (
+    1 - 2**-52
+)  # strictly below the total, the first sum above has a probability of its own
 _LARGE = 2**15  # numbers from which on a call takes less time than they do
 
 
@@ -103,8 +106,9 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
     space.check_flat(logits)
     if uniform.shape != (expected := (*logits.shape[:-1], space.num_features)):
         raise ValueError(f"the noise must be {expected}, got {tuple(uniform.shape)}")
-    pairs = zip(space.places, space.block_columns(uniform), strict=True)
-    return space.join_columns([_draw(place.take(logits), u, dtype) for place, u in pairs])
+    places = space.places(uniform[..., 0].numel())
+    codes = [_draw(p.take(logits), p.take_features(uniform), dtype) for p in places]
+    return codes[0] if len(codes) == 1 else space.join_columns(codes)
 
 
 def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
@@ -132,19 +136,23 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
         return _count(probabilities, uniform)
     if size <= _MANY:
         cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-        return _search(cumulative, uniform.unsqueeze(-1) * cumulative[..., -1:]).squeeze(-1)
+        target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
+        return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
     width = 2 ** round(math.log2(size) / 2)
     groups = probabilities[..., : size // width * width].unflatten(-1, (-1, width)).sum(-1)
     if size % width:
         rest = probabilities[..., size // width * width :].sum(-1, keepdim=True)
         groups = torch.cat([groups, rest], -1)
     cumulative = groups.cumsum(-1, dtype=torch.float64)
-    target = uniform.unsqueeze(-1) * cumulative[..., -1:]
-    group = _search(cumulative, target)
+    target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
+    group = torch.searchsorted(cumulative, target, right=True)
     before = F.pad(cumulative, (1, 0)).gather(-1, group)
     inside = group * width + torch.arange(width, device=group.device)
     members = probabilities.gather(-1, inside.clamp_max(size - 1)).masked_fill(inside >= size, 0)
-    found = _search(members.cumsum(-1, dtype=torch.float64), target - before)
+    cumulative = members.cumsum(-1, dtype=torch.float64)
+    # the sum of a group may round to more than the sum of its members
+    target = torch.minimum(target - before, cumulative[..., -1:] * _JUST_BELOW)
+    found = torch.searchsorted(cumulative, target, right=True)
     code: Tensor = (group * width + found).squeeze(-1)
     return code
 
@@ -152,23 +160,11 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
 def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The same by counting, an operation a category: faster for few of them."""
     sums = list(itertools.accumulate(probabilities.double().unbind(-1)))
-    target = _below(uniform * sums[-1], sums[-1])
+    target = uniform * (sums[-1] * _JUST_BELOW)
     code = torch.zeros(target.shape, dtype=torch.long, device=target.device)
     for cumulative in sums[:-1]:
         code = code + (cumulative <= target)
     return code
-
-
-def _search(cumulative: Tensor, target: Tensor) -> Tensor:
-    target = _below(target, cumulative[..., -1:])
-    found: Tensor = torch.searchsorted(cumulative, target, right=True)
-    return found
-
-
-def _below(target: Tensor, total: Tensor) -> Tensor:
-    # strictly below the total, whatever the rounding: the first entry above the target then has
-    # a positive probability of its own
-    return torch.minimum(target, total.nextafter(torch.zeros_like(total)))
 
 
 def normal(shape: tuple[int, ...], *, generator: torch.Generator | None = None) -> Tensor:

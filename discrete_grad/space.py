@@ -135,10 +135,9 @@ class CategoricalSpace:
             self._check_last(per_feature, self.num_features, "a per-feature tensor")
         return self._layout.columns(per_feature, dim)
 
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Where each block stands, to read and write a row block by block."""
-        return self._layout.places
+    def places(self, rows: int) -> tuple[Place, ...]:
+        """Where each block stands, to read and write so many rows block by block."""
+        return self._layout.places_for(rows)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Inverse of `blocks`: a flat tensor `(..., D)`."""
@@ -161,7 +160,7 @@ class CategoricalSpace:
             >>> CategoricalSpace.from_sizes((2, 3)).columns(torch.tensor([1, 2])).tolist()
             [1, 4]
         """
-        return codes + torch.tensor(self.offsets, device=codes.device)
+        return codes + self._layout.starts(codes.device)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """One view `(..., K_i)` for each feature.
@@ -199,7 +198,7 @@ class CategoricalSpace:
             tensor([0., 1., 0., 0., 1.])
         """
         self.check_codes(codes)
-        sizes = [place.size for place in self.places]
+        sizes = [place.size for place in self._layout.places]
         pairs = zip(self.block_columns(codes), sizes, strict=True)
         return self.join(
             [(c.unsqueeze(-1) == torch.arange(k, device=c.device)).to(dtype) for c, k in pairs]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, sampling
-from discrete_grad.blocks import Layout, jacobian, parts
+from discrete_grad.blocks import Layout, Run, jacobian, parts
 from discrete_grad.sampling import categorical, uniform_like
 
 ALTERNATING = tuple(2 + 7 * i % 9 for i in range(30))
@@ -54,14 +54,32 @@ def test_blocks_and_columns_come_back(sizes: tuple[int, ...], batch: tuple[int, 
     assert torch.equal(space.join_columns(space.block_columns(codes)), codes)
     along = codes.unsqueeze(-1).expand(*codes.shape, 2)
     assert torch.equal(space.join_columns(space.block_columns(along, -2), -2), along)
+    places = space.places(10**9)
+    columns = [place.take_features(codes) for place in places]
+    assert torch.equal(space.join_columns(columns), codes)
+    assert torch.equal(space.join([place.take(flat) for place in places]), flat)
+
+
+@pytest.mark.parametrize("rows", [1, 10**9])
+@pytest.mark.parametrize("sizes", LAYOUTS)
+def test_what_is_put_is_what_was_taken(sizes: tuple[int, ...], rows: int) -> None:
+    space, flat = random(sizes, 3)
     written = torch.full_like(flat, 7)
-    for place, block, column in zip(
-        space.places, space.blocks(flat), space.block_columns(codes), strict=True
-    ):
-        assert torch.equal(place.take(flat), block)
-        assert torch.equal(place.take_features(codes), column)
-        place.put(written, block)
+    for place in space.places(rows):
+        place.put(written, place.take(flat))
     assert torch.equal(written, flat)
+
+
+def test_few_rows_of_unequal_features_are_padded() -> None:
+    layout = Layout((2, 40, 7))
+    (place,) = layout.places_for(1)
+    assert (place.count, place.size) == (3, 40)
+    block = place.take(torch.zeros(49))
+    assert (block == 0).sum(-1).tolist() == [2, 40, 7]
+    assert place.take(torch.zeros(49), 5.0).max() == 5
+    assert layout.places_for(10_000) == layout.places
+    assert isinstance(Layout((4,) * 3).places_for(1)[0], Run)
+    assert len(Layout((2, 10**9)).places_for(1)) == 2
 
 
 @pytest.mark.parametrize("sizes", LAYOUTS)
@@ -85,10 +103,11 @@ def test_the_algebra_is_that_of_each_feature(sizes: tuple[int, ...]) -> None:
     assert_close(space.softmax_jacobian(p, vector), expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("rows", [4, 200, 3000])
 @pytest.mark.parametrize("sizes", LAYOUTS)
-def test_a_draw_is_that_of_each_feature(sizes: tuple[int, ...]) -> None:
+def test_a_draw_is_that_of_each_feature(sizes: tuple[int, ...], rows: int) -> None:
     """By the distribution function of each feature, summed one after the other."""
-    space, logits = random(sizes, 200)
+    space, logits = random(sizes, rows)
     uniform = uniform_like(space, logits, generator=torch.Generator().manual_seed(0))
     codes = categorical(space, logits, uniform)
     for i, part in enumerate(logits.split(list(sizes), -1)):

@@ -132,13 +132,16 @@ def test_blocks_split_and_join(drawn: tuple[CategoricalSpace, Tensor]) -> None:
     space, logits = drawn
     blocks = space.blocks(logits)
     assert torch.equal(space.join(blocks), logits)
-    parts = [part for block in blocks for part in block.unbind(-2)]
-    reference = per_feature(space, logits)
-    for mine, split, expected in zip(parts, space.split(logits), reference, strict=True):
-        assert torch.equal(mine.double(), expected)
+    reference = list(per_feature(space, logits))
+    for split, expected in zip(space.split(logits), reference, strict=True):
         assert torch.equal(split.double(), expected)
+    # the features in the order of the blocks, told by numbers that are their own
+    order = torch.cat(space.block_columns(torch.arange(space.num_features))).tolist()
+    parts = [part for block in blocks for part in block.unbind(-2)]
+    for mine, feature in zip(parts, order, strict=True):
+        assert torch.equal(mine.double(), reference[feature])
     codes = random_rows(space, tuple(logits.shape[:-1]))
-    assert torch.equal(torch.cat(space.block_columns(codes), -1), codes)
+    assert torch.equal(space.join_columns(space.block_columns(codes)), codes)
 
 
 def test_equal_sizes_are_one_block_and_a_view() -> None:

@@ -123,11 +123,11 @@ def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule:
     flat, codes = logits.reshape(-1, space.width), codes.reshape(-1, space.num_features)
     grad = grad.reshape(-1, *grad.shape[-2:])
     result = torch.empty_like(flat, memory_format=torch.contiguous_format)
-    for place in space.places:
+    for place in space.places(len(flat)):
         # features first, as in the product with the embedding
         block = place.take(flat).transpose(0, 1)
         drawn, down = place.take_features(codes).t(), place.take_features(grad, -2).transpose(0, 1)
-        table = place.take(weight.t()).movedim(0, 1)
+        table = place.take(weight.t(), 0.0).movedim(0, 1)
         slopes = _slopes_of_one(place, table, down, result)
         for rows in blocks.parts(len(flat), place.count * place.size):
             part = block[:, rows], drawn[:, rows], down[:, rows]
@@ -144,9 +144,9 @@ def _slopes_of_one(
 
     In one product: each part of the batch would read the feature's embedding once more.
     """
-    if place.count > 1 or not isinstance(place.columns, slice) or result.dtype != down.dtype:
+    if place.count > 1 or not isinstance(place, blocks.Run) or result.dtype != down.dtype:
         return None
-    slopes = result[:, place.columns]
+    slopes = place.columns(result)
     torch.mm(down[0], table[0], out=slopes)
     return slopes.unsqueeze(0)
 
