@@ -281,11 +281,13 @@ def fits(block: Tensor) -> bool:
 def parts(length: int, width: int) -> Iterator[slice]:
     """A batch of so many elements, each of so many numbers, in equal parts that fit the cache.
 
+    But of two elements at least: what works along an element can take one a core.
+
     Example:
-        >>> list(parts(3, 40_000))
-        [slice(0, 1, None), slice(1, 3, None)]
+        >>> list(parts(4, 40_000))
+        [slice(0, 2, None), slice(2, 4, None)]
     """
-    count = min(length, -(-length * width // _PART))
+    count = min(-(-length // 2), -(-length * width // _PART))
     bounds = [length * i // count for i in range(count + 1)] if count else []
     return itertools.starmap(slice, itertools.pairwise(bounds))
 

@@ -8,12 +8,10 @@ untouched, and the same generator state gives bitwise the same noise.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_grad import blocks
@@ -32,7 +30,6 @@ __all__ = [
     "uniform_like",
 ]
 
-_MANY = 128  # categories up to which a search among all of them is fastest
 _JUST_BELOW = (
     1 - 2**-52
 )  # strictly below the total, the first sum above has a probability of its own
@@ -127,34 +124,12 @@ def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Codes `(...)`: where the distribution function of `(..., K)` passes the uniform number.
-
-    Of many categories, first the group of neighbours is found and then the category in it.
-    """
-    size = probabilities.shape[-1]
-    if size < blocks.FEW and probabilities.numel() > _LARGE:
+    """Codes `(...)`: where the distribution function of `(..., K)` passes the uniform number."""
+    if probabilities.shape[-1] < blocks.FEW and probabilities.numel() > _LARGE:
         return _count(probabilities, uniform)
-    if size <= _MANY:
-        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-        target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
-        return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    width = 2 ** round(math.log2(size) / 2)
-    groups = probabilities[..., : size // width * width].unflatten(-1, (-1, width)).sum(-1)
-    if size % width:
-        rest = probabilities[..., size // width * width :].sum(-1, keepdim=True)
-        groups = torch.cat([groups, rest], -1)
-    cumulative = groups.cumsum(-1, dtype=torch.float64)
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
-    group = torch.searchsorted(cumulative, target, right=True)
-    before = F.pad(cumulative, (1, 0)).gather(-1, group)
-    inside = group * width + torch.arange(width, device=group.device)
-    members = probabilities.gather(-1, inside.clamp_max(size - 1)).masked_fill(inside >= size, 0)
-    cumulative = members.cumsum(-1, dtype=torch.float64)
-    # the sum of a group may round to more than the sum of its members
-    target = torch.minimum(target - before, cumulative[..., -1:] * _JUST_BELOW)
-    found = torch.searchsorted(cumulative, target, right=True)
-    code: Tensor = (group * width + found).squeeze(-1)
-    return code
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
 def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:
