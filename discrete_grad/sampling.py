@@ -175,7 +175,8 @@ def random_indices(
         tensor([[0, 0, 0],
                 [0, 0, 0]])
     """
-    return torch.randint(high, shape, generator=generator)
+    device = None if generator is None else generator.device
+    return torch.randint(high, shape, generator=generator, device=device)
 
 
 def permutation(count: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discrete_grad import blocks
 from discrete_grad.gradient import Pullback
+from discrete_grad.nn import triton_kernels
 from discrete_grad.sampling import exponential_like, seeded
 from discrete_grad.space import CategoricalSpace, is_wrapped
 
@@ -25,6 +26,7 @@ def embed_drawn(
     codes: Tensor,
     pullback: Pullback,
     seed: int | None = None,
+    method: tuple[triton_kernels.Method, float] | None = None,
 ) -> Tensor:
     """Embedded hard row `(..., F, dim)` whose gradient in the logits is a pullback's.
 
@@ -37,9 +39,10 @@ def embed_drawn(
         weight: `(D, dim)`, as for `embed`.
         codes: `(..., F)`, drawn from `softmax(logits)`.
         pullback: the gradient estimator's.
-        seed: where the noise of a noisy pullback begins.
+        seed: where the noise of a noisy pullback, or of the kernels, begins.
+        method: what the GPU's kernels call the pullback, and its temperature, if they drew the row.
     """
-    rule = _Rule(space, pullback, seed)
+    rule = _Rule(space, pullback, seed, method)
     embedded: Tensor = _EmbedDrawn.apply(logits, weight, codes, rule)
     return embedded
 
@@ -51,6 +54,7 @@ class _Rule:
     space: CategoricalSpace
     pullback: Pullback
     seed: int | None
+    method: tuple[triton_kernels.Method, float] | None = None
 
     def noise(self, device: torch.device) -> torch.Generator | None:
         """Source of the noise, the same in every backward pass."""
@@ -90,7 +94,8 @@ class _EmbedDrawn(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # a derivative of the gradient, and torch.func, need every step written out
             written_out = torch.is_grad_enabled() or is_wrapped(grad)
-            way = _at_once if written_out else _by_parts
+            fast = _by_kernels if ctx.rule.method else _by_parts
+            way = _at_once if written_out else fast
             to_logits = way(logits, weight, codes, grad, ctx.rule)
         if ctx.needs_input_grad[1]:
             rows = ctx.rule.space.columns(codes).flatten()
@@ -115,6 +120,15 @@ def _at_once(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: 
         slopes = torch.einsum("...dn,dnk->...nk", down, table)
         parts.append(rule(block, blocks.softmax(block), drawn, slopes, noise))
     return space.join(parts)
+
+
+def _by_kernels(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:
+    """The same on a GPU, with the noise that drew the codes."""
+    assert rule.method is not None
+    method, tau = rule.method
+    return triton_kernels.logits_gradient(
+        rule.space, logits, weight, codes, grad, method, tau=tau, seed=rule.seed or 0
+    )
 
 
 def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_grad.gradient import Relaxation
+from discrete_grad.gradient import GumbelSoftmax, ReinMax, Relaxation, StraightThrough
+from discrete_grad.nn import triton_kernels
 from discrete_grad.nn.fused import embed_drawn
 from discrete_grad.sampling import categorical, random_indices, uniform_like
 from discrete_grad.space import CategoricalSpace, is_codes, is_wrapped
@@ -77,9 +78,32 @@ def embed_sample(
     if pullback is None or compiled or (pullback.noisy and is_wrapped(logits)):
         return embed(space, relaxation(logits, generator=generator), weight)
     space.check_logits(logits)
-    codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
-    seed = int(random_indices(2**62, (), generator=generator)) if pullback.noisy else None
-    return embed_drawn(space, logits, weight, codes, pullback, seed)
+    usable = triton_kernels.available(logits) and triton_kernels.available(weight)
+    method = _method(relaxation) if usable and not is_wrapped(logits) else None
+    seed = None
+    if method:
+        seed = int(random_indices(2**62, (), generator=generator))
+        codes = triton_kernels.draw(space, logits, seed)
+    else:
+        codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
+        if pullback.noisy:
+            seed = int(random_indices(2**62, (), generator=generator))
+    return embed_drawn(space, logits, weight, codes, pullback, seed, method)
+
+
+_KERNELS: dict[type[Relaxation], triton_kernels.Method] = {
+    GumbelSoftmax: "gumbel_softmax",
+    ReinMax: "reinmax",
+    StraightThrough: "straight_through",
+}
+
+
+def _method(relaxation: Relaxation) -> tuple[triton_kernels.Method, float] | None:
+    """The kernels' name of a relaxation and its temperature, if they know it."""
+    name, tau = _KERNELS.get(type(relaxation)), getattr(relaxation, "tau", 1.0)
+    if name is None or not isinstance(tau, float) or (name == "reinmax" and tau != 1):
+        return None
+    return name, tau
 
 
 class SoftEmbedding(nn.Module):
@@ -162,8 +186,9 @@ class SoftEmbedding(nn.Module):
         `StraightThrough`, `ReinMax` and the hard `GumbelSoftmax` are computed without the row: a
         lookup forward, and backward what their gradient needs, of a part of the batch at a time.
         Law and gradient are those of the plain path. `StraightThrough` and `ReinMax` also draw the
-        same rows from the same generator; `GumbelSoftmax` draws its noise given the row. Every
-        other relaxation takes the plain path, and so do `torch.compile` and `torch.export`.
+        same rows from the same generator; `GumbelSoftmax` draws its noise given the row. On a GPU
+        with Triton kernels draw all three, from noise of their own. Every other relaxation takes
+        the plain path, and so do `torch.compile` and `torch.export`.
 
         Args:
             logits: `(..., D)`.
