@@ -29,6 +29,7 @@ FUSED: dict[str, type[Relaxation]] = {"StraightThrough": StraightThrough, "ReinM
 LOOP = "loop"
 SWEEP, LARGEST = 50, 4_000_000  # shapes, and numbers in the logits or the embedded row
 ROUNDS = 9
+LEAST = 6  # rounds that a 95% interval of a median needs
 BASE = {"F": 16, "K": 16, "batch": 128}
 DOUBLINGS, FITTED = 7, 5
 
@@ -102,7 +103,7 @@ def sweep(quick: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     rows = []
     for batch, sizes, dim in shapes(4 if quick else SWEEP):
-        laps = _race(_calls(batch, sizes, dim, loop=True), 3 if quick else ROUNDS)
+        laps = _race(_calls(batch, sizes, dim, loop=True), LEAST if quick else ROUNDS)
         told = f"{len(sizes)} of {min(sizes):,}"
         told += f"-{max(sizes):,}" if len(set(sizes)) > 1 else ""
         ratios = {
@@ -123,7 +124,7 @@ def growth(quick: bool) -> dict[str, Any]:
         for power in range(3 if quick else DOUBLINGS + 1):
             size = BASE | {axis: BASE[axis] * 2**power}
             calls = _calls(size["batch"], [size["K"]] * size["F"], 16, loop=False)
-            laps = _race(calls, 3 if quick else ROUNDS)
+            laps = _race(calls, LEAST if quick else ROUNDS)
             seconds = {name: median_interval(times)[0] for name, times in laps.items()}
             axes[axis].append({"size": size[axis], "seconds": seconds})
     return {"axes": axes}
@@ -143,7 +144,7 @@ def head(quick: bool) -> dict[str, Any]:
             "chunked": _timed(chunked, hidden, down),
             "whole": _timed(_whole(chunked), hidden, down),
         }
-        laps = _race(calls, 2 if quick else 3)
+        laps = _race(calls, LEAST)
         found[name] = {
             "seconds": {way: median_interval(times) for way, times in laps.items()},
             "ratio": median_interval(

@@ -23,7 +23,7 @@ from discrete_grad.evaluation.style import STYLE
 
 NAMES = ("gradients", "polynomial", "indecater", "vae", "layers", "generation", "hidden_cost")
 README = Path(__file__).parent.parent / "README.md"
-PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def filled(text: str, found: dict[str, Results]) -> str:
     def table(match: re.Match[str]) -> str:
         name = match[2]
         first = benchmark(name).tables(found[name])[0]
-        return f"{match[1]}\n{first.markdown()}\n{match[3]}"
+        return f"{match[1]}\n{first.markdown()}\n\n{match[3]}"
 
     return PLACE.sub(table, text)
 

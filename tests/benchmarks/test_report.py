@@ -23,6 +23,14 @@ def test_a_wrong_figure_in_the_readme_would_be_seen() -> None:
     assert report.filled(text, FOUND) != text
 
 
+def test_an_empty_place_is_filled_and_what_follows_stays() -> None:
+    place = "<!-- table: polynomial -->\n<!-- end of table -->\n"
+    text = report.filled(f"{place}between\n{place}after", FOUND)
+    assert text.count("| `LeaveOneOut N=64` |") == 2
+    assert "between" in text
+    assert text.endswith("after")
+
+
 @pytest.mark.parametrize("name", report.NAMES)
 def test_each_benchmark_has_results_and_a_plot(name: str) -> None:
     results = FOUND[name]
