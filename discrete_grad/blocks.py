@@ -269,25 +269,27 @@ def jacobian(pi: Tensor, vector: Tensor) -> Tensor:
 
 
 def fits(block: Tensor) -> bool:
-    """Whether a block stays in the cache while it is worked on.
+    """Whether a block is to be worked on at once: it stays in the cache, or lies on a GPU.
 
     Example:
         >>> fits(torch.zeros(2, 3)), fits(torch.zeros(100, 1000))
         (True, False)
     """
-    return block.numel() <= _PART
+    return block.numel() <= _PART or block.device.type != "cpu"
 
 
-def parts(length: int, width: int) -> Iterator[slice]:
+def parts(length: int, width: int, device: torch.device) -> Iterator[slice]:
     """A batch of so many elements, each of so many numbers, in equal parts that fit the cache.
 
-    But of two elements at least: what works along an element can take one a core.
+    But of two elements at least: what works along an element can take one a core. A GPU, for which
+    a call is dear, has the batch as a whole.
 
     Example:
-        >>> list(parts(4, 40_000))
+        >>> list(parts(4, 40_000, torch.device("cpu")))
         [slice(0, 2, None), slice(2, 4, None)]
     """
-    count = min(-(-length // 2), -(-length * width // _PART))
+    whole = device.type != "cpu"
+    count = min(length, 1) if whole else min(-(-length // 2), -(-length * width // _PART))
     bounds = [length * i // count for i in range(count + 1)] if count else []
     return itertools.starmap(slice, itertools.pairwise(bounds))
 

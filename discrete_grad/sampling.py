@@ -118,7 +118,7 @@ def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.stack(codes) if codes else uniform.long()
     codes = [
         _invert(blocks.softmax(block[rows].to(dtype)), uniform[rows])
-        for rows in blocks.parts(len(block), block[:1].numel())
+        for rows in blocks.parts(len(block), block[:1].numel(), block.device)
     ]
     return torch.cat(codes) if codes else uniform.long()
 

@@ -14,6 +14,7 @@ from discrete_grad import CategoricalSpace, sampling
 from discrete_grad.blocks import Layout, Run, jacobian, parts
 from discrete_grad.sampling import categorical, uniform_like
 
+CPU = torch.device("cpu")
 ALTERNATING = tuple(2 + 7 * i % 9 for i in range(30))
 LAYOUTS = {  # sizes -> whether the row is brought in order first
     (5,): False,
@@ -170,8 +171,9 @@ def test_few_and_many_categories_have_the_same_product() -> None:
 
 @given(st.integers(0, 300), st.integers(0, 200_000))
 def test_parts_cover_a_batch_once_and_fit(length: int, width: int) -> None:
-    found = [i for rows in parts(length, width) for i in range(length)[rows]]
+    found = [i for rows in parts(length, width, CPU) for i in range(length)[rows]]
     assert found == list(range(length if width else 0))
-    for rows in parts(length, width):
+    for rows in parts(length, width, CPU):
         count = len(range(length)[rows])
         assert count <= 2 or (count - 1) * width < 2**16
+    assert len(list(parts(length, width, torch.device("cuda")))) == min(length, 1)

@@ -143,7 +143,7 @@ def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule:
         drawn, down = place.take_features(codes).t(), place.take_features(grad, -2).transpose(0, 1)
         table = place.take(weight.t(), 0.0).movedim(0, 1)
         slopes = _slopes_of_one(place, table, down, result)
-        for rows in blocks.parts(len(flat), place.count * place.size):
+        for rows in blocks.parts(len(flat), place.count * place.size, flat.device):
             part = block[:, rows], drawn[:, rows], down[:, rows]
             ready = None if slopes is None else slopes[:, rows]
             found = _gradient(*part, table, ready, rule, noise)
