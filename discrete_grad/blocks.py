@@ -259,7 +259,7 @@ def jacobian(pi: Tensor, vector: Tensor) -> Tensor:
         >>> jacobian(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]))
         tensor([ 0.2500, -0.2500])
     """
-    if pi.shape[-1] < FEW:
+    if pi.shape[-1] < FEW or pi.shape != vector.shape:
         weighted = pi * vector
         return torch.addcmul(weighted, pi, weighted.sum(-1, keepdim=True), value=-1)
     # the second half of a softmax's backward pass, in one pass over the numbers

@@ -131,7 +131,7 @@ class CategoricalSpace:
 
     def block_columns(self, per_feature: Tensor, dim: int = -1) -> list[Tensor]:
         """Parts of a per-feature tensor, matching `blocks`: n instead of F along a dimension."""
-        if per_feature.shape[dim] != self.num_features:
+        if per_feature.dim() == 0 or per_feature.shape[dim] != self.num_features:
             self._check_last(per_feature, self.num_features, "a per-feature tensor")
         return self._layout.columns(per_feature, dim)
 

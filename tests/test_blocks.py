@@ -167,6 +167,7 @@ def test_few_and_many_categories_have_the_same_product() -> None:
     for size in (2, 15, 16, 40):
         p, v = torch.rand(3, size), torch.randn(3, size)
         assert_close(jacobian(p, v), p * v - p * (p * v).sum(-1, keepdim=True))
+        assert_close(jacobian(p[0], v), p[0] * v - p[0] * (p[0] * v).sum(-1, keepdim=True))
 
 
 @given(st.integers(0, 300), st.integers(0, 200_000))

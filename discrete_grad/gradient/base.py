@@ -164,14 +164,15 @@ class Relaxation(GradientEstimator, ABC):
         self.space_of(logits)  # before the sample dimension: messages show the user's own shape
         repeated = logits.expand(self.samples, *logits.shape)
         if isinstance(f, RowFunction):
-            return f.sample(repeated, self, generator=generator).mean(0)
+            values = f.sample(repeated, self, generator=generator)
+            return _checked(values, repeated).mean(0)
         return evaluate(f, self(repeated, generator=generator)).mean(0)
 
     def pullback(self) -> Pullback | None:
         """The gradient in closed form, for layers that never build the row.
 
-        None, as here, for a relaxation whose row is not drawn from `softmax(logits)`, or whose
-        gradient is known only through its surrogate.
+        None, as here, for a relaxation whose row is not drawn from `softmax(logits)`, whose
+        gradient is known only through its surrogate, or whose temperature is learned.
         """
         return None
 
@@ -209,7 +210,10 @@ def widened(logits: Tensor) -> Tensor:
 
 def evaluate(f: Function, rows: Tensor) -> Tensor:
     """`f(rows)`, checked to be one value a row."""
-    values = f(rows)
+    return _checked(f(rows), rows)
+
+
+def _checked(values: Tensor, rows: Tensor) -> Tensor:
     if not isinstance(values, Tensor) or values.shape != rows.shape[:-1]:
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         expected = f"flat rows {tuple(rows.shape)} to values {tuple(rows.shape[:-1])}"
@@ -241,6 +245,11 @@ def current_tau(tau: float | nn.Module) -> float | Tensor:
         value: Tensor = tau()
         return value
     return tau
+
+
+def learned(tau: float | Tensor) -> bool:
+    """Whether a temperature wants a gradient, which a pullback does not give."""
+    return isinstance(tau, Tensor) and tau.requires_grad and torch.is_grad_enabled()
 
 
 def tempered_softmax(space: CategoricalSpace, logits: Tensor, tau: float | Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Gumbel-softmax (Concrete) and its straight-through variant."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
     current_tau,
+    learned,
     straight_through,
 )
 from discrete_grad.gradient.facts import Facts, a_sample
@@ -86,11 +89,15 @@ class GumbelSoftmax(Relaxation):
         def gradient(
             logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
         ) -> Tensor:
-            assert noise is not None
-            drawn = codes.unsqueeze(-1)
-            first = noise.gather(-1, drawn)
-            times = (noise / pi.to(noise.dtype) + first).scatter(-1, drawn, first)
-            soft = blocks.softmax(-times.log() / tau).to(logits.dtype)
+            if noise is None:
+                raise ValueError("this gradient needs exponential noise of the logits' shape")
+            # in logarithms and from the logits: pi may round to 0
+            drawn, late, wide = codes.unsqueeze(-1), noise.log(), logits.to(noise.dtype)
+            first = late.gather(-1, drawn)
+            times = torch.logaddexp(late - blocks.log_softmax(wide.detach()), first)
+            times = times.scatter(-1, drawn, first)
+            gumbel = (-times - wide.detach()).masked_fill(wide == -math.inf, 0)  # held fixed
+            soft = blocks.softmax((wide + gumbel) / tau).to(logits.dtype)
             return blocks.jacobian(soft, slopes) / tau
 
-        return Pullback(gradient, noisy=True) if self.hard else None
+        return Pullback(gradient, noisy=True) if self.hard and not learned(tau) else None

@@ -10,8 +10,10 @@ from discrete_grad.gradient.base import (
     check_tau,
     current_tau,
     draw,
+    learned,
     straight_through,
     tempered_softmax,
+    widened,
 )
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
@@ -82,7 +84,7 @@ class ReinMax(Relaxation):
         surrogate = reinmax_surrogate(space, logits, hard, current_tau(self.tau))
         return straight_through(hard, surrogate)
 
-    def pullback(self) -> Pullback:
+    def pullback(self) -> Pullback | None:
         """`2 J_q g - J_pi g / 2`; at tau = 1, `(pi (g - g_c) + e_c (g_c - pi . g)) / 2`."""
         tau = current_tau(self.tau)
 
@@ -91,14 +93,14 @@ class ReinMax(Relaxation):
         ) -> Tensor:
             drawn, weighted = codes.unsqueeze(-1), pi * slopes
             there, mean = slopes.gather(-1, drawn), weighted.sum(-1, keepdim=True)
-            if isinstance(tau, float) and tau == 1:
+            # the short form holds to first order alone: q is fixed where it is differentiated
+            if isinstance(tau, float) and tau == 1 and not torch.is_grad_enabled():
                 moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
-            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            tempered = blocks.softmax(wide / tau).to(logits.dtype)
+            tempered = blocks.softmax(widened(logits) / tau).to(logits.dtype)
             centre = ((tempered * slopes).sum(-1, keepdim=True) + there) / 2
             first = tempered * (slopes - centre)
             first = first.scatter_add(-1, drawn, there - centre)
             return first - pi * (slopes - mean) / 2
 
-        return Pullback(gradient)
+        return None if learned(tau) else Pullback(gradient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Literal
 
 import torch
@@ -55,6 +56,8 @@ def expect_chunked(
         tensor([1.5000])
     """
     flat, bias = _prepared(space, latent, weight, head, bias, chunk)
+    if not isinstance(tau, Tensor) and not 0 < tau < math.inf:
+        raise ValueError(f"tau must be a finite number above 0 or a tensor, got {tau!r}")
     flat, bias = flat / tau, bias / tau
     with torch.autocast(flat.device.type, enabled=False):
         masses, mean = _survey(flat, head, bias, weight, chunk)

@@ -59,6 +59,11 @@ class ChunkedHead(nn.Module):
         chunk: int = CHUNK,
     ) -> None:
         super().__init__()
+        if not isinstance(embedding, SoftEmbedding) and (
+            not isinstance(embedding, Tensor) or embedding.dim() != 2
+        ):
+            got = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding)
+            raise ValueError(f"embedding must be a SoftEmbedding or a weight (K, dim), got {got}")
         if isinstance(embedding, SoftEmbedding):
             space, weight = embedding.space, embedding.weight
         else:

@@ -57,7 +57,7 @@ class _Rule:
     method: tuple[triton_kernels.Method, float] | None = None
 
     def noise(self, device: torch.device) -> torch.Generator | None:
-        """Source of the noise, the same in every backward pass."""
+        """Source of the noise, from the same beginning in every backward pass."""
         return None if self.seed is None else seeded(self.seed, device)
 
     def __call__(

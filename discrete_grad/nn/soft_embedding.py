@@ -70,8 +70,12 @@ def embed_sample(
         >>> embed_sample(space, torch.zeros(4), weight, StraightThrough(space)).shape
         torch.Size([2, 3])
     """
-    sizes = (logits.shape[-1],) if relaxation.space is None else relaxation.space.sizes
-    if sizes != space.sizes:
+    space.check_flat(logits)
+    if not isinstance(relaxation, Relaxation):
+        raise TypeError(f"sample needs a relaxation, got {type(relaxation).__name__}")
+    if relaxation.space is None and space.num_features > 1:
+        raise ValueError(f"a relaxation without a space is for one feature, not for {space}")
+    if relaxation.space is not None and relaxation.space.sizes != space.sizes:
         raise ValueError(f"the relaxation is for {relaxation.space}, not for {space}")
     pullback = relaxation.pullback()
     compiled = torch.compiler.is_compiling()
@@ -88,6 +92,8 @@ def embed_sample(
         codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
         if pullback.noisy:
             seed = int(random_indices(2**62, (), generator=generator))
+    if not (logits.requires_grad or is_wrapped(logits)):
+        return embed(space, codes, weight)
     return embed_drawn(space, logits, weight, codes, pullback, seed, method)
 
 
@@ -188,7 +194,8 @@ class SoftEmbedding(nn.Module):
         Law and gradient are those of the plain path. `StraightThrough` and `ReinMax` also draw the
         same rows from the same generator; `GumbelSoftmax` draws its noise given the row. On a GPU
         with Triton kernels draw all three, from noise of their own. Every other relaxation takes
-        the plain path, and so do `torch.compile` and `torch.export`.
+        the plain path, and so do `torch.compile` and `torch.export`. Forward-mode derivatives
+        (`torch.func.jvp`) and `is_grads_batched=True` need the plain path, written out.
 
         Args:
             logits: `(..., D)`.
