@@ -43,14 +43,15 @@ _Config = Annotated[FitConfig, tyro.conf.arg(name="")]
 class Fit:
     """Fit judge, estimators and generator to a table, and write the report.
 
-    Every column that is not the score or a context is a feature, unless --features names them. On
+    Every column that is no score and no context is a feature, unless --features names them. On
     several processes: torchrun --nproc-per-node 2 -m discrete_grad fit ...
     """
 
     table: tyro.conf.Positional[Path]
     """CSV or Parquet file with a row a line."""
-    score: str
-    """Column to be made as large as possible."""
+    score: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Column to be made as large as possible (required). Of several the first is; all together say
+    which rows behave alike, which the aligner learns."""
     out: Path
     """Folder for everything the fit makes."""
     context: tuple[str, ...] = ()
@@ -159,6 +160,17 @@ class Demo:
             first(partial(_report, done))
 
 
+def _one_score_a_flag(words: Sequence[str]) -> list[str]:
+    """`--score a b` as `--score a --score b` after the table; before it, `b` may be the table."""
+    spread, flag = [*words[:2]], ""
+    table_first = spread[:1] == ["fit"] and not spread[-1].startswith("-")
+    for word in words[2:]:
+        flag = word if word.startswith("-") else flag
+        further = flag == "--score" and flag not in (word, spread[-1])
+        spread += ["--score", word] if table_first and further else [word]
+    return spread
+
+
 def _report(run: Run) -> None:
     """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
@@ -168,11 +180,12 @@ def _report(run: Run) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for an error told in one line, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
     command = tyro.extras.subcommand_cli_from_dict(
         {"fit": Fit, "generate": Generate, "report": Report, "demo": Demo},
         prog="discrete-grad",
         description="Train a generator of categories through a frozen model that scores them.",
-        args=arguments,
+        args=_one_score_a_flag(words),
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:

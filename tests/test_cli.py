@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from discrete_grad import cli
 from discrete_grad.cli import main
 from tests.data.malformed import good_table, malformed_fits, malformed_generates
 
@@ -128,6 +129,59 @@ def test_contexts_of_one_column(tmp_path: Path) -> None:
     contexts = ["--contexts", str(tmp_path / "contexts.csv"), "--rows", "2"]
     assert main(["generate", str(run), *contexts, "--out", str(out)]) == 0
     assert len(out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "score", "context"),
+    [
+        ("t.csv --score a --out o", "a", ""),
+        ("t.csv --score a --context x y --out o", "a", "x y"),
+        ("--score a t.csv --out o", "a", ""),
+        ("--out o --score a t.csv", "a", ""),
+        ("--score=a --out o t.csv", "a", ""),
+        ("t.csv --score a --score b --out o", "a b", ""),
+        ("t.csv --score a --context x y --score b --out o", "a b", "x y"),
+        ("t.csv --context x y --out o --score b --score a", "b a", "x y"),
+        ("--score a --score b t.csv --out o", "a b", ""),
+        ("t.csv --score a b c --context x y --out o", "a b c", "x y"),
+        ("t.csv --out o --score a b --score c --resume", "a b c", ""),
+        ("t.csv --generator.tau -1 --score a b --out o", "a b", ""),
+    ],
+)
+def test_scores_may_be_repeated_or_listed(
+    monkeypatch: pytest.MonkeyPatch, words: str, score: str, context: str
+) -> None:
+    seen: list[cli.Fit] = []
+    monkeypatch.setattr(cli.Fit, "run", lambda command: seen.append(command))
+    assert main(["fit", *words.split()]) == 0
+    (command,) = seen
+    assert (str(command.table), str(command.out)) == ("t.csv", "o")
+    assert command.score == tuple(score.split())
+    assert command.context == tuple(context.split())
+
+
+def test_fit_without_a_score_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", str(good_table(tmp_path)), "--out", str(tmp_path / "run")]
+    assert "no score is given" in told(arguments, capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
+    table, run, out = good_table(tmp_path), tmp_path / "run", tmp_path / "new_rows.csv"
+    arguments = ["fit", str(table), "--score", "score", "--score", "price", "--context", "shop"]
+    aligned = ["--generator.alignment", "0.5", "--aligner.steps", "20"]
+    assert main([*arguments, "--out", str(run), *QUICK, *aligned]) == 0
+    assert json.loads((run / "schema.json").read_text())["more_scores"] == ["price"]
+    assert json.loads((run / "report.json").read_text())["score_name"] == "score"
+    (tmp_path / "contexts.csv").write_text("shop\nwest\n")
+    contexts = ["--contexts", str(tmp_path / "contexts.csv"), "--rows", "2"]
+    assert main(["generate", str(run), *contexts, "--out", str(out)]) == 0
+    assert out.read_text().splitlines()[0] == "shop,cut,shade,estimated_score,judge_score"
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert main([*arguments, "--out", str(run), *QUICK, *aligned, "--resume"]) == 0
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
 def test_nothing_is_written_into_a_strangers_folder(

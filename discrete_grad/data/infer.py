@@ -30,21 +30,34 @@ _MANY_SHARE = 0.5
 Features = Mapping[str, Vocabulary | Sequence[Value]] | Sequence[str] | None
 
 
+def score_names(score: Sequence[str] | str) -> list[str]:
+    """Names of the score columns, the one to be maximised first.
+
+    Raises:
+        TableError: for none, or one twice.
+    """
+    names = [score] if isinstance(score, str) else list(score)
+    if not names:
+        raise TableError("no score is given: name the column to be maximised")
+    _require_once(names, "score")
+    return names
+
+
 def infer_schema(
-    data: Loaded, *, score: str, context: Sequence[str] | str, features: Features
+    data: Loaded, *, scores: list[str], context: Sequence[str] | str, features: Features
 ) -> Schema:
-    """Schema of a table; the arguments are those of `read_table`.
+    """Schema of a table; the arguments are those of `read_table`, the scores as a list.
 
     Raises:
         TableError: for a column that is missing, has two roles or cannot have its role.
     """
     kinds = _context_kinds(context, data.table.column_names)
-    names = _feature_names(data.table, features, {score, *kinds})
-    _require_one_role(score, list(kinds), names)
+    names = _feature_names(data.table, features, {*scores, *kinds})
+    _require_one_role(scores, list(kinds), names)
     contexts = [_context_column(data, name, kind) for name, kind in kinds.items()]
     given = features if isinstance(features, Mapping) else {}
     vocabularies = [_feature(data.table, name, given.get(name)) for name in names]
-    return Schema(tuple(vocabularies), tuple(contexts), score)
+    return Schema(tuple(vocabularies), tuple(contexts), scores[0], tuple(scores[1:]))
 
 
 def _feature_names(table: ArrowTable, features: Features, taken: set[str]) -> list[str]:
@@ -76,8 +89,8 @@ def _require_once(names: list[str], role: str) -> None:
         raise TableError(f"{role} columns are given twice: {listing(repeated)}")
 
 
-def _require_one_role(score: str, context: list[str], features: list[str]) -> None:
-    roles = {"score": [score], "context": context, "feature": features}
+def _require_one_role(scores: list[str], context: list[str], features: list[str]) -> None:
+    roles = {"score": scores, "context": context, "feature": features}
     for first, second in (("score", "context"), ("score", "feature"), ("context", "feature")):
         for name in roles[first]:
             if name in roles[second]:

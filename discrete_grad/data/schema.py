@@ -177,12 +177,13 @@ class NumericColumn:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a table: which are features, which are context, and which is the score.
+    """The columns of a table: which are features, which are context, and which are scores.
 
     Args:
         features: at least one; the order is the order of the codes' last dimension.
         context: any number of columns.
-        score: name of the score column.
+        score: name of the score column that is to be maximised.
+        more_scores: names of the further score columns; all scores together are a row's behaviour.
 
     Raises:
         TableError: without features or with one name for two columns.
@@ -201,9 +202,11 @@ class Schema:
     features: tuple[Vocabulary, ...]
     context: tuple[Vocabulary | NumericColumn, ...]
     score: str
+    more_scores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [column.name for column in (*self.features, *self.context)] + [self.score]
+        columns = [column.name for column in (*self.features, *self.context)]
+        names = [*columns, self.score, *self.more_scores]
         if not self.features:
             raise TableError("no feature is left: a table needs at least one besides the score")
         if len(set(names)) < len(names):
@@ -265,8 +268,12 @@ class Schema:
         return {feature.name: feature.decode(column) for feature, column in pairs}
 
     def to_json(self) -> str:
-        """Features, context and score as a JSON object."""
-        return json.dumps(asdict(self))
+        """Features, context and scores as a JSON object; without further scores, none are named."""
+        columns = asdict(self)
+        if not self.more_scores:
+            # the text is part of a run's digest: one score, one text
+            del columns["more_scores"]
+        return json.dumps(columns)
 
     @classmethod
     def from_json(cls, text: str) -> Schema:
@@ -278,7 +285,8 @@ class Schema:
                 for column in data["context"]
             ]
             features = tuple(Vocabulary(**column) for column in data["features"])
-            return cls(features, tuple(context), data["score"])
+            more_scores = tuple(data.get("more_scores", ()))
+            return cls(features, tuple(context), data["score"], more_scores)
 
     @property
     def _context_kinds(self) -> tuple[list[Vocabulary], list[NumericColumn]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import TableError, listing
-from discrete_grad.data.infer import Features, infer_schema
+from discrete_grad.data.infer import Features, infer_schema, score_names
 from discrete_grad.data.schema import Schema
 from discrete_grad.data.sources import Source, load
 
@@ -27,8 +27,10 @@ class Table:
     Args:
         schema: what the columns mean.
         codes: `(N, F)`, int64.
-        scores: `(N,)`, float64, in the user's units.
+        scores: `(N,)`, float64, in the user's units: of the score that is to be maximised.
         context: `(N, C)`, float32; None without context columns.
+        more_scores: `(N, S - 1)`, float64, in the user's units, of the further scores in the order
+            of `schema.more_scores`; None without.
 
     Example:
         >>> table = read_table({"cut": ["fair", "good"], "score": [1.0, 2.0]}, score="score")
@@ -40,28 +42,36 @@ class Table:
     codes: Tensor
     scores: Tensor
     context: Tensor | None
+    more_scores: Tensor | None = None
 
     def __len__(self) -> int:
         """N, the number of rows."""
         return len(self.scores)
+
+    @property
+    def all_scores(self) -> Tensor:
+        """`(N, S)`, float64: `scores`, then `more_scores`."""
+        more = [] if self.more_scores is None else [self.more_scores]
+        return torch.column_stack([self.scores, *more])
 
     def take(self, indices: ArrayLike | Tensor) -> Table:
         """The rows at these positions, integers `(M,)` or a boolean mask `(N,)`, in that order."""
         index = torch.as_tensor(indices)
         index = index if index.numel() else index.long()
         context = None if self.context is None else self.context[index]
-        return Table(self.schema, self.codes[index], self.scores[index], context)
+        more = None if self.more_scores is None else self.more_scores[index]
+        return Table(self.schema, self.codes[index], self.scores[index], context, more)
 
 
 def read_table(
     source: Source,
     *,
-    score: str,
+    score: str | Sequence[str],
     context: Sequence[str] | str = (),
     features: Features = None,
     schema: Schema | None = None,
 ) -> Table:
-    """Read a table of categorical features and a score.
+    """Read a table of categorical features and a score, or several.
 
     A CSV file is UTF-8, comma-separated and has a header. Its cells are text: "007" and "7" are
     different categories, an empty cell is a missing value, and a quoted empty cell is a category.
@@ -74,18 +84,19 @@ def read_table(
     Args:
         source: path of a CSV or Parquet file; a pandas, polars or Arrow table, or any other with
             the Arrow C stream interface; or a dict of lists, arrays or tensors.
-        score: the column to be maximised.
+        score: the column to be maximised. Of several the first is, and all together are a row's
+            behaviour, by which an aligner says whether two rows behave alike.
         context: columns that the generator is conditioned on. A column is numeric if its type is,
             or, in CSV, if all its values parse as numbers, and otherwise categorical; write
             "name:categorical" or "name:numeric" to decide.
         features: columns to be chosen; None takes all others. A mapping gives the categories too.
         schema: from an earlier table: its features, context columns and codes are used, and neither
-            `context` nor `features` may be given.
+            `context` nor `features` may be given. The scores are those named here.
 
     Raises:
         TableError: if anything is wrong with the table; the message names column, value and row.
             Rows count from 1 without the header. Without `schema` there must also be two rows or
-            more with different scores.
+            more with different scores, in each score column.
         ValueError: for `schema` together with `context` or `features`.
         ImportError: if pyarrow is not installed.
 
@@ -98,16 +109,24 @@ def read_table(
         (Vocabulary(name='cut', values=('fair', 'good')),)
         >>> table.codes.tolist(), table.context.tolist()
         ([[1], [0]], [[1.0, 0.0], [0.0, 1.0]])
+        >>> columns = {"cut": ["good", "fair"], "price": [9, 5], "weight": [2, 3]}
+        >>> table = read_table(columns, score=["price", "weight"])
+        >>> table.schema.score, table.schema.more_scores, table.more_scores.tolist()
+        ('price', ('weight',), [[2.0], [3.0]])
     """
     if schema is not None and (context or features is not None):
         raise ValueError("a schema says what is context and feature: give neither beside it")
     data = load(source)
-    scores = numbers(pick(data.table, score, "score"), score)
+    names = score_names(score)
+    scores = [numbers(pick(data.table, name, "score"), name) for name in names]
     if schema is None:
-        _require_varied(scores, score)
-        schema = infer_schema(data, score=score, context=context, features=features)
+        _require_varied(dict(zip(names, scores, strict=True)))
+        schema = infer_schema(data, scores=names, context=context, features=features)
+    elif names != [schema.score, *schema.more_scores]:
+        schema = replace(schema, score=names[0], more_scores=tuple(names[1:]))
     codes, contexts = schema.encode_features(data.table), schema.encode_context(data.table)
-    return Table(schema, codes, torch.tensor(scores), contexts)
+    more = torch.from_numpy(np.stack(scores[1:], axis=1)) if len(scores) > 1 else None
+    return Table(schema, codes, torch.tensor(scores[0]), contexts, more)
 
 
 def read_contexts(
@@ -149,10 +168,11 @@ def read_contexts(
     return columns, schema.encode_context(table)
 
 
-def _require_varied(scores: NDArray[np.float64], name: str) -> None:
-    if len(scores) < 2:
-        raise TableError("the table has only 1 row: nothing can be learned from it")
-    if scores.min() == scores.max():
-        raise TableError(
-            f"column {name!r}: every row has the score {scores[0]:g}, nothing can be learned"
-        )
+def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:
+    for name, column in scores.items():
+        if len(column) < 2:
+            raise TableError("the table has only 1 row: nothing can be learned from it")
+        if column.min() == column.max():
+            raise TableError(
+                f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
+            )

@@ -1,6 +1,13 @@
 """How far we are: measures of rows, and the report on a generator."""
 
+from discrete_grad.evaluation.alignment import (
+    AlignmentFigure,
+    alignment_metrics,
+    compare_metrics,
+)
 from discrete_grad.evaluation.environment import environment
+from discrete_grad.evaluation.exploitation import exploitation_report
+from discrete_grad.evaluation.gain_curve import GainCurve, fit_gain_curve
 from discrete_grad.evaluation.metrics import (
     distinct_share,
     mean_interval,
@@ -24,22 +31,32 @@ from discrete_grad.evaluation.subject import (
     context_labels,
     distinct_contexts,
 )
+from discrete_grad.evaluation.swap_agreement import SwapAgreement, swap_agreement
+from discrete_grad.evaluation.swaps import SwapEffects, swap_effects
 from discrete_grad.evaluation.wording import format_table, verdict
 
 __all__ = [
+    "AlignmentFigure",
     "ExampleTruth",
+    "GainCurve",
     "Observed",
     "Policy",
     "ScoredRows",
     "Scorer",
     "Subject",
+    "SwapAgreement",
+    "SwapEffects",
     "ToUnits",
     "Truth",
+    "alignment_metrics",
     "build_report",
+    "compare_metrics",
     "context_labels",
     "distinct_contexts",
     "distinct_share",
     "environment",
+    "exploitation_report",
+    "fit_gain_curve",
     "format_table",
     "mean_interval",
     "median_interval",
@@ -48,5 +65,7 @@ __all__ = [
     "render_html",
     "scores_plot",
     "spearman",
+    "swap_agreement",
+    "swap_effects",
     "verdict",
 ]

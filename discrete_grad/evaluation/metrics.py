@@ -142,11 +142,11 @@ def mean_interval(
     if len(numbers) == 1:
         return mean, -math.inf, math.inf
     error = float(numbers.std()) / math.sqrt(len(numbers))
-    half = _t_quantile(confidence, len(numbers) - 1) * error
+    half = t_quantile(confidence, len(numbers) - 1) * error
     return mean, mean - half, mean + half
 
 
-def _t_quantile(confidence: float, freedom: int) -> float:
+def t_quantile(confidence: float, freedom: int) -> float:
     """The t with `P(|T| <= t) = confidence`, by bisection on the angle `atan(t / sqrt(freedom))`.
 
     Above 1,000 degrees of freedom those of 1,000 are used: wider by less than a thousandth.

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from discrete_grad.evaluation.heat import heat_strips
+from discrete_grad.evaluation.findings import exploitation_sentences, swap_sentences
+from discrete_grad.evaluation.heat import heat_strips, swap_maps
 from discrete_grad.evaluation.plots import (
     agreement_plot,
     curves_plot,
     distribution_plot,
+    exploitation_plot,
     scores_plot,
 )
 from discrete_grad.evaluation.style import STYLE
@@ -72,12 +74,16 @@ def render_html(report: Mapping[str, Any]) -> str:
             f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>",
             '<section class="verdict" id="verdict">',
-            *(f"<p>{escape(short(sentence, 1000))}</p>" for sentence in verdict(report)),
+            _paragraphs(verdict(report)),
             "</section>",
             *_sections(report),
             "</body></html>",
         ]
     )
+
+
+def _paragraphs(sentences: Sequence[str]) -> str:
+    return "\n".join(f"<p>{escape(short(sentence, 1000))}</p>" for sentence in sentences)
 
 
 def _facts(report: Mapping[str, Any]) -> str:
@@ -122,6 +128,13 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
         _agreement_text(report),
         _figure(agreement_plot(report)),
     )
+    if report.get("exploitation"):
+        said = _paragraphs(exploitation_sentences(report["exploitation"]))
+        plot = _figure(exploitation_plot(report))
+        yield _section("exploitation", "Over-optimisation", _exploitation_text(report), plot + said)
+    if report.get("swaps"):
+        said = _paragraphs(swap_sentences(report["swaps"]))
+        yield _section("swaps", "Single swaps", _SWAPS, said + swap_maps(report))
     yield _section(
         "probabilities", "What the policy has learned", _PROBABILITIES, heat_strips(report)
     )
@@ -140,6 +153,13 @@ _PROBABILITIES = (
     "Each line is a feature, each field a category; the deeper the colour, the more probable. "
     "Bold: the most likely row. Dashed: the best training row. Of more than 12 categories the most "
     "probable are shown, in their order."
+)
+_SWAPS = (
+    "Each field swaps one feature of the policy's most likely row for another category: on the "
+    "left with its exact effect on the estimator's score, on the right with the effect that the "
+    "estimator's gradient at the row predicts. Blue is better and orange worse, on one scale, that "
+    "of the estimator's training; the row's own category is framed. Of more than 12 categories "
+    "those with the largest effects are shown."
 )
 _CURVES = (
     "The loss of each stage of training and the held-out loss that decides when it stops. The "
@@ -240,6 +260,21 @@ def _agreement_text(report: Mapping[str, Any]) -> str:
             f"{correlation} and, on the scale it was trained on, an error (RMSE) of {error}."
         )
     return " ".join(texts)
+
+
+def _exploitation_text(report: Mapping[str, Any]) -> str:
+    part = report["exploitation"]
+    return (
+        f"The policy at {len(part['points'])} moments of its training, by its distance from the "
+        f"{part['reference_name']}, the root of KL in nats: mean scores of {part['samples']:,} "
+        f"samples{_each(part)}, and of the most likely row. Where the estimate still rises and "
+        f"{'the truth' if part['measure'] == 'true' else 'the judge'} does not, training exploits "
+        "the estimator's errors."
+    )
+
+
+def _each(part: Mapping[str, Any]) -> str:
+    return f" in each of {part['contexts']} contexts" if part["contexts"] > 1 else ""
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

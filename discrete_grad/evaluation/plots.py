@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import torch
+
+from discrete_grad.evaluation.gain_curve import GainCurve
 from discrete_grad.evaluation.svg import BAND, INK, SERIES, drawing, panels, place_legend, to_svg
 from discrete_grad.evaluation.wording import short
 
-__all__ = ["agreement_plot", "curves_plot", "distribution_plot", "scores_plot"]
+__all__ = ["agreement_plot", "curves_plot", "distribution_plot", "exploitation_plot", "scores_plot"]
 
 _MAX_PANELS = 6
 _MAX_CURVES = 9
@@ -161,6 +164,69 @@ def _agreement_panel(axes: Any, context: Context, measure: str, report: Mapping[
     axes.set(xlim=limits, ylim=limits, xlabel="estimated", ylabel=_NAMES[measure])
     axes.locator_params(nbins=5)
     axes.set_box_aspect(1)
+
+
+def exploitation_plot(report: Mapping[str, Any]) -> str:
+    """Scores along training by the distance from the reference, and the fitted curves."""
+    part = report["exploitation"]
+    path = [p for p in (part["reference"], *part["points"]) if p["kl"] is not None]
+    with drawing():
+        figure, axes_list = panels(2, 2, 3.0)
+        titles = {"samples": "samples", "row": "most likely row"}
+        for axes, (key, title) in zip(axes_list, titles.items(), strict=True):
+            axes.set_title(title)
+            axes.set_xlabel(f"distance from the {short(part['reference_name'], 24)}, √KL")
+            for place, name in enumerate(_known_measures(report)):
+                _along(axes, path, key, name, SERIES[1 + place])
+            _mark_best(axes, part["best"][key], key, part["measure"])
+        for place, (name, fit) in enumerate(part["fits"].items()):
+            if fit:
+                _fitted(axes_list[0], path, part["reference"]["samples"][name], fit, place)
+        _mark_parting(axes_list, part["parting"], max(p["d"] for p in path))
+        axes_list[0].set_ylabel(short(report["score_name"]))
+        handles = [
+            axes_list[0].plot([], [], f"{_MEASURES[m]}-", color=SERIES[1 + i], ms=4, label=label)[0]
+            for i, (m, label) in enumerate(_NAMES.items())
+            if m in _known_measures(report)
+        ]
+        handles += axes_list[0].plot([], [], color=INK, ls="--", lw=1.2, label="fitted curve")
+        handles += axes_list[0].plot([], [], "o", ms=8, mfc="none", mec=INK, label="best state")
+        if part["parting"]:
+            handles += axes_list[0].plot([], [], color=INK, ls=":", lw=1.4, label="parting")
+        place_legend(figure, handles)
+        return to_svg(figure)
+
+
+def _along(axes: Any, path: Sequence[Context], key: str, name: str, color: str) -> None:
+    heights = [math.nan if p[key][name] is None else p[key][name] for p in path]
+    x = [p["d"] for p in path]
+    axes.plot(x, heights, color=color, lw=0.8, alpha=0.45)
+    axes.plot(x, heights, _MEASURES[name], ms=4, mec=color, mfc=color, alpha=0.9)
+
+
+def _fitted(
+    axes: Any, path: Sequence[Context], start: float, fit: Mapping[str, Any], place: int
+) -> None:
+    curve = GainCurve("rl", fit["a"], fit["b"], fit["rmse"])
+    d = torch.linspace(0, max(p["d"] for p in path), 80, dtype=torch.float64)
+    axes.plot(d, start + curve.gain(d), color=SERIES[1 + place], ls="--", lw=1.4)
+
+
+def _mark_best(axes: Any, point: Context | None, key: str, measure: str) -> None:
+    if point is not None:
+        axes.plot(point["d"], point[key][measure], "o", ms=9, mfc="none", mec=INK, mew=1.2)
+
+
+def _mark_parting(axes_list: Sequence[Any], point: Context | None, most: float) -> None:
+    if point is None:
+        return
+    for axes in axes_list:
+        axes.axvline(point["d"], color=INK, ls=":", lw=1.4)
+    label = f"parting, step {point['step']:,}"
+    at = {"xy": (point["d"], 0), "xycoords": ("data", "axes fraction"), "fontsize": 8}
+    left = 2 * point["d"] < most
+    place = {"xytext": (4 if left else -4, 4), "textcoords": "offset points"}
+    axes_list[0].annotate(label, ha="left" if left else "right", **at, **place)
 
 
 def curves_plot(report: Mapping[str, Any]) -> str:

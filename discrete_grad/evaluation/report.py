@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.evaluation.entries import context_report
+from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.metrics import spearman
-from discrete_grad.evaluation.subject import ScoredRows, Scorer, Subject
+from discrete_grad.evaluation.subject import Policy, ScoredRows, Scorer, Subject
+from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.sampling import seeded
 
 __all__ = ["build_report"]
@@ -51,7 +53,9 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
       of the samples, on the scale the models are trained on.
 
     `average` holds the same entries, averaged over the contexts where a value is known;
-    `nearest_min` is the least there.
+    `nearest_min` is the least there. `swaps` is from `swap_agreement` for the last policy's most
+    likely rows and for training rows, with the effects themselves for the first contexts;
+    `exploitation` from `exploitation_report`, None without a trail of the policy's training.
 
     Args:
         subject: what to report on.
@@ -86,7 +90,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     noise = seeded(seed)
-    logits = {name: _logits(subject, name) for name in subject.policies}
+    logits = {name: _logits(subject, policy, name) for name, policy in subject.policies.items()}
     contexts = [
         context_report(
             subject,
@@ -117,14 +121,26 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
             name: _held_out(getattr(subject, name), rows) for name, rows in subject.held_out.items()
         },
         "curves": _curves(subject.metrics),
+        "swaps": swap_report(subject, space.argmax(list(logits.values())[-1])),
+        "exploitation": _exploitation(subject, seed),
     }
     cleaned: dict[str, Any] = _jsonable(report)
     return cleaned
 
 
-def _logits(subject: Subject, name: str) -> Tensor:
+def _exploitation(subject: Subject, seed: int) -> dict[str, Any] | None:
+    if not subject.trail or subject.reference is None:
+        return None
+    trail = {k: _logits(subject, policy, f"step {k}") for k, policy in subject.trail.items()}
+    reference = _logits(subject, subject.reference, "the reference")
+    names = [name for name, policy in subject.policies.items() if policy is subject.reference]
+    part = exploitation_report(subject, trail, reference, seed=seed)
+    return {"reference_name": (*names, "reference")[0], **part}
+
+
+def _logits(subject: Subject, policy: Policy, name: str) -> Tensor:
     """The policy's logits `(S, D)`."""
-    logits: Tensor = torch.atleast_2d(subject.policies[name](subject.contexts))
+    logits: Tensor = torch.atleast_2d(policy(subject.contexts))
     subject.space.check_logits(logits)
     if len(logits) != len(subject.labels) or logits.dim() != 2:
         expected = f"({len(subject.labels)}, {subject.space.width})"

@@ -9,6 +9,7 @@ LIGHT = {
     "line": "#dfe3e8",
     "band": "#b9c2cd",
     "heat": "86 180 233",
+    "worse": "230 159 0",
     "panel": "#f5f7f9",
     "series0": "#868e99",
     "series1": "#0072b2",
@@ -26,7 +27,7 @@ STYLE = (
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #15181c; --ink: #e4e7eb; --soft: #9aa4b0; --line: #343a42; --band: #4a525d;
-    --heat: 0 105 165; --panel: #1e2227;
+    --heat: 0 105 165; --worse: 150 78 0; --panel: #1e2227;
     --series0: #9aa4b0; --series1: #56b4e9; --series2: #f0883e; --series3: #2bc79a;
     --series4: #d68fc0; --series5: #e3c04b; --series6: #8fb1e3;
   }
@@ -84,7 +85,23 @@ svg text { font-family: inherit !important; }
 }
 .cells > .likely { font-weight: 700; }
 .cells > .best { border-color: var(--ink); border-style: dashed; }
-.cells > .rest { background: none; color: var(--soft); }
+.swaps { grid-template-columns: fit-content(9rem) 1fr 1fr; }
+.swaps > b { font-size: .8125rem; font-weight: 500; color: var(--soft); }
+.swaps .cells > span { border-color: var(--line); padding: 0 .1rem; }
+.swaps .cells > .better { background: rgb(var(--heat) / var(--p)); }
+.swaps .cells > .worse { background: rgb(var(--worse) / var(--p)); }
+.swaps .cells > .own { background: none; border-color: var(--ink); font-weight: 700; }
+.scale { display: flex; gap: .5rem; align-items: center; font-size: .8125rem; margin: .6rem 0; }
+.scale > i {
+  width: 12rem; height: .8rem; border-radius: 3px;
+  background: linear-gradient(
+    to right,
+    rgb(var(--worse)), rgb(var(--worse) / 0) 50%, rgb(var(--heat) / 0) 50%, rgb(var(--heat))
+  );
+}
+.cells > .rest, .swaps .cells > .rest {
+  background: none; border-color: transparent; color: var(--soft);
+}
 @media print {
   body { max-width: none; }
   h2 { break-after: avoid; }

@@ -150,6 +150,8 @@ class Subject:
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
         metrics: the log of training, `{"step": 20, "generator/loss": 0.5, ...}`.
         settings: printed at the head of the report, name and value.
+        trail: states of the last policy by the step of its training; needs a reference.
+        reference: the policy that distances are measured from, such as the data policy.
 
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
@@ -182,6 +184,8 @@ class Subject:
     held_out: Mapping[str, ScoredRows] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, float]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    trail: Mapping[int, Policy] = field(default_factory=dict)
+    reference: Policy | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""

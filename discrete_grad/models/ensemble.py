@@ -3,20 +3,79 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.estimator import BaseEstimator, Estimator, with_context
-from discrete_grad.nn.soft_embedding import embed_sample
+from discrete_grad.nn.soft_embedding import embed, embed_sample
+from discrete_grad.space import is_codes
 
-__all__ = ["EstimatorEnsemble"]
+__all__ = ["BaseEnsemble", "EstimatorEnsemble"]
 
 
-class EstimatorEnsemble(BaseEstimator):
+class BaseEnsemble(BaseEstimator):
+    """M estimators that are asked together; the score is their mean.
+
+    Example:
+        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> isinstance(EstimatorEnsemble([Estimator(space)]), BaseEnsemble)
+        True
+    """
+
+    @property
+    @abstractmethod
+    def num_members(self) -> int:
+        """M."""
+
+    @abstractmethod
+    def predictions(
+        self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
+    ) -> Tensor:
+        """Score by every member `(M, ...)`.
+
+        Args:
+            row: codes `(..., F)` or flat `(..., D)`.
+            context: `(..., C)` or None.
+            own_rows: the row and the context have a leading dimension M, a part for each member.
+        """
+
+    @abstractmethod
+    def sample_predictions(
+        self,
+        logits: Tensor,
+        relaxation: Relaxation,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Score `(M, ...)` by every member of one row drawn by a relaxation from `(..., D)`.
+
+        `self.predictions(relaxation(logits), context)`, only faster where the relaxation allows it:
+        the row is then never built; see `SoftEmbedding.sample`.
+        """
+
+    def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Mean score `(...)` of the members."""
+        return self.predictions(row, context).mean(0)
+
+    def std(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Standard deviation `(...)` between the members (divisor M), 0 for one member."""
+        return self.predictions(row, context).std(0, correction=0)
+
+    def min(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Lowest score `(...)` any member gives."""
+        return self.predictions(row, context).amin(0)
+
+
+class EstimatorEnsemble(BaseEnsemble):
     """M estimators of one architecture, their parameters stacked: one batched evaluation for all.
 
     Args:
@@ -60,14 +119,18 @@ class EstimatorEnsemble(BaseEstimator):
     def predictions(
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
     ) -> Tensor:
-        """Score by every member `(M, ...)`.
-
-        Args:
-            row: codes `(..., F)` or flat `(..., D)`.
-            context: `(..., C)` or None.
-            own_rows: the row and the context have a leading dimension M, a part for each member.
-        """
-        return self._call("forward", row, context, own_rows)
+        """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
+        if not isinstance(self._shell[0], Estimator):
+            return self._call("forward", row, context, own_rows)
+        if not own_rows:
+            return self._stacked_mlp(self._own(embed(self.space, row, self._wide())), context)
+        if not is_codes(row):
+            return self._call("forward", row, context, own_rows)
+        self.space.check_codes(row)
+        weight = self.stacked["embedding/weight"]
+        first = weight.shape[1] * torch.arange(len(weight), device=row.device)
+        columns = self.space.columns(row) + first.view(-1, *(1,) * (row.dim() - 1))
+        return self._stacked_mlp(F.embedding(columns, weight.flatten(0, 1)).flatten(-2), context)
 
     def sample_predictions(
         self,
@@ -77,11 +140,9 @@ class EstimatorEnsemble(BaseEstimator):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Score `(M, ...)` by every member of one row drawn by a relaxation from `(..., D)`.
+        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`.
 
-        `self.predictions(relaxation(logits), context)`, only faster: the embeddings of all
-        members are one, and where the relaxation allows it the row is never built; see
-        `SoftEmbedding.sample`.
+        The embeddings of all members are one.
 
         Example:
             >>> from discrete_grad.gradient import ReinMax
@@ -94,28 +155,24 @@ class EstimatorEnsemble(BaseEstimator):
         """
         if not isinstance(self._shell[0], Estimator):
             return self.predictions(relaxation(logits, generator=generator), context)
-        weight = self.stacked["embedding/weight"]  # (M, D, dim)
-        wide = weight.movedim(0, -2).flatten(-2)
+        wide = self._wide()
         embedded = embed_sample(self.space, logits, wide, relaxation, generator=generator)
-        own = embedded.unflatten(-1, (len(weight), -1)).movedim(-2, 0).flatten(-2)
-        return self._stacked_mlp(own, context)
+        return self._stacked_mlp(self._own(embedded), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """The latents of all members side by side, `(..., M L)`."""
         latents = self._call("to_latent", row, context, False)
         return latents.movedim(0, -2).flatten(-2)
 
-    def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """Mean score `(...)` of the members."""
-        return self.predictions(row, context).mean(0)
+    def _wide(self) -> Tensor:
+        """The members' embeddings side by side `(D, M dim)`: one embedding."""
+        wide: Tensor = self.stacked["embedding/weight"].movedim(0, -2).flatten(-2)
+        return wide
 
-    def std(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """Standard deviation `(...)` between the members (divisor M), 0 for one member."""
-        return self.predictions(row, context).std(0, correction=0)
-
-    def min(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """Lowest score `(...)` any member gives."""
-        return self.predictions(row, context).amin(0)
+    def _own(self, embedded: Tensor) -> Tensor:
+        """Rows `(..., F, M dim)` of that embedding as each member's own `(M, ..., F dim)`."""
+        own: Tensor = embedded.unflatten(-1, (self.num_members, -1)).movedim(-2, 0)
+        return own.flatten(-2)
 
     def _stacked_mlp(self, own: Tensor, context: Tensor | None) -> Tensor:
         """Scores `(M, ...)` of the members' own embedded rows `(M, ..., F dim)`.

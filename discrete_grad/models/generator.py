@@ -63,6 +63,7 @@ def distinct_rows(
     count: int,
     value: Callable[[Tensor], Tensor],
     *,
+    also: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Different rows of one distribution, the most valuable of those drawn, best first.
@@ -76,6 +77,7 @@ def distinct_rows(
         logits: `(D,)`.
         count: rows wanted, at least 1.
         value: codes `(N, F)` -> `(N,)`, what they are ordered by.
+        also: codes `(A, F)` of rows that join the pool.
         generator: source of the noise.
 
     Returns:
@@ -97,6 +99,7 @@ def distinct_rows(
     if logits.dim() != 1:
         raise ValueError(f"logits must be those of one distribution, got {tuple(logits.shape)}")
     pool = space.argmax(logits).unsqueeze(0)
+    pool = pool if also is None else torch.cat([pool, also])
     for temperature in (1, 2, 4, 8, 16):
         repeated = (logits / temperature).expand(max(256, 16 * count), -1)
         drawn = categorical(space, repeated, uniform_like(space, repeated, generator=generator))

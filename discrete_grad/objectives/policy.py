@@ -1,4 +1,4 @@
-"""Losses on the generator's distribution: expected score, reference, entropy."""
+"""Losses on the generator's distribution: expected score, reference, entropy, diversity, data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from discrete_grad.gradient import GradientEstimator
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["entropy_bonus", "expected_score_loss", "kl_to_reference"]
+__all__ = [
+    "diversity_bonus",
+    "entropy_bonus",
+    "expected_score_loss",
+    "hamming_excess",
+    "kl_to_reference",
+]
 
 
 def expected_score_loss(
@@ -54,3 +60,47 @@ def entropy_bonus(space: CategoricalSpace, logits: Tensor) -> Tensor:
         tensor(1.3863)
     """
     return space.entropy(logits).mean()
+
+
+def diversity_bonus(space: CategoricalSpace, logits: Tensor) -> Tensor:
+    """Mean expected Hamming distance of two independent rows of one context, to be subtracted.
+
+    `F - sum_i p_i . p_i`, in features, from 0 for a generator that always writes one row to
+    `F - sum_i 1 / K_i` for a uniform one. Where the entropy also rewards the last bit of a category
+    nearly never drawn, this one counts only what two draws show.
+
+    Example:
+        >>> diversity_bonus(CategoricalSpace.from_sizes((2, 4)), torch.zeros(3, 6))
+        tensor(1.2500)
+    """
+    same = space.softmax(logits).square().sum(-1)
+    return (space.num_features - same).mean()
+
+
+def hamming_excess(
+    space: CategoricalSpace, logits: Tensor, rows: Tensor, *, radius: float
+) -> Tensor:
+    """How far outside a Hamming ball around the nearest of some rows the generator draws.
+
+    The expected Hamming distance to a row is exact: the sum over the features of the probability of
+    any other category. O(N D) a context.
+
+    Args:
+        space: the space.
+        logits: `(..., D)`.
+        rows: codes `(N, F)` of rows to stay near, N at least 1.
+        radius: features in which a row may differ without any loss, at least 0.
+
+    Returns:
+        Mean over the batch of `max(0, distance to the nearest row - radius)`, in features.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 2))
+        >>> hamming_excess(space, torch.zeros(4), torch.tensor([[0, 1]]), radius=0.25)
+        tensor(0.7500)
+    """
+    if not len(rows) or not radius >= 0:
+        raise ValueError(f"needs a row and a radius of 0 or more, got {len(rows)} and {radius}")
+    kept = space.softmax(logits) @ space.one_hot(rows, dtype=logits.dtype).T
+    distance = space.num_features - kept.amax(-1)
+    return (distance - radius).clamp_min(0).mean()

@@ -11,7 +11,7 @@ from discrete_grad.training.config import (
     ReproductionConfig,
 )
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
-from discrete_grad.training.generate import FewRowsWarning, check_columns, generate
+from discrete_grad.training.generate import FewRowsWarning, check_columns, generate, polished_row
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
@@ -19,6 +19,8 @@ from discrete_grad.training.generator import (
     make_gradient_estimator,
 )
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog
+from discrete_grad.training.mining import Mined, mine, with_swaps
+from discrete_grad.training.pessimism import PessimisticScore, conformal_pessimism
 from discrete_grad.training.report import write_report
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import Run, fit, load_run
@@ -33,6 +35,8 @@ __all__ = [
     "Guides",
     "JsonLinesLog",
     "LoopConfig",
+    "Mined",
+    "PessimisticScore",
     "ReproductionConfig",
     "Rows",
     "Run",
@@ -40,6 +44,7 @@ __all__ = [
     "ScoreScale",
     "TensorBoardLog",
     "check_columns",
+    "conformal_pessimism",
     "fit",
     "fit_aligner",
     "fit_estimator",
@@ -48,6 +53,9 @@ __all__ = [
     "generate",
     "load_run",
     "make_gradient_estimator",
+    "mine",
     "new_ensemble",
+    "polished_row",
+    "with_swaps",
     "write_report",
 ]

@@ -49,13 +49,16 @@ class LoopConfig:
             value = getattr(self, item.name)
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
             least = 0 if item.name == "patience" else 1
-            if value == () or any(count < least for count in counts):
+            if value == () or any(isinstance(n, int) and n < least for n in counts):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
             positive = item.name in ("learning_rate", "tau")
             if isinstance(value, float) and positive and not 0 < value < math.inf:
                 raise ValueError(f"{item.name} must be finite and above 0, got {value}")
             if isinstance(value, float) and not 0 <= value < math.inf:
                 raise ValueError(f"{item.name} must be finite and at least 0, got {value}")
+
+
+Architecture = Literal["mlp", "shallow", "multilinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,12 @@ class EstimatorConfig(LoopConfig):
     """Probability after each hidden layer."""
     held_out: float = 0.125
     """Share of the rows each member holds out for early stopping."""
+    architectures: tuple[Architecture, ...] = ("mlp",)
+    """The members are of these by turns: `mlp` with the hidden layers, `shallow` with one layer of
+    their total width, `multilinear` with products of features instead."""
+    conservative: float = 0.0
+    """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
+    and those of observed ones up, in units of the scaled score."""
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-2
@@ -87,19 +96,38 @@ class EstimatorConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignerConfig(LoopConfig):
-    """The aligner: a projection of the estimator's latents, by Rank-N-Contrast.
+    """The aligner: a projection of the estimator's latents, by a contrastive loss.
 
     Example:
-        >>> AlignerConfig().projection_dim
+        >>> AlignerConfig(loss="acc_con", temperature=0.3, mined_share=0.3).projection_dim
         32
     """
 
-    steps: int = 200
-    learning_rate: float = 1e-3
+    steps: int = 600
     projection_dim: int = 32
     """Length of the projection."""
-    temperature: float = 2.0
-    """Of the contrastive loss."""
+    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "sup_con"
+    """A function of discrete_grad.objectives; `mined` is mined_contrast. The last two see mined
+    rows alone."""
+    temperature: float = 0.1
+    """Of the contrastive loss, above 0."""
+    near: float = 0.1
+    """Greatest difference in score of two positives of sup_con and acc_con, in [0, 1), as a share
+    of the largest in the batch."""
+    mined_share: float = 0.0
+    """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
+    positives, a third their hard negatives."""
+    pseudo_labels: float = 0.0
+    """Rows for each observed one that may be hard positives and negatives too: swaps that only the
+    estimator has scored."""
+
+    def check_losses(self) -> None:
+        """Raise ValueError for a share out of range."""
+        if not self.temperature > 0 or not 0 <= self.near < 1 or not 0 <= self.mined_share <= 1:
+            raise ValueError(
+                "temperature must be above 0, near in [0, 1) and mined_share in [0, 1], got "
+                f"{self.temperature}, {self.near} and {self.mined_share}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +159,25 @@ class GeneratorConfig(LoopConfig):
     """Rows drawn for each context of a batch."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers between context and logits."""
+    combine: Literal["mean", "median", "min"] = "mean"
+    """What of the members' scores counts."""
     pessimism: float = 0.0
-    """The score is the members' mean minus this many of their standard deviations."""
+    """The score is that minus this many of the members' standard deviations."""
+    coverage: float = 0.0
+    """If above 0, the pessimism is instead chosen so that the score stays below the true one for
+    this share of unseen rows, by conformal calibration on rows set aside."""
     entropy: float = 0.0
     """Weight of the entropy, in units of the scaled score a nat."""
+    diversity: float = 0.0
+    """Weight of the expected Hamming distance of two draws, in units of the scaled score a
+    feature."""
     reference_kl: float = 0.0
     """Weight of the divergence from the data policy, in units of the scaled score a nat."""
+    trust: float = 0.0
+    """Weight of the expected Hamming distance to the nearest observed row beyond `trust_radius`, in
+    units of the scaled score a feature."""
+    trust_radius: float = 2.0
+    """Features in which a generated row may differ from an observed one."""
     alignment: float = 0.0
     """Weight of the alignment to a good row of the same context."""
     steps: int = 300
@@ -162,6 +203,11 @@ class FitConfig:
     """What the models are trained on; scores are reported in the table's units."""
     judge_share: float = 0.2
     """Share of the rows that train the judge alone."""
+    calibration_share: float = 0.1
+    """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
+    polish: bool = False
+    """Climb from the most likely row by the best single swaps, under the score the generator was
+    trained by, and propose the row that is reached as well."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=3))
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
@@ -173,6 +219,8 @@ class FitConfig:
         for name in ("estimator", "judge", "aligner", "reproduction", "generator"):
             try:
                 getattr(self, name).check()
+                if name == "aligner":
+                    self.aligner.check_losses()
             except ValueError as error:
                 raise ValueError(f"{name}.{error}") from error
         if not 0 <= self.seed < 2**63:
@@ -184,6 +232,7 @@ class FitConfig:
             )
         for name, share in (
             ("judge_share", self.judge_share),
+            ("calibration_share", self.calibration_share),
             ("estimator.held_out", self.estimator.held_out),
             ("judge.held_out", self.judge.held_out),
         ):
@@ -192,6 +241,19 @@ class FitConfig:
         for name, dropout in (("estimator", self.estimator.dropout), ("judge", self.judge.dropout)):
             if dropout >= 1:
                 raise ValueError(f"{name}.dropout must be below 1, got {dropout}")
+        if self.generator.coverage >= 1 or (
+            self.generator.coverage and self.generator.combine != "mean"
+        ):
+            raise ValueError(
+                "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
+                f"{self.generator.coverage} and generator.combine {self.generator.combine!r}"
+            )
+        for name, part in (("estimator", self.estimator), ("judge", self.judge)):
+            if part.members < len(part.architectures):
+                raise ValueError(
+                    f"{name}.members must be at least 1 for each of {part.architectures}, "
+                    f"got {part.members}"
+                )
 
     def to_json(self) -> str:
         """All settings as JSON."""

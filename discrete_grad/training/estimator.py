@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.models import (
+    BaseEnsemble,
+    BaseEstimator,
+    Estimator,
+    EstimatorEnsemble,
+    MixedEnsemble,
+    MultilinearEstimator,
+)
+from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
-from discrete_grad.training.config import EstimatorConfig
+from discrete_grad.training.config import Architecture, EstimatorConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 from discrete_grad.training.rows import Rows
 
 __all__ = ["fit_estimator", "new_ensemble"]
 
 _MAX_HELD_OUT = 4096
+_TEMPTING_SWAPS = 2
+_Ensemble = TypeVar("_Ensemble", bound=BaseEnsemble)
 
 
 def fit_estimator(
-    ensemble: EstimatorEnsemble,
+    ensemble: _Ensemble,
     rows: Rows,
     *,
     config: EstimatorConfig,
     seed: int,
     stage: str = "estimator",
     **options: Any,
-) -> EstimatorEnsemble:
+) -> _Ensemble:
     """Train an ensemble by squared error; every member stops early on rows of its own.
 
     Args:
@@ -52,14 +62,14 @@ def fit_estimator(
         True
     """
     held_out = _held_out(len(rows), config, derive_seed(seed, stage, "rows"))
-    objective = _EstimatorObjective(ensemble, rows, held_out, config.batch_size)
+    objective = _EstimatorObjective(ensemble, rows, held_out, config)
     train(objective, config, seed=seed, stage=stage, **options)
     return ensemble.requires_grad_(False).eval()
 
 
 def new_ensemble(
     space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, *, seed: int
-) -> EstimatorEnsemble:
+) -> EstimatorEnsemble | MixedEnsemble:
     """An untrained ensemble for rows of the space in contexts of the spec.
 
     Example:
@@ -67,14 +77,24 @@ def new_ensemble(
         >>> new_ensemble(space, None, EstimatorConfig(members=4), seed=0).num_members
         4
     """
-
-    def member() -> Estimator:
-        return Estimator(
-            space, context=spec, dim=config.dim, hidden=config.hidden, dropout=config.dropout
-        )
-
+    kinds, count = config.architectures, config.members
     with isolated_seed(seed):
-        return EstimatorEnsemble([member() for _ in range(config.members)])
+        ensembles = [
+            EstimatorEnsemble(
+                [_member(kind, space, spec, config) for _ in range(i, count, len(kinds))]
+            )
+            for i, kind in enumerate(kinds)
+        ]
+    return ensembles[0] if len(ensembles) == 1 else MixedEnsemble(ensembles)
+
+
+def _member(
+    kind: Architecture, space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig
+) -> BaseEstimator:
+    if kind == "multilinear":
+        return MultilinearEstimator(space, context=spec)
+    hidden = config.hidden if kind == "mlp" else (sum(config.hidden),)
+    return Estimator(space, context=spec, dim=config.dim, hidden=hidden, dropout=config.dropout)
 
 
 def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
@@ -86,30 +106,63 @@ def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
 
 
 class _EstimatorObjective(Objective):
-    model: EstimatorEnsemble
+    model: BaseEnsemble
 
     def __init__(
-        self, model: EstimatorEnsemble, rows: Rows, held_out: Tensor, batch_size: int
+        self, model: BaseEnsemble, rows: Rows, held_out: Tensor, config: EstimatorConfig
     ) -> None:
         super().__init__()
         self.model = model
         self.rows = rows
         self.held_out = held_out
-        self.batch_size = batch_size
+        self.config = config
         kept = torch.ones(len(held_out), len(rows), dtype=torch.bool).scatter(1, held_out, False)
         self.kept = kept.nonzero()[:, 1].view(len(held_out), -1)
 
     def forward(self, step: Step) -> Tensor:
-        """Sum of the members' mean squared errors, so that each learns as if alone."""
+        """Sum of the members' losses, so that each learns as if alone."""
         members, count = self.kept.shape
-        picked = self.kept.gather(1, step.batch(count, members, self.batch_size))
-        return self._errors(picked).mean(-1).sum()
+        picked = self.kept.gather(1, step.batch(count, members, self.config.batch_size))
+        rows = self.rows.take(picked)
+        predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
+        loss = (predicted - rows.scores).square().mean(-1).sum()
+        if self.config.conservative:
+            tempting = _tempting(self.model, rows)
+            sought = self.model.predictions(tempting, rows.context, own_rows=True)
+            loss = loss + self.config.conservative * conservative_penalty(sought, predicted).sum()
+        return loss
 
     def validate(self) -> Tensor:
         """Mean squared error of every member on its held-out rows, `(M,)`."""
-        return self._errors(self.held_out).mean(-1)
-
-    def _errors(self, indices: Tensor) -> Tensor:
-        rows = self.rows.take(indices)
+        rows = self.rows.take(self.held_out)
         predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
-        return (predicted - rows.scores).square()
+        return (predicted - rows.scores).square().mean(-1)
+
+    def members(self, name: str) -> slice:
+        """Those of the ensemble the parameter belongs to."""
+        if not isinstance(self.model, MixedEnsemble):
+            return slice(None)
+        index, sizes = int(name.split(".")[1]), self.model.sizes
+        return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+
+
+def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
+    """Codes `(M, B, F)`: each member's own rows after the swaps its gradient promises most from."""
+    space, codes = model.space, rows.codes
+    for _ in range(_TEMPTING_SWAPS):
+        row = space.one_hot(codes).requires_grad_()
+        with torch.enable_grad():
+            total = model.predictions(row, rows.context, own_rows=True).sum()
+        (slope,) = torch.autograd.grad(total, row)
+        kept = slope.gather(-1, space.columns(codes))
+        gain = slope - kept.repeat_interleave(torch.tensor(space.sizes), dim=-1)
+        # the own category gains 0: where nothing is promised, nothing is swapped
+        codes = _swapped(space, codes, gain.argmax(-1))
+    return codes
+
+
+def _swapped(space: CategoricalSpace, codes: Tensor, column: Tensor) -> Tensor:
+    """Codes `(..., F)` with the category of one column `(...)` put in its feature's place."""
+    offsets = torch.tensor([*space.offsets, space.width])
+    feature = torch.searchsorted(offsets, column, right=True) - 1
+    return codes.scatter(-1, feature.unsqueeze(-1), (column - offsets[feature]).unsqueeze(-1))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
@@ -50,11 +50,18 @@ def open_folder(
     if strangers:
         raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
     write_atomically(folder / "schema.json", table.schema.to_json().encode())
-    tensors = {"codes": table.codes, "scores": table.scores}
-    if table.context is not None:
-        tensors["context"] = table.context
-    save_tensors(folder / "rows.safetensors", tensors, {})
+    save_tensors(folder / "rows.safetensors", _tensors(table), {})
     write_atomically(path, json.dumps(settings, indent=2).encode())
+
+
+def _tensors(table: Table) -> dict[str, Tensor]:
+    tensors = {
+        "codes": table.codes,
+        "scores": table.scores,
+        "context": table.context,
+        "more_scores": table.more_scores,
+    }
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def _compare(folder: Path, begun: dict[str, Any], *, table: str, config: FitConfig) -> None:
@@ -79,9 +86,8 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _digest(table: Table) -> str:
     digest = hashlib.sha256(table.schema.to_json().encode())
-    for tensor in (table.codes, table.scores, table.context):
-        if tensor is not None:
-            digest.update(tensor.contiguous().numpy().tobytes())
+    for tensor in _tensors(table).values():
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -109,7 +115,8 @@ def load_table(folder: Path) -> Table:
         schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
-    return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"))
+    more = tensors.get("more_scores")
+    return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"), more)
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:

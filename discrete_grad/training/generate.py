@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
-from discrete_grad.models import distinct_rows
+from discrete_grad.evaluation import nearest_hamming
+from discrete_grad.models import distinct_rows, single_swap_ascent
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.run import Run
 
-__all__ = ["FewRowsWarning", "check_columns", "generate"]
+__all__ = ["FewRowsWarning", "check_columns", "generate", "polished_row"]
 
 _ESTIMATED, _JUDGED = "estimated_score", "judge_score"
 
@@ -92,7 +93,8 @@ def generate(
         noise = seeded(derive_seed(seed, "generate", index))
         logits = run.generator(context)
         value = partial(_judged, run, context)
-        codes = distinct_rows(schema.space, logits, rows, value, generator=noise)
+        also = polished_row(run, context).unsqueeze(0) if run.config.polish else None
+        codes = distinct_rows(schema.space, logits, rows, value, also=also, generator=noise)
         if len(codes) < rows:
             place = "" if contexts is None else f"context row {index + 1}: "
             text = f"{place}only {len(codes)} different rows of {rows}"
@@ -101,6 +103,36 @@ def generate(
         for name, values in (part | _columns(run, codes, context)).items():
             written[name] += values
     return written
+
+
+@torch.no_grad()
+def polished_row(run: Run, context: Tensor | None) -> Tensor:
+    """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
+
+    They climb the score the generator was trained by, and stay within `trust_radius` of an observed
+    row if the generator's config gives `trust` a weight. See `single_swap_ascent` for the cost.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.training import EstimatorConfig, FitConfig, fit
+        >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few)
+        >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
+        >>> polished_row(run, None)
+        tensor([2])
+    """
+    space, config = run.table.schema.space, run.config.generator
+    known = run.rows.codes.unique(dim=0)
+
+    def near(codes: Tensor) -> Tensor:
+        return nearest_hamming(codes, known) <= config.trust_radius
+
+    likely = space.argmax(run.generator(context)).unsqueeze(0)
+    allowed = near if config.trust else None
+    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0)
 
 
 def _judged(run: Run, context: Tensor | None, codes: Tensor) -> Tensor:

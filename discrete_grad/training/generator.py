@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 import discrete_grad.gradient as gradient
-from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
+from discrete_grad.models import Aligner, BaseEnsemble, Generator
 from discrete_grad.objectives import (
     alignment_loss,
+    diversity_bonus,
     entropy_bonus,
     expected_score_loss,
+    hamming_excess,
     inverse_score_cross_entropy,
     kl_to_reference,
 )
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.config import GeneratorConfig, ReproductionConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.pessimism import PessimisticScore
 from discrete_grad.training.rows import Rows
 
 __all__ = ["Guides", "fit_generator", "fit_reproduction", "make_gradient_estimator"]
@@ -75,8 +78,8 @@ class Guides:
         True
     """
 
-    estimator: EstimatorEnsemble
-    judge: EstimatorEnsemble
+    estimator: BaseEnsemble
+    judge: BaseEnsemble
     reference: Generator | None = None
     aligner: Aligner | None = None
 
@@ -100,7 +103,7 @@ def fit_generator(
         method: differentiates the expected score; see `make_gradient_estimator`.
         config: weights and training.
         seed: decides every random number.
-        options: `log` and `checkpoint`, as in `train`.
+        options: `log`, `checkpoint` and `look`, as in `train`.
 
     Returns:
         The generator, frozen and in evaluation mode.
@@ -162,6 +165,7 @@ class _GeneratorObjective(Objective):
             if guide is not None:
                 guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
+        self.known = rows.codes.unique(dim=0)
         self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
 
     def forward(self, step: Step) -> Tensor:
@@ -173,12 +177,17 @@ class _GeneratorObjective(Objective):
         noise = step.generator(logits.device)
         loss = expected_score_loss(
             self.method,
-            _Score(self.guides.estimator, context, config.pessimism),
+            PessimisticScore(self.guides.estimator, context, config),
             logits,
             generator=noise,
         )
         if config.entropy:
             loss = loss - config.entropy * entropy_bonus(space, logits)
+        if config.diversity:
+            loss = loss - config.diversity * diversity_bonus(space, logits)
+        if config.trust:
+            radius = config.trust_radius
+            loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
         if config.reference_kl and self.guides.reference is not None:
             reference = self.guides.reference(context)
             loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
@@ -206,36 +215,6 @@ class _GeneratorObjective(Objective):
             likely = self.model.space.argmax(logits)
             advantage = good.scores - self.guides.estimator(likely, good.context)
         return alignment_loss(cosine, advantage)
-
-
-class _Score(gradient.RowFunction):
-    """Mean of the members minus `pessimism` standard deviations."""
-
-    def __init__(
-        self, estimator: EstimatorEnsemble, context: Tensor | None, pessimism: float
-    ) -> None:
-        self.estimator, self.context, self.pessimism = estimator, context, pessimism
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        return self._combined(self.estimator.predictions(rows, self.context))
-
-    def sample(
-        self,
-        logits: Tensor,
-        relaxation: gradient.Relaxation,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return self._combined(
-            self.estimator.sample_predictions(logits, relaxation, self.context, generator=generator)
-        )
-
-    def _combined(self, values: Tensor) -> Tensor:
-        if not self.pessimism:
-            return values.mean(0)
-        # the variance is kept off 0, where its root has no derivative
-        spread = (values.var(0, correction=0) + 1e-8).sqrt()
-        return values.mean(0) - self.pessimism * spread
 
 
 def _some_contexts(context: Tensor | None) -> Tensor | None:

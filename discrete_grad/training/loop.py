@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,13 @@ from discrete_grad.training.logs import Log, no_log, progress_bar
 __all__ = ["Objective", "Step", "derive_seed", "train"]
 
 _RISE = 20
+
+Look = Callable[[nn.Module, int], None]
+"""Called as `look(model, step)`."""
+
+
+def _no_look(model: nn.Module, step: int) -> None:
+    pass
 
 
 def derive_seed(*parts: object) -> int:
@@ -83,6 +91,10 @@ class Objective(nn.Module, ABC):
     def validate(self) -> Tensor:
         """Held-out loss, `()`, or `(M,)` for a model of M stacked members."""
 
+    def members(self, name: str) -> slice:
+        """Which of the M members one tensor of the model's state stacks; by default all."""
+        return slice(None)
+
 
 def train(
     objective: Objective,
@@ -92,6 +104,7 @@ def train(
     stage: str,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
+    look: Look = _no_look,
 ) -> None:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
 
@@ -102,6 +115,8 @@ def train(
         stage: name, used in the log.
         log: called as `log(metrics, step)` at every look at the held-out rows.
         checkpoint: where the state is saved and, if it was, resumed from.
+        look: called in the first process as `look(model, step)` before the first step and after
+            every step; on resume again for the steps since the checkpoint.
 
     Raises:
         ValueError: if the loss is no longer finite.
@@ -116,11 +131,16 @@ def train(
     saved = checkpoint.load() if checkpoint else None
     if saved:
         state.load(*saved)
+    if distributed.rank():
+        look = _no_look
+    if not state.step:
+        look(objective.model, 0)
     wrapped = distributed.wrap(objective)
     bar = progress_bar(stage, config.steps, state.step)
     while state.step < config.steps and state.stale < (config.patience or math.inf):
         step = Step(seed, stage, state.step, distributed.rank(), distributed.world_size())
         loss = _step(wrapped, state, step, config)
+        look(objective.model, state.step)
         bar.update()
         if state.step % config.validate_every == 0 or state.step == config.steps:
             held_out = state.look(distributed.agree(_validate(objective)))
@@ -195,7 +215,8 @@ class _State:
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         for name, now in self.model.state_dict().items():
-            chosen = better.reshape(better.shape + (1,) * (now.dim() - better.dim()))
+            own = better[self.objective.members(name)] if better.dim() else better
+            chosen = own.reshape(own.shape + (1,) * (now.dim() - own.dim()))
             self.best[name] = torch.where(chosen, now, self.best[name])
         self.stale = 0 if better.any() else self.stale + 1
         return losses.mean().item()

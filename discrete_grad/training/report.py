@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
 
 from discrete_grad.data import load_example
 from discrete_grad.evaluation import (
@@ -15,8 +20,11 @@ from discrete_grad.evaluation import (
     distinct_contexts,
     render_html,
 )
-from discrete_grad.training.checkpoint import write_atomically
+from discrete_grad.models import Generator
+from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.generate import polished_row
 from discrete_grad.training.run import Run
+from discrete_grad.training.trail import load_trail
 
 __all__ = ["write_report"]
 
@@ -64,10 +72,34 @@ def _subject(run: Run) -> Subject:
         policies={
             "data policy": run.reference,
             "naive baseline": run.naive,
+            **({"polished": partial(_polished, run)} if run.config.polish else {}),
             "generator": run.generator,
         },
         truth=ExampleTruth(load_example(family), labels) if family else None,
         held_out={"estimator": run.judge_rows, "judge": run.rows},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
+        trail={step: partial(_logits, run.generator, w) for step, w in _trail(run).items()},
+        reference=run.reference,
     )
+
+
+def _polished(run: Run, contexts: Tensor | None) -> Tensor:
+    """Logits `(S, D)` of the policy that always writes the polished row."""
+    rows = [polished_row(run, context) for context in ([None] if contexts is None else contexts)]
+    return run.table.schema.space.one_hot(torch.stack(rows)).log()
+
+
+def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
+    """The generator's weights along its training; nothing for a run that kept none."""
+    trail = load_trail(run.folder / "trail")
+    names = {name: tensor.shape for name, tensor in run.generator.state_dict().items()}
+    for step, weights in trail.items():
+        if {name: tensor.shape for name, tensor in weights.items()} != names:
+            raise RunError(f"{run.folder / 'trail'}: step {step} does not fit the run's settings")
+    return trail
+
+
+def _logits(generator: Generator, weights: dict[str, Tensor], contexts: Tensor | None) -> Tensor:
+    logits: Tensor = functional_call(generator, weights, (contexts,))
+    return logits

@@ -23,6 +23,8 @@ class Rows:
         codes: `(N, F)`.
         scores: `(N,)`, scaled to about mean 0 and variance 1.
         context: `(N, C)`, or None.
+        behaviour: `(N, S)`, all scores of a table that has several, each scaled as `scores`, which
+            is the first of them; None where there is one.
 
     Example:
         >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
@@ -33,6 +35,7 @@ class Rows:
     codes: Tensor
     scores: Tensor
     context: Tensor | None = None
+    behaviour: Tensor | None = None
 
     def __len__(self) -> int:
         """N, or the leading dimension."""
@@ -68,4 +71,5 @@ class Rows:
     def take(self, indices: Tensor) -> Rows:
         """The rows at indices of any shape, which becomes the leading one."""
         context = None if self.context is None else self.context[indices]
-        return Rows(self.codes[indices], self.scores[indices], context)
+        behaviour = None if self.behaviour is None else self.behaviour[indices]
+        return Rows(self.codes[indices], self.scores[indices], context, behaviour)

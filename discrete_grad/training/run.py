@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import Table
-from discrete_grad.models import Aligner, EstimatorEnsemble, Generator
+from discrete_grad.models import Aligner, BaseEnsemble, Generator
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
@@ -29,8 +29,10 @@ from discrete_grad.training.generator import (
 )
 from discrete_grad.training.logs import JsonLinesLog, Log, no_log
 from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.pessimism import PessimisticScore, conformal_pessimism
 from discrete_grad.training.rows import Rows
-from discrete_grad.training.score_scale import ScoreScale
+from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
+from discrete_grad.training.trail import Trail
 
 __all__ = ["Run", "fit", "load_run"]
 
@@ -58,6 +60,8 @@ class Run:
         naive: the naive baseline: reproduces `rows` by inverse score.
         generator: trained through `estimator`.
         aligner: None unless the generator's config gives alignment a weight.
+        pessimism: standard deviations below the mean that the generator was trained by; the
+            config's, or what its coverage asks for.
 
     Example:
         >>> sorted(Run.__dataclass_fields__)[:3]
@@ -71,12 +75,18 @@ class Run:
     scale: ScoreScale
     rows: Rows
     judge_rows: Rows
-    judge: EstimatorEnsemble
-    estimator: EstimatorEnsemble
+    judge: BaseEnsemble
+    estimator: BaseEnsemble
     reference: Generator
     naive: Generator
     generator: Generator
     aligner: Aligner | None
+    pessimism: float
+
+    def score(self, context: Tensor | None) -> PessimisticScore:
+        """What the generator was trained by, in contexts `(..., C)`."""
+        config = replace(self.config.generator, pessimism=self.pessimism)
+        return PessimisticScore(self.estimator, context, config)
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of the log of training.
@@ -168,12 +178,12 @@ def _check(table: Table, config: FitConfig) -> None:
     method = make_gradient_estimator(space, config.generator)
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
-    largest = table.scores.abs().max().item()
+    largest, column = table.all_scores.abs().amax(0).max(0)
     if config.score_scale == "raw" and largest > _MAX_RAW:
+        name = (table.schema.score, *table.schema.more_scores)[column]
         raise RunError(
             f"score_scale raw trains on the scores as they are, which must lie within "
-            f"{_MAX_RAW:g} of 0; column {table.schema.score!r} reaches {largest:g}: use rank or "
-            "standard"
+            f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or standard"
         )
 
 
@@ -202,11 +212,17 @@ class _Stages:
     def run(self) -> Run:
         """Fit what is missing and load the rest."""
         config, table = self.config, self.table
-        spec = table.schema.context_spec
-        scale = ScoreScale.fit(config.score_scale, table.scores, table.context, spec)
-        scored = Rows(table.codes, scale.apply(table.scores, table.context), table.context)
+        spec, kind = table.schema.context_spec, config.score_scale
+        scale = ScoreScale.fit(kind, table.scores, table.context, spec)
+        scaled = scale.apply(table.scores, table.context)
+        behaviour = scale_behaviour(kind, table.all_scores, table.context, spec)
+        scored = Rows(table.codes, scaled, table.context, behaviour)
         seed = derive_seed(config.seed, "judge rows")
         mine, judged = scored.for_judge(config.judge_share, seed=seed)
+        calibrating = (
+            round(len(mine) * config.calibration_share) if config.generator.coverage else 0
+        )
+        aside, mine = mine[:calibrating], mine[calibrating:]
         rows, judge_rows = scored.take(mine), scored.take(judged)
         quantiles = _quantiles(table.scores)[mine]
 
@@ -216,6 +232,10 @@ class _Stages:
         naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
         guides = Guides(estimator, judge, reference, aligner)
+        pessimism = config.generator.pessimism
+        if config.generator.coverage:
+            coverage = config.generator.coverage
+            pessimism = conformal_pessimism(estimator, scored.take(aside), coverage)
         return Run(
             folder=self.folder,
             config=config,
@@ -228,11 +248,12 @@ class _Stages:
             estimator=estimator,
             reference=reference,
             naive=naive,
-            generator=self._trained_generator(guides, rows),
+            generator=self._trained_generator(guides, rows, pessimism),
             aligner=aligner,
+            pessimism=pessimism,
         )
 
-    def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> EstimatorEnsemble:
+    def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
         ensemble = new_ensemble(schema.space, schema.context_spec, config, seed=seed)
         return self._stage(
@@ -245,10 +266,13 @@ class _Stages:
         fit = partial(fit_reproduction, rows=weighted, config=config, stage=name)
         return self._stage(name, self._generator(name), fit)
 
-    def _trained_generator(self, guides: Guides, rows: Rows) -> Generator:
-        config = self.config.generator
+    def _trained_generator(self, guides: Guides, rows: Rows, pessimism: float) -> Generator:
+        config = replace(self.config.generator, pessimism=pessimism)
         method = make_gradient_estimator(self.table.schema.space, config)
-        fit = partial(fit_generator, guides=guides, rows=rows, method=method, config=config)
+        trail = Trail(self.folder / "trail", steps=config.steps, every=config.validate_every)
+        fit = partial(
+            fit_generator, guides=guides, rows=rows, method=method, config=config, look=trail
+        )
         return self._stage("generator", self._generator("generator"), fit)
 
     def _generator(self, name: str) -> Generator:
@@ -256,7 +280,7 @@ class _Stages:
         with isolated_seed(derive_seed(self.config.seed, name, "weights")):
             return Generator(schema.context_spec, schema.space, hidden=self.config.generator.hidden)
 
-    def _aligner(self, estimator: EstimatorEnsemble, rows: Rows) -> Aligner | None:
+    def _aligner(self, estimator: BaseEnsemble, rows: Rows) -> Aligner | None:
         settings = self.config.aligner
         if not self.config.generator.alignment:
             return None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.space import ContextSpec
 
-__all__ = ["ScoreScale"]
+__all__ = ["ScoreScale", "scale_behaviour"]
 
 _KNOTS = 2049
 _TENTH = _KNOTS // 10
@@ -87,6 +87,25 @@ class ScoreScale:
         for index in group.unique():
             mapped[group == index] = f(self.grid[index], values[group == index].double())
         return mapped
+
+
+def scale_behaviour(
+    kind: str, scores: Tensor, context: Tensor | None, spec: ContextSpec | None
+) -> Tensor | None:
+    """Several scores `(N, S)`, each on a scale of its own, as float32; None where there is one.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 100.0], [2.0, 300.0]], dtype=torch.float64)
+        >>> scale_behaviour("standard", scores, None, None)
+        tensor([[-1., -1.],
+                [ 1.,  1.]])
+    """
+    columns = scores.unbind(1)
+    if len(columns) == 1:
+        return None
+    scales = [ScoreScale.fit(kind, column, context, spec) for column in columns]
+    scaled = [scale.apply(c, context) for scale, c in zip(scales, columns, strict=True)]
+    return torch.stack(scaled, 1)
 
 
 def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tensor:

@@ -134,6 +134,20 @@ _OPTIONS = {
         "context columns are given twice: 'shop'",
     ),
     "feature_twice": ("--score score --features cut cut", "feature columns are given twice: 'cut'"),
+    "score_twice": ("--score score --score score", "score columns are given twice: 'score'"),
+    "further_score_absent": ("--score score --score prise", "no score column 'prise'"),
+    "further_score_as_context": (
+        "--score score --score price --context price",
+        "column 'price' cannot be both score and context",
+    ),
+    "further_score_as_feature": (
+        "--score score --score price --features cut price",
+        "column 'price' cannot be both score and feature",
+    ),
+    "text_column_as_further_score": (
+        "--score score --score price --score shop",
+        "column 'shop', row 1: 'east' is not a number",
+    ),
     "text_as_number": ("--score score --context shop:numeric", "row 1: 'east' is not a number"),
     "text_column_as_score": ("--score cut --context shop", "row 1: 'fair' is not a number"),
 }

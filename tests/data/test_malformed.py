@@ -12,8 +12,9 @@ from tests.data.malformed import Malformed, good_table, malformed_fits, malforme
 def options_of(arguments: list[str]) -> argparse.Namespace:
     """The options as the command takes them."""
     parser = argparse.ArgumentParser()
-    for name in ("command", "source", "--score", "--out", "--contexts", "--rows"):
+    for name in ("command", "source", "--out", "--contexts", "--rows"):
         parser.add_argument(name)
+    parser.add_argument("--score", action="append")
     parser.add_argument("--context", nargs="*", default=())
     parser.add_argument("--features", nargs="*")
     return parser.parse_args(arguments)

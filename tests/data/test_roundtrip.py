@@ -122,6 +122,28 @@ def assert_codes_are_in_sorted_order(
     assert schema.space.num_features == len(features)
 
 
+@pytest.mark.parametrize("source", ["dict", "own_parquet"])
+@given(columns=tables(), data=st.data())
+def test_further_scores_come_back_and_change_nothing_else(
+    source: str, columns: Columns, data: st.DataObject
+) -> None:
+    rows = len(columns["score"])
+    further = {
+        name: data.draw(st.lists(st.floats(-1e9, 1e9), min_size=rows, max_size=rows))
+        for name in ("weight", "depth")[: data.draw(st.integers(1, 2))]
+    }
+    assume(all(len(set(values)) > 1 for values in further.values()))
+    with tempfile.TemporaryDirectory() as folder:
+        everything = TYPED[source]({**further, **columns}, Path(folder))
+        table = read_table(everything, score=["score", *further])
+    alone = read_table(columns, score="score")
+    assert table.more_scores is not None
+    assert table.more_scores.T.tolist() == [*further.values()]
+    assert table.scores.tolist() == alone.scores.tolist()
+    assert table.schema.features == alone.schema.features
+    assert torch.equal(table.codes, alone.codes)
+
+
 @given(columns=tables())
 def test_dictionaries_that_differ_between_chunks_are_unified(columns: Columns) -> None:
     chunks = [pa.table({k: v[i : i + 2] for k, v in columns.items()}) for i in range(0, 12, 2)]

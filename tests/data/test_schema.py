@@ -21,6 +21,7 @@ SIZE = Vocabulary("size", (1, 2, 7))
 SHOP = Vocabulary("shop", ("east", "west"))
 PRICE = NumericColumn("price", 10.0, 2.0)
 SCHEMA = Schema((CUT, SIZE), (PRICE, SHOP), "score")
+SEVERAL = Schema((CUT, SIZE), (PRICE, SHOP), "score", ("weight", "depth"))
 
 COLUMNS = {
     "list": list,
@@ -208,7 +209,24 @@ def test_bad_schemas_are_refused(features: Any, context: Any, message: str) -> N
         Schema(features, context, "score")
 
 
-@pytest.mark.parametrize("thing", [CUT, SIZE, Vocabulary("x", (0.1, 2.0)), PRICE, SCHEMA])
+@pytest.mark.parametrize("further", [("score",), ("cut",), ("shop",), ("weight", "weight")])
+def test_a_further_score_is_a_column_of_its_own(further: tuple[str, ...]) -> None:
+    with pytest.raises(TableError, match="each column has one role"):
+        Schema((CUT,), (SHOP,), "score", further)
+
+
+def test_one_score_is_written_as_it_was_before_there_were_several() -> None:
+    text = (
+        '{"features": [{"name": "cut", "values": ["fair", "good"]}], '
+        '"context": [{"name": "price", "mean": 10.0, "scale": 2.0}], "score": "score"}'
+    )
+    schema = Schema((Vocabulary("cut", ("fair", "good")),), (PRICE,), "score")
+    assert schema.to_json() == text
+    assert Schema.from_json(text) == schema
+    assert json.loads(SEVERAL.to_json())["more_scores"] == ["weight", "depth"]
+
+
+@pytest.mark.parametrize("thing", [CUT, SIZE, Vocabulary("x", (0.1, 2.0)), PRICE, SCHEMA, SEVERAL])
 def test_json_and_pickle_round_trip(thing: Any) -> None:
     back = type(thing).from_json(thing.to_json())
     assert back == thing

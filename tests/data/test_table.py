@@ -161,6 +161,96 @@ def test_a_schema_fixes_codes() -> None:
         read_table(one, score="score", schema=schema, context="shop")
 
 
+SEVERAL = {**ROWS, "weight": [1, 5, 2, 8], "depth": [0.5, -1.0, 2.0, 0.25]}
+
+
+def test_of_several_scores_the_first_is_the_score_and_none_is_a_feature() -> None:
+    table = read_table(SEVERAL, score=("depth", "score", "weight"), context="shop")
+    assert table.schema.space.names == ("cut", "size", "price")
+    assert (table.schema.score, table.schema.more_scores) == ("depth", ("score", "weight"))
+    assert table.scores.tolist() == [0.5, -1.0, 2.0, 0.25]
+    assert table.more_scores is not None
+    assert table.more_scores.dtype == torch.float64
+    assert table.more_scores.tolist() == [[4, 1], [3, 5], [2, 2], [1, 8]]
+    assert table.all_scores.tolist() == [[0.5, 4, 1], [-1, 3, 5], [2, 2, 2], [0.25, 1, 8]]
+
+
+def test_one_score_may_be_named_alone_or_in_a_list() -> None:
+    alone, listed = (read_table(ROWS, score=score) for score in ("score", ["score"]))
+    assert alone.schema == listed.schema
+    assert alone.schema.more_scores == ()
+    assert alone.more_scores is listed.more_scores is None
+    assert torch.equal(alone.scores, listed.scores)
+    assert torch.equal(alone.all_scores, alone.scores.unsqueeze(1))
+
+
+def test_several_scores_of_a_csv_file_and_of_some_of_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    pd.DataFrame(SEVERAL).to_csv(path, index=False)
+    table = read_table(path, score=["score", "weight", "depth"], context="price")
+    assert table.more_scores is not None
+    assert table.more_scores.tolist() == [[1, 0.5], [5, -1], [2, 2], [8, 0.25]]
+    part = table.take([3, 0])
+    assert part.more_scores is not None
+    assert part.more_scores.tolist() == [[8, 0.25], [1, 0.5]]
+    assert part.all_scores[:, 0].tolist() == part.scores.tolist() == [1, 4]
+
+
+def test_the_scores_of_a_table_with_a_schema_are_those_that_are_named() -> None:
+    several, alone = ["score", "weight"], "weight"
+    schema = read_table(SEVERAL, score=several, features=["cut", "size"]).schema
+    table = read_table(SEVERAL, score=several, schema=schema)
+    assert table.schema is schema
+    assert table.all_scores.tolist() == [[4, 1], [3, 5], [2, 2], [1, 8]]
+    other = read_table(SEVERAL, score=alone, schema=schema)
+    assert other.schema.features == schema.features
+    assert (other.schema.score, other.schema.more_scores) == ("weight", ())
+    assert (other.scores.tolist(), other.more_scores) == ([1, 5, 2, 8], None)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, 2.0, None, 4.0], "column 'depth', row 3: the value is missing"),
+        ([1.0, float("nan"), 3.0, 4.0], "column 'depth', row 2: (nan is not|the value is missing)"),
+        ([1.0, 2.0, 3.0, -float("inf")], "column 'depth', row 4: -inf is not a finite number"),
+        (["1", "high", "3", "4"], "column 'depth', row 2: 'high' is not a number"),
+        ([3, 3, 3, 3], "column 'depth': every row has the score 3, nothing can be learned"),
+    ],
+)
+def test_a_bad_further_score_is_told_by_its_name(column: list[Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        read_table({**SEVERAL, "depth": column}, score=["score", "weight", "depth"])
+
+
+@pytest.mark.parametrize(
+    ("score", "options", "message"),
+    [
+        ([], {}, "no score is given"),
+        (["score", "weight", "score"], {}, "score columns are given twice: 'score'"),
+        (["score", "weigth"], {}, "no score column 'weigth'.*did you mean 'weight'"),
+        (
+            ["score", "weight"],
+            {"context": ["weight"]},
+            "column 'weight' cannot be both score and context",
+        ),
+        (
+            ["score", "weight"],
+            {"context": "weight:categorical"},
+            "column 'weight' cannot be both score and context",
+        ),
+        (
+            ["score", "weight"],
+            {"features": ["cut", "weight"]},
+            "column 'weight' cannot be both score and feature",
+        ),
+    ],
+)
+def test_names_of_scores_that_cannot_be(score: Any, options: Any, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        read_table(SEVERAL, score=score, **options)
+
+
 @pytest.mark.parametrize(
     "indices", [[2, 0], torch.tensor([2, 0]), np.array([2, 0]), [], [False, True, False, True]]
 )

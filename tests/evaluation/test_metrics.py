@@ -145,7 +145,7 @@ def test_intervals_use_students_t(confidence: float, freedom: int, quantile: flo
             pytest.approx(-quantile, 1e-3),
             pytest.approx(quantile, 1e-3),
         )
-    assert module._t_quantile(confidence, freedom) == pytest.approx(quantile, abs=6e-4)
+    assert module.t_quantile(confidence, freedom) == pytest.approx(quantile, abs=6e-4)
 
 
 @given(st.lists(FINITE, min_size=2, max_size=9), st.sampled_from([0.5, 0.9, 0.99]))

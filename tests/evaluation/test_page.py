@@ -10,6 +10,7 @@ import pytest
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.evaluation import build_report, format_table, render_html, verdict
+from discrete_grad.evaluation.findings import swap_sentences
 from discrete_grad.evaluation.wording import number, percent, short, standing
 from tests.evaluation.subjects import make_subject
 
@@ -20,6 +21,7 @@ SECTIONS = {
     "scores",
     "distribution",
     "agreement",
+    "swaps",
     "probabilities",
     "curves",
     "settings",
@@ -136,6 +138,46 @@ def test_page_of_any_size(sizes: tuple[int, ...], contexts: int) -> None:
     page = Page(render_html(build_report(subject, samples=4)))
     assert ("The first 50 of 60 contexts" in page.text) is (contexts == 60)
     assert ("The first 30 of 100 features" in page.text) is (len(sizes) == 100)
+
+
+def test_swaps_are_shown_side_by_side(report: dict[str, Any], html: str) -> None:
+    section = html[html.index('id="swaps"') : html.index('id="probabilities"')]
+    fields = re.findall(r'<span class="(own|better|worse)" (?:style="--p:([\d.]+)")?', section)
+    features = [f for one in report["swaps"]["maps"] for f in one["features"]]
+    assert len(fields) == 2 * sum(map(len, features))
+    assert [kind for kind, _ in fields].count("own") == 2 * len(features)
+    shares = [float(share) for _, share in fields if share]
+    assert max(shares) == 1  # the largest effect of all maps
+    assert section.count("<b>exact</b><b>predicted</b>") == len(report["swaps"]["maps"]) == 3
+    for name, agreement in report["swaps"]["agreement"].items():
+        assert f"At {agreement['rows']} {name} the gradient puts the single swaps in" in section
+    words = f"(rank correlation {agreement['rank_correlation'][0]:.2f}, 95% interval"
+    assert words in section
+
+
+def agreement_of(rows: int, correlation: float, gain: float | None) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "rank_correlation": [correlation, -1.0, 1.0],
+        "best_found": [0.5, 0.0, 1.0],
+        "gain_share": gain if gain is None else [gain, 0.0, 1.0],
+    }
+
+
+def test_swaps_in_words() -> None:
+    parts = {
+        "a": agreement_of(4, 0.95, 0.25),
+        "b": agreement_of(1, 0.1, None),
+        "c": agreement_of(0, 0.0, None),
+    }
+    assert swap_sentences({"agreement": parts}) == [
+        "At 4 a the gradient puts the single swaps in nearly the right order (rank correlation "
+        "0.95, 95% interval -1.00 to 1.00); the swap it calls best is the best one in 2 of 4 and "
+        "reaches 25% of the best gain.",
+        "At one of the b the gradient puts the single swaps in hardly a better order than chance "
+        "(rank correlation 0.10); the swap it calls best is the best one in 0 of 1; none gains.",
+        "At the c all single swaps have the same effect.",
+    ]
 
 
 def test_letters_that_matplotlib_lacks_are_no_warning() -> None:

@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, Enumerate, LeaveOneOut, ReinMax, Softmax, on_codes
-from discrete_grad.objectives import entropy_bonus, expected_score_loss, kl_to_reference
+from discrete_grad.objectives import (
+    diversity_bonus,
+    entropy_bonus,
+    expected_score_loss,
+    hamming_excess,
+    kl_to_reference,
+)
+from discrete_grad.sampling import seeded
 from tests.strategies import random_logits, spaces_and_logits
 
 INF = math.inf
@@ -156,3 +163,31 @@ def test_errors() -> None:
     ):
         with pytest.raises(ValueError, match=r"must be \(..., 7\), got \(4, 6\)"):
             loss()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_diversity_is_the_expected_hamming_distance_of_two_draws(seed: int) -> None:
+    logits = 3 * torch.randn(SPACE.width, generator=seeded(seed), dtype=torch.float64)
+    rows = SPACE.enumerate()
+    probability = SPACE.log_prob(logits, rows).exp()
+    distance = SPACE.hamming(rows.unsqueeze(0), rows.unsqueeze(1)).double()
+    expected = probability @ distance @ probability
+    torch.testing.assert_close(diversity_bonus(SPACE, logits), expected)
+
+
+@pytest.mark.parametrize(("seed", "radius"), [(0, 0.0), (1, 0.5), (2, 1.0), (3, 2.5)])
+def test_the_excess_is_the_expected_distance_to_the_nearest_row_beyond_the_radius(
+    seed: int, radius: float
+) -> None:
+    logits = 3 * torch.randn(SPACE.width, generator=seeded(seed), dtype=torch.float64)
+    rows, known = SPACE.enumerate(), SPACE.enumerate()[[0, 3, 7]]
+    probability = SPACE.log_prob(logits, rows).exp()
+    distances = SPACE.hamming(rows.unsqueeze(0), known.unsqueeze(1)).double() @ probability
+    expected = (distances.min() - radius).clamp_min(0)
+    torch.testing.assert_close(hamming_excess(SPACE, logits, known, radius=radius), expected)
+
+
+def test_the_excess_refuses_no_rows_and_a_negative_radius() -> None:
+    for rows, radius in ((torch.zeros(0, 3).long(), 1.0), (SPACE.enumerate(), -1.0)):
+        with pytest.raises(ValueError, match="radius"):
+            hamming_excess(SPACE, torch.zeros(SPACE.width), rows, radius=radius)

@@ -1,5 +1,6 @@
 """The whole job: it improves rows, it is decided by its seed, and it survives interruptions."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from discrete_grad.data import read_table
+from discrete_grad.data import Table, read_table
 from discrete_grad.training import FitConfig, RunError, fit, load_run
 from tests.training.small import likely_rows, small_config, small_table, weights_of
 
@@ -254,3 +256,85 @@ def test_a_missing_log_of_metrics_is_named(tmp_path: Path) -> None:
     (run.folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match=r"metrics\.jsonl is missing or damaged"):
         run.metrics()
+
+
+def with_further_scores(table: Table) -> Table:
+    """Further scores that say what the first says: another level in each shop, and the opposite."""
+    shop = table.schema.context_spec.categorical.argmax(table.context[:, :3]).squeeze(-1)
+    further = torch.stack([table.scores + 1000 * shop, -7 * table.scores], dim=1)
+    schema = replace(table.schema, more_scores=("level", "loss"))
+    return replace(table, schema=schema, more_scores=further)
+
+
+def test_behaviour_is_every_score_on_its_own_scale_in_its_context(tmp_path: Path) -> None:
+    run = fit(with_further_scores(small_table()), tmp_path / "run", small_config())
+    for rows in (run.rows, run.judge_rows):
+        assert rows.behaviour.dtype == torch.float32
+        assert rows.behaviour.shape == (len(rows), 3)
+        scores, level, loss = rows.behaviour.unbind(1)
+        assert torch.equal(scores, rows.scores)
+        # the mean rank of a context is that of the table: nothing is left of the levels
+        torch.testing.assert_close(level, scores, rtol=0, atol=1e-4)
+        torch.testing.assert_close(loss, -scores, rtol=0, atol=1e-4)
+
+
+def test_estimator_and_judge_learn_the_first_score_alone(tmp_path: Path) -> None:
+    alone, table = tmp_path / "alone", small_table()
+    run = fit(table, alone, with_alignment())
+    assert run.rows.behaviour is run.judge_rows.behaviour is None
+    run = fit(with_further_scores(table), tmp_path / "several", with_alignment())
+    assert torch.equal(run.rows.scores, load_run(alone).rows.scores)
+    one, several = weights_of(alone), weights_of(tmp_path / "several")
+    for name in ("judge", "estimator", "reference", "naive"):
+        assert one[f"{name}.safetensors"] == several[f"{name}.safetensors"]
+
+
+def test_a_run_with_several_scores_is_resumed_and_loaded_as_it_was(tmp_path: Path) -> None:
+    def stop(metrics: dict[str, float], step: int) -> None:
+        if any(name.startswith("aligner") for name in metrics):
+            raise _Stop
+
+    table, folder = with_further_scores(small_table()), tmp_path / "cut"
+    whole = fit(table, tmp_path / "whole", with_alignment())
+    with pytest.raises(_Stop):
+        fit(table, folder, with_alignment(), log=stop)
+    other = replace(table, more_scores=table.more_scores * torch.tensor([1.0, 2.0]))
+    named = replace(table, schema=replace(table.schema, more_scores=("level", "cost")))
+    for changed in (other, named, small_table()):
+        with pytest.raises(RunError, match="another table"):
+            fit(changed, folder, with_alignment(), resume=True)
+    fit(table, folder, with_alignment(), resume=True)
+    assert weights_of(folder) == weights_of(tmp_path / "whole")
+    again = load_run(folder)
+    assert again.table.schema == table.schema
+    assert torch.equal(again.table.more_scores, table.more_scores)
+    assert torch.equal(again.rows.behaviour, whole.rows.behaviour)
+    assert torch.equal(again.judge_rows.behaviour, whole.judge_rows.behaviour)
+
+
+def test_the_folder_of_one_score_is_what_it_was_before_there_were_several(tmp_path: Path) -> None:
+    columns = {"cut": ["a", "b"] * 6, "price": [1.0, 3.0] * 6, "score": list(range(12))}
+    table = read_table(columns, score="score", context="price")
+    fit(table, tmp_path / "run", small_config())
+    schema = (
+        '{"features": [{"name": "cut", "values": ["a", "b"]}], '
+        '"context": [{"name": "price", "mean": 2.0, "scale": 1.0}], "score": "score"}'
+    )
+    assert (tmp_path / "run" / "schema.json").read_text() == schema
+    assert {*load_file(tmp_path / "run" / "rows.safetensors")} == {"codes", "context", "scores"}
+    tensors = (table.codes, table.scores, table.context)
+    digest = hashlib.sha256(b"".join([schema.encode(), *(t.numpy().tobytes() for t in tensors)]))
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["table"] == digest.hexdigest()
+
+
+def test_a_raw_further_score_far_from_0_is_refused(tmp_path: Path) -> None:
+    table = small_table()
+    near = replace(table, schema=replace(table.schema, more_scores=("near", "far")))
+    raw = replace(small_config(), score_scale="raw")
+    far = torch.stack([table.scores, table.scores - 1000], dim=1)
+    with pytest.raises(RunError, match=r"'far' reaches (99|100)\d"):
+        fit(replace(near, more_scores=far), tmp_path / "run", raw)
+    assert not (tmp_path / "run").exists()
+    run = fit(replace(near, more_scores=far + torch.tensor([0, 1000])), tmp_path / "run", raw)
+    torch.testing.assert_close(run.rows.behaviour, run.rows.scores.unsqueeze(1).expand(-1, 3))

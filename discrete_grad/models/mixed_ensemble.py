@@ -1,0 +1,86 @@
+"""Ensembles of different architectures as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.gradient import Relaxation
+from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
+
+__all__ = ["MixedEnsemble"]
+
+
+class MixedEnsemble(BaseEnsemble):
+    """Ensembles of different architectures as one; they agree less where nothing was seen.
+
+    Args:
+        ensembles: of one space and context spec; their members are counted one after another.
+
+    Raises:
+        ValueError: for no ensemble, or different spaces or context specs.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, MultilinearEstimator
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> kinds = (Estimator, MultilinearEstimator)
+        >>> mixed = MixedEnsemble([EstimatorEnsemble([kind(space)] * 2) for kind in kinds])
+        >>> mixed.num_members, mixed.predictions(space.enumerate()).shape
+        (4, torch.Size([4, 6]))
+    """
+
+    def __init__(self, ensembles: Sequence[EstimatorEnsemble]) -> None:
+        if not ensembles:
+            raise ValueError("a mixed ensemble needs at least one ensemble")
+        first = ensembles[0]
+        super().__init__(first.space, first.context_spec)
+        if any((e.space, e.context_spec) != (first.space, first.context_spec) for e in ensembles):
+            raise ValueError("the ensembles must be of one space and one context spec")
+        self.ensembles = nn.ModuleList(ensembles)
+
+    @property
+    def num_members(self) -> int:
+        """M, of all ensembles together."""
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Members of each ensemble."""
+        return [ensemble.num_members for ensemble in self._parts]
+
+    @property
+    def _parts(self) -> list[EstimatorEnsemble]:
+        return list(self.ensembles)  # type: ignore[arg-type]
+
+    def predictions(
+        self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
+    ) -> Tensor:
+        """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
+        count = len(self._parts)
+        rows = row.split(self.sizes) if own_rows else [row] * count
+        own = own_rows and context is not None
+        contexts = context.split(self.sizes) if own and context is not None else [context] * count
+        return torch.cat(
+            [
+                ensemble.predictions(part, condition, own_rows=own_rows)
+                for ensemble, part, condition in zip(self._parts, rows, contexts, strict=True)
+            ]
+        )
+
+    def sample_predictions(
+        self,
+        logits: Tensor,
+        relaxation: Relaxation,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
+        return self.predictions(relaxation(logits, generator=generator), context)
+
+    def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """The latents of all members side by side."""
+        return torch.cat([ensemble.to_latent(row, context) for ensemble in self._parts], -1)

@@ -1,0 +1,125 @@
+"""NT-Xent, SupCon and the loss of mined rows against their definitions."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from discrete_grad.objectives import mined_contrast, nt_xent, sup_con
+
+temperatures = st.sampled_from([0.1, 0.5, 2.0])
+seeds = st.integers(0, 2**31)
+
+
+def points(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+@given(st.integers(2, 5), seeds, temperatures)
+def test_nt_xent_by_loops(count: int, seed: int, temperature: float) -> None:
+    rows, total = points(2 * count, seed), 0.0
+    for i in range(2 * count):
+        weight = [math.exp(cosine(rows[i], row) / temperature) for row in rows]
+        partner = i + count if i < count else i - count
+        total -= math.log(weight[partner] / (sum(weight) - weight[i]))
+    value = nt_xent(rows[:count], rows[count:], temperature=temperature).item()
+    assert value == pytest.approx(total / (2 * count), abs=1e-9)
+
+
+@given(st.integers(2, 7), seeds, temperatures, st.booleans())
+def test_sup_con_by_loops(count: int, seed: int, temperature: float, as_mask: bool) -> None:
+    rows, terms = points(count, seed), []
+    labels = torch.randint(3, (count,), generator=torch.Generator().manual_seed(seed))
+    for i in range(count):
+        others = [k for k in range(count) if k != i]
+        weight = {k: math.exp(cosine(rows[i], rows[k]) / temperature) for k in others}
+        alike = [k for k in others if labels[k] == labels[i]]
+        own = [-math.log(weight[p] / sum(weight.values())) for p in alike]
+        terms += [sum(own) / len(own)] if own else []
+    expected = sum(terms) / len(terms) if terms else 0.0
+    positives = labels.unsqueeze(0) == labels.unsqueeze(1) if as_mask else labels
+    assert sup_con(rows, positives, temperature=temperature).item() == pytest.approx(
+        expected, abs=1e-9
+    )
+
+
+def test_sup_con_takes_a_relation_that_is_no_partition() -> None:
+    rows = points(3, 0)
+    chain = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
+    assert not torch.isclose(sup_con(rows, chain), sup_con(rows, torch.tensor([0, 0, 0])))
+
+
+@given(st.integers(1, 4), st.integers(0, 3), seeds, temperatures)
+def test_mined_contrast_by_loops(count: int, many: int, seed: int, temperature: float) -> None:
+    rows = points(count * (2 + many), seed)
+    anchors, positives, rest = rows[:count], rows[count : 2 * count], rows[2 * count :]
+    negatives = rest.view(count, many, 3)
+    known = torch.rand(count, many, generator=torch.Generator().manual_seed(seed)) < 0.5
+    total = 0.0
+    for i in range(count):
+        near = math.exp(cosine(anchors[i], positives[i]) / temperature)
+        kept = negatives[i][known[i]]
+        far = sum(math.exp(cosine(anchors[i], row) / temperature) for row in kept)
+        total -= math.log(near / (near + far))
+    value = mined_contrast(anchors, positives, negatives, known=known, temperature=temperature)
+    assert value.item() == pytest.approx(total / count, abs=1e-9)
+
+
+LOSSES = {
+    "nt_xent": lambda p, t: nt_xent(p[:3], p[3:], temperature=t),
+    "sup_con": lambda p, t: sup_con(p, torch.tensor([0, 0, 1, 1, 1, 2]), temperature=t),
+    "mined_contrast": lambda p, t: mined_contrast(
+        p[:2], p[2:4], p[:4].view(2, 2, -1), temperature=t
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_gradient(loss: Callable[[Tensor, float], Tensor]) -> None:
+    rows = points(6, 0).requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: loss(p, 0.5), rows)
+    assert_close(loss(7 * rows, 0.5), loss(rows, 0.5))  # lengths do not count
+    for same in (torch.ones(6, 3), torch.zeros(6, 3), 1e4 * torch.ones(6, 3)):
+        same.requires_grad_()
+        value = loss(same, 0.01)
+        value.backward()
+        assert value.isfinite()
+        assert same.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_temperature(loss: Callable[[Tensor, float], Tensor], temperature: float) -> None:
+    with pytest.raises(ValueError, match="a temperature above 0"):
+        loss(torch.ones(6, 3), temperature)
+
+
+def test_sup_con_without_positives_is_nothing() -> None:
+    rows = torch.eye(3, requires_grad=True)
+    loss = sup_con(rows, torch.arange(3))
+    loss.backward()
+    assert loss.item() == 0
+    assert not rows.grad.any()
+
+
+def test_shapes() -> None:
+    rows = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="expected one shape"):
+        nt_xent(rows, rows[:2])
+    with pytest.raises(ValueError, match=r"positives must be \(3,\), or bool \(3, 3\)"):
+        sup_con(rows, torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="needs 2 rows"):
+        sup_con(rows[:1], torch.zeros(1))
+    with pytest.raises(ValueError, match=r"\(N, P\) and \(N, K, P\)"):
+        mined_contrast(rows, rows, rows)
+    with pytest.raises(ValueError, match=r"known must be bool \(3, 4\)"):
+        mined_contrast(rows, rows, torch.zeros(3, 4, 2), known=torch.ones(3, 4))
