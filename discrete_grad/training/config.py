@@ -181,6 +181,8 @@ class GeneratorConfig(LoopConfig):
     alignment: float = 0.0
     """Weight of the alignment to a good row of the same context."""
     steps: int = 300
+    # a slower one stops before the generator has decided
+    learning_rate: float = 1e-2
     batch_size: int = 64
     # had the judge chosen the weights, it could not say what they are worth
     patience: int = 0

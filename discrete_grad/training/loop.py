@@ -202,7 +202,7 @@ class _State:
             {"params": weights, "weight_decay": config.weight_decay},
             {"params": biases, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.patience = config.patience
         self.step = self.stale = 0
         self.best_loss = torch.full_like(_validate(objective), math.inf)

@@ -27,7 +27,7 @@ def kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
 
     Example:
         >>> kept_steps(100, 20, most=12)
-        (0, 1, 3, 6, 16, 20, 40, 60, 80, 100)
+        (0, 1, 2, 5, 10, 20, 22, 40, 46, 60, 80, 100)
     """
     looks = [*range(0, steps, every), steps]
     stride = -(-(len(looks) - 1) // (most // 2 - 1))

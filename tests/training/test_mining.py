@@ -192,18 +192,24 @@ def aligner_of(context: bool = False) -> Aligner:
 LOSSES = ["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"]
 
 
+def alike_first(aligner: Aligner, rows: Rows) -> float:
+    """How often a pair that behaves alike has a higher cosine than one that does not."""
+    a, b = torch.cartesian_prod(torch.arange(100), torch.arange(100, 200)).unbind(1)
+    with torch.no_grad():
+        cosine = aligner(rows.codes[a], rows.codes[b])
+    distance = (rows.behaviour[a] - rows.behaviour[b]).norm(dim=-1)
+    alike, apart = cosine[distance == 0], cosine[distance > 0]
+    return float((alike.unsqueeze(1) > apart).float().mean())
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns(loss: str) -> None:
     rows = interacting(200)
-    aligner = aligner_of()
-    config = AlignerConfig(loss=loss, steps=120, batch_size=64, mined_share=0.5, patience=0)
-    fit_aligner(aligner, rows, config=config, seed=0)
-    first = torch.arange(100)
-    with torch.no_grad():
-        cosine = aligner(rows.codes[:100], rows.codes[100:])
-    distance = (rows.behaviour[first] - rows.behaviour[first + 100]).norm(dim=-1)
-    alike, apart = cosine[distance < 0.1], cosine[distance > 1]
-    assert alike.mean() > apart.mean() + 0.3
+    config = AlignerConfig(
+        loss=loss, steps=80, batch_size=48, mined_share=0.5, learning_rate=1e-2, patience=0
+    )
+    assert alike_first(aligner_of(), rows) < 0.8
+    assert alike_first(fit_aligner(aligner_of(), rows, config=config, seed=0), rows) > 0.95
 
 
 @pytest.mark.parametrize("loss", ["sup_con", "mined"])
@@ -252,7 +258,7 @@ def test_behaviour_is_more_than_its_first_score() -> None:
 def test_settings_that_do_not_fit(rows: Rows, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_aligner(aligner_of(), rows, config=AlignerConfig(steps=3, **changes), seed=0)
-    if "range" not in message and ("near" in changes or changes.get("mined_share") == 1.5):
+    if "near" in changes or changes.get("mined_share") == 1.5:
         with pytest.raises(ValueError, match=rf"aligner\..*{message}"):
             replace(FitConfig(), aligner=AlignerConfig(**changes)).check()
 
