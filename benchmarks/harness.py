@@ -32,10 +32,11 @@ from tqdm import tqdm
 from discrete_grad.evaluation import environment, mean_interval
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("discrete_grad", "entmax", "reinmax", "scikit-learn")
+PEERS = ("botorch", "discrete_grad", "entmax", "pymoo", "reinmax", "scikit-learn")
 MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a common machine
 SAVE_EVERY = 2.0  # seconds
-VOLATILE = ("out", "workers", "timeout", "seeds")  # what does not change a cell's figures
+# options that do not change a cell's figures
+VOLATILE = ("out", "workers", "timeout", "seeds", "datasets", "switches")
 
 Results = dict[str, Any]
 
@@ -109,6 +110,7 @@ class Benchmark:
         tables: from the results, the leading one first, which the README shows.
         plot: draws the results into a PNG.
         threads: of torch in a cell.
+        preload: modules that every cell needs and that take long to import.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Benchmark:
     tables: Callable[[Results], Sequence[Table]]
     plot: Callable[[Results, Path], None]
     threads: int = 1
+    preload: tuple[str, ...] = ()
 
 
 def run(benchmark: Benchmark, config: Config) -> None:
@@ -211,7 +214,8 @@ def _measured(
     """Figures of each cell as it ends, `workers` at a time."""
     context = multiprocessing.get_context("forkserver")
     # torch.optim imports torch._dynamo at its first use, a second of work for every cell
-    context.set_forkserver_preload(["discrete_grad", "tyro", "torch._dynamo", "benchmarks.harness"])
+    common = ("discrete_grad", "tyro", "torch._dynamo", "benchmarks.harness")
+    context.set_forkserver_preload([*common, *benchmark.preload])
     waiting, jobs = list(reversed(cells)), dict[Connection, _Job]()
     try:
         while waiting or jobs:

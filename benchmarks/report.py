@@ -21,7 +21,18 @@ import tyro
 from benchmarks.harness import RESULTS, Benchmark, Results
 from discrete_grad.evaluation.style import STYLE
 
-NAMES = ("gradients", "polynomial", "indecater", "vae", "layers", "generation", "hidden_cost")
+NAMES = (
+    "gradients",
+    "polynomial",
+    "indecater",
+    "vae",
+    "layers",
+    "generation",
+    "generation_methods",
+    "generation_ablation",
+    "generation_contexts",
+    "hidden_cost",
+)
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)
 

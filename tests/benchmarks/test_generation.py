@@ -71,12 +71,14 @@ def test_a_search_returns_the_best_row_it_has_asked_about_and_repeats_itself(nam
 def test_hill_climbing_leaves_a_local_optimum_and_spends_what_it_may() -> None:
     def two_peaks(codes: Tensor) -> Tensor:
         trap = 3.5 - 2 * (codes != torch.tensor([0, 1, 0, 0, 0, 0])).sum(-1)
-        return torch.maximum(trap, 4.0 + peak(codes))
+        return torch.maximum(trap, 4.0 + 2 * peak(codes))
 
+    ends = [hill_climbing(SPACE, two_peaks, 120, seed).tolist() for seed in range(5)]
+    assert [0, 1, 0, 0, 0, 0] in ends  # one ascent gets no further
     for seed in range(5):
         score = Counted(two_peaks)
-        assert hill_climbing(SPACE, score, 1000, seed).tolist() == BEST.tolist()
-        assert score.count == 1000
+        assert hill_climbing(SPACE, score, 2000, seed).tolist() == BEST.tolist()
+        assert score.count == 2000
 
 
 def test_hill_climbing_goes_up_by_single_swaps_of_the_best_row() -> None:
@@ -358,9 +360,8 @@ def test_what_is_reused_gives_the_same_fit(tmp_path: Path) -> None:
     switched = generation_ablation.refitted(base, table, other)
     assert torch.equal(switched.generator(), common.fitted(table, other).generator())
     assert not torch.equal(switched.generator(), whole.generator())
-    before = (base / "config.json").read_text()
-    assert generation_ablation.kept(base, table, other) == base  # what is there stays
-    assert (base / "config.json").read_text() == before
+    # what is there is not made again, for which a table were needed
+    assert generation_ablation.kept(base, None, other) == base  # type: ignore[arg-type]
 
 
 # --- main effects as contexts ---------------------------------------------------------------------
