@@ -27,6 +27,7 @@ __all__ = [
     "random_codes",
     "random_indices",
     "seeded",
+    "uniform",
     "uniform_like",
 ]
 
@@ -150,6 +151,21 @@ def normal(shape: tuple[int, ...], *, generator: torch.Generator | None = None) 
         torch.Size([2, 3])
     """
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def uniform(
+    shape: tuple[int, ...],
+    *,
+    device: torch.device | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Uniform numbers in [0, 1) of the given shape, in float64.
+
+    Example:
+        >>> uniform((2, 3)).shape
+        torch.Size([2, 3])
+    """
+    return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
 
 def random_codes(

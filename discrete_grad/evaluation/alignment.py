@@ -1,6 +1,13 @@
 """Does a metric of rows know which rows behave alike? Measured on held-out rows.
 
-The aligner stands beside three baselines that need no training.
+The aligner stands beside three baselines that need no training. With one score there is nothing in
+behaviour but that score, and minus the difference of the estimated scores is all a perfect
+estimator leaves to say: on rows one feature apart of NASBench201 and HPOLib the aligner's rank
+correlation is higher by only 0.01 to 0.03, and its triplets are right more often by less than 0.01.
+What is left to gain comes from the estimator's errors: the distance of two uncertain scores is on
+average larger than the distance of their means, and the latents of an ensemble know more of that
+than its mean. With several scores, of which the estimator has seen the first, there is more to
+learn, and the correlation is higher by about 0.03 and 0.12.
 """
 
 from __future__ import annotations

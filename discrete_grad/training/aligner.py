@@ -71,7 +71,7 @@ def fit_aligner(
 
 
 def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mined | None:
-    """The mined pairs, if the settings want any and there are some."""
+    """The mined pairs, if the settings want any."""
     if not config.mined_share and config.loss not in _OF_PAIRS:
         return None
     generator = seeded(seed)
@@ -85,7 +85,7 @@ def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mi
             f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
             "row one or two features away with another score and one far away with the same"
         )
-    return mined if len(mined) else None
+    return mined
 
 
 class _AlignerObjective(Objective):

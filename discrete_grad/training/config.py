@@ -106,7 +106,7 @@ class AlignerConfig(LoopConfig):
     steps: int = 600
     projection_dim: int = 32
     """Length of the projection."""
-    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "sup_con"
+    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "rank_n_contrast"
     """A function of discrete_grad.objectives; `mined` is mined_contrast. The last two see mined
     rows alone."""
     temperature: float = 0.1
