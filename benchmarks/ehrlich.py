@@ -5,8 +5,9 @@ proteins: a row is infeasible if a banned pair of tokens stands side by side, an
 product over c motifs of how much of each is there, in quarters. From one feasible row of little or
 no value, every method asks for values of rows until it reaches 1.0, the optimum, or its budget is
 spent; a row asked about twice counts once, and none sees anything but values. Beside the search by
-a generator stand the same search without the generator or without the random moves, and the
-genetic algorithm that comes with the functions.
+a generator, which makes half of the candidates and random swaps of recombined rows the other half,
+stand the same search with all of them by the generator or all by swaps, ranked by the same
+estimators, and the genetic algorithm that comes with the functions.
 
 The functions are those of pytorch-holo, whose pin of an old numpy does not matter to them, so that
 `--no-deps` leaves numpy and torch as they are. Beside the extra `bench`:
@@ -32,7 +33,8 @@ import tyro
 from torch import Tensor
 
 from benchmarks import harness
-from benchmarks.ehrlich_search import Archive, Settings, Truth, search
+from benchmarks.ehrlich_rows import Archive, Truth
+from benchmarks.ehrlich_search import Settings, search
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.sampling import isolated_seed
@@ -49,9 +51,9 @@ FUNCTIONS = {
 }
 """Tokens, length of a row, motifs and their length, which is the quantisation too."""
 SEARCHES: dict[str, dict[str, Any]] = {
-    "generator and moves": {},
-    "generator alone": {"moves": False},
-    "moves alone": {"generator": False},
+    "generator and swaps": {},
+    "generator alone": {"generator": 1.0},
+    "swaps alone": {"generator": 0.0},
 }
 GENETIC = "genetic algorithm"
 METHODS = (*SEARCHES, GENETIC)
@@ -76,7 +78,9 @@ class Config(harness.Config):
 def cells(config: Config) -> list[Cell]:
     """Every method on every function and seed; those that take longest first."""
     if config.quick:
-        small = replace(config.search, batch=100, parents=8, children=16, steps=5)
+        small = replace(
+            config.search, batch=100, parents=8, children=16, steps=5, generator_steps=3
+        )
         config = replace(config, seeds=1, budget=300, genetic_budget=3000, search=small)
     return [
         Cell(f"{name}/{method}/seed={seed}", (config, name, method, seed))
@@ -123,7 +127,7 @@ def ehrlich(name: str, seed: int) -> Any:
     try:
         module = importlib.import_module("holo.test_functions.closed_form")
     except ImportError as error:
-        raise ImportError(f"{error}: {INSTALL}") from error
+        raise ImportError(f"{error.name} is missing: {INSTALL}") from error
     size, length, motifs, quarters = FUNCTIONS[name]
     return module.Ehrlich(
         num_states=size,

@@ -1,201 +1,65 @@
 """Maximise a black box on rows of neighbours by a generator trained through what was learned.
 
-A round: fit both estimators to all rows seen; train the generator, conditioned on a parent row,
-through them; draw children of good parents from it, and by random moves; ask the truth about those
-that an estimator drawn at random for each likes best.
+A round: fit both estimators to all rows seen; recombine good rows; train the generator, conditioned
+on a recombined row and held near it, through the estimators; draw children from it and by random
+swaps, both weighted by the probability of being feasible; ask the truth about those that a member
+of the estimator, drawn at random for each, likes best.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.ehrlich_models import Motifs, Transitions, fit_motifs, fit_transitions
+from benchmarks.ehrlich_rows import Archive, chain, moved, nearby, rates
 from discrete_grad import CategoricalSpace, ContextSpec, GradientEstimator
 from discrete_grad.gradient import catalogue
 from discrete_grad.models import Generator
-from discrete_grad.objectives import entropy_bonus, expected_score_loss
-
-Truth = Callable[[Tensor], Tensor]
-"""Codes `(N, F)` -> values `(N,)`, at least 0, or `-inf` where infeasible."""
+from discrete_grad.objectives import expected_score_loss, kl_to_reference
 
 
 @dataclass(frozen=True)
 class Settings:
     """Of the search; the same for every function."""
 
-    generator: bool = True
-    """Without one, all children come from random moves."""
-    moves: bool = True
-    """Without them, all children come from the generator."""
-    method: str = "LeaveOneOut"
+    generator: float = 0.5
+    """Share of the children that the generator makes of recombined parents, not random swaps."""
+    method: str = "ReinMax"
     """Gradient estimator that the generator is trained by."""
-    samples: int = 8
+    samples: int = 2
     batch: int = 500
     """Rows asked about in a round, at least."""
     growth: float = 0.05
     """Of those seen before, if that is more."""
     greedy: float = 0.7
     """Share of them that the estimators like best; the others are drawn children as they come."""
+    patience: int = 6000
+    """Rows without a better one after which parents are sought among new rows alone."""
     parents: int = 64
     elite: int = 200
     """Parents are drawn from so many best rows."""
     levels: int = 6
     """Or, a quarter of them, with one of so many best values."""
     children: int = 80
-    """Of a parent in a generation."""
-    generations: int = 1
-    """Generations under the estimators alone, before the truth is asked."""
+    """Candidates for each parent, from which the rows to ask about are chosen."""
     members: int = 2
     channels: int = 32
     steps: int = 150
     """Of the estimators' training in a round."""
     generator_steps: int = 40
-    temperature: float = 0.05
-    """Log-score that is worth a nat of entropy of the generator's."""
+    temperature: float = 0.2
+    """Log-score that is worth a nat of distance between the generator and its reference."""
     optimism: float = 0.5
     """Standard deviations between the members added to their mean."""
     feasibility: float = 0.3
     """Weight of the log-probability of being feasible in the generator's objective."""
-    kept: float = 0.9
-    """Probability with which an untrained generator keeps a parent's token."""
-
-
-# --- rows seen ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Archive:
-    """All rows asked about, each asked once, with a trace of the best value."""
-
-    truth: Truth
-    length: int
-    budget: int
-    codes: Tensor = field(init=False)
-    values: Tensor = field(init=False)
-    trace: list[tuple[int, float]] = field(default_factory=list)
-    """Where the best value rose: rows asked about so far, value."""
-
-    def __post_init__(self) -> None:
-        self.codes = torch.empty(0, self.length, dtype=torch.long)
-        self.values = torch.empty(0)
-        self._keys = torch.empty(0, dtype=torch.long)
-        self._factors = torch.randint(-(2**62), 2**62, (self.length,)) | 1
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @property
-    def best(self) -> float:
-        """The best value seen, 0 before any."""
-        return self.trace[-1][1] if self.trace else 0.0
-
-    def unseen(self, codes: Tensor) -> Tensor:
-        """The different rows among `codes` that were not asked about, in their order."""
-        keys = self.keys(codes)
-        _, inverse = keys.unique(return_inverse=True)
-        first = torch.full((len(codes),), len(codes)).scatter_reduce(
-            0, inverse, torch.arange(len(codes)), "amin"
-        )
-        new = (first[inverse] == torch.arange(len(codes))) & ~torch.isin(keys, self._keys)
-        return codes[new]
-
-    def keys(self, codes: Tensor) -> Tensor:
-        """A number for each row, different for different rows but for a chance of about 2^-62."""
-        return (codes * self._factors).sum(-1)
-
-    def ask(self, codes: Tensor) -> Tensor:
-        """Values of the unseen rows among `codes`, as far as the budget goes."""
-        new = self.unseen(codes)[: max(0, self.budget - len(self))]
-        values = self.truth(new) if len(new) else torch.empty(0)
-        for i in (values > self.best).nonzero().flatten().tolist():
-            if values[i] > self.best:
-                self.trace.append((len(self) + i + 1, values[i].item()))
-        self.codes, self.values = torch.cat([self.codes, new]), torch.cat([self.values, values])
-        self._keys = torch.cat([self._keys, self.keys(new)])
-        return values
-
-    def log_scores(self) -> tuple[Tensor, Tensor]:
-        """Feasible rows `(n, F)` and their log-values `(n,)`, a 0 as a quarter of the least."""
-        feasible = self.values >= 0
-        values = self.values[feasible]
-        positive = values[values > 0]
-        floor = positive.min() / 4 if len(positive) else torch.tensor(1e-3)
-        return self.codes[feasible], values.clamp_min(floor).log()
-
-    def parents(self, count: int, elite: int, levels: int) -> Tensor:
-        """Rows drawn from the best, a quarter of them from each of the best values alike."""
-        feasible = (self.values >= 0).nonzero().flatten()
-        values = self.values[feasible]
-        ranked = (values + 1e-6 * torch.rand(len(values))).argsort(descending=True)[:elite]
-        best = ranked[torch.randint(len(ranked), (count - count // 4,))]
-        highest = values.unique()[-levels:]
-        level = highest[torch.randint(len(highest), (count // 4, 1))]
-        others = torch.multinomial((values == level).float(), 1).squeeze(1)
-        return self.codes[feasible[torch.cat([best, others])]]
-
-
-# --- children -------------------------------------------------------------------------------------
-
-
-def chain(log_p: Tensor, table: Tensor, count: int) -> Tensor:
-    """Rows from a distribution of independent tokens times the probability of being feasible.
-
-    Exact, by messages from the end to the beginning: p(x) ~ prod_i p_i(x_i) A(x_i, x_{i+1}).
-
-    Args:
-        log_p: `(N, F, V)`, log-probabilities of each token.
-        table: `(V, V)`, log A.
-        count: rows for each of the N.
-
-    Returns:
-        Codes `(N count, F)`.
-    """
-    follow, tokens = table.exp(), log_p.exp()
-    ahead = [torch.ones_like(tokens[:, 0])]
-    for i in range(tokens.shape[1] - 1, 0, -1):
-        message = (tokens[:, i] * ahead[-1]) @ follow.T
-        ahead.append(message / message.amax(-1, keepdim=True))
-    weights = (tokens * torch.stack(ahead[::-1], 1)).repeat_interleave(count, 0)
-    rows = [_pick(weights[:, 0])]
-    for i in range(1, tokens.shape[1]):
-        rows.append(_pick(weights[:, i] * follow[rows[-1]]))
-    return torch.stack(rows, 1)
-
-
-def _pick(weights: Tensor) -> Tensor:
-    sums = weights.cumsum(-1)
-    target = torch.rand(len(weights), 1) * sums[:, -1:] * (1 - 1e-6)
-    return (sums <= target).sum(-1)
-
-
-def moved(parents: Tensor, count: int) -> Tensor:
-    """Half of `count` rows are parents, half have a segment of another parent, maybe shifted."""
-    length = parents.shape[1]
-    place = torch.arange(length)
-    own, other = (parents[torch.randint(len(parents), (count,))] for _ in range(2))
-    cut = torch.randint(length, (count, 2)).sort(-1).values
-    inside = (place >= cut[:, :1]) & (place <= cut[:, 1:])
-    shift = torch.randint(-3, 4, (count, 1))
-    crossed = torch.where(inside, other.gather(1, (place + shift) % length), own)
-    return torch.where(torch.rand(count, 1) < 0.5, crossed, own)
-
-
-def mutations(rows: Tensor, size: int) -> Tensor:
-    """Log-probabilities `(N, F, V)` of tokens near rows: about 1, 2, a tenth or a third differ."""
-    length = rows.shape[1]
-    rates = torch.tensor([1 / length, 2 / length, 0.1, 0.3])
-    rate = rates[torch.randint(len(rates), (len(rows), 1, 1))]
-    return ((1 - rate) * torch.nn.functional.one_hot(rows, size) + rate / size).log()
-
-
-# --- the search -----------------------------------------------------------------------------------
 
 
 class Search:
@@ -216,7 +80,6 @@ class Search:
         )
         context = ContextSpec(dict.fromkeys(space.names, self.size))
         self.generator = Generator(context, space, hidden=(128,))
-        self.anchor = math.log((self.size - 1) * settings.kept / (1 - settings.kept))
         self.method: GradientEstimator = catalogue()[settings.method](
             space, samples=settings.samples
         )
@@ -232,14 +95,13 @@ class Search:
         target = (scores - scores.mean()) / self.spread
         return fit_motifs(self.motifs, self._fit, codes, target, steps=steps)
 
-    def policy(self, parents: Tensor) -> Tensor:
-        """The generator's logits `(N, D)` for parents `(N, F)`, its context."""
-        context = self.space.one_hot(parents)
-        logits: Tensor = self.generator(context) + self.anchor * context
+    def policy(self, rows: Tensor, reference: Tensor) -> Tensor:
+        """The generator's logits `(N, D)` for rows `(N, F)`, its context, beside a reference."""
+        logits: Tensor = self.generator(self.space.one_hot(rows)) + reference
         return logits
 
     def objective(self, rows: Tensor) -> Tensor:
-        """What the generator is trained for, `(...)` in nats of its entropy; flat or codes."""
+        """What the generator is trained for, `(...)`, in nats of distance from its reference."""
         settings = self.settings
         if not torch.is_grad_enabled():
             rows = self.space.argmax(rows)
@@ -258,26 +120,32 @@ class Search:
                 return self.objective(rows)
 
         for _ in range(self.settings.generator_steps):
-            logits = self.policy(parents[torch.randperm(len(parents))[:32]])
+            rows = moved(parents, 32)
+            reference = nearby(self.space, rows, rates(len(rows), rows.shape[1]))
+            logits = self.policy(rows, reference)
             loss = expected_score_loss(self.method, f, logits)
-            loss = loss - entropy_bonus(self.space, logits)
+            loss = loss + kl_to_reference(self.space, logits, reference)
             self._train.zero_grad()
             loss.backward()
             self._train.step()
 
     @torch.no_grad()
     def children(self, parents: Tensor) -> Tensor:
-        """Feasible-looking rows near parents, from the generator, then by random moves."""
+        """Feasible-looking rows near parents, by the generator, then by random swaps."""
         settings, table = self.settings, self.feasibility.table()
-        count = len(parents) * settings.children
-        both, drawn = settings.generator and settings.moves, []
-        if settings.generator:
-            log_p = self.space.log_softmax(self.policy(parents)).unflatten(-1, (-1, self.size))
-            drawn.append(chain(log_p, table, settings.children // (1 + both)))
-        if settings.moves:
-            rows = moved(parents, count // (1 + both))
-            drawn.append(chain(mutations(rows, self.size), table, 1))
-        return torch.cat(drawn)
+        rows = moved(parents, len(parents) * settings.children)
+        logits = nearby(self.space, rows, rates(len(rows), rows.shape[1]))
+        first = round(settings.generator * len(rows))
+        if first:
+            logits[:first] = self.policy(rows[:first], logits[:first])
+        log_p = self.space.log_softmax(logits).unflatten(-1, (-1, self.size))
+        return torch.cat([chain(part, table, 1) for part in log_p.split(1024)])
+
+    @torch.no_grad()
+    def fresh(self, count: int) -> Tensor:
+        """Rows that look feasible, otherwise at random."""
+        uniform = torch.full((1, self.space.num_features, self.size), -math.log(self.size))
+        return chain(uniform, self.feasibility.table(), count)
 
     @torch.no_grad()
     def liked(self, rows: Tensor) -> Tensor:
@@ -293,18 +161,12 @@ class Search:
         parents = archive.parents(settings.parents, settings.elite, settings.levels)
         if settings.generator:
             self.train(parents)
-        first = self.children(parents)
-        pool = archive.unseen(first)
-        liked = self.liked(pool)
-        for _ in range(1, settings.generations):
-            best = pool[liked.topk(min(settings.parents, len(pool))).indices]
-            more = self.children(best)
-            pool, liked = torch.cat([pool, more]), torch.cat([liked, self.liked(more)])
+        pool = archive.unseen(self.children(parents))
         batch = max(settings.batch, round(settings.growth * len(archive)))
+        order = self.liked(pool).argsort(descending=True)
         greedy = round(settings.greedy * batch)
-        best = archive.unseen(pool[liked.argsort(descending=True)])[:greedy]
-        others = first[torch.randperm(len(first))[: batch - len(best)]]
-        return torch.cat([best, others])
+        best, others = pool[order[:greedy]], pool[order[greedy:]]
+        return torch.cat([best, others[torch.randperm(len(others))[: batch - greedy]]])
 
 
 def start(archive: Archive, row: Tensor, size: int, count: int) -> None:
@@ -331,17 +193,23 @@ def search(
     space = CategoricalSpace.from_sizes((size,) * len(row))
     found = Search(space, kernel, settings)
     steps = 2 * settings.steps
+    best, risen = 0.0, 0
     while archive.best < 1 and len(archive) < archive.budget:
         began = time.process_time()
         loss = found.fit(archive, steps)
         fitted = time.process_time()
-        rows = found.propose(archive)
+        if stuck := len(archive) - risen > settings.patience:
+            archive.since, best = len(archive), 0.0
+        rows = found.fresh(settings.batch) if stuck else found.propose(archive)
         values = archive.ask(rows)
+        if len(values) and (values.max() > best or stuck):
+            best, risen = values.max().item(), len(archive)
         steps = settings.steps
         yield {
             "rows": len(archive),
             "best": archive.best,
             "loss": loss,
+            "fresh": stuck,
             "feasible": (values >= 0).double().mean().item(),
             "seconds": (fitted - began, time.process_time() - fitted),
         }

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmarks import ehrlich
 from benchmarks.ehrlich_models import Motifs, Transitions, fit_motifs, fit_transitions
-from benchmarks.ehrlich_search import Archive, Search, Settings, chain, moved, search
+from benchmarks.ehrlich_rows import Archive, chain, moved, nearby
+from benchmarks.ehrlich_search import Search, Settings, search
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.testing.goodness import g_test
@@ -144,7 +145,7 @@ def test_an_archive_asks_once_and_keeps_to_its_budget() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"method": "ReinMax"}, {"generator": False}, {"moves": False}, {"generations": 2}],
+    [{}, {"method": "ReinMax"}, {"generator": 0.0}, {"generator": 1.0}, {"patience": 300}],
     ids=str,
 )
 def test_the_search_solves_a_toy(change: dict[str, Any]) -> None:
@@ -159,22 +160,32 @@ def test_the_search_solves_a_toy(change: dict[str, Any]) -> None:
     assert torch.equal(archive.values, toy(archive.codes))
 
 
-def test_the_generator_is_drawn_to_what_the_estimator_likes() -> None:
-    settings = Settings(method="LeaveOneOut", generator_steps=100, temperature=0.02)
+@pytest.mark.parametrize("method", ["LeaveOneOut", "ReinMax"])
+@pytest.mark.parametrize("wanted", [0.0, 1.0])
+def test_a_generator_leaves_its_reference_for_what_the_estimator_likes_alone(
+    method: str, wanted: float
+) -> None:
+    settings = Settings(method=method, samples=4, generator_steps=100)
     with isolated_seed(0):
         found = Search(SPACE, 2, settings)
-        with torch.no_grad():  # only token 3 in the first place of a window counts
+        with torch.no_grad():  # only token 3 in the first place of a window counts, if any does
             for parameter in found.motifs.parameters():
                 parameter.zero_()
-            found.motifs.weight[0, 3] = 1.0
+            found.motifs.weight[0, 3] = wanted
             found.motifs.hidden.fill_(0.1)
             found.motifs.head.fill_(0.1)
         parents = torch.zeros(32, LENGTH, dtype=torch.long)
-        before = SPACE.softmax(found.policy(parents))[0].reshape(LENGTH, SIZE)
+        reference = nearby(SPACE, parents, torch.full((32, 1), 0.2))
         found.train(parents)
-        after = SPACE.softmax(found.policy(parents))[0].reshape(LENGTH, SIZE)
-    assert before[:, 3].amax() < 0.05
-    assert after[:, 3].amax() > 0.7
+        after = SPACE.softmax(found.policy(parents, reference))[0].reshape(LENGTH, SIZE)
+    assert (after[:, 3].amax() > 0.5) == bool(wanted)
+    assert wanted or after[:, 0].amin() > 0.6
+
+
+def test_a_row_nearby_keeps_the_other_tokens() -> None:
+    row = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+    p = SPACE.softmax(nearby(SPACE, row, torch.tensor([[0.5]])))
+    assert torch.allclose(p, 0.5 * SPACE.one_hot(row) + 0.5 / SIZE)
 
 
 # --- what is shown --------------------------------------------------------------------------------
@@ -199,15 +210,15 @@ def test_tables_and_plot_of_results_with_cells_that_failed(tmp_path: Path) -> No
     name = "L=32, c=4"
     results = {
         "cells": {
-            f"{name}/generator and moves/seed=0": cell(1500, (1, 0.1), (1400, 1.0)),
-            f"{name}/generator and moves/seed=1": cell(50_000, (1, 0.1), (3000, 0.5)),
+            f"{name}/generator and swaps/seed=0": cell(1500, (1, 0.1), (1400, 1.0)),
+            f"{name}/generator and swaps/seed=1": cell(50_000, (1, 0.1), (3000, 0.5)),
             f"{name}/genetic algorithm/seed=0": {"failed": "ImportError: no holo"},
         }
     }
     first, seeds, failed = ehrlich.tables(results)
-    expected = [name, "generator and moves", "1 of 2", "1,400"]
+    expected = [name, "generator and swaps", "1 of 2", "1,400"]
     assert first.rows == [[*expected, "0.100", "0.750", "0.750", "0.750", "-", "1.0"]]
-    assert seeds.rows == [[name, "generator and moves", "1,400, (0.500)"]]
+    assert seeds.rows == [[name, "generator and swaps", "1,400, (0.500)"]]
     assert failed.rows == [(f"`{name}/genetic algorithm/seed=0`", "ImportError: no holo")]
     for cells in (results["cells"], {}):
         ehrlich.plot({"cells": cells}, tmp_path / "x.png")
