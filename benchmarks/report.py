@@ -31,6 +31,7 @@ NAMES = (
     "generation_methods",
     "generation_ablation",
     "generation_contexts",
+    "alignment",
     "hidden_cost",
 )
 README = Path(__file__).parent.parent / "README.md"

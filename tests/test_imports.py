@@ -50,6 +50,7 @@ OPTIONAL = {
     "pandas",
     "polars",
     "pyarrow",
+    "pytorch_metric_learning",
     "safetensors",
     "tensorboard",
     "torch.utils.tensorboard",
