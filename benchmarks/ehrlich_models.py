@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_grad.models import BaseEstimator
-from discrete_grad.space import CategoricalSpace, is_codes
+from discrete_grad.space import CategoricalSpace
 
 SURE = 12.0  # logit of a pair that a feasible row holds
 AT_ONCE = 256  # rows whose windows are held at once
@@ -48,7 +48,7 @@ class Transitions(BaseEstimator):
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probability `(..., F - 1)` of each pair."""
         table = self.table()
-        if is_codes(row):
+        if not row.is_floating_point():
             return table[row[..., :-1], row[..., 1:]]
         tokens = row.unflatten(-1, (-1, self.size))
         pairs: Tensor = ((tokens[..., :-1, :] @ table) * tokens[..., 1:, :]).sum(-1)
@@ -122,7 +122,7 @@ class Motifs(BaseEstimator):
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Best of each channel over the places, `(..., M channels)`."""
         rows = row.reshape(-1, row.shape[-1])
-        of = self._of_codes if is_codes(row) else self._of_flat
+        of = self._of_flat if row.is_floating_point() else self._of_codes
         best = torch.cat([of(part) for part in rows.split(AT_ONCE)])
         latent: Tensor = best.unflatten(0, row.shape[:-1])
         return latent

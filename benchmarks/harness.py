@@ -36,7 +36,7 @@ PEERS = ("botorch", "discrete_grad", "entmax", "pymoo", "reinmax", "scikit-learn
 MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a common machine
 SAVE_EVERY = 2.0  # seconds
 # options that do not change a cell's figures
-VOLATILE = ("out", "workers", "timeout", "seeds", "datasets", "switches")
+VOLATILE = ("out", "workers", "timeout", "seeds", "datasets", "methods", "switches")
 
 Results = dict[str, Any]
 

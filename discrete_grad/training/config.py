@@ -166,8 +166,9 @@ class GeneratorConfig(LoopConfig):
     coverage: float = 0.0
     """If above 0, the pessimism is instead chosen so that the score stays below the true one for
     this share of unseen rows, by conformal calibration on rows set aside."""
-    entropy: float = 0.0
-    """Weight of the entropy, in units of the scaled score a nat."""
+    entropy: float = 0.02
+    """Weight of the entropy, in units of the scaled score a nat; without any, all rows of a context
+    end as one."""
     diversity: float = 0.0
     """Weight of the expected Hamming distance of two draws, in units of the scaled score a
     feature."""
