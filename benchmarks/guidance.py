@@ -143,12 +143,13 @@ def reward_functions(attributes: Tensor, count: int) -> list[Reward]:
     noise, found, size = seeded(0), list[Reward](), attributes.shape[1]
     for i in range(count):
         weights = random_indices(5, (size,), generator=noise).double() + 0.1
-        signs = torch.where(permutation(size, generator=noise) < size // 2, 1.0, -1.0).double()
+        half, place = size // 2, permutation(size, generator=noise)
+        signs = torch.where(place < half, 1 / half, -1 / (size - half)).double()
         row = random_indices(len(attributes), (1,), generator=noise)
         mean, target = weights / weights.sum(), attributes[row]
         kinds: list[Reward] = [
             lambda y, w=mean: y @ w / 4,  # type: ignore[misc]
-            lambda y, s=signs: (1 + y @ s / (2 * size)) / 2,  # type: ignore[misc]
+            lambda y, s=signs: (1 + y @ s / 4) / 2,  # type: ignore[misc]
             lambda y, c=target: (-(y - c).square().sum(-1) / (2 * size)).exp(),  # type: ignore[misc]
         ]
         found.append(kinds[i % 3])
