@@ -1,15 +1,19 @@
 """The models: estimators, the aligner and the generator."""
 
 from discrete_grad.models.aligner import Aligner
+from discrete_grad.models.autoregressive import AutoregressiveGenerator, known_mask
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
 from discrete_grad.models.estimator import BaseEstimator, Estimator
 from discrete_grad.models.generator import Generator, distinct_rows
 from discrete_grad.models.local_search import single_swap_ascent
 from discrete_grad.models.mixed_ensemble import MixedEnsemble
 from discrete_grad.models.multilinear import MultilinearEstimator
+from discrete_grad.models.sequence import SequenceNetwork
+from discrete_grad.models.sequential import SequentialPolicy, log_prob_by_steps
 
 __all__ = [
     "Aligner",
+    "AutoregressiveGenerator",
     "BaseEnsemble",
     "BaseEstimator",
     "Estimator",
@@ -17,6 +21,10 @@ __all__ = [
     "Generator",
     "MixedEnsemble",
     "MultilinearEstimator",
+    "SequenceNetwork",
+    "SequentialPolicy",
     "distinct_rows",
+    "known_mask",
+    "log_prob_by_steps",
     "single_swap_ascent",
 ]

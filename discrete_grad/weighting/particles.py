@@ -1,0 +1,229 @@
+"""One run of sequential Monte Carlo, with or without a row that must survive.
+
+Contexts are one dimension here: particles are codes `(N, B, t)` in the reference's order, their
+log-weights `(N, B)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from discrete_grad.sampling import uniform
+from discrete_grad.space import can_inspect
+from discrete_grad.weighting.draws import (
+    effective_size,
+    inverse_draw,
+    log_mean_exp,
+    systematic_draw,
+    take_samples,
+)
+from discrete_grad.weighting.reference import AutoregressiveReference, batch_of, device_of
+from discrete_grad.weighting.reward_weighted import RewardWeighted
+from discrete_grad.weighting.tilt import check_some, scaled_reward
+
+__all__ = ["Proposal", "Twist", "conditional_systematic_draw", "no_twist"]
+
+Twist = Callable[[Tensor, Tensor | None], Tensor]
+"""`(prefix codes (M, B, t) in the reference's order, context (B, C) or None) -> log psi (M, B)`.
+
+B is the product of the batch's dimensions, 1 without a context.
+"""
+
+Proposal = Literal["reference", "twisted"]
+
+
+def no_twist(prefix: Tensor, context: Tensor | None = None) -> Tensor:
+    """`log psi = 0`: nothing is known before the last feature.
+
+    Example:
+        >>> no_twist(torch.tensor([[[0, 1]]]))
+        tensor([[0.]], dtype=torch.float64)
+    """
+    return torch.zeros(prefix.shape[:-1], dtype=torch.float64, device=prefix.device)
+
+
+def conditional_systematic_draw(
+    log_weights: Tensor, kept: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A systematic draw in which one given particle survives.
+
+    Its law is that of `systematic_draw`, times the particle's number of children over its expected
+    number; one of its children, each as likely, is the one that continues it.
+
+    Args:
+        log_weights: `(N, B)`.
+        kept: index `(B,)` of a particle of positive weight.
+        noise: `(B,)` in [0, 1).
+
+    Returns:
+        Indices `(N, B)`, and the place `(B,)` of the child that continues the particle.
+
+    Reference:
+        Chopin and Singh (2015), arXiv 1304.1887, section 5, on conditional systematic resampling.
+
+    Example:
+        >>> log_weights = torch.tensor([[0.75], [0.25]]).log()
+        >>> index, kept = conditional_systematic_draw(
+        ...     log_weights, torch.tensor([1]), torch.tensor([0.5])
+        ... )
+        >>> index.tolist(), kept
+        ([[0], [1]], tensor([1]))
+    """
+    w = (log_weights - log_weights.logsumexp(0)).exp().double()
+    own = w.gather(0, kept.unsqueeze(0)).squeeze(0)
+    start = w.cumsum(0).gather(0, kept.unsqueeze(0)).squeeze(0) - own
+    # a uniform point of the particle's own stretch fixes the comb and the tooth it lies on
+    point = ((start + noise * own) * len(w)).clamp(0, len(w) * (1 - 2**-52))
+    place = point.floor().long()
+    index = systematic_draw(log_weights, point - point.floor())
+    return index.scatter(0, place.unsqueeze(0), kept.unsqueeze(0)), place
+
+
+@dataclass(frozen=True)
+class Particles:
+    """The state of a run; `kept` `(B,)` is the place of the exact row.
+
+    `log_z` `(B,)` is that of the weights that were resampled away.
+    """
+
+    codes: Tensor
+    log_weights: Tensor
+    log_psi: Tensor
+    log_z: Tensor
+    resampled: Tensor
+    kept: Tensor
+
+
+class ParticleRun:
+    """The passes over the features; counts the reward's evaluations a context."""
+
+    def __init__(
+        self,
+        target: RewardWeighted,
+        context: Tensor | None,
+        count: int,
+        twist: Twist,
+        proposal: str,
+        threshold: float,
+    ) -> None:
+        _check(target, count, proposal, threshold)
+        self.target, self.twist, self.proposal = target, twist, proposal
+        self.reference: AutoregressiveReference = target.reference  # type: ignore[assignment]
+        self.count, self.threshold, self.evaluations = count, threshold, 0
+        self.contexts = math.prod(batch_of(context))
+        self.device = device_of(target.reference, context)
+        self.context = None if context is None else context.reshape(self.contexts, -1)
+        beta = torch.as_tensor(target.beta, dtype=torch.float64, device=self.device)
+        self.beta = beta.expand(batch_of(context)).reshape(-1) if beta.dim() else beta
+
+    def run(self, exact: Tensor | None, generator: torch.Generator | None) -> Particles:
+        """All features; `exact` `(B, F)`, in the reference's order, is a particle throughout."""
+        state = self._begin(generator)
+        for t in range(len(self.reference.order)):
+            state = self._resample(state, exact is not None, generator) if t else state
+            state = self._extend(state, None if exact is None else exact[:, t], generator)
+        return replace(state, log_z=state.log_z + log_mean_exp(state.log_weights))
+
+    def in_space_order(self, codes: Tensor) -> Tensor:
+        """Codes `(..., F)` in the space's order of features."""
+        back = sorted(range(len(self.reference.order)), key=self.reference.order.__getitem__)
+        return codes[..., back]
+
+    def _noise(self, *shape: int, generator: torch.Generator | None) -> Tensor:
+        return uniform((*shape, self.contexts), device=self.device, generator=generator)
+
+    def _begin(self, generator: torch.Generator | None) -> Particles:
+        zero = torch.zeros(self.count, self.contexts, dtype=torch.float64, device=self.device)
+        codes = torch.zeros(*zero.shape, 0, dtype=torch.long, device=self.device)
+        kept = (self._noise(generator=generator) * self.count).long()
+        return Particles(codes, zero, zero, zero[0], zero[0], kept)
+
+    def _extend(
+        self, state: Particles, exact: Tensor | None, generator: torch.Generator | None
+    ) -> Particles:
+        """Draw the next feature, and weigh by `pi psi_t / (q psi_{t-1})`."""
+        log_p = self.reference.conditional(state.codes, self.context).double()
+        noise = self._noise(1, self.count, generator=generator)
+        if self.proposal == "twisted":
+            psi = self._psi_of_all(state.codes, log_p.shape[-1])
+            total = (log_p + psi).logsumexp(-1)
+            # a particle without a future draws anything
+            drawn_from = torch.where(total.unsqueeze(-1) > -math.inf, log_p + psi, log_p)
+            code = self._draw(drawn_from, noise, state.kept, exact)
+            log_psi = psi.gather(-1, code.unsqueeze(-1)).squeeze(-1)
+        else:
+            code = self._draw(log_p, noise, state.kept, exact)
+            total = log_psi = self._psi(torch.cat([state.codes, code.unsqueeze(-1)], -1))
+        if exact is not None:
+            self._check_exact(log_p.gather(-1, code.unsqueeze(-1)).squeeze(-1) + log_psi, state)
+        gain = (total - state.log_psi).masked_fill(state.log_psi == -math.inf, -math.inf)
+        codes = torch.cat([state.codes, code.unsqueeze(-1)], -1)
+        return replace(state, codes=codes, log_weights=state.log_weights + gain, log_psi=log_psi)
+
+    def _draw(self, logits: Tensor, noise: Tensor, kept: Tensor, exact: Tensor | None) -> Tensor:
+        code = inverse_draw(logits.movedim(-1, 0), noise).squeeze(0)
+        return code if exact is None else code.scatter(0, kept.unsqueeze(0), exact.unsqueeze(0))
+
+    def _psi_of_all(self, prefix: Tensor, size: int) -> Tensor:
+        """Log psi `(N, B, K)` of every continuation."""
+        every = torch.arange(size, device=prefix.device).view(1, size, 1, 1)
+        shape = (self.count, size, self.contexts)
+        longer = [prefix.unsqueeze(1).expand(*shape, -1), every.expand(*shape, 1)]
+        psi = self._psi(torch.cat(longer, -1).flatten(0, 1))
+        return psi.view(shape).movedim(1, -1)
+
+    def _psi(self, prefix: Tensor) -> Tensor:
+        """Log psi `(M, B)` of prefixes `(M, B, t)`; of whole rows it is the reward over beta."""
+        if prefix.shape[-1] == len(self.reference.order):
+            self.evaluations += len(prefix)
+            rewards = self.target.rewards(self.in_space_order(prefix), self.context)
+            return scaled_reward(rewards, self.beta)
+        psi = self.twist(prefix, self.context).double()
+        if psi.shape != prefix.shape[:-1]:
+            raise ValueError(f"a twist must be {tuple(prefix.shape[:-1])}, got {tuple(psi.shape)}")
+        if can_inspect(psi) and not (psi < math.inf).all():
+            row, context = (~(psi < math.inf)).nonzero()[0].tolist()
+            value, codes = float(psi[row, context]), prefix[row, context].tolist()
+            raise ValueError(f"the twist gives {value} for the prefix {codes}, context {context}")
+        return psi
+
+    def _resample(
+        self, state: Particles, conditional: bool, generator: torch.Generator | None
+    ) -> Particles:
+        size = effective_size(state.log_weights)
+        # equal weights are so but for rounding
+        chosen = (size < self.threshold * self.count * (1 - 1e-9)) & (size > 0)
+        noise = self._noise(generator=generator)
+        index, kept = systematic_draw(state.log_weights, noise), state.kept
+        if conditional:
+            index, kept = conditional_systematic_draw(state.log_weights, kept, noise)
+        stay = torch.arange(self.count, device=self.device).unsqueeze(-1).expand_as(index)
+        index = index.where(chosen, stay)
+        return Particles(
+            take_samples(state.codes, index),
+            state.log_weights.masked_fill(chosen, 0),
+            state.log_psi.gather(0, index),
+            state.log_z + log_mean_exp(state.log_weights).masked_fill(~chosen, 0),
+            state.resampled + chosen,
+            kept.where(chosen, state.kept),
+        )
+
+    def _check_exact(self, log_density: Tensor, state: Particles) -> None:
+        own = log_density.gather(0, state.kept.unsqueeze(0)).squeeze(0)
+        check_some(own > -math.inf, "the exact row is forbidden by reference, twist or reward")
+
+
+def _check(target: RewardWeighted, count: int, proposal: str, threshold: float) -> None:
+    if not isinstance(target.reference, AutoregressiveReference):
+        name = type(target.reference).__name__
+        raise TypeError(f"needs a reference with order and conditional; {name} has none")
+    if proposal not in ("reference", "twisted"):
+        raise ValueError(f"proposal must be 'reference' or 'twisted', got {proposal!r}")
+    if count < 1 or not 0 <= threshold <= 1:
+        raise ValueError(f"needs a particle and a share in [0, 1], got {count} and {threshold}")
