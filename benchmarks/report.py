@@ -31,6 +31,7 @@ NAMES = (
     "generation_methods",
     "generation_ablation",
     "generation_contexts",
+    "ehrlich",
     "alignment",
     "hidden_cost",
 )
