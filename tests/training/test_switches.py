@@ -42,7 +42,12 @@ def everything() -> FitConfig:
             conservative=0.1,
         ),
         generator=replace(
-            config.generator, diversity=0.01, trust=0.1, trust_radius=1.0, coverage=0.8, alignment=0.2
+            config.generator,
+            diversity=0.01,
+            trust=0.1,
+            trust_radius=1.0,
+            coverage=0.8,
+            alignment=0.2,
         ),
     )
 
