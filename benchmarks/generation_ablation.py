@@ -49,7 +49,7 @@ DEFAULT = "default recipe"
 # a new switch is a line here, and a new value a new name: results are kept by name; no "/" in it
 SWITCHES: dict[str, Change] = {
     DEFAULT: {},
-    "entropy 0.02": {"generator.entropy": 0.02},
+    "no entropy": {"generator.entropy": 0.0},
     "entropy 0.1": {"generator.entropy": 0.1},
     "KL to the data policy 0.01": {"generator.reference_kl": 0.01},
     "KL to the data policy 0.1": {"generator.reference_kl": 0.1},

@@ -71,7 +71,7 @@ class Guides:
         aligner: for `alignment`.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
         >>> Guides(*models).reference is None
@@ -112,7 +112,7 @@ def fit_generator(
         ValueError: if a model is needed and missing from the guides.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
         >>> rows = Rows(codes, codes.sum(-1) - 1.5)

@@ -132,6 +132,7 @@ class Fixed:
             features={n: range(k) for n, k in zip(SPACE.names, SPACE.sizes, strict=True)},
         )
         self.judge = Judge()
+        self.config = FitConfig()
 
     def generator(self, context: Tensor | None = None) -> Tensor:
         logits = torch.zeros(SPACE.width)
