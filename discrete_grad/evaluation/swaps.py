@@ -96,9 +96,8 @@ def swap_effects(
         there = _values_of_swaps(f, space, codes, context, dtype, max_rows)
         exact[~own] = (there - here.unsqueeze(-1)).flatten()
         exact = _snapped(exact, step * there.abs().amax(-1, keepdim=True))
-    sizes = torch.tensor(space.sizes, device=codes.device)
-    at_own = gradient.gather(-1, space.columns(codes)).repeat_interleave(sizes, -1)
-    predicted = _snapped(gradient - at_own, step * gradient.abs().amax(-1, keepdim=True))
+    promised = space.less_own(gradient, codes)
+    predicted = _snapped(promised, step * gradient.abs().amax(-1, keepdim=True))
     return SwapEffects(space, codes, exact, predicted)
 
 

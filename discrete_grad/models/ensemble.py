@@ -120,11 +120,10 @@ class EstimatorEnsemble(BaseEnsemble):
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
     ) -> Tensor:
         """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
-        if not isinstance(self._shell[0], Estimator):
-            return self._call("forward", row, context, own_rows)
-        if not own_rows:
+        stacked = isinstance(self._shell[0], Estimator)
+        if stacked and not own_rows:
             return self._stacked_mlp(self._own(embed(self.space, row, self._wide())), context)
-        if not is_codes(row):
+        if not stacked or not is_codes(row):
             return self._call("forward", row, context, own_rows)
         self.space.check_codes(row)
         weight = self.stacked["embedding/weight"]

@@ -59,10 +59,10 @@ class MixedEnsemble(BaseEnsemble):
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
     ) -> Tensor:
         """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
-        count = len(self._parts)
-        rows = row.split(self.sizes) if own_rows else [row] * count
-        own = own_rows and context is not None
-        contexts = context.split(self.sizes) if own and context is not None else [context] * count
+        count, sizes = len(self._parts), self.sizes
+        rows = row.split(sizes) if own_rows else [row] * count
+        shared = [context] * count
+        contexts = shared if context is None or not own_rows else context.split(sizes)
         return torch.cat(
             [
                 ensemble.predictions(part, condition, own_rows=own_rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.objectives.shapes import check_same_shape
 
-__all__ = ["acc_con", "rank_n_contrast", "score_distance"]
+__all__ = ["acc_con", "rank_n_contrast"]
 
 
 def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float = 2.0) -> Tensor:
@@ -109,16 +109,6 @@ def mean_over_positives(similarity: Tensor, positive: Tensor) -> Tensor:
     return -(logp.sum(-1) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
 
 
-def score_distance(a: Tensor, b: Tensor, *, several: bool) -> Tensor:
-    """Absolute difference `(...)` of scores `(...)`, or Euclidean distance of several `(..., S)`.
-
-    Example:
-        >>> score_distance(torch.zeros(3, 2), torch.tensor([3.0, 4.0]), several=True)
-        tensor([5., 5., 5.])
-    """
-    return (a - b).square().sum(-1).sqrt() if several else (a - b).abs()
-
-
 def check_rows(projections: Tensor, temperature: float) -> None:
     """Raise ValueError unless there are 2 rows `(N, P)` and a temperature above 0."""
     count = len(projections)
@@ -136,7 +126,8 @@ def _score_distances(projections: Tensor, scores: Tensor) -> Tensor:
         shapes = f"{tuple(scores.shape)} for {len(projections)} rows"
         raise ValueError(f"scores must be (N,) or (N, S) with S at least 1, got {shapes}")
     scores = scores.detach()
-    return score_distance(scores.unsqueeze(0), scores.unsqueeze(1), several=scores.dim() == 2)
+    difference = scores.unsqueeze(0) - scores.unsqueeze(1)
+    return difference.square().sum(-1).sqrt() if scores.dim() == 2 else difference.abs()
 
 
 def _without_diagonal(matrix: Tensor) -> Tensor:

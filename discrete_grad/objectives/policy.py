@@ -7,7 +7,7 @@ from torch import Tensor
 
 from discrete_grad.gradient import GradientEstimator
 from discrete_grad.gradient.base import Function
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = [
     "diversity_bonus",
@@ -88,7 +88,7 @@ def hamming_excess(
     Args:
         space: the space.
         logits: `(..., D)`.
-        rows: codes `(N, F)` of rows to stay near, N at least 1.
+        rows: codes `(N, F)` or flat `(N, D)` of rows to stay near, N at least 1.
         radius: features in which a row may differ without any loss, at least 0.
 
     Returns:
@@ -101,6 +101,7 @@ def hamming_excess(
     """
     if not len(rows) or not radius >= 0:
         raise ValueError(f"needs a row and a radius of 0 or more, got {len(rows)} and {radius}")
-    kept = space.softmax(logits) @ space.one_hot(rows, dtype=logits.dtype).T
+    flat = space.one_hot(rows, dtype=logits.dtype) if is_codes(rows) else rows
+    kept = space.softmax(logits) @ flat.T
     distance = space.num_features - kept.amax(-1)
     return (distance - radius).clamp_min(0).mean()

@@ -148,8 +148,7 @@ class _AlignerObjective(Objective):
 
     def _projected(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Projections `(N, P)` and behaviour `(N, S)`."""
-        behaviour = rows.scores.unsqueeze(-1) if rows.behaviour is None else rows.behaviour
-        return self.model.project(rows.codes, rows.context), behaviour
+        return self.model.project(rows.codes, rows.context), rows.all_scores
 
 
 def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[Rows]:

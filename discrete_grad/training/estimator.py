@@ -154,10 +154,8 @@ def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
         with torch.enable_grad():
             total = model.predictions(row, rows.context, own_rows=True).sum()
         (slope,) = torch.autograd.grad(total, row)
-        kept = slope.gather(-1, space.columns(codes))
-        gain = slope - kept.repeat_interleave(torch.tensor(space.sizes), dim=-1)
         # the own category gains 0: where nothing is promised, nothing is swapped
-        codes = _swapped(space, codes, gain.argmax(-1))
+        codes = _swapped(space, codes, space.less_own(slope, codes).argmax(-1))
     return codes
 
 

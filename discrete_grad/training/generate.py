@@ -125,10 +125,9 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
         tensor([2])
     """
     space, config = run.table.schema.space, run.config.generator
-    known = run.rows.codes.unique(dim=0)
 
     def near(codes: Tensor) -> Tensor:
-        return nearest_hamming(codes, known) <= config.trust_radius
+        return nearest_hamming(codes, run.rows.codes) <= config.trust_radius
 
     likely = space.argmax(run.generator(context)).unsqueeze(0)
     allowed = near if config.trust else None

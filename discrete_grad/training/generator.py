@@ -165,7 +165,8 @@ class _GeneratorObjective(Objective):
             if guide is not None:
                 guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
-        self.known = rows.codes.unique(dim=0)
+        if config.trust:
+            self.known = model.space.one_hot(rows.codes.unique(dim=0))
         self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
 
     def forward(self, step: Step) -> Tensor:

@@ -256,7 +256,7 @@ def difference(rows: Rows, a: Tensor, b: Tensor) -> Tensor:
         >>> difference(rows, torch.tensor([0]), torch.tensor([1])).square()
         tensor([12.5000])
     """
-    values = rows.scores.unsqueeze(-1) if rows.behaviour is None else rows.behaviour
+    values = rows.all_scores
     return (values[a] - values[b]).float().square().mean(-1).sqrt()
 
 

@@ -41,6 +41,11 @@ class Rows:
         """N, or the leading dimension."""
         return len(self.codes)
 
+    @property
+    def all_scores(self) -> Tensor:
+        """`(N, S)`: the behaviour, or the one score where there is one."""
+        return self.scores.unsqueeze(-1) if self.behaviour is None else self.behaviour
+
     def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
         order = permutation(len(self), generator=seeded(seed))

@@ -253,9 +253,8 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     (slope,) = torch.autograd.grad(total, flat)
     beta = torch.as_tensor(target.beta, dtype=torch.float64, device=codes.device).unsqueeze(-1)
     slope = (slope.double() / beta).nan_to_num(0.0)
-    here = slope.gather(-1, space.columns(codes))
-    parts = zip(space.split(slope), here.unbind(-1), codes.unbind(-1), strict=True)
-    gains = [_others(part - old.unsqueeze(-1), code) for part, old, code in parts]
+    parts = zip(space.split(space.less_own(slope, codes)), codes.unbind(-1), strict=True)
+    gains = [_others(part, code) for part, code in parts]
     return torch.cat(gains, -1).clamp(-1e300, 1e300)
 
 
