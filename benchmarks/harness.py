@@ -32,7 +32,16 @@ from tqdm import tqdm
 from discrete_grad.evaluation import environment, mean_interval
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("botorch", "discrete_grad", "entmax", "pymoo", "reinmax", "scikit-learn")
+PEERS = (
+    "botorch",
+    "discrete_grad",
+    "entmax",
+    "pymoo",
+    "rdkit",
+    "reinmax",
+    "scikit-learn",
+    "selfies",
+)
 MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a common machine
 SAVE_EVERY = 2.0  # seconds
 # options that do not change a cell's figures
@@ -111,6 +120,7 @@ class Benchmark:
         plot: draws the results into a PNG.
         threads: of torch in a cell.
         preload: modules that every cell needs and that take long to import.
+        pictures: names of further PNGs that `plot` leaves beside its own.
     """
 
     name: str
@@ -121,6 +131,7 @@ class Benchmark:
     plot: Callable[[Results, Path], None]
     threads: int = 1
     preload: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 def run(benchmark: Benchmark, config: Config) -> None:

@@ -93,7 +93,8 @@ def _section(name: str, results: Results | None) -> Iterator[str]:
         f"{len(results['cells'])} cells, {_failed(results)} failed",
     ]
     yield f'<p class="facts">{escape(" · ".join(facts))}</p>'
-    yield f'<figure><img src="{name}.png" alt="{escape(shown.title)}"></figure>'
+    for picture in (name, *shown.pictures):
+        yield f'<figure><img src="{picture}.png" alt="{escape(shown.title)}"></figure>'
     for i, table in enumerate(shown.tables(results)):
         inside = table.html()
         yield inside if i == 0 else f"<details><summary>{escape(table.title)}</summary>{inside}"

@@ -1,4 +1,4 @@
-"""The command line: `discrete-grad fit | generate | report | demo`."""
+"""The command line: `discrete-grad fit | generate | prefer | report | demo`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from discrete_grad.training import (
     check_columns,
     fit,
     generate,
+    held_out_accuracy,
     load_run,
+    prefer,
+    read_preferences,
     write_report,
 )
 from discrete_grad.training.distributed import first, processes, rank
@@ -58,6 +61,9 @@ class Fit:
     """Columns the rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
     features: tuple[str, ...] = ()
     """Columns that are generated; by default all others."""
+    preferences: Path | None = None
+    """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
+    and, weighted with --generator.preference, by a reward that explains the answers."""
     resume: bool = False
     """Go on with a fit that was interrupted."""
     tensorboard: bool = False
@@ -75,10 +81,19 @@ class Fit:
             features=self.features or None,
         )
         check_columns(table.schema)
+        given = self.preferences
+        preferences = None if given is None else read_preferences(given, table.schema)
         with processes():
             logged = self.tensorboard and rank() == 0
             log = TensorBoardLog(self.out / "tensorboard") if logged else no_log
-            done = fit(table, self.out, self.config, resume=self.resume, log=log)
+            done = fit(
+                table,
+                self.out,
+                self.config,
+                preferences=preferences,
+                resume=self.resume,
+                log=log,
+            )
             first(partial(_report, done))
 
 
@@ -112,6 +127,43 @@ class Generate:
         for warning in told:
             print(f"warning: {warning.message}", file=sys.stderr)
         write_rows(self.out, written)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefer:
+    """Show two rows at a time and record which is liked; `fit --preferences` learns from it.
+
+    Answers: 1 or 2 for the row that is liked better, t if both are equally good, s to skip, q (or
+    the end of the input) to quit. Each is in the file before the next pair is shown.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a fit."""
+    out: Path | None = None
+    """Parquet file, gone on with if it exists; by default preferences.parquet in the folder."""
+    annotator: str = "me"
+    """Who answers; a model of the answers learns how reliable each one is."""
+    pairs: int = 20
+    """Answers after which to stop."""
+    seed: int = 0
+    """Decides every random number."""
+    debug: bool = False
+    """On an error show the traceback."""
+
+    def run(self) -> None:
+        """Do it."""
+        run = load_run(self.run_folder)
+        path = self.out or self.run_folder / "preferences.parquet"
+        answered = prefer(
+            run,
+            path,
+            ask=input,
+            show=print,
+            annotator=self.annotator,
+            pairs=self.pairs,
+            seed=self.seed,
+        )
+        print(f"{answered} answers kept, in {path}: fit --preferences {path} learns from them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,14 +227,20 @@ def _report(run: Run) -> None:
     """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
     sentences = "\n".join(verdict(report))
-    print(f"{format_table(report)}\n\n{sentences}\n\nreport: {run.folder / 'report.html'}")
+    print(f"{format_table(report)}\n\n{sentences}\n")
+    if run.preferences is not None and run.preference is not None:
+        config, seed = run.config.preference, run.config.seed
+        share = held_out_accuracy(run.preference, run.preferences, config=config, seed=seed)
+        told = f"{share:.0%} ranked as answered by members of the model that had not seen them"
+        print(f"preferences: {len(run.preferences)}, {told}\n")
+    print(f"report: {run.folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for an error told in one line, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     command = tyro.extras.subcommand_cli_from_dict(
-        {"fit": Fit, "generate": Generate, "report": Report, "demo": Demo},
+        {"fit": Fit, "generate": Generate, "prefer": Prefer, "report": Report, "demo": Demo},
         prog="discrete-grad",
         description="Train a generator of categories through a frozen model that scores them.",
         args=_one_score_a_flag(words),

@@ -5,6 +5,11 @@ from discrete_grad.evaluation.alignment import (
     alignment_metrics,
     compare_metrics,
 )
+from discrete_grad.evaluation.contexts import (
+    TrainingContexts,
+    context_labels,
+    distinct_contexts,
+)
 from discrete_grad.evaluation.environment import environment
 from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.gain_curve import GainCurve, fit_gain_curve
@@ -19,6 +24,7 @@ from discrete_grad.evaluation.metrics import (
 from discrete_grad.evaluation.page import render_html
 from discrete_grad.evaluation.plots import scores_plot
 from discrete_grad.evaluation.report import build_report
+from discrete_grad.evaluation.robustness import context_robustness
 from discrete_grad.evaluation.subject import (
     ExampleTruth,
     Observed,
@@ -28,8 +34,6 @@ from discrete_grad.evaluation.subject import (
     Subject,
     ToUnits,
     Truth,
-    context_labels,
-    distinct_contexts,
 )
 from discrete_grad.evaluation.swap_agreement import SwapAgreement, swap_agreement
 from discrete_grad.evaluation.swaps import SwapEffects, swap_effects
@@ -47,11 +51,13 @@ __all__ = [
     "SwapAgreement",
     "SwapEffects",
     "ToUnits",
+    "TrainingContexts",
     "Truth",
     "alignment_metrics",
     "build_report",
     "compare_metrics",
     "context_labels",
+    "context_robustness",
     "distinct_contexts",
     "distinct_share",
     "environment",

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from discrete_grad.evaluation.findings import exploitation_sentences, swap_sentences
+from discrete_grad.evaluation.grid import grid, note
 from discrete_grad.evaluation.heat import heat_strips, swap_maps
 from discrete_grad.evaluation.plots import (
     agreement_plot,
@@ -14,6 +15,11 @@ from discrete_grad.evaluation.plots import (
     distribution_plot,
     exploitation_plot,
     scores_plot,
+)
+from discrete_grad.evaluation.robustness_page import (
+    robustness_sentences,
+    robustness_table,
+    robustness_text,
 )
 from discrete_grad.evaluation.style import STYLE
 from discrete_grad.evaluation.wording import columns, number, percent, short, verdict
@@ -135,6 +141,11 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
     if report.get("swaps"):
         said = _paragraphs(swap_sentences(report["swaps"]))
         yield _section("swaps", "Single swaps", _SWAPS, said + swap_maps(report))
+    if report.get("robustness"):
+        part = report["robustness"]
+        said = _paragraphs(robustness_sentences(part))
+        table = robustness_table(part)
+        yield _section("robustness", "Perturbed contexts", robustness_text(part), said + table)
     yield _section(
         "probabilities", "What the policy has learned", _PROBABILITIES, heat_strips(report)
     )
@@ -183,19 +194,7 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
         (entry["name"], texts, entry["name"] == chosen)
         for entry, texts in zip(entries, cells, strict=True)
     ]
-    return _grid(["", *headers], lines)
-
-
-def _grid(headers: Sequence[str], lines: Sequence[tuple[str, Sequence[str], bool]]) -> str:
-    """A table: a name, cells, and whether the line is emphasised."""
-    head = "".join(f"<th>{escape(header)}</th>" for header in headers)
-    body = []
-    for name, cells, chosen in lines:
-        texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        mark = ' class="chosen"' if chosen else ""
-        title = escape(short(name, 1000))
-        body.append(f'<tr{mark}><td title="{title}">{escape(short(name, 48))}</td>{texts}</tr>')
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(body)}</table></div>'
+    return grid(["", *headers], lines)
 
 
 def _legend(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -211,7 +210,7 @@ def _context_tables(report: Mapping[str, Any]) -> str:
     lines = [(c["label"], _glance(report, c), False) for c in contexts[:_MAX_CONTEXTS]]
     headers = ["", "training rows", "best training row", "estimated", "judge's"]
     headers += ["true", "true percentile"] if report["has_truth"] else []
-    parts = [_grid(headers, lines), _note(len(contexts), _MAX_CONTEXTS, "contexts")]
+    parts = [grid(headers, lines), note(len(contexts), _MAX_CONTEXTS, "contexts")]
     for context in contexts[:_MAX_TABLES]:
         summary = f"<summary>All policies: {escape(short(context['label'], 80))}</summary>"
         parts.append(f"<details>{summary}{_table(report, context['entries'])}</details>")
@@ -228,12 +227,6 @@ def _glance(report: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
         share = row["true_percentile"]
         cells += [number(row["true"]), "-" if share is None else percent(share, 2)]
     return cells
-
-
-def _note(count: int, limit: int, what: str) -> str:
-    if count <= limit:
-        return ""
-    return f'<p class="note">The first {limit} of {count:,} {what}; all are in the JSON report.</p>'
 
 
 def _scores_text(report: Mapping[str, Any]) -> str:

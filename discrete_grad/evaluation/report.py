@@ -12,6 +12,7 @@ from torch import Tensor
 from discrete_grad.evaluation.entries import context_report
 from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.metrics import spearman
+from discrete_grad.evaluation.robustness import context_robustness
 from discrete_grad.evaluation.subject import Policy, ScoredRows, Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.sampling import seeded
@@ -55,7 +56,8 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     `average` holds the same entries, averaged over the contexts where a value is known;
     `nearest_min` is the least there. `swaps` is from `swap_agreement` for the last policy's most
     likely rows and for training rows, with the effects themselves for the first contexts;
-    `exploitation` from `exploitation_report`, None without a trail of the policy's training.
+    `exploitation` from `exploitation_report`, None without a trail of the policy's training;
+    `robustness` from `context_robustness`.
 
     Args:
         subject: what to report on.
@@ -123,6 +125,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "curves": _curves(subject.metrics),
         "swaps": swap_report(subject, space.argmax(list(logits.values())[-1])),
         "exploitation": _exploitation(subject, seed),
+        "robustness": context_robustness(subject, seed=seed),
     }
     cleaned: dict[str, Any] = _jsonable(report)
     return cleaned

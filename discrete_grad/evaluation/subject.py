@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from discrete_grad.data import Example, NumericColumn, Schema, Vocabulary
+from discrete_grad.data import Example
+from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.space import CategoricalSpace
 
 __all__ = [
@@ -22,8 +22,6 @@ __all__ = [
     "Subject",
     "ToUnits",
     "Truth",
-    "context_labels",
-    "distinct_contexts",
 ]
 
 Policy = Callable[[Tensor | None], Tensor]
@@ -55,6 +53,7 @@ class Truth(Protocol):
     """The true score of every row.
 
     Example:
+        >>> import torch
         >>> class SumOfCodes:
         ...     def score(self, codes, context):
         ...         return codes.sum(-1).double()
@@ -76,6 +75,7 @@ class ScoredRows(Protocol):
     """Rows with scaled scores, as `discrete_grad.training.Rows` holds them.
 
     Example:
+        >>> import torch
         >>> from types import SimpleNamespace
         >>> codes = torch.zeros(5, 2, dtype=torch.long)
         >>> rows: ScoredRows = SimpleNamespace(codes=codes, scores=torch.zeros(5), context=None)
@@ -110,6 +110,7 @@ class Observed:
         ValueError: for lengths that differ, or no rows.
 
     Example:
+        >>> import torch
         >>> zeros = torch.zeros(4, dtype=torch.long)
         >>> Observed(zeros.unsqueeze(1), torch.arange(4.0), zeros, "price").score_name
         'price'
@@ -152,12 +153,14 @@ class Subject:
         settings: printed at the head of the report, name and value.
         trail: states of the last policy by the step of its training; needs a reference.
         reference: the policy that distances are measured from, such as the data policy.
+        training_contexts: of the training rows; perturbed contexts are measured by their spread.
 
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
             of another entry, or rows are held out from something else.
 
     Example:
+        >>> import torch
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate()
@@ -186,6 +189,7 @@ class Subject:
     settings: Mapping[str, Any] = field(default_factory=dict)
     trail: Mapping[int, Policy] = field(default_factory=dict)
     reference: Policy | None = None
+    training_contexts: TrainingContexts | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""
@@ -231,70 +235,3 @@ class ExampleTruth:
     def percentile(self, codes: Tensor, context: int) -> Tensor:
         """Share `(...)` of the data set's rows that are worse than codes `(..., F)`."""
         return self.example.true_percentile(codes, self.datasets[context])
-
-
-def distinct_contexts(
-    context: Tensor | None, count: int, *, limit: int = 200
-) -> tuple[Tensor | None, Tensor]:
-    """The different contexts of the rows, those with most rows first.
-
-    Args:
-        context: `(N, C)`; None without context columns.
-        count: N.
-        limit: how many to show at most; among contexts with equally many rows they are then taken
-            evenly over the order of the columns' values.
-
-    Returns:
-        The shown contexts `(S, C)` or None, and the position among them of each row's context
-        `(N,)`, -1 for a context that is not shown.
-
-    Example:
-        >>> shown, index = distinct_contexts(torch.tensor([[0.0], [1.0], [1.0]]), 3)
-        >>> shown.tolist(), index.tolist()
-        ([[1.0], [0.0]], [1, 0, 0])
-        >>> distinct_contexts(None, 2)
-        (None, tensor([0, 0]))
-    """
-    if context is None:
-        return None, torch.zeros(count, dtype=torch.long)
-    # negated, so that the first category of a one-hot block comes first
-    values, inverse, rows = (-context).unique(dim=0, return_inverse=True, return_counts=True)
-    order = rows.argsort(descending=True, stable=True)
-    if len(order) > limit:
-        cut = rows[order[limit - 1]]
-        sure, tied = order[rows[order] > cut], order[rows[order] == cut]
-        evenly = torch.linspace(0, len(tied) - 1, limit - len(sure)).round().long()
-        order = torch.cat([sure, tied[evenly]])
-    position = torch.full((len(values),), -1)
-    position[order] = torch.arange(len(order))
-    return 0 - values[order], position[inverse]
-
-
-def context_labels(schema: Schema, contexts: Tensor | None) -> list[str]:
-    """A name for each context: the value of its only column, or `column=value` for several.
-
-    Args:
-        schema: of the table.
-        contexts: `(S, C)`, as `schema.encode_context` makes them, or None.
-
-    Example:
-        >>> shop = Vocabulary("shop", ("east", "west"))
-        >>> schema = Schema((Vocabulary("cut", (1, 2)),), (shop,), "score")
-        >>> context_labels(schema, torch.tensor([[0.0, 1.0]])), context_labels(schema, None)
-        (['west'], ['all rows'])
-    """
-    if contexts is None:
-        return ["all rows"]
-    categorical = [c for c in schema.context if isinstance(c, Vocabulary)]
-    numeric = [c for c in schema.context if isinstance(c, NumericColumn)]
-    blocks = contexts.split([*map(len, categorical), *(1 for _ in numeric)], -1)
-    columns: dict[str, list[str]] = {}
-    for vocabulary, block in zip(categorical, blocks, strict=False):
-        columns[vocabulary.name] = [str(v) for v in vocabulary.decode(block.argmax(-1))]
-    for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
-        values = block.squeeze(-1).double() * column.scale + column.mean
-        columns[column.name] = [f"{value:.5g}" for value in values.tolist()]
-    if len(columns) == 1:
-        return next(iter(columns.values()))
-    pairs = zip(*columns.values(), strict=True)
-    return [", ".join(f"{n}={v}" for n, v in zip(columns, row, strict=True)) for row in pairs]

@@ -32,6 +32,8 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
         order: names or positions of the features, in the order of drawing; None for the space's.
         backbone: "gru" or "transformer".
         hidden: the width of each layer, all equal.
+        shared: whether the features, of equal size, share the embeddings of their categories: for
+            rows that are texts of tokens.
 
     Raises:
         ValueError: for an order that is not a permutation, or a network that cannot be made.
@@ -53,12 +55,18 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
         order: Sequence[str | int] | None = None,
         backbone: Literal["gru", "transformer"] = "gru",
         hidden: Sequence[int] = (64,),
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.space, self.context_spec, self.attributes_spec = space, context, attributes
         self.order = feature_order(space, order)
         self.network = SequenceNetwork(
-            space, context, attributes=attributes, backbone=backbone, hidden=hidden
+            space,
+            context,
+            attributes=attributes,
+            backbone=backbone,
+            hidden=hidden,
+            shared=shared,
         )
 
     def in_order(self, order: Sequence[str | int]) -> AutoregressiveGenerator:

@@ -48,9 +48,12 @@ class SequenceNetwork(nn.Module):
         attributes: columns of what may or may not be known of the row; None for none.
         backbone: "gru", or "transformer", causal, heads of 16 numbers where the width allows.
         hidden: the width of each layer, all equal.
+        shared: whether one category means the same in every feature, as in a text of tokens: then
+            all features share the embeddings and outputs of one, and must be of equal size.
 
     Raises:
-        ValueError: for another backbone, or widths that are not positive and equal.
+        ValueError: for another backbone, widths that are not positive and equal, or sizes to be
+            shared that differ.
 
     Example:
         >>> network = SequenceNetwork(CategoricalSpace.from_sizes((2, 3)), None)
@@ -66,22 +69,26 @@ class SequenceNetwork(nn.Module):
         attributes: ContextSpec | None = None,
         backbone: Literal["gru", "transformer"] = "gru",
         hidden: Sequence[int] = (64,),
+        shared: bool = False,
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1 or len(set(hidden)) > 1:
             raise ValueError(f"hidden needs widths above 0, all equal, got {tuple(hidden)}")
         if backbone not in ("gru", "transformer"):
             raise ValueError(f"backbone must be 'gru' or 'transformer', got {backbone!r}")
-        width = hidden[0]
+        if shared and len(set(space.sizes)) > 1:
+            raise ValueError(f"features that share must be of equal size, got {space.sizes}")
+        width, categories = hidden[0], space.sizes[0] if shared else space.width
+        self.shared = shared
         self.space, self.context_spec, self.attributes_spec = space, context, attributes
         self.start = nn.Parameter(torch.zeros(width))
         self.null = nn.Parameter(torch.zeros(width))
-        self.categories = nn.Embedding(space.width, width)
+        self.categories = nn.Embedding(categories, width)
         self.features = nn.Embedding(space.num_features, width)
         self.of_context = _encoder(context, width)
         self.of_attributes = _encoder(attributes, width)
         self.trunk = _GRU(width, len(hidden)) if backbone == "gru" else _Causal(width, len(hidden))
-        self.head = nn.Linear(width, space.width)
+        self.head = nn.Linear(width, categories)
         with torch.no_grad():
             self.head.weight.mul_(0.1)  # untrained, the categories are about equally likely
 
@@ -168,16 +175,20 @@ class SequenceNetwork(nn.Module):
     def _token(self, feature: int, value: Tensor | None) -> Tensor:
         if value is None:
             raise ValueError(f"feature {self.space.names[feature]!r} was not given")
-        first, size = self.space.offsets[feature], self.space.sizes[feature]
+        span = self._span(feature)
         if is_codes(value):
-            token: Tensor = self.categories(value + first)
+            token: Tensor = self.categories(value + span.start)
             return token
-        return value.to(self.null.dtype) @ self.categories.weight[first : first + size]
+        return value.to(self.null.dtype) @ self.categories.weight[span]
 
     def _outputs(self, feature: int, hidden: Tensor) -> Tensor:
-        first, size = self.space.offsets[feature], self.space.sizes[feature]
-        span = slice(first, first + size)
+        span = self._span(feature)
         return F.linear(hidden, self.head.weight[span], self.head.bias[span])
+
+    def _span(self, feature: int) -> slice:
+        """Where a feature's categories lie among the embeddings."""
+        first = 0 if self.shared else self.space.offsets[feature]
+        return slice(first, first + self.space.sizes[feature])
 
     def _check_attributes(self, attributes: Tensor | None, known: Tensor | None) -> None:
         spec = self.attributes_spec

@@ -1,5 +1,13 @@
 """Losses: pure functions of tensors."""
 
+from discrete_grad.objectives.advantages import (
+    diversity_advantage,
+    gae,
+    group_relative,
+    leave_one_out,
+    shaped,
+    standardised,
+)
 from discrete_grad.objectives.alignment import alignment_loss
 from discrete_grad.objectives.conservative import conservative_penalty
 from discrete_grad.objectives.contrastive import acc_con, rank_n_contrast
@@ -16,27 +24,64 @@ from discrete_grad.objectives.policy import (
     hamming_excess,
     kl_to_reference,
 )
+from discrete_grad.objectives.policy_gradient import (
+    WeightRule,
+    advantage_weighted_loss,
+    importance_weights,
+    policy_gradient_loss,
+    ppo_loss,
+    value_loss,
+)
+from discrete_grad.objectives.policy_kl import conditional_kl, k1, k2, k3
+from discrete_grad.objectives.preference import (
+    OUTCOMES,
+    bradley_terry_loss,
+    dpo_loss,
+    outcome_information,
+    preference_log_probs,
+)
 from discrete_grad.objectives.reproduction import (
     inverse_score_cross_entropy,
     score_weighted_cross_entropy,
 )
 
 __all__ = [
+    "OUTCOMES",
+    "WeightRule",
     "acc_con",
+    "advantage_weighted_loss",
     "alignment_loss",
+    "bradley_terry_loss",
+    "conditional_kl",
     "conservative_penalty",
+    "diversity_advantage",
     "diversity_bonus",
+    "dpo_loss",
     "entropy_bonus",
     "expected_score_loss",
+    "gae",
+    "group_relative",
     "hamming_excess",
+    "importance_weights",
     "inverse_score_cross_entropy",
+    "k1",
+    "k2",
+    "k3",
     "kl_to_reference",
+    "leave_one_out",
     "metric_learning_loss",
     "mined_contrast",
     "nt_xent",
+    "outcome_information",
+    "policy_gradient_loss",
+    "ppo_loss",
+    "preference_log_probs",
     "rank_n_contrast",
     "score_bins",
     "score_pairs",
     "score_weighted_cross_entropy",
+    "shaped",
+    "standardised",
     "sup_con",
+    "value_loss",
 ]

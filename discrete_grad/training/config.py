@@ -13,6 +13,7 @@ __all__ = [
     "FitConfig",
     "GeneratorConfig",
     "LoopConfig",
+    "PreferenceConfig",
     "ReproductionConfig",
 ]
 
@@ -48,7 +49,7 @@ class LoopConfig:
         for item in fields(self):
             value = getattr(self, item.name)
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
-            least = 0 if item.name == "patience" else 1
+            least = 0 if item.name in ("patience", "memory") else 1
             if value == () or any(isinstance(n, int) and n < least for n in counts):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
             positive = item.name in ("learning_rate", "tau")
@@ -95,6 +96,23 @@ class EstimatorConfig(LoopConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceConfig(EstimatorConfig):
+    """The model of preferences between rows, where a fit is given some.
+
+    Example:
+        >>> PreferenceConfig().reliability
+        0.9
+    """
+
+    reliability: float = 0.9
+    """Share of right answers that every annotator is believed to give at first, in (0, 1)."""
+    reliability_answers: float = 20.0
+    """Answers that this belief weighs as much as."""
+    steps: int = 1000
+    weight_decay: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlignerConfig(LoopConfig):
     """The aligner: a projection of the estimator's latents, by a contrastive loss.
 
@@ -122,12 +140,14 @@ class AlignerConfig(LoopConfig):
     estimator has scored."""
 
     def check_losses(self) -> None:
-        """Raise ValueError for a share out of range."""
+        """Raise ValueError for a share out of range, or a batch without a pair."""
         if not self.temperature > 0 or not 0 <= self.near < 1 or not 0 <= self.mined_share <= 1:
             raise ValueError(
                 "temperature must be above 0, near in [0, 1) and mined_share in [0, 1], got "
                 f"{self.temperature}, {self.near} and {self.mined_share}"
             )
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +201,8 @@ class GeneratorConfig(LoopConfig):
     """Features in which a generated row may differ from an observed one."""
     alignment: float = 0.0
     """Weight of the alignment to a good row of the same context."""
+    preference: float = 1.0
+    """Weight of the preference reward, of variance 1 as the scaled score is, where there is one."""
     steps: int = 300
     # a slower one stops before the generator has decided
     learning_rate: float = 1e-2
@@ -213,13 +235,14 @@ class FitConfig:
     trained by, and propose the row that is reached as well."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=3))
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""
-        for name in ("estimator", "judge", "aligner", "reproduction", "generator"):
+        for name in ("estimator", "judge", "preference", "aligner", "reproduction", "generator"):
             try:
                 getattr(self, name).check()
                 if name == "aligner":
@@ -228,30 +251,24 @@ class FitConfig:
                 raise ValueError(f"{name}.{error}") from error
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
-        if not self.aligner.temperature or self.aligner.batch_size < 2:
-            raise ValueError(
-                "aligner.temperature must be above 0 and aligner.batch_size at least 2, "
-                f"got {self.aligner.temperature} and {self.aligner.batch_size}"
-            )
-        for name, share in (
-            ("judge_share", self.judge_share),
-            ("calibration_share", self.calibration_share),
-            ("estimator.held_out", self.estimator.held_out),
-            ("judge.held_out", self.judge.held_out),
-        ):
+        ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
+        shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
+        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
+        shares["preference.reliability"] = self.preference.reliability
+        for name, share in shares.items():
             if not 0 < share < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {share}")
-        for name, dropout in (("estimator", self.estimator.dropout), ("judge", self.judge.dropout)):
-            if dropout >= 1:
-                raise ValueError(f"{name}.dropout must be below 1, got {dropout}")
-        if self.generator.coverage >= 1 or (
-            self.generator.coverage and self.generator.combine != "mean"
-        ):
+        made = self.generator
+        if made.coverage >= 1 or (made.coverage and made.combine != "mean"):
             raise ValueError(
                 "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
-                f"{self.generator.coverage} and generator.combine {self.generator.combine!r}"
+                f"{made.coverage} and generator.combine {made.combine!r}"
             )
-        for name, part in (("estimator", self.estimator), ("judge", self.judge)):
+        if self.preference.conservative:
+            raise ValueError("preference.conservative must be 0: preferences have no score")
+        for name, part in ensembles.items():
+            if part.dropout >= 1:
+                raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
             if part.members < len(part.architectures):
                 raise ValueError(
                     f"{name}.members must be at least 1 for each of {part.architectures}, "
@@ -278,6 +295,8 @@ def _build(cls: Any, values: dict[str, Any]) -> Any:
     hints = get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for item in fields(cls):
+        if item.name == "preference" and item.name not in values:
+            continue  # a run made before there were any
         value = values[item.name]
         if is_dataclass(hints[item.name]):
             value = _build(hints[item.name], value)

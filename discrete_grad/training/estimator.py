@@ -61,7 +61,7 @@ def fit_estimator(
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
-    held_out = _held_out(len(rows), config, derive_seed(seed, stage, "rows"))
+    held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     objective = _EstimatorObjective(ensemble, rows, held_out, config)
     train(objective, config, seed=seed, stage=stage, **options)
     return ensemble.requires_grad_(False).eval()
@@ -97,12 +97,20 @@ def _member(
     return Estimator(space, context=spec, dim=config.dim, hidden=hidden, dropout=config.dropout)
 
 
-def _held_out(count: int, config: EstimatorConfig, seed: int) -> Tensor:
+def held_out_parts(count: int, config: EstimatorConfig, seed: int) -> Tensor:
     """Rows `(M, H)` each member holds out: consecutive parts of one random order, as in K folds."""
     order = permutation(count, generator=seeded(seed))
     size = min(max(1, round(count * config.held_out)), count - 1, _MAX_HELD_OUT)
     start = torch.arange(config.members).unsqueeze(-1) * size
     return order[(start + torch.arange(size)) % count]
+
+
+def members_of(ensemble: BaseEnsemble, name: str) -> slice:
+    """Those members that one tensor of the ensemble's state belongs to."""
+    if not isinstance(ensemble, MixedEnsemble):
+        return slice(None)
+    index, sizes = int(name.split(".")[1]), ensemble.sizes
+    return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
 
 
 class _EstimatorObjective(Objective):
@@ -140,10 +148,7 @@ class _EstimatorObjective(Objective):
 
     def members(self, name: str) -> slice:
         """Those of the ensemble the parameter belongs to."""
-        if not isinstance(self.model, MixedEnsemble):
-            return slice(None)
-        index, sizes = int(name.split(".")[1]), self.model.sizes
-        return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+        return members_of(self.model, name)
 
 
 def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:

@@ -11,16 +11,20 @@ from typing import Any
 from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
+from discrete_grad.training.answers import Preferences
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 from discrete_grad.training.config import FitConfig
 
-__all__ = ["load_table", "load_weights", "open_folder", "read_settings"]
+__all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
 
+_PREFERENCES = "preferences.safetensors"
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = {
+    "preferences.safetensors",
     "rows.safetensors",
     "schema.json",
     "tensorboard",
+    ".preferences.safetensors.part",
     ".config.json.part",
     ".rows.safetensors.part",
     ".schema.json.part",
@@ -28,7 +32,13 @@ _OURS = {
 
 
 def open_folder(
-    folder: Path, table: Table, config: FitConfig, *, resume: bool, source: dict[str, Any]
+    folder: Path,
+    table: Table,
+    config: FitConfig,
+    *,
+    preferences: Preferences | None = None,
+    resume: bool,
+    source: dict[str, Any],
 ) -> None:
     """Lay out a new folder, or check that one holds a fit of this table with these settings.
 
@@ -38,11 +48,13 @@ def open_folder(
         RunError: if the folder is taken or belongs to another fit.
     """
     settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
+    if preferences is not None:
+        settings["preferences"] = _digest_of(_pair_tensors(preferences), preferences.annotators)
     path = folder / "config.json"
     if path.exists():
         if not resume:
             raise RunError(f"{folder} holds a fit; use --resume or another folder")
-        _compare(folder, read_settings(folder), table=settings["table"], config=config)
+        _compare(folder, read_settings(folder), settings, config)
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is not a folder")
@@ -51,6 +63,9 @@ def open_folder(
         raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
     write_atomically(folder / "schema.json", table.schema.to_json().encode())
     save_tensors(folder / "rows.safetensors", _tensors(table), {})
+    if preferences is not None:
+        names = {"annotators": preferences.annotators}
+        save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
     write_atomically(path, json.dumps(settings, indent=2).encode())
 
 
@@ -64,9 +79,19 @@ def _tensors(table: Table) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-def _compare(folder: Path, begun: dict[str, Any], *, table: str, config: FitConfig) -> None:
-    if begun["table"] != table:
+def _pair_tensors(preferences: Preferences) -> dict[str, Tensor]:
+    names = ("first", "second", "outcome", "context", "annotator")
+    tensors = {name: getattr(preferences, name) for name in names}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _compare(
+    folder: Path, begun: dict[str, Any], settings: dict[str, Any], config: FitConfig
+) -> None:
+    if begun["table"] != settings["table"]:
         raise RunError(f"{folder} is a fit of another table")
+    if begun["preferences"] != settings.get("preferences"):
+        raise RunError(f"{folder} is a fit of other preferences, or of none")
     before, now = _flatten(asdict(begun["config"])), _flatten(asdict(config))
     for name, value in now.items():
         if before[name] != value:
@@ -85,14 +110,18 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _digest(table: Table) -> str:
-    digest = hashlib.sha256(table.schema.to_json().encode())
-    for tensor in _tensors(table).values():
+    return _digest_of(_tensors(table), table.schema.to_json())
+
+
+def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
+    digest = hashlib.sha256(str(text).encode())
+    for tensor in tensors.values():
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What `open_folder` wrote: `config` (a FitConfig), `source` and the table's digest.
+    """What `open_folder` wrote: `config` (a FitConfig), `source` and the digests.
 
     Raises:
         RunError: if there is no fit or its settings are damaged.
@@ -101,7 +130,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config = FitConfig.from_json(json.dumps(content["config"]))
-        return {"config": config, "source": content["source"], "table": content["table"]}
+        kept = {name: content[name] for name in ("source", "table")}
+        return {"config": config, "preferences": content.get("preferences"), **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -117,6 +147,14 @@ def load_table(folder: Path) -> Table:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
     more = tensors.get("more_scores")
     return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"), more)
+
+
+def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | None:
+    """The preferences a run was fitted to; None for a fit without."""
+    if settings["preferences"] is None:
+        return None
+    tensors, names = load_tensors(folder / _PREFERENCES)
+    return Preferences(**tensors, annotators=tuple(names["annotators"]))
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from discrete_grad.evaluation import nearest_hamming
 from discrete_grad.models import distinct_rows, single_swap_ascent
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.finished import Run
 from discrete_grad.training.loop import derive_seed
-from discrete_grad.training.run import Run
 
 __all__ = ["FewRowsWarning", "check_columns", "generate", "polished_row"]
 
@@ -54,7 +54,9 @@ def check_columns(schema: Schema) -> None:
 def generate(
     run: Run, columns: dict[str, list[Any]], contexts: Tensor | None, *, rows: int, seed: int = 0
 ) -> dict[str, list[Any]]:
-    """Different rows for each context, the best by the judge's score first.
+    """Different rows for each context, the best first, by the judge's score.
+
+    In a fit with preferences their reward counts as well, with the weight it was trained with.
 
     Args:
         run: a finished fit.
@@ -92,8 +94,8 @@ def generate(
         context = None if contexts is None else contexts[index]
         noise = seeded(derive_seed(seed, "generate", index))
         logits = run.generator(context)
-        value = partial(_judged, run, context)
         also = polished_row(run, context).unsqueeze(0) if run.config.polish else None
+        value = partial(run.value, context=context)
         codes = distinct_rows(schema.space, logits, rows, value, also=also, generator=noise)
         if len(codes) < rows:
             place = "" if contexts is None else f"context row {index + 1}: "
@@ -132,11 +134,6 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
     likely = space.argmax(run.generator(context)).unsqueeze(0)
     allowed = near if config.trust else None
     return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0)
-
-
-def _judged(run: Run, context: Tensor | None, codes: Tensor) -> Tensor:
-    scores: Tensor = run.judge(codes, context)
-    return scores
 
 
 def _columns(run: Run, codes: Tensor, context: Tensor | None) -> dict[str, list[Any]]:

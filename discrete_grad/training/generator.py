@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import discrete_grad.gradient as gradient
-from discrete_grad.models import Aligner, BaseEnsemble, Generator
+from discrete_grad.models import Aligner, BaseEnsemble, Generator, PreferenceModel
 from discrete_grad.objectives import (
     alignment_loss,
     diversity_bonus,
@@ -24,7 +24,7 @@ from discrete_grad.objectives import (
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.config import GeneratorConfig, ReproductionConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
-from discrete_grad.training.pessimism import PessimisticScore
+from discrete_grad.training.pessimism import guided_score
 from discrete_grad.training.rows import Rows
 
 __all__ = ["Guides", "fit_generator", "fit_reproduction", "make_gradient_estimator"]
@@ -69,6 +69,8 @@ class Guides:
             gives no gradient, and stops the training only if the config has some patience.
         reference: the data policy, for `reference_kl`.
         aligner: for `alignment`.
+        preference: its reward joins the score.
+        reward_unit: what that is divided by, above 0; see `reward_unit`.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
@@ -82,6 +84,8 @@ class Guides:
     judge: BaseEnsemble
     reference: Generator | None = None
     aligner: Aligner | None = None
+    preference: PreferenceModel | None = None
+    reward_unit: float = 1.0
 
 
 def fit_generator(
@@ -161,7 +165,8 @@ class _GeneratorObjective(Objective):
         self.config = config
         self.context = rows.context
         self.shown = _some_contexts(rows.context)
-        for guide in (guides.estimator, guides.judge, guides.reference, guides.aligner):
+        models = (guides.estimator, guides.judge, guides.reference, guides.aligner)
+        for guide in (*models, guides.preference):
             if guide is not None:
                 guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
@@ -176,12 +181,11 @@ class _GeneratorObjective(Objective):
         context = None if self.context is None else self.context[picked]
         logits = self._logits(context, len(picked))
         noise = step.generator(logits.device)
-        loss = expected_score_loss(
-            self.method,
-            PessimisticScore(self.guides.estimator, context, config),
-            logits,
-            generator=noise,
+        guides = self.guides
+        score = guided_score(
+            guides.estimator, guides.preference, guides.reward_unit, context, config
         )
+        loss = expected_score_loss(self.method, score, logits, generator=noise)
         if config.entropy:
             loss = loss - config.entropy * entropy_bonus(space, logits)
         if config.diversity:
@@ -189,11 +193,11 @@ class _GeneratorObjective(Objective):
         if config.trust:
             radius = config.trust_radius
             loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
-        if config.reference_kl and self.guides.reference is not None:
-            reference = self.guides.reference(context)
+        if config.reference_kl and guides.reference is not None:
+            reference = guides.reference(context)
             loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
-        if config.alignment and self.guides.aligner is not None:
-            loss = loss + config.alignment * self._alignment(self.guides.aligner, step, noise)
+        if config.alignment and guides.aligner is not None:
+            loss = loss + config.alignment * self._alignment(guides.aligner, step, noise)
         return loss
 
     def validate(self) -> Tensor:

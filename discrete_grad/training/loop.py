@@ -91,6 +91,9 @@ class Objective(nn.Module, ABC):
     def validate(self) -> Tensor:
         """Held-out loss, `()`, or `(M,)` for a model of M stacked members."""
 
+    def finish_gradients(self) -> None:
+        """Change the gradients before the optimiser's step; by default, do not."""
+
     def members(self, name: str) -> slice:
         """Which of the M members one tensor of the model's state stacks; by default all."""
         return slice(None)
@@ -166,6 +169,7 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
         loss: Tensor = wrapped(step)
     with distributed.quiet_backward():
         loss.backward()
+    state.objective.finish_gradients()
     state.optimizer.step()
     state.step += 1
     return loss.detach()

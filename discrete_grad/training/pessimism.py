@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient import Relaxation, RowFunction
-from discrete_grad.models import BaseEnsemble
+from discrete_grad.models import BaseEnsemble, PreferenceModel
 from discrete_grad.training.config import GeneratorConfig
 from discrete_grad.training.rows import Rows
 
-__all__ = ["PessimisticScore", "conformal_pessimism"]
+__all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
 
 # keeps the variance off 0, where its root has no derivative
 _EPSILON = 1e-8
@@ -61,6 +61,75 @@ class PessimisticScore(RowFunction):
     def _combined(self, values: Tensor) -> Tensor:
         centre = _CENTRES[self.config.combine](values)
         return centre - self.config.pessimism * _spread(values) if self.config.pessimism else centre
+
+
+class PreferredScore(RowFunction):
+    """A score plus a share of the reward that a preference model gives.
+
+    Args:
+        score: of rows in some contexts.
+        reward: of rows in the same contexts, in log-odds.
+        share: what the reward is multiplied by.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> ensemble = EstimatorEnsemble([Estimator(space)])
+        >>> score = PessimisticScore(ensemble, None, GeneratorConfig())
+        >>> rows = space.enumerate()
+        >>> torch.allclose(PreferredScore(score, score, 2.0)(rows), 3 * score(rows))
+        True
+    """
+
+    def __init__(self, score: PessimisticScore, reward: PessimisticScore, share: float) -> None:
+        self.score, self.reward, self.share = score, reward, share
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Values `(...)` of codes `(..., F)` or flat rows `(..., D)`."""
+        return self.score(rows) + self.share * self.reward(rows)
+
+    def sample(
+        self,
+        logits: Tensor,
+        relaxation: Relaxation,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Values of rows drawn by a relaxation; see `RowFunction.sample`."""
+        # one row for both, which must then be built
+        return self(relaxation(logits, generator=generator))
+
+
+def guided_score(
+    estimator: BaseEnsemble,
+    preference: PreferenceModel | None,
+    unit: float,
+    context: Tensor | None,
+    config: GeneratorConfig,
+) -> RowFunction:
+    """What a generator is trained by: the score, and the preference reward if there is one.
+
+    Args:
+        estimator: of the score.
+        preference: of the reward, or None.
+        unit: of the reward, see `reward_unit`; above 0.
+        context: `(..., C)`, or None.
+        config: `combine` and `pessimism` of both, and the weight `preference`.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> ensemble = EstimatorEnsemble([Estimator(space)])
+        >>> type(guided_score(ensemble, None, 1.0, None, GeneratorConfig())).__name__
+        'PessimisticScore'
+    """
+    score = PessimisticScore(estimator, context, config)
+    if preference is None or not config.preference:
+        return score
+    reward = PessimisticScore(preference, context, config)
+    return PreferredScore(score, reward, config.preference / unit)
 
 
 _CENTRES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from discrete_grad.data import load_example
+from discrete_grad.data import Table, load_example
 from discrete_grad.evaluation import (
     ExampleTruth,
     Observed,
     Subject,
+    TrainingContexts,
     build_report,
     context_labels,
     distinct_contexts,
@@ -22,8 +23,8 @@ from discrete_grad.evaluation import (
 )
 from discrete_grad.models import Generator
 from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.finished import Run
 from discrete_grad.training.generate import polished_row
-from discrete_grad.training.run import Run
 from discrete_grad.training.trail import load_trail
 
 __all__ = ["write_report"]
@@ -81,7 +82,15 @@ def _subject(run: Run) -> Subject:
         settings={**run.source, **json.loads(run.config.to_json())},
         trail={step: partial(_logits, run.generator, w) for step, w in _trail(run).items()},
         reference=run.reference,
+        training_contexts=_training_contexts(table),
     )
+
+
+def _training_contexts(table: Table) -> TrainingContexts | None:
+    spec = table.schema.context_spec
+    if spec is None or table.context is None:
+        return None
+    return TrainingContexts(spec, table.context)
 
 
 def _polished(run: Run, contexts: Tensor | None) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,14 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import Table
-from discrete_grad.models import Aligner, BaseEnsemble, Generator
+from discrete_grad.models import Aligner, BaseEnsemble, Generator, PreferenceModel
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
+from discrete_grad.training.answers import Preferences
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.training.config import EstimatorConfig, FitConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
-from discrete_grad.training.folder import load_table, load_weights, open_folder, read_settings
+from discrete_grad.training.finished import METRICS, Run
+from discrete_grad.training.folder import (
+    load_preferences,
+    load_table,
+    load_weights,
+    open_folder,
+    read_settings,
+)
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
@@ -29,76 +36,21 @@ from discrete_grad.training.generator import (
 )
 from discrete_grad.training.logs import JsonLinesLog, Log, no_log
 from discrete_grad.training.loop import derive_seed
-from discrete_grad.training.pessimism import PessimisticScore, conformal_pessimism
+from discrete_grad.training.pessimism import conformal_pessimism
+from discrete_grad.training.preference import (
+    fit_preference_model,
+    new_preference_model,
+    reward_unit,
+)
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
 from discrete_grad.training.trail import Trail
 
-__all__ = ["Run", "fit", "load_run"]
+__all__ = ["fit", "load_run"]
 
 _MIN_ROWS = 10
 _MAX_RAW = 10.0
-_METRICS = "metrics.jsonl"
 _Model = TypeVar("_Model", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished fit: the table, the models and what is needed to read their output.
-
-    Args:
-        folder: where it lies.
-        config: how it was made.
-        table: all rows, with the schema.
-        source: what the caller said of the table's origin, JSON.
-        scale: from scores to what the models predict, and back.
-        rows: the rows the generator's side has seen, scores scaled.
-        judge_rows: the rows only the judge has seen, scores scaled.
-        judge: trained on `judge_rows`.
-        estimator: trained on `rows`.
-        reference: the data policy: reproduces `rows`.
-        naive: the naive baseline: reproduces `rows` by inverse score.
-        generator: trained through `estimator`.
-        aligner: None unless the generator's config gives alignment a weight.
-        pessimism: standard deviations below the mean that the generator was trained by; the
-            config's, or what its coverage asks for.
-
-    Example:
-        >>> sorted(Run.__dataclass_fields__)[:3]
-        ['aligner', 'config', 'estimator']
-    """
-
-    folder: Path
-    config: FitConfig
-    table: Table
-    source: dict[str, Any]
-    scale: ScoreScale
-    rows: Rows
-    judge_rows: Rows
-    judge: BaseEnsemble
-    estimator: BaseEnsemble
-    reference: Generator
-    naive: Generator
-    generator: Generator
-    aligner: Aligner | None
-    pessimism: float
-
-    def score(self, context: Tensor | None) -> PessimisticScore:
-        """What the generator was trained by, in contexts `(..., C)`."""
-        config = replace(self.config.generator, pessimism=self.pessimism)
-        return PessimisticScore(self.estimator, context, config)
-
-    def metrics(self) -> list[dict[str, float]]:
-        """The lines of the log of training.
-
-        Raises:
-            RunError: if the log is missing or damaged.
-        """
-        path = self.folder / _METRICS
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
 
 
 def fit(
@@ -106,6 +58,7 @@ def fit(
     folder: Path,
     config: FitConfig,
     *,
+    preferences: Preferences | None = None,
     resume: bool = False,
     log: Log = no_log,
     source: dict[str, Any] | None = None,
@@ -120,6 +73,7 @@ def fit(
         table: at least 10 rows.
         folder: must not exist or be empty, unless resuming.
         config: all settings.
+        preferences: between rows; a model of them joins what the generator is trained by.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
         source: JSON to be kept with the run.
@@ -142,10 +96,13 @@ def fit(
         {'cut': [2]}
     """
     _check(table, config)
+    if preferences is not None:
+        preferences.check(table.schema.space, table.schema.context_spec)
+        if len(preferences) < 2:
+            raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
     with distributed.processes():
-        distributed.first(
-            partial(open_folder, folder, table, config, resume=resume, source=source or {})
-        )
+        begin = partial(open_folder, folder, table, config, preferences=preferences)
+        distributed.first(partial(begin, resume=resume, source=source or {}))
         return _Stages(folder, log).run()
 
 
@@ -196,14 +153,16 @@ class _Stages:
         self.source = settings["source"]
         self.config: FitConfig = settings["config"]
         self.table = load_table(folder)
-        self.metrics = JsonLinesLog(folder / _METRICS)
+        self.preferences = load_preferences(folder, settings)
+        self.metrics = JsonLinesLog(folder / METRICS)
         self.logged = 0  # length of the metrics at the end of the last finished stage
         self.user_log = log
 
     def names(self) -> list[str]:
         """The stages in their order."""
         aligner = ["aligner"] if self.config.generator.alignment else []
-        return ["judge", "estimator", "reference", "naive", *aligner, "generator"]
+        preference = ["preference"] if self.preferences else []
+        return ["judge", "estimator", "reference", "naive", *aligner, *preference, "generator"]
 
     def weights(self, name: str) -> Path:
         """Where the weights of a finished stage lie."""
@@ -231,7 +190,9 @@ class _Stages:
         reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
         naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
-        guides = Guides(estimator, judge, reference, aligner)
+        preference = self._preference()
+        unit = 1.0 if preference is None else reward_unit(preference, rows)
+        guides = Guides(estimator, judge, reference, aligner, preference, unit)
         pessimism = config.generator.pessimism
         if config.generator.coverage:
             coverage = config.generator.coverage
@@ -251,6 +212,9 @@ class _Stages:
             generator=self._trained_generator(guides, rows, pessimism),
             aligner=aligner,
             pessimism=pessimism,
+            preferences=self.preferences,
+            preference=preference,
+            reward_unit=unit,
         )
 
     def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
@@ -287,6 +251,21 @@ class _Stages:
         with isolated_seed(derive_seed(self.config.seed, "aligner", "weights")):
             aligner = Aligner(estimator, settings.projection_dim)
         return self._stage("aligner", aligner, partial(fit_aligner, rows=rows, config=settings))
+
+    def _preference(self) -> PreferenceModel | None:
+        data, config, schema = self.preferences, self.config.preference, self.table.schema
+        if data is None:
+            return None
+        model = new_preference_model(
+            schema.space,
+            schema.context_spec,
+            config,
+            annotators=len(data.annotators),
+            ties=data.has_ties,
+            seed=derive_seed(self.config.seed, "preference", "weights"),
+        )
+        fit = partial(fit_preference_model, preferences=data, config=config)
+        return self._stage("preference", model, fit)
 
     def _stage(self, name: str, model: _Model, fit: Callable[..., object]) -> _Model:
         """Load the stage's weights, or fit them and keep them."""

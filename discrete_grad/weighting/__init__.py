@@ -45,6 +45,7 @@ from discrete_grad.weighting.metropolis import (
     swap_index,
     uniform_swaps,
 )
+from discrete_grad.weighting.mixture import MixtureGenerator
 from discrete_grad.weighting.particles import (
     Proposal,
     Twist,
@@ -79,6 +80,7 @@ from discrete_grad.weighting.roots import (
     beta_for_kl,
     beta_for_reward,
 )
+from discrete_grad.weighting.sample_gate import SampleGate
 from discrete_grad.weighting.segments import (
     Backend,
     segment_logsumexp,
@@ -100,11 +102,6 @@ from discrete_grad.weighting.tilt import (
     table_kl,
     tilt,
 )
-from discrete_grad.weighting.twists import (
-    ExactTwist,
-    LearnedTwist,
-    fit_twist,
-)
 from discrete_grad.weighting.value_guidance import (
     Potential,
     PrefixValue,
@@ -117,17 +114,17 @@ __all__ = [
     "AutoregressiveReference",
     "Backend",
     "ExactTilt",
-    "ExactTwist",
     "Factorised",
     "Guidance",
     "Guided",
-    "LearnedTwist",
+    "MixtureGenerator",
     "Potential",
     "PrefixValue",
     "Proposal",
     "Reference",
     "Reward",
     "RewardWeighted",
+    "SampleGate",
     "SwapProposal",
     "TablePolicy",
     "TablePotential",
@@ -148,7 +145,6 @@ __all__ = [
     "exact_log_probs",
     "exponential_tilt",
     "fit_prefix_value",
-    "fit_twist",
     "guided_log_probs",
     "importance_sampling",
     "informed_swaps",

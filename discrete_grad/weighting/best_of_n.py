@@ -10,7 +10,8 @@ from torch import Tensor
 
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.weighting.draws import WeightedSamples, normalised, take_samples
-from discrete_grad.weighting.importance import equal_weights, log_z_with_interval
+from discrete_grad.weighting.importance import equal_weights
+from discrete_grad.weighting.intervals import log_z_with_interval
 from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.segments import segment_logsumexp

@@ -138,12 +138,13 @@ class TablePotential(Potential[_Place]):
 
     With `w = r / beta` this is the value V / beta of the reward-weighted distribution, and guidance
     by it at gamma 1 is that distribution. With `w = log r` it is `log E[r | prefix]`, and guidance
-    by it at gamma is the target Q^gamma of reward-weighted classifier-free guidance.
+    by it at gamma is the target Q^gamma of reward-weighted classifier-free guidance. Tables of S
+    contexts answer batches `(..., S)` of these contexts, in their order.
 
     Args:
         space: the features, few enough rows to enumerate.
-        log_prob: `(num_rows,)`, of the policy that is guided.
-        log_weight: `(num_rows,)`, w; `-inf` for a worthless row.
+        log_prob: `(num_rows,)`, of the policy that is guided; `(num_rows, S)` for S contexts.
+        log_weight: of the same shape, w; `-inf` for a worthless row.
         order: as the policy's.
 
     Raises:
@@ -168,30 +169,35 @@ class TablePotential(Potential[_Place]):
         *,
         order: Sequence[str | int] | None = None,
     ) -> None:
-        if not log_prob.shape == log_weight.shape == (space.num_rows,):
-            got = f"{tuple(log_prob.shape)} and {tuple(log_weight.shape)}"
-            raise ValueError(f"both tables must be ({space.num_rows},), got {got}")
-        if not (log_weight < math.inf).all():
-            raise ValueError("log_weight must be numbers or -inf, got NaN or inf")
+        _check_tables(space, log_prob, log_weight)
         self.space, self.order = space, feature_order(space, order)
-        base, weight = log_prob.double(), log_weight.double()
-        levels = prefix_sums(space, torch.stack([base, base + weight], -1), self.order)[1:]
-        means = [level[:, 1] - level[:, 0].masked_fill(level[:, 0].isinf(), 0) for level in levels]
+        self.contexts = tuple(log_prob.shape[1:])
+        base, weight = log_prob.double().view(len(log_prob), -1), log_weight.double()
+        joint = base + weight.view_as(base)
+        below = prefix_sums(space, base, self.order)[1:]
+        above = prefix_sums(space, joint, self.order)[1:]
         self._means = [
-            mean.view(-1, space.sizes[i]) for mean, i in zip(means, self.order, strict=True)
+            (a - b.masked_fill(b.isinf(), 0)).unflatten(0, (-1, space.sizes[i]))
+            for a, b, i in zip(above, below, self.order, strict=True)
         ]
 
     def begin(self, context: Tensor | None = None, *, batch: tuple[int, ...]) -> _Place:
         """See `Potential.begin`."""
-        if context is not None:
-            raise ValueError(f"a table takes no context, got {tuple(context.shape)}")
-        start = torch.zeros(batch, dtype=torch.long, device=self._means[0].device)
-        return _Place(start, start)
+        given = () if context is None else batch[-1:]
+        if given != self.contexts:
+            wanted = f"those of batches (..., {self.contexts[0]})" if self.contexts else "none"
+            got = None if context is None else tuple(context.shape)
+            raise ValueError(f"this table's contexts: {wanted}; got {got} in a batch {batch}")
+        device = self._means[0].device
+        start = torch.zeros(batch, dtype=torch.long, device=device)
+        cell = start + torch.arange(*self.contexts, device=device) if self.contexts else start
+        return _Place(start, cell)
 
     def advance(self, state: _Place, previous: Tensor | None) -> tuple[Tensor, _Place]:
         """See `Potential.advance`."""
         prefix = _longer(self, state.prefix, previous, state.position)
-        return self._means[state.position][prefix], _Place(prefix, state.cell, state.position + 1)
+        values = self._means[state.position][prefix, :, state.cell]
+        return values, _Place(prefix, state.cell, state.position + 1)
 
 
 def exact_grade(
@@ -255,6 +261,15 @@ def prefix_sums(
     for dim in reversed(range(space.num_features)):
         levels.append(levels[-1].logsumexp(dim))
     return [level.reshape(-1, log_values.shape[-1]) for level in reversed(levels)]
+
+
+def _check_tables(space: CategoricalSpace, log_prob: Tensor, log_weight: Tensor) -> None:
+    rows, shape = space.num_rows, log_prob.shape
+    if shape != log_weight.shape or shape[:1] != (rows,) or len(shape) > 2:
+        got = f"{tuple(shape)} and {tuple(log_weight.shape)}"
+        raise ValueError(f"both tables must be ({rows},) or ({rows}, S), got {got}")
+    if not (log_weight < math.inf).all():
+        raise ValueError("log_weight must be numbers or -inf, got NaN or inf")
 
 
 def _with_total(log_joint: Tensor) -> Tensor:

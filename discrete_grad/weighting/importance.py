@@ -10,19 +10,16 @@ from torch import Tensor
 from discrete_grad.sampling import uniform
 from discrete_grad.weighting.draws import (
     WeightedSamples,
-    effective_size,
     inverse_draw,
-    log_mean_exp,
     normalised,
     take_samples,
 )
+from discrete_grad.weighting.intervals import log_z_with_interval
 from discrete_grad.weighting.reference import Reference, batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward
 
 __all__ = ["importance_sampling", "pareto_k", "resampled_importance"]
-
-_NORMAL_95 = 1.959964  # quantile .975 of the standard normal distribution
 
 
 @torch.no_grad()
@@ -36,8 +33,9 @@ def importance_sampling(
 ) -> WeightedSamples:
     """Rows of a proposal, weighted to stand for the target (self-normalised).
 
-    `exp(log_z)` is unbiased, `log_z` low by about half its variance. The interval is 95 % by the
-    delta method, and worth as much as the weights: none of it where `pareto_k` is above 0.7.
+    `exp(log_z)` is unbiased, `log_z` low by about half its variance. The interval is 95 % by
+    Hall's correction for skewness, and worth as much as the weights: where `pareto_k` is above 0.7
+    it can miss far more often.
 
     Args:
         target: the distribution wanted.
@@ -63,7 +61,7 @@ def importance_sampling(
         (torch.Size([100, 2]), 1.0)
     """
     _check_count(count)
-    codes, log_weights = _weighted_rows(target, context, count, proposal, generator)
+    codes, log_weights = weighted_rows(target, context, count, proposal, generator)
     log_z, interval = log_z_with_interval(log_weights)
     return WeightedSamples(
         codes, normalised(log_weights), count, log_z, interval, {"pareto_k": pareto_k(log_weights)}
@@ -128,28 +126,20 @@ def pareto_k(log_weights: Tensor) -> Tensor:
     return torch.stack(shapes).view(log_weights.shape[1:]) if shapes else log_weights.sum(0)
 
 
-def log_z_with_interval(log_weights: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """`log mean w` `(*batch)` and its 95 % interval, by the delta method."""
-    count, log_z = len(log_weights), log_mean_exp(log_weights)
-    # (standard error / mean)^2 = (N / ESS - 1) / (N - 1)
-    relative = (count / effective_size(log_weights) - 1).clamp_min(0) / max(count - 1, 1)
-    margin = _NORMAL_95 * relative.sqrt() if count > 1 else torch.full_like(log_z, math.inf)
-    return log_z, (log_z - margin, log_z + margin)
-
-
 def equal_weights(codes: Tensor) -> Tensor:
     """Normalised log-weights `(N, *batch)` of codes `(N, *batch, F)` that all count the same."""
     shape = codes.shape[:-1]
     return torch.full(shape, -math.log(len(codes)), dtype=torch.float64, device=codes.device)
 
 
-def _weighted_rows(
+def weighted_rows(
     target: RewardWeighted,
     context: Tensor | None,
     count: int,
     proposal: Reference | None,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
+    """Codes `(count, *batch, F)` and log-weights `(count, *batch)`, not normalised."""
     if proposal is None:  # the reference cancels
         codes = target.reference.sample(context, count, generator=generator)
         return codes, scaled_reward(target.rewards(codes, context), target.beta)

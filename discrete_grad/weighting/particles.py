@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,13 +26,15 @@ from discrete_grad.weighting.draws import (
 from discrete_grad.weighting.reference import AutoregressiveReference, batch_of, device_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import check_some, scaled_reward
+from discrete_grad.weighting.value_guidance import Potential
 
 __all__ = ["Proposal", "Twist", "conditional_systematic_draw", "no_twist"]
 
-Twist = Callable[[Tensor, Tensor | None], Tensor]
-"""`(prefix codes (M, B, t) in the reference's order, context (B, C) or None) -> log psi (M, B)`.
+Twist = Potential[Any] | Callable[[Tensor, Tensor | None], Tensor]
+"""A potential of the reference's space and order, or a function of prefixes:
 
-B is the product of the batch's dimensions, 1 without a context.
+`(codes (M, B, t) in the reference's order, context (B, C) or None) -> log psi (M, B)`. B is the
+product of the batch's dimensions, 1 without a context.
 """
 
 Proposal = Literal["reference", "twisted"]
@@ -112,7 +114,7 @@ class ParticleRun:
         proposal: str,
         threshold: float,
     ) -> None:
-        _check(target, count, proposal, threshold)
+        _check(target, count, twist, proposal, threshold)
         self.target, self.twist, self.proposal = target, twist, proposal
         self.reference: AutoregressiveReference = target.reference  # type: ignore[assignment]
         self.count, self.threshold, self.evaluations = count, threshold, 0
@@ -172,6 +174,10 @@ class ParticleRun:
 
     def _psi_of_all(self, prefix: Tensor, size: int) -> Tensor:
         """Log psi `(N, B, K)` of every continuation."""
+        last = prefix.shape[-1] + 1 == len(self.reference.order)
+        if isinstance(self.twist, Potential) and not last:
+            psi = self.twist.following(prefix, self.context)
+            return _checked_twist(psi, prefix, (*prefix.shape[:-1], size))
         every = torch.arange(size, device=prefix.device).view(1, size, 1, 1)
         shape = (self.count, size, self.contexts)
         longer = [prefix.unsqueeze(1).expand(*shape, -1), every.expand(*shape, 1)]
@@ -184,14 +190,12 @@ class ParticleRun:
             self.evaluations += len(prefix)
             rewards = self.target.rewards(self.in_space_order(prefix), self.context)
             return scaled_reward(rewards, self.beta)
-        psi = self.twist(prefix, self.context).double()
-        if psi.shape != prefix.shape[:-1]:
-            raise ValueError(f"a twist must be {tuple(prefix.shape[:-1])}, got {tuple(psi.shape)}")
-        if can_inspect(psi) and not (psi < math.inf).all():
-            row, context = (~(psi < math.inf)).nonzero()[0].tolist()
-            value, codes = float(psi[row, context]), prefix[row, context].tolist()
-            raise ValueError(f"the twist gives {value} for the prefix {codes}, context {context}")
-        return psi
+        if isinstance(self.twist, Potential):
+            psi = self.twist.following(prefix[..., :-1], self.context)
+            psi = psi.gather(-1, prefix[..., -1:]).squeeze(-1)
+        else:
+            psi = self.twist(prefix, self.context)
+        return _checked_twist(psi, prefix, tuple(prefix.shape[:-1]))
 
     def _resample(
         self, state: Particles, conditional: bool, generator: torch.Generator | None
@@ -219,10 +223,31 @@ class ParticleRun:
         check_some(own > -math.inf, "the exact row is forbidden by reference, twist or reward")
 
 
-def _check(target: RewardWeighted, count: int, proposal: str, threshold: float) -> None:
-    if not isinstance(target.reference, AutoregressiveReference):
-        name = type(target.reference).__name__
+def _checked_twist(psi: Tensor, prefix: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Log psi of prefixes `(M, B, t)`, or `(M, B, K)` of their continuations, in float64."""
+    if psi.shape != shape:
+        raise ValueError(f"a twist must be {shape}, got {tuple(psi.shape)}")
+    if can_inspect(psi) and not (psi < math.inf).all():
+        row, context, *after = (~(psi < math.inf)).nonzero()[0].tolist()
+        value, codes = float(psi[row, context, *after]), [*prefix[row, context].tolist(), *after]
+        raise ValueError(f"the twist gives {value} for the prefix {codes}, context {context}")
+    return psi.double()
+
+
+def _check(
+    target: RewardWeighted, count: int, twist: Twist, proposal: str, threshold: float
+) -> None:
+    reference = target.reference
+    if not isinstance(reference, AutoregressiveReference):
+        name = type(reference).__name__
         raise TypeError(f"needs a reference with order and conditional; {name} has none")
+    if isinstance(twist, Potential):
+        read, drawn = (twist.space, twist.order), (reference.space, reference.order)
+        if read != drawn:
+            raise ValueError(
+                f"twist and reference must read the same features in the same order, got "
+                f"{read[0]} {read[1]} and {drawn[0]} {drawn[1]}"
+            )
     if proposal not in ("reference", "twisted"):
         raise ValueError(f"proposal must be 'reference' or 'twisted', got {proposal!r}")
     if count < 1 or not 0 <= threshold <= 1:

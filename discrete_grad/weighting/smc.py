@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from discrete_grad.weighting.draws import WeightedSamples, normalised
+from discrete_grad.weighting.intervals import student_95
 from discrete_grad.weighting.particles import ParticleRun, Proposal, Twist, no_twist
 from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
 __all__ = ["log_z_bounds", "smc_log_z", "twisted_smc"]
-
-_NORMAL_ONE_SIDED_95 = 1.644854
 
 
 @torch.no_grad()
@@ -32,15 +31,15 @@ def twisted_smc(
 
     A twist estimates `psi(prefix) = E[exp(r / beta) | prefix]` under the reference; the last one is
     the reward itself. Whatever it is, `exp(log_z)` is unbiased, so `log_z` is a lower bound of log
-    Z in expectation; `smc_log_z` gives the upper one. The exact twist with the proposal `twisted`
-    leaves no variance at all.
+    Z in expectation; `smc_log_z` gives the upper one. The exact twist, the `TablePotential` of `r /
+    beta`, leaves no variance at all with the proposal `twisted`; `fit_prefix_value` learns one.
 
     Args:
         target: its reference must be an `AutoregressiveReference`.
         context: `(*batch, C)`, or None.
         count: particles N a context.
-        twist: prefix -> log psi; above `-inf` wherever an allowed row can follow, else `log_z` is
-            low by more than chance.
+        twist: a `Potential`, or prefix -> log psi; above `-inf` wherever an allowed row can
+            follow, else `log_z` is low by more than chance.
         proposal: `reference` draws from the reference's conditional; `twisted` from the conditional
             times psi, which evaluates the twist (and at last the reward) for every category.
         threshold: resample where the effective size falls below this share of N, in [0, 1];
@@ -103,7 +102,7 @@ def smc_log_z(
         context: `(*batch, C)`, or None.
         count: particles a context.
         exact_rows: codes `(*batch, F)`, one exact draw of the target each, for the upper bound.
-        twist: prefix -> log psi.
+        twist: a `Potential`, or prefix -> log psi.
         proposal: what particles are drawn from.
         threshold: resample below this share.
         generator: source of the noise.
@@ -149,16 +148,17 @@ def log_z_bounds(
     threshold: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound `(*batch)` of log Z, each missed with a probability of about 5 %.
+    """Lower and upper bound `(*batch)` of log Z, together an interval of at least 95 %.
 
-    The mean of several runs of `smc_log_z` of either kind, less or plus 1.645 standard errors.
+    The mean of several runs of `smc_log_z` of either kind, less or plus as many standard errors as
+    Student's t has it, so that each is missed with a probability of about 2.5 % or less.
 
     Args:
         target: as in `twisted_smc`, whose other arguments these are.
         exact_rows: codes `(runs, *batch, F)`, exact draws of the target, at least 2 runs.
         context: `(*batch, C)`, or None.
         count: particles a context.
-        twist: prefix -> log psi.
+        twist: a `Potential`, or prefix -> log psi.
         proposal: what particles are drawn from.
         threshold: resample below this share.
         generator: source of the noise.
@@ -188,7 +188,7 @@ def log_z_bounds(
 
     lower = torch.stack([estimate(None) for _ in exact_rows])
     upper = torch.stack([estimate(row) for row in exact_rows])
-    margin = _NORMAL_ONE_SIDED_95 / math.sqrt(len(exact_rows))
+    margin = student_95(len(exact_rows) - 1) / math.sqrt(len(exact_rows))
     # a run without any weight says nothing from below
     spread = lower.masked_fill(lower.isinf(), 0).std(0)
     return lower.mean(0) - margin * spread, upper.mean(0) + margin * upper.std(0)

@@ -1,7 +1,11 @@
-"""Value-guided decoding: each category is weighted by what may still be expected after it."""
+"""What may still be expected after each category: a potential, learned, and guidance by it.
+
+A potential also steers `twisted_smc`, where it is called a twist.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +30,8 @@ _STEEPEST = 10.0  # nats of error above which the loss goes on as a line
 class Potential(ABC, Generic[State]):
     """How much is to be expected after each category that may come next, as a logarithm.
 
+    Guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
+
     Example:
         >>> issubclass(PrefixValue, Potential)
         True
@@ -41,6 +47,15 @@ class Potential(ABC, Generic[State]):
     @abstractmethod
     def advance(self, state: State, previous: Tensor | None) -> tuple[Tensor, State]:
         """Numbers `(*batch, K)` in nats for the next feature, and the state after it."""
+
+    def following(self, prefix_codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """Numbers `(..., K)` for the feature after a prefix `(..., t)`, t < F, in the order."""
+        given = torch.Size() if context is None else context.shape[:-1]
+        batch = torch.broadcast_shapes(prefix_codes.shape[:-1], given)
+        values, state = self.advance(self.begin(context, batch=batch), None)
+        for code in prefix_codes.unbind(-1):
+            values, state = self.advance(state, code.expand(batch))
+        return values
 
 
 @dataclass(frozen=True)
@@ -160,23 +175,26 @@ class PrefixValue(nn.Module, Potential[Reading]):
 
     def forward(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Values `(..., F)` in nats after each feature of codes `(..., F)`."""
+        return self.above_offset(codes, context) + self.offset
+
+    def above_offset(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """Values less `offset`, which is what all prefixes have in common: numbers about 0."""
         outputs = self.space.split(self.network(codes, context, order=self.order))
         batch = outputs[0].shape[:-1]
         pairs = zip(outputs, codes.unbind(-1), strict=True)
         taken = [o.gather(-1, c.expand(batch).unsqueeze(-1)) for o, c in pairs]
-        return torch.cat(taken, -1) + self.offset
+        return torch.cat(taken, -1)
 
 
 def prefix_value_loss(values: Tensor, log_weight: Tensor) -> Tensor:
-    """Mean of `e^d - d - 1`, d = w - v, for values `(..., F)` and w `(...)`: 0 for a perfect fit.
+    """Mean of `e^(w - v) + v - 1` for values `(..., F)` and w `(...)`; its slope is bounded.
 
-    Its minimiser in v is `log E[e^w | prefix]`, where that of a squared error is `E[w | prefix]`.
-    Above an error of 10 nats it goes on as a line.
+    From an error `w - v` of 10 nats on, the exponential goes on as a line.
     """
     error = log_weight.unsqueeze(-1) - values
-    bounded = error.clamp_max(_STEEPEST)
-    grown = bounded.exp() * (1 + error - bounded)
-    return (grown - error - 1).mean()
+    beyond = (error - _STEEPEST).clamp_min(0)
+    grown = (error - beyond).exp() * (1 + beyond)
+    return (grown + values - 1).mean()
 
 
 def fit_prefix_value(
@@ -192,23 +210,30 @@ def fit_prefix_value(
 ) -> list[float]:
     """Fit `V / beta = log E[e^w | prefix]`, w = r / beta, to rows drawn from the policy.
 
-    Adam, its learning rate lowered to 0 along a cosine.
+    The loss `e^(w - v) + v` is convex, and least where v is that value; a squared error would find
+    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v:
+    prefixes count alike, however many nats lie between their values, where Poisson regression has
+    next to no gradient at all but the best of them. Adam, its learning rate lowered to 0 along a
+    cosine.
 
     Args:
         value: what is fitted.
-        codes: `(N, F)`, drawn from the policy that is to be guided.
-        log_weight: `(N,)`, w, finite.
-        context: `(N, C)`; None without a context.
+        codes: `(..., F)`, drawn from the policy that is to be guided or twisted.
+        log_weight: `(...)`, w; `-inf` for a forbidden row.
+        context: `(..., C)`, broadcast against the rows; None without a context.
         steps: of the optimiser, at least 1.
         batch: rows a step.
         learning_rate: above 0.
         generator: source of the batches.
 
     Returns:
-        The loss of each step.
+        The loss of each step, in nats: 0 if all prefixes had the value `log E[e^w]`.
 
     Raises:
-        ValueError: for shapes that do not fit, or a weight that is not finite.
+        ValueError: for shapes that do not fit, NaN or `+inf`, or rows that are all forbidden.
+
+    Reference:
+        Zhao et al. (2024), arXiv 2404.17546, section 4, on learning twists.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 2))
@@ -217,17 +242,19 @@ def fit_prefix_value(
         >>> losses[-1] < losses[0]
         True
     """
-    if log_weight.shape != codes.shape[:1] or not log_weight.isfinite().all():
-        expected = f"({len(codes)},), finite"
-        raise ValueError(f"log_weight must be {expected}, got {tuple(log_weight.shape)}")
-    target = log_weight.to(value.offset.dtype)
-    value.offset.copy_(target.logsumexp(0) - torch.tensor(float(len(target))).log())
+    _check_rows(codes, log_weight)
+    if context is not None:
+        context = context.expand(*codes.shape[:-1], -1).flatten(0, -2)
+    codes, weight = codes.flatten(0, -2), log_weight.flatten().double()
+    offset = weight.logsumexp(0) - math.log(len(weight))
+    value.offset.copy_(offset)
+    target = (weight - offset).to(value.network.null.dtype)
     optimiser = torch.optim.Adam(value.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
     for _ in range(steps):
         index = random_indices(len(codes), (batch,), generator=generator).to(codes.device)
-        values = value(codes[index], None if context is None else context[index])
+        values = value.above_offset(codes[index], None if context is None else context[index])
         loss = prefix_value_loss(values, target[index])
         optimiser.zero_grad()
         loss.backward()
@@ -235,3 +262,16 @@ def fit_prefix_value(
         schedule.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+def _check_rows(codes: Tensor, log_weight: Tensor) -> None:
+    if log_weight.shape != codes.shape[:-1]:
+        expected, got = tuple(codes.shape[:-1]), tuple(log_weight.shape)
+        raise ValueError(f"log_weight must be {expected}, one a row, got {got}")
+    wrong = ~(log_weight < math.inf)
+    if wrong.any():
+        row = tuple(wrong.nonzero()[0].tolist())
+        found = float(log_weight[row])
+        raise ValueError(f"log_weight must be numbers or -inf, got {found} for row {row}")
+    if not (log_weight > -math.inf).any():
+        raise ValueError(f"all {log_weight.numel()} rows are forbidden; one must not be")

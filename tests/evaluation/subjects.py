@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.evaluation import Observed, Subject, percentile
+from discrete_grad.evaluation import Observed, Subject, TrainingContexts, percentile
 from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
 from discrete_grad.sampling import isolated_seed, random_codes, random_indices
 
@@ -70,6 +70,7 @@ def make_subject(
         if not contexts:
             for policy in policies.values():
                 torch.nn.init.normal_(policy.logits)
+    spread = TrainingContexts(spec, context) if spec and context is not None else None
     steps = range(20, 120, 20)
     metrics = [
         {"step": step, f"{stage}/loss": 1 / step, f"{stage}/held_out_loss": 2 / step}
@@ -89,5 +90,6 @@ def make_subject(
         "held_out": {name: Rows(codes, scaled, context) for name in ("estimator", "judge")},
         "metrics": metrics,
         "settings": {"table": "synthetic", "seed": 0},
+        "training_contexts": spread,
     }
     return Subject(**{**fields, **changes})

@@ -22,6 +22,7 @@ SECTIONS = {
     "distribution",
     "agreement",
     "swaps",
+    "robustness",
     "probabilities",
     "curves",
     "settings",
@@ -101,7 +102,7 @@ def test_page_is_the_same_from_json(report: dict[str, Any], html: str) -> None:
 def test_page_without_context_truth_log_and_settings() -> None:
     subject = make_subject(truth=False, metrics=[], settings={}, held_out={})
     page = Page(render_html(build_report(subject, samples=8)))
-    assert set(page.sections) == SECTIONS - {"contexts", "curves", "settings"}
+    assert set(page.sections) == SECTIONS - {"contexts", "robustness", "curves", "settings"}
     assert "true percentile" not in page.text
     assert "in truth" not in page.text
 

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, GumbelSoftmax, StraightThrough
 from discrete_grad.data import load_example
 from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.testing.goodness import g_test, joint_counts
 from discrete_grad.weighting import (
@@ -34,6 +35,7 @@ from discrete_grad.weighting import (
     top_k,
     z_scored_weights,
 )
+from discrete_grad.weighting.value_guidance import prefix_value_loss
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
@@ -415,6 +417,63 @@ def test_a_learned_value_comes_near_the_exact_one(backbone: Any) -> None:
     assert_close(value.advance(value.begin(batch=()), None)[0].double(), first, atol=0.2, rtol=0)
 
 
+@given(st.integers(0, 2**31), st.booleans())
+def test_the_loss_is_least_at_the_exact_value(seed: int, forbidden: bool) -> None:
+    noise = seeded(seed)
+    weight = torch.randn(24, generator=noise, dtype=torch.float64)
+    if forbidden:
+        weight[torch.rand(24, generator=noise) < 0.4] = -math.inf
+    rows = TablePotential(SPACE, torch.zeros(24), weight)
+    for position in range(3):
+        parts = [rows.following(ROWS[i, :position])[ROWS[i, position]] for i in range(24)]
+        exact = torch.stack(parts)
+        alive = exact > -math.inf
+        values = exact.masked_fill(~alive, 0).unsqueeze(-1).requires_grad_()
+        (slope,) = torch.autograd.grad(prefix_value_loss(values, weight), values)
+        _, group = ROWS[:, : position + 1].unique(dim=0, return_inverse=True)
+        total = torch.zeros(24, dtype=torch.float64).index_add(0, group, slope.squeeze(-1))
+        assert_close(total[group][alive], torch.zeros(int(alive.sum()), dtype=torch.float64))
+        assert (slope[~alive] > 0).all()  # downhill is down
+
+
+def test_the_loss_is_a_line_beyond_10_nats_and_finite_for_forbidden_rows() -> None:
+    values = torch.tensor([[0.0], [-30.0], [2.0]]).requires_grad_()
+    weight = torch.tensor([10.5, 3.0, -math.inf])
+    loss = prefix_value_loss(values, weight)
+    expected = [math.exp(10) * 1.5 - 1, math.exp(10) * 24 - 31, 1.0]
+    assert_close(loss, torch.tensor(sum(expected) / 3))
+    (slope,) = torch.autograd.grad(loss, values)
+    steep = (1 - math.exp(10)) / 3
+    assert_close(slope, torch.tensor([[steep], [steep], [1 / 3]]))
+
+
+def test_a_value_learns_contexts_and_forbidden_rows() -> None:
+    """What some prefixes forbid altogether is far below all else."""
+    spec = ContextSpec(numeric=["price"])
+    model, context = learned(context=spec), torch.tensor([[-1.0], [1.0]]).double()
+    rows = ROWS.unsqueeze(1).expand(-1, 2, -1)
+    with torch.no_grad():
+        log_prob = model.log_prob(rows, context)
+    weight = torch.randn(24, 2, generator=seeded(1), dtype=torch.float64)
+    weight[ROWS[:, 2] == 0, 1] = -math.inf  # the feature read first
+    exact = TablePotential(SPACE, log_prob, weight, order=model.order)
+    guided = ValueGuided(model, exact)
+    assert_close(guided.log_prob(rows, context), tilt(log_prob, weight, 1.0))
+    codes = model.sample(context, 3000, generator=seeded(2))
+    index = codes @ torch.tensor([8, 2, 1])
+    with isolated_seed(0):
+        value = PrefixValue(SPACE, spec, order=model.order, hidden=(32,))
+    weights = weight.gather(0, index)
+    fit_prefix_value(value, codes, weights, context=context, steps=200, generator=seeded())
+    empty = torch.zeros(2, 0).long()
+    found, wanted = (v.following(empty, context).detach() for v in (value, exact))
+    assert found[1, 0] < found[1, 1] - 3
+    wanted = wanted.masked_fill(wanted == -math.inf, 0)
+    assert_close(found.double().where(wanted != 0, 0), wanted, atol=0.25, rtol=0)
+    drawn = ValueGuided(model, value).sample(context, 2000, generator=seeded(3))
+    assert (drawn[:, 1, 2] == 0).double().mean() < 0.05
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 
@@ -455,8 +514,27 @@ def test_errors() -> None:
         TablePotential(SPACE, torch.zeros(24), torch.full((24,), math.nan))
     with pytest.raises(ValueError, match="same features in the same order"):
         ValueGuided(policy, PrefixValue(SPACE, order=(1, 0, 2)))
-    with pytest.raises(ValueError, match=r"log_weight must be \(24,\), finite, got \(23,\)"):
-        fit_prefix_value(PrefixValue(SPACE), ROWS, torch.zeros(23))
+    with pytest.raises(
+        ValueError, match=r"must be \(24,\) or \(24, S\), got \(24,\) and \(24, 2\)"
+    ):
+        TablePotential(SPACE, torch.zeros(24), torch.zeros(24, 2))
+    one, two = (TablePotential(SPACE, t, t) for t in (torch.zeros(24), torch.zeros(24, 2)))
+    with pytest.raises(ValueError, match=r"contexts: none; got \(2, 1\) in a batch \(5, 2\)"):
+        one.begin(torch.zeros(2, 1), batch=(5, 2))
+    with pytest.raises(
+        ValueError, match=r"those of batches \(..., 2\); got \(3, 1\) in a batch \(3,\)"
+    ):
+        two.begin(torch.zeros(3, 1), batch=(3,))
+    with pytest.raises(ValueError, match=r"contexts: those of batches \(..., 2\); got None"):
+        two.begin(batch=(5, 2))
+    value, weights = PrefixValue(SPACE), torch.zeros(24)
+    with pytest.raises(ValueError, match=r"log_weight must be \(24,\), one a row, got \(23,\)"):
+        fit_prefix_value(value, ROWS, weights[1:])
+    weights[7] = math.inf
+    with pytest.raises(ValueError, match=r"numbers or -inf, got inf for row \(7,\)"):
+        fit_prefix_value(value, ROWS, weights)
+    with pytest.raises(ValueError, match="all 24 rows are forbidden"):
+        fit_prefix_value(value, ROWS, torch.full((24,), -math.inf))
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         top_k(torch.zeros(3), count=0)
     with pytest.raises(ValueError, match=r"mass must be in \(0, 1\], got 0"):

@@ -13,11 +13,12 @@ from discrete_grad.models import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed, seeded, uniform
 from discrete_grad.testing.goodness import g_test, row_numbers
 from discrete_grad.weighting import (
-    ExactTwist,
     Factorised,
+    PrefixValue,
     RewardWeighted,
+    TablePotential,
     conditional_systematic_draw,
-    fit_twist,
+    fit_prefix_value,
     inverse_draw,
     log_z_bounds,
     smc_log_z,
@@ -36,6 +37,18 @@ def wrong_twist(prefix, batch):
     return (prefix.double() * torch.arange(1, prefix.shape[-1] + 1)).sum(-1).sin() * 2
 
 
+def exact_twist(target, batch):
+    exact = target.exact(batch)
+    weights = (exact.reward / exact.beta).flatten(1)
+    base, order = exact.log_reference.flatten(1), target.reference.order
+    return TablePotential(target.space, base, weights, order=order)
+
+
+def log_psi(twist, prefix, batch):
+    """Of prefixes `(M, B, t)`."""
+    return twist.following(prefix[..., :-1], batch).gather(-1, prefix[..., -1:]).squeeze(-1)
+
+
 def repeated(runs):
     return torch.zeros(runs, 1, dtype=torch.float64)
 
@@ -44,7 +57,7 @@ def repeated(runs):
 @given(seed=st.integers(0, 200), masked=st.booleans())
 def test_the_exact_twist_leaves_no_variance(order, seed, masked):
     target, batch = world(seed, masked=masked, order=order), context(0, 1)
-    twist = ExactTwist(target, batch)
+    twist = exact_twist(target, batch)
     samples = twisted_smc(target, batch, 5, twist=twist, threshold=1.0, generator=seeded(seed))
     assert_close(samples.log_z, target.exact(batch).log_z)
     assert_close(samples.weights, torch.full((5, 2), 0.2).double())
@@ -54,7 +67,7 @@ def test_the_exact_twist_leaves_no_variance(order, seed, masked):
 @given(seed=st.integers(0, 200))
 def test_the_exact_twist_is_the_conditional_expectation(seed):
     target, batch = world(seed, masked=True), context(0, 1)
-    twist, exact = ExactTwist(target, batch), target.exact(batch)
+    twist, exact = exact_twist(target, batch), target.exact(batch)
     weights = (exact.reward / target.beta).exp()
     for t in (1, 2, 3):
         known = exact.codes[:, list(ORDER[:t])]
@@ -62,7 +75,7 @@ def test_the_exact_twist_is_the_conditional_expectation(seed):
             fits = (known == prefix).all(-1).unsqueeze(-1)
             mass = (fits * exact.log_reference.exp()).sum(0)
             value = (fits * exact.log_reference.exp() * weights).sum(0) / mass
-            got = twist(prefix.expand(1, 2, t), batch)[0]
+            got = log_psi(twist, prefix.expand(1, 2, t), batch)[0]
             assert_close(got.exp(), value.nan_to_num(0.0))
 
 
@@ -142,7 +155,7 @@ def test_its_weighted_rows_stand_for_the_target(proposal):
 def test_the_law_with_the_exact_twist_is_the_target():
     target, batch = world(42, masked=True), context(0, 1)
     samples = twisted_smc(
-        target, batch, 20_000, twist=ExactTwist(target, batch), generator=seeded(5)
+        target, batch, 20_000, twist=exact_twist(target, batch), generator=seeded(5)
     )
     for i in range(2):
         counts = row_numbers(SPACE, samples.codes[:, i]).bincount(minlength=12)
@@ -154,7 +167,7 @@ def test_each_context_is_a_run_of_its_own():
     beta = torch.tensor([[0.5], [2.0]]).expand(2, 3)
     batch = context(0, 1, 0).expand(2, 3, 1)
     target = world(43, beta=beta)
-    samples = twisted_smc(target, batch, 8, twist=ExactTwist(target, batch), generator=seeded(0))
+    samples = twisted_smc(target, batch, 8, twist=exact_twist(target, batch), generator=seeded(0))
     assert samples.codes.shape == (8, 2, 3, 3)
     assert_close(samples.log_z, target.exact(batch).log_z)
 
@@ -183,13 +196,16 @@ def test_a_learned_twist_is_better_than_none_and_near_the_exact_one():
         return same * (1 + batch[..., 0])
 
     target, batch = RewardWeighted(reference, reward, 0.7), torch.tensor([[0.0], [0.5]])
-    twist = fit_twist(target, batch, rows=1000, steps=300, generator=seeded(1))
-    again = fit_twist(target, batch, rows=1000, steps=300, generator=seeded(1))
+    codes = reference.sample(batch, 1000, generator=seeded(1))
+    with isolated_seed(1):
+        twist = PrefixValue(space, reference.context_spec, order=reference.order, hidden=(32,))
+    weights = target.rewards(codes, batch) / target.beta
+    fit_prefix_value(twist, codes, weights, context=batch, steps=200, generator=seeded(1))
     prefix = torch.tensor([[2, 1]]).expand(1, 2, 2)
-    assert torch.equal(twist(prefix, batch), again(prefix, batch))
-    truth, exact = target.exact(batch).log_z, ExactTwist(target, batch)
-    error = [(twist(p, batch) - exact(p, batch)).abs().mean() for p in (prefix, prefix[..., :1])]
-    assert max(error) < 0.35
+    truth, exact = target.exact(batch).log_z, exact_twist(target, batch)
+    for p in (prefix, prefix[..., :1]):
+        error = log_psi(twist, p, batch) - log_psi(exact, p, batch)
+        assert error.abs().mean() < 0.35
     errors = []
     for each in ({}, {"twist": twist}):
         runs = torch.stack(
@@ -200,6 +216,33 @@ def test_a_learned_twist_is_better_than_none_and_near_the_exact_one():
         )
         errors.append((runs - truth).square().mean())
     assert errors[1] < errors[0] / 2
+
+
+def test_a_potential_is_asked_once_a_particle(monkeypatch):
+    """It answers for all categories at once; the last feature is the reward's."""
+    target, batch, asked = world(45), context(0, 1), []
+    potential, original = exact_twist(target, batch), TablePotential.advance
+
+    def counted(self, state, previous):
+        asked.append(tuple(state.prefix.shape))
+        return original(self, state, previous)
+
+    monkeypatch.setattr(TablePotential, "advance", counted)
+    twisted_smc(target, batch, 8, twist=potential)
+    assert asked == [(8, 2)] * 3  # for the first feature; for the first and the second
+
+
+@pytest.mark.parametrize("proposal", PROPOSALS)
+def test_a_potential_and_the_same_function_make_the_same_run(proposal):
+    target, batch = world(45), context(0, 1)
+    potential = exact_twist(target, batch)
+    runs = [
+        twisted_smc(target, batch, 8, twist=twist, proposal=proposal, generator=seeded(1))
+        for twist in (potential, lambda p, given: log_psi(potential, p, given))
+    ]
+    assert torch.equal(runs[0].codes, runs[1].codes)
+    assert_close(runs[0].log_z, runs[1].log_z)
+    assert runs[0].evaluations == runs[1].evaluations
 
 
 def test_it_runs_without_a_context_on_a_factorised_generator():
@@ -271,6 +314,12 @@ def test_what_it_refuses():
         twisted_smc(target, batch, twist=lambda prefix, _: prefix.double())
     with pytest.raises(ValueError, match=r"nan for the prefix .* context 0"):
         twisted_smc(target, batch, twist=lambda p, _: torch.full(p.shape[:-1], math.nan))
+    with pytest.raises(ValueError, match=r"same order, got .* \(0, 1, 2\) and .* \(2, 0, 1\)"):
+        twisted_smc(target, batch, twist=PrefixValue(SPACE))
+    broken = exact_twist(target, batch)
+    broken._means[1][1, 0, 1] = math.nan
+    with pytest.raises(ValueError, match=r"nan for the prefix \[1, 0\], context 1"):
+        twisted_smc(target, batch, twist=broken)
     forbidden = target.exact(batch).probs[:, 1] == 0
     rows[1] = SPACE.enumerate()[forbidden][0]
     for proposal in PROPOSALS:
@@ -302,6 +351,5 @@ def test_a_reference_must_have_an_order():
             return torch.zeros(count, 3).long()
 
     target = RewardWeighted(Unordered(), lambda rows, _: rows.sum(-1), 1.0)
-    for call in (twisted_smc, ExactTwist, fit_twist):
-        with pytest.raises(TypeError, match="Unordered"):
-            call(target)
+    with pytest.raises(TypeError, match="Unordered"):
+        twisted_smc(target)

@@ -1,0 +1,99 @@
+"""A finished fit, as the rest of the room reads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from discrete_grad.data import Table
+from discrete_grad.gradient import RowFunction
+from discrete_grad.models import Aligner, BaseEnsemble, Generator, PreferenceModel
+from discrete_grad.training.answers import Preferences
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.config import FitConfig
+from discrete_grad.training.pessimism import guided_score
+from discrete_grad.training.rows import Rows
+from discrete_grad.training.score_scale import ScoreScale
+
+__all__ = ["METRICS", "Run"]
+
+METRICS = "metrics.jsonl"
+"""The log of training, in the folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished fit: the table, the models and what is needed to read their output.
+
+    Args:
+        folder: where it lies.
+        config: how it was made.
+        table: all rows, with the schema.
+        source: what the caller said of the table's origin, JSON.
+        scale: from scores to what the models predict, and back.
+        rows: the rows the generator's side has seen, scores scaled.
+        judge_rows: the rows only the judge has seen, scores scaled.
+        judge: trained on `judge_rows`.
+        estimator: trained on `rows`.
+        reference: the data policy: reproduces `rows`.
+        naive: the naive baseline: reproduces `rows` by inverse score.
+        generator: trained through `estimator`.
+        aligner: None unless the generator's config gives alignment a weight.
+        pessimism: standard deviations below the mean that the generator was trained by; the
+            config's, or what its coverage asks for.
+        preferences: those given, or None.
+        preference: trained on them, or None.
+        reward_unit: standard deviation of its reward between `rows`, in log-odds.
+
+    Example:
+        >>> sorted(Run.__dataclass_fields__)[:3]
+        ['aligner', 'config', 'estimator']
+    """
+
+    folder: Path
+    config: FitConfig
+    table: Table
+    source: dict[str, Any]
+    scale: ScoreScale
+    rows: Rows
+    judge_rows: Rows
+    judge: BaseEnsemble
+    estimator: BaseEnsemble
+    reference: Generator
+    naive: Generator
+    generator: Generator
+    aligner: Aligner | None
+    pessimism: float
+    preferences: Preferences | None = None
+    preference: PreferenceModel | None = None
+    reward_unit: float = 1.0
+
+    def score(self, context: Tensor | None) -> RowFunction:
+        """What the generator was trained by, in contexts `(..., C)`."""
+        config = replace(self.config.generator, pessimism=self.pessimism)
+        return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
+
+    def value(self, codes: Tensor, context: Tensor | None) -> Tensor:
+        """What generated rows are ordered by, `(...)`: the judge's score, and the reward."""
+        value: Tensor = self.judge(codes, context)
+        if self.preference is None:
+            return value
+        weight = self.config.generator.preference / self.reward_unit
+        reward: Tensor = self.preference(codes, context)
+        return value + weight * reward
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of the log of training.
+
+        Raises:
+            RunError: if the log is missing or damaged.
+        """
+        path = self.folder / METRICS
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is missing or damaged: {error}") from error

@@ -1,0 +1,130 @@
+"""What reinforcement learning of a policy can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from discrete_grad.objectives import WeightRule
+from discrete_grad.training.config import LoopConfig
+
+__all__ = ["Algorithm", "ReinforceConfig"]
+
+Algorithm = Literal[
+    "reinforce", "leave_one_out", "group_relative", "a2c", "ppo", "advantage_weighted"
+]
+_LEAST_GROUP = {"leave_one_out": 2, "group_relative": 2, "advantage_weighted": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceConfig(LoopConfig):
+    """How a policy is trained to maximise `E[reward] - beta KL(policy || reference)`.
+
+    Where rewards are dear, `epochs=8, replay=1000` uses each row again and again; ppo takes its
+    epochs without a replay.
+
+    Example:
+        >>> config = ReinforceConfig(algorithm="ppo", epochs=4, minibatches=2)
+        >>> config.updates, config.rows_used(16, contexts=1)
+        (8, 512)
+    """
+
+    algorithm: Algorithm = "leave_one_out"
+    """`reinforce` takes off the running mean of the rewards, `leave_one_out` the mean of the
+    context's other rows; `group_relative` standardises in a context; `a2c` and `ppo` learn values;
+    `advantage_weighted` is weighted regression."""
+    group: int = 256
+    """Rows drawn for each context at once."""
+    epochs: int = 1
+    """Optimiser steps (or passes in minibatches) for each time that rows are drawn. The first takes
+    the rows just drawn. For the rows of the others importance weights correct, or PPO's ratio."""
+    minibatches: int = 1
+    """Parts of a group, each of which is an optimiser step of an epoch."""
+    replay: int = 1
+    """How many of the last groups are kept for the later epochs, which take any one of them."""
+    beta: float = 0.1
+    """Weight of the divergence from the reference, in the reward's unit a nat."""
+    kl: Literal["k1", "k2", "k3", "conditional"] = "k1"
+    """Its estimate; see `discrete_grad.objectives.k1` and so on."""
+    kl_in: Literal["reward", "loss"] = "reward"
+    """With k1 in the reward or k2 in the loss the gradient is unbiased, and with `conditional` in
+    the reward, whose part at each prefix is always in the loss. Otherwise it is not."""
+    entropy: float = 0.0
+    """Weight of a row's entropy, in the reward's unit a nat."""
+    diversity: float = 0.0
+    """Weight of the expected Hamming distance of two rows, in the reward's unit a feature."""
+    clip: float = 0.2
+    """PPO: how far from 1 a ratio counts."""
+    weight_bound: float = 2.0
+    """Bound of the importance weights of rows that are used again."""
+    weight_rule: WeightRule = "clip"
+    """What becomes of weights above it."""
+    gae_decay: float = 0.95
+    """Lambda of the advantages of `a2c` and `ppo`, in [0, 1]; at 1 the gradient is unbiased."""
+    gamma: float = 1.0
+    """Their discount a step, in [0, 1]; below 1 the optimum is another."""
+    temperature: float = 1.0
+    """Of `advantage_weighted`, in the reward's unit."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    value_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of the value network."""
+    reward_scale: Literal["raw", "running"] = "raw"
+    """`running`: less the mean and over the standard deviation of all rewards so far."""
+    advantage_scale: Literal["raw", "batch"] = "raw"
+    """`batch`: standardised over all rows drawn at once."""
+    memory: int = 0
+    """Best rows kept for each context and used in every step, each by its exact probability."""
+    context_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the contexts that the policy sees."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; 0 for no limit."""
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 1e-2
+    validate_every: int = 100
+    # the objective of one batch is no reason to prefer its weights
+    patience: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps for each time that rows are drawn."""
+        return self.epochs * self.minibatches
+
+    def rows_used(self, step: int, *, contexts: int) -> int:
+        """Rows drawn in the first so many steps, for so many contexts a step."""
+        return -(-step // self.updates) * self.group * contexts
+
+    def check_algorithm(self) -> None:
+        """Raise ValueError for settings that do not fit together; `reinforce` calls it first."""
+        self.check()
+        for name, options in (
+            ("algorithm", get_args(Algorithm)),
+            ("kl", ("k1", "k2", "k3", "conditional")),
+            ("kl_in", ("reward", "loss")),
+            ("reward_scale", ("raw", "running")),
+            ("advantage_scale", ("raw", "batch")),
+        ):
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name} must be one of {options}, got {getattr(self, name)!r}")
+        least = max(_LEAST_GROUP.get(self.algorithm, 1), 3 if self.diversity else 1)
+        if self.group < least:
+            raise ValueError(f"{self.algorithm} needs a group of {least} or more, got {self.group}")
+        if self.group % self.minibatches:
+            raise ValueError(f"minibatches must divide group {self.group}, got {self.minibatches}")
+        if self.gae_decay > 1 or self.gamma > 1:
+            got = f"{self.gae_decay} and {self.gamma}"
+            raise ValueError(f"gae_decay and gamma must lie in [0, 1], got {got}")
+        if self.replay > 1 and (self.algorithm == "ppo" or self.epochs == 1):
+            raise ValueError("a replay needs epochs, and another algorithm than ppo")
+        if self.memory and (self.diversity or self.minibatches > 1):
+            raise ValueError("a memory goes with neither diversity nor minibatches")
+
+    def check_checkpoints(self) -> None:
+        """Raise ValueError where a checkpoint could be without the rows that the next step uses."""
+        if self.replay > 1 or self.checkpoint_every % self.updates:
+            raise ValueError(
+                "a checkpoint holds no rows: it needs replay 1, got "
+                f"{self.replay}, and checkpoint_every a multiple of epochs x minibatches, got "
+                f"{self.checkpoint_every} and {self.updates}"
+            )

@@ -1,0 +1,67 @@
+"""Confidence intervals of log Z, as pure functions of log-weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from discrete_grad.weighting.draws import log_mean_exp
+
+__all__: list[str] = []
+
+_NORMAL_95 = 1.959964  # quantile .975 of the standard normal distribution
+_SYMMETRIC = 1e-9  # a skewness below which the correction is that of its limit
+
+
+def student_95(freedom: int) -> float:
+    """Quantile .975 of Student's t, to .1 %: closed forms, then Abramowitz and Stegun, 26.7.5."""
+    if freedom < 3:
+        return math.tan(0.475 * math.pi) if freedom == 1 else 0.95 / math.sqrt(2 * 0.975 * 0.025)
+    x, n = _NORMAL_95, freedom
+    second = (5 * x**5 + 16 * x**3 + 3 * x) / 96
+    third = (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384
+    fourth = (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160
+    return x + (x**3 + x) / (4 * n) + second / n**2 + third / n**3 + fourth / n**4
+
+
+def log_z_with_interval(log_weights: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`log mean w` `(*batch)` and its 95 % interval, finite for two weights or more.
+
+    Weights are skewed, so that a mean that is too low comes with a standard error that is too
+    small. Hall's cubic transformation of the studentised mean takes the skewness out; its lower
+    end may fall below 0, where the delta method's takes its place.
+
+    Reference:
+        Hall (1992), "On the removal of skewness by transformation", JRSS B 54, equations of g.
+    """
+    count, log_z = len(log_weights), log_mean_exp(log_weights)
+    if count == 1:
+        return log_z, (log_z - math.inf, log_z + math.inf)
+    error, skewness = _moments(log_weights)
+    t = student_95(count - 1)
+    low = 1 - error * _untransformed(torch.full_like(error, t), skewness)
+    high = 1 - error * _untransformed(torch.full_like(error, -t), skewness)
+    low = low.where(low > 0, 1).log().where(low > 0, -t * error)
+    return log_z, (log_z + low, log_z + high.log())
+
+
+def _moments(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard error of the mean over the mean, and skewness over `sqrt(N)`, both `(*batch)`."""
+    count, best = len(log_weights), log_weights.double().amax(0)
+    w = (log_weights.double() - best.masked_fill(best == -math.inf, 0)).exp()
+    apart = w - w.mean(0)
+    variance = apart.square().mean(0)
+    error = (variance / (count - 1)).sqrt() / w.mean(0).where(variance > 0, 1)
+    # equal weights are so but for rounding
+    scale = variance.where(error > _SYMMETRIC, 1).sqrt()
+    return error, ((apart / scale).pow(3).mean(0) / math.sqrt(count)).where(error > _SYMMETRIC, 0)
+
+
+def _untransformed(x: Tensor, skewness: Tensor) -> Tensor:
+    """The T with `g(T) = T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 = x`."""
+    a = skewness.where(skewness.abs() > _SYMMETRIC, 1)
+    cube = 1 + a * (x - a / 6)
+    root = cube.sign() * cube.abs().pow(1 / 3)
+    return (3 * (root - 1) / a).where(skewness.abs() > _SYMMETRIC, x)
