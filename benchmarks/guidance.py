@@ -61,7 +61,7 @@ Figures = dict[str, Any]
 class Config(harness.Config):
     """Expected reward against KL of guidance, exactly and with a learned model."""
 
-    seeds: int = 5
+    seeds: int = 3
     """Training sets and fits of the learned part: seeds 0, 1, ..."""
     rows: int = 5000
     """Rows of the table that the conditional model is trained on."""

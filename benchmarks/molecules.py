@@ -36,11 +36,12 @@ from discrete_grad.space import ContextSpec
 from discrete_grad.training import ReinforceConfig, reinforce
 from discrete_grad.weighting import AttributeSet, Guidance, Guided
 
-GAMMAS = (1.0, 2.0, 4.0)
+GAMMAS = (1.0, 2.0, 4.0, 8.0)
 DROP = 0.2
 TOKENS = 40
 HELD_OUT = 500
-BETA = 0.05  # of the divergence in reinforcement learning, standard deviations of a reward a nat
+BETA = 0.2  # of the divergence in reinforcement learning, standard deviations of a reward a nat
+FURTHEST = 3.0  # standard deviations of an attribute; what lies beyond is worth no more
 INVALID = -3.0  # reward, in standard deviations, of a row without a molecule
 
 Reward = Callable[[Tensor], Tensor]
@@ -57,7 +58,7 @@ class Config(harness.Config):
     """Training sets and fits: seeds 0, 1, ..."""
     molecules: int = 10_000
     """Of which the conditional model learns."""
-    steps: int = 1000
+    steps: int = 2000
     """Of its training, at 128 molecules."""
     vectors: int = 32
     """Attribute vectors that guidance asks about; best-of-n draws one molecule more than that."""
@@ -120,8 +121,9 @@ class World:
     model: AutoregressiveGenerator
 
     def standardised(self, attributes: Tensor) -> Tensor:
-        """In standard deviations from the training molecules' means."""
-        return (attributes - self.attributes.mean(0)) / self.attributes.std(0)
+        """In standard deviations from the training molecules' means, at most 3."""
+        apart = (attributes - self.attributes.mean(0)) / self.attributes.std(0)
+        return apart.clamp(-FURTHEST, FURTHEST)
 
     def reward(self, name: str) -> Reward:
         """Of attributes; 0 and 1 are the training molecules' mean and standard deviation."""

@@ -34,6 +34,8 @@ NAMES = (
     "ehrlich",
     "alignment",
     "hidden_cost",
+    "molecules",
+    "tilt",
 )
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)

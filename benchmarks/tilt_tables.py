@@ -152,7 +152,9 @@ def _interval_rows(worlds: Mapping[str, World], kind: str) -> Iterator[tuple[str
         for name, got in world["intervals"].items():
             if name.startswith(kind):
                 runs, sure = got["runs"], got["sure"]
-                missed = got["too low"] + got["too high"]
+                # the ends of two bounds may cross, and both miss
+                both = got["too low"] + got["too high"]
+                missed = got["missed though sure"] if sure == runs else both
                 yield (
                     _named(key),
                     name,

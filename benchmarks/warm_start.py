@@ -12,24 +12,18 @@ optimum is known.
 from __future__ import annotations
 
 import copy
-import math
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
 import tyro
 from torch import Tensor
 
 from benchmarks import guidance, harness
 from benchmarks.guidance import conditional_model, fifths, reward_functions
-from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interval, run, succeeded
+from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.rl_problems import looks
+from benchmarks.warm_start_tables import GROUP, TITLES, Figures, Points, plot, tables
 from discrete_grad.data import load_example
-from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import AutoregressiveGenerator, Policy
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training import (
@@ -51,14 +45,8 @@ from discrete_grad.weighting import (
     table_kl,
 )
 
-TITLES = {"nasbench201": "NASBench201", "hpobench": "HPOBench"}
 KINDS = ("mean", "trade-off", "cell")  # of the reward functions, in turn
-SHARES = (0.9, 0.95, 0.99)
-GROUP = 64  # rows an update
 LOOKS = 40
-
-Figures = dict[str, Any]
-Points = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -183,179 +171,6 @@ def learned(
     reward = table_reward(policy.space, asked.reward.float())
     reinforce(policy, reward, settings, reference=base, look=look, seed=seed)
     return path
-
-
-# --- tables and plot ------------------------------------------------------------------------------
-
-
-def came(path: Points, share: float, kind: str = "rows") -> float | None:
-    """Rows or seconds from which on a path keeps a share, on a straight line between two looks.
-
-    0 where it begins there; None where it ends below.
-    """
-    last = max((i for i, point in enumerate(path) if point["share"] < share), default=-1)
-    if last < 0 or last == len(path) - 1:
-        return None if path[-1]["share"] < share else 0.0
-    below, above = path[last], path[last + 1]
-    part = (share - below["share"]) / (above["share"] - below["share"])
-    return below[kind] + part * (above[kind] - below[kind])
-
-
-def saved(figures: Figures, share: float) -> float | None:
-    """Log of the ratio of rows, scratch to warm; at least one update counts, so 0 rows are 64."""
-    rows = [came(figures[run], share) for run in ("scratch", "warm")]
-    if rows[0] is None or rows[1] is None:
-        return None
-    return math.log(max(rows[0], GROUP) / max(rows[1], GROUP))
-
-
-def tables(results: Results) -> list[Table]:
-    """Rows, then shares and seconds."""
-    cells = _by_reward(succeeded(results))
-    if not cells:
-        return [Table("Warm start", ("nothing yet",), []), failures(results)]
-    return [_rows(cells), _costs(cells), failures(results)]
-
-
-def _by_reward(done: dict[str, Figures]) -> dict[tuple[str, str], list[Figures]]:
-    """The seeds of each table and reward."""
-    found: dict[tuple[str, str], list[Figures]] = {}
-    for name in TITLES:
-        for key in sorted(key for key in done if key.startswith(f"{name}/")):
-            for reward, figures in done[key].items():
-                if reward != "seconds":
-                    found.setdefault((name, reward), []).append(figures)
-    return found
-
-
-def _rows(cells: dict[tuple[str, str], list[Figures]]) -> Table:
-    header = ["", "reward", "share at the warm start"]
-    for share in SHARES:
-        header += [f"{share:.0%}: scratch", "warm", "ratio"]
-    rows = []
-    for (name, reward), seeds in cells.items():
-        begins = interval([figures["warm"][0]["share"] for figures in seeds], 2)
-        line = [TITLES[name], reward, begins]
-        for share in SHARES:
-            line += [_median(seeds, run, share) for run in ("scratch", "warm")]
-            line.append(_ratio([saved(figures, share) for figures in seeds]))
-        rows.append(line)
-    for name in dict.fromkeys(name for name, _ in cells):
-        every = list(zip(*(seeds for (own, _), seeds in cells.items() if own == name), strict=True))
-        line = [TITLES[name], "all", ""]
-        for share in SHARES:
-            line += ["", "", _ratio([_mean([saved(f, share) for f in seed]) for seed in every])]
-        rows.append(line)
-    note = (
-        "Rows whose reward is asked for until the policy keeps 90, 95 and 99% of the exact way "
-        "from the base policy to the optimum: medians over seeds. Ratio: rows from scratch over "
-        "rows from the warm start, geometric mean with a 95% interval over seeds; 0 rows count as "
-        "one update of 64. In brackets how many seeds came so far. All: the geometric mean of the "
-        "reward functions."
-    )
-    return Table("Rows until reinforcement learning is near its optimum", header, rows, note)
-
-
-def _median(seeds: Sequence[Figures], run: str, share: float) -> str:
-    rows = [came(figures[run], share) for figures in seeds]
-    reached = sum(one is not None for one in rows)
-    middle = statistics.median_low([math.inf if one is None else one for one in rows])
-    kept = "" if reached == len(rows) else f" ({reached} of {len(rows)})"
-    return "-" + kept if middle == math.inf else f"{middle:,.0f}{kept}"
-
-
-def _mean(logs: Sequence[float | None]) -> float | None:
-    """None where one is."""
-    found = [one for one in logs if one is not None]
-    return statistics.mean(found) if len(found) == len(logs) else None
-
-
-def _ratio(logs: Sequence[float | None]) -> str:
-    """Geometric mean and interval of ratios whose logarithms are given."""
-    found = [one for one in logs if one is not None]
-    if not found:
-        return "-"
-    mean, low, high = (math.exp(one) for one in mean_interval(found))
-    kept = "" if len(found) == len(logs) else f" ({len(found)} of {len(logs)})"
-    return f"{mean:.2f}{kept}" if high == math.inf else f"{mean:.2f} [{low:.2f}, {high:.2f}]{kept}"
-
-
-def _costs(cells: dict[tuple[str, str], list[Figures]]) -> Table:
-    header = (
-        "",
-        "reward",
-        "beta",
-        "KL at the warm start",
-        "seconds of distillation",
-        "seconds to 95%: scratch",
-        "warm, with distillation",
-        "share at the end: scratch",
-        "warm",
-    )
-    rows = []
-    for (name, reward), seeds in cells.items():
-        kl = interval([figures["warm"][0]["kl"] for figures in seeds], 2)
-        beta = statistics.median(figures["beta"] for figures in seeds)
-        ends = [interval([f[run][-1]["share"] for f in seeds], 4) for run in ("scratch", "warm")]
-        took = statistics.median(figures["distill_seconds"] for figures in seeds)
-        spent = [_seconds(seeds, run) for run in ("scratch", "warm")]
-        rows.append((TITLES[name], reward, f"{beta:.3f}", kl, f"{took:.1f}", *spent, *ends))
-    note = (
-        "Seconds are medians over seeds, on one core and without grading; the distillation, which "
-        "asks for no reward of a row, counts in the warm start's. Shares and KL (nats) are exact, "
-        "means with a 95% interval over seeds."
-    )
-    return Table("What the distillation takes, and how far both come", header, rows, note)
-
-
-def _seconds(seeds: Sequence[Figures], run: str) -> str:
-    found = []
-    for figures in seeds:
-        seconds = came(figures[run], 0.95, "seconds")
-        before = figures["distill_seconds"] if run == "warm" else 0.0
-        found.append(math.inf if seconds is None else seconds + before)
-    middle = statistics.median_low(found)
-    return "-" if middle == math.inf else f"{middle:.1f}"
-
-
-def plot(results: Results, path: Path) -> None:
-    """Share of the way that is missing against rows, a thin line for each seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    cells = _by_reward(succeeded(results))
-    names = list(dict.fromkeys(name for name, _ in cells))
-    if not names:
-        return
-    wide = max(sum(own == name for own, _ in cells) for name in names)
-    shape = {"figsize": (3.4 * wide, 3 * len(names)), "sharey": True, "squeeze": False}
-    figure, axes = plt.subplots(len(names), wide, **shape)
-    for (name, reward), seeds in cells.items():
-        column = [own for table, own in cells if table == name].index(reward)
-        axis = axes[names.index(name)][column]
-        for run, colour in (("scratch", "C0"), ("warm", "C1")):
-            _draw(axis, [figures[run] for figures in seeds], run, colour)
-        for share in SHARES:
-            axis.axhline(1 - share, color="gray", linewidth=0.6)
-        axis.set(xscale="log", yscale="log", title=f"{TITLES[name]}, {reward}", xlabel="rows + 64")
-    axes[0][0].set_ylabel("share of the way missing")
-    axes[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def _draw(axis: Any, paths: Sequence[Points], run: str, colour: str) -> None:
-    """Seeds thin, their median thick."""
-    rows = [point["rows"] + GROUP for point in paths[0]]
-    missing = [[max(1 - point["share"], 1e-4) for point in path] for path in paths]
-    for line in missing:
-        axis.plot(rows, line, color=colour, linewidth=0.5, alpha=0.5)
-    middle = [statistics.median(column) for column in zip(*missing, strict=True)]
-    label = {"scratch": "from the base", "warm": "from the distilled copy"}[run]
-    axis.plot(rows, middle, color=colour, linewidth=1.8, label=label)
 
 
 BENCHMARK = Benchmark(

@@ -141,13 +141,13 @@ class AlignerConfig(LoopConfig):
 
     def check_losses(self) -> None:
         """Raise ValueError for a share out of range, or a batch without a pair."""
-        if not self.temperature > 0 or not 0 <= self.near < 1 or not 0 <= self.mined_share <= 1:
+        shares = 0 <= self.near < 1 and 0 <= self.mined_share <= 1
+        if not self.temperature > 0 or not shares or self.batch_size < 2:
             raise ValueError(
-                "temperature must be above 0, near in [0, 1) and mined_share in [0, 1], got "
-                f"{self.temperature}, {self.near} and {self.mined_share}"
+                "temperature must be above 0, near in [0, 1), mined_share in [0, 1] and batch_size "
+                f"at least 2, got {self.temperature}, {self.near}, {self.mined_share} and "
+                f"{self.batch_size}"
             )
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,13 +253,12 @@ class FitConfig:
             raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
         ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
         shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
-        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
         shares["preference.reliability"] = self.preference.reliability
+        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
         for name, share in shares.items():
             if not 0 < share < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {share}")
-        made = self.generator
-        if made.coverage >= 1 or (made.coverage and made.combine != "mean"):
+        if (made := self.generator).coverage >= 1 or (made.coverage and made.combine != "mean"):
             raise ValueError(
                 "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
                 f"{made.coverage} and generator.combine {made.combine!r}"

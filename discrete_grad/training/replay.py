@@ -61,10 +61,10 @@ class RowMemory(nn.Module):
 
 
 def memory_weights(codes: Tensor, known: Tensor, log_probs: Tensor, alive: Tensor) -> Tensor:
-    """Weights `(G + M, *batch)` that make drawn rows and known rows one unbiased mean.
+    """Weights `(G + M, *batch)` that make the mean over drawn and known rows unbiased.
 
     `E[f] = sum over known rows of pi(x) f(x) + E[f(x); x not known]`: a drawn row that is known
-    counts 0, any other 1, and a known row `G pi(x)`.
+    counts 0, any other `(G + M) / G`, and a known row `(G + M) pi(x)`.
 
     Args:
         codes: `(G, *batch, F)`, drawn from the policy.
@@ -78,8 +78,9 @@ def memory_weights(codes: Tensor, known: Tensor, log_probs: Tensor, alive: Tenso
     Example:
         >>> drawn, known = torch.tensor([[0], [1]]), torch.tensor([[1]])
         >>> memory_weights(drawn, known, torch.tensor([0.25]).log(), torch.tensor([True]))
-        tensor([1.0000, 0.0000, 0.5000])
+        tensor([1.5000, 0.0000, 0.7500])
     """
+    total = len(codes) + len(known)
     same = (codes.unsqueeze(1) == known).all(-1) & alive  # (G, M, *batch)
-    fresh = 1 - same.any(1).to(log_probs.dtype)
-    return torch.cat([fresh, (log_probs.exp() * len(codes)).masked_fill(~alive, 0)])
+    fresh = (1 - same.any(1).to(log_probs.dtype)) * (total / len(codes))
+    return torch.cat([fresh, (log_probs.exp() * total).masked_fill(~alive, 0)])

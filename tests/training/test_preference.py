@@ -106,6 +106,9 @@ def test_a_random_and_a_reversing_annotator_are_found_out() -> None:
     model = fitted(pairs)
     found = model.reliability.mean(0)
     assert found.tolist() == pytest.approx(trust.tolist(), abs=0.08)
+    # a belief that weighs more than all answers holds
+    sure = fitted(pairs, replace(SMALL, steps=150, reliability=0.8, reliability_answers=1e6))
+    assert sure.reliability.flatten().tolist() == pytest.approx([0.8] * 8, abs=0.02)
     # taken for one annotator of middling reliability, they spoil what is learned
     together = fitted(replace(pairs, annotator=None, annotators=("",)))
     target = centred(2 * TRUE)

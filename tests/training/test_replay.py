@@ -40,6 +40,6 @@ def test_weights_make_drawn_and_known_rows_one_unbiased_mean() -> None:
     for pair in itertools.product(range(6), repeat=2):
         index = list(pair)
         weights = memory_weights(rows[index], known, law[[4, 1, 1]].log(), alive)
-        mean = (weights * torch.cat([f[index], known_f])).sum() / 2
+        mean = (weights * torch.cat([f[index], known_f])).mean()
         total = total + law[index].prod() * mean
     assert_close(total, law @ f)

@@ -40,6 +40,16 @@ def test_moments_are_those_of_the_weights():
     assert_close(skewness, cube / math.sqrt(30))
 
 
+def test_the_ends_are_where_the_transformed_mean_is_a_quantile():
+    log_weights = normal((30, 2), generator=seeded(2)).double()
+    error, a = _moments(log_weights)
+    log_z, ends = log_z_with_interval(log_weights)
+    for end, sign in zip(ends, (1, -1), strict=True):
+        t = (1 - (end - log_z).exp()) / error
+        transformed = t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+        assert_close(transformed, torch.full_like(t, sign * student_95(29)))
+
+
 @pytest.mark.parametrize(("spread", "least"), [(0.5, 0.935), (1.0, 0.91)])
 def test_skewed_weights_are_covered(spread, least):
     """Log-normal weights, mean 1, where the delta method holds 88 % of the runs at spread 1."""
