@@ -228,7 +228,7 @@ def _value_guided(
     most = float(table_kl(coldest(base, truth), base))
     beta = float(beta_for_kl(base, truth, min(VALUE_KL, most / 2)))
     codes = model.sample(count=config.rows, generator=seeded(seed))
-    weight = truth[_numbers(model, codes)] / beta
+    weight = truth[model.space.row_number(codes)] / beta
     with isolated_seed(seed):
         value = PrefixValue(model.space)
     steps = 20 if config.quick else 500
@@ -241,7 +241,7 @@ def _sampled(
 ) -> dict[str, float]:
     """True reward of rows drawn, and the mean of `log guided - log base` over them."""
     codes = guided.sample(count=config.samples, generator=seeded(seed))
-    index = _numbers(guided, codes)
+    index = guided.space.row_number(codes)
     apart = guided.log_prob(codes).double() - base[index]
     return _figures(float(truth[index].mean()), float(apart.mean()), base, truth)
 
@@ -254,14 +254,6 @@ def _figures(reward: float, kl: float, base: Tensor, truth: Tensor) -> dict[str,
     else:
         best = tilt(base, truth, beta_for_kl(base, truth, max(kl, 1e-6)))
     return {"reward": reward, "kl": kl, "frontier": float(table_expectation(best, truth))}
-
-
-def _numbers(policy: SequentialPolicy[Any], codes: Tensor) -> Tensor:
-    """Where rows stand in `space.enumerate()`."""
-    index = torch.zeros_like(codes[..., 0])
-    for column, size in zip(codes.unbind(-1), policy.space.sizes, strict=True):
-        index = index * size + column
-    return index
 
 
 BENCHMARK = Benchmark(

@@ -41,11 +41,22 @@ PEERS = (
     "reinmax",
     "scikit-learn",
     "selfies",
+    "stable-baselines3",
+    "torchrl",
 )
 MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a common machine
 SAVE_EVERY = 2.0  # seconds
 # options that do not change a cell's figures
-VOLATILE = ("out", "workers", "timeout", "seeds", "datasets", "methods", "switches")
+VOLATILE = (
+    "out",
+    "workers",
+    "timeout",
+    "seeds",
+    "learned_seeds",
+    "datasets",
+    "methods",
+    "switches",
+)
 
 Results = dict[str, Any]
 

@@ -34,8 +34,12 @@ NAMES = (
     "ehrlich",
     "alignment",
     "hidden_cost",
-    "molecules",
     "tilt",
+    "guidance",
+    "molecules",
+    "rl",
+    "warm_start",
+    "preferences",
 )
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)

@@ -10,7 +10,7 @@ stable-baselines3's PPO and A2C, and TorchRL's ClipPPOLoss.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,16 +26,21 @@ from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import ReinforceConfig, reinforce, table_reward
 from discrete_grad.weighting import exact_log_probs
 
-REWARDS = ("true", "learned")
+REWARDS = ("true", "learned", "learned, free")
+_REUSED = {"learning_rate": 5e-3, "epochs": 8, "replay": 1000}
 ALGORITHMS: dict[str, dict[str, Any]] = {
-    "reinforce": {},
-    "leave_one_out": {},
-    "group_relative": {},
-    "a2c": {},
-    "ppo": {},
-    "advantage_weighted": {},
+    "reinforce": _REUSED,
+    "leave_one_out": _REUSED,
+    "group_relative": _REUSED,
+    "a2c": {**_REUSED, "gae_decay": 1.0},
+    "ppo": {"learning_rate": 1e-2, "epochs": 8, "gae_decay": 1.0, "group": 512},
+    "advantage_weighted": {**_REUSED, "temperature": 0.3},
 }
-FACTORISED = ("leave_one_out", "a2c", "ppo")
+FACTORISED: dict[str, dict[str, Any]] = {
+    "leave_one_out": {"learning_rate": 3e-2, "epochs": 4, "replay": 1000},
+    "a2c": {"learning_rate": 5e-2, "epochs": 4, "replay": 1000, "gae_decay": 1.0},
+    "ppo": {"learning_rate": 3e-2, "epochs": 4, "gae_decay": 1.0},
+}
 PEERS = (
     "stable-baselines3 PPO",
     "stable-baselines3 PPO, tuned",
@@ -43,6 +48,7 @@ PEERS = (
     "stable-baselines3 A2C, tuned",
     "TorchRL ClipPPOLoss",
 )
+FORGETTING = ("ppo", "TorchRL ClipPPOLoss")
 FREE = 0.01  # beta of the runs that exploit a learned reward, nearly without a leash
 
 
@@ -51,13 +57,14 @@ class Config(harness.Config):
     """Share of the known optimum against rows and time."""
 
     seeds: int = 10
-    """Seeds 0, 1, ... of each method; of the learned reward too."""
+    """Seeds 0, 1, ... of each method with the true reward."""
+    learned_seeds: int = 5
+    """Of each with a learned reward, which the seed decides as well."""
     methods: tuple[str, ...] = ()
     """Only these; by default all."""
-    rows: int = 200_000
-    """Rows that a policy that draws feature after feature may write."""
-    factorised_rows: int = 50_000
-    """Rows of the others."""
+    rows: int = 25_600
+    """Rows that a policy may write, half of them with a learned reward; four times as many where
+    each batch is used and forgotten."""
     beta: float = 0.1
     """In standard deviations of the table's score."""
 
@@ -74,15 +81,15 @@ def cells(config: Config) -> list[Cell]:
         keys = [("nasbench201", "true", name, 0) for name in names]
         keys.append(("nasbench201", "learned", "leave_one_out", 0))
     else:
-        keys = [
+        keys = [(table, "true", BEST_FACTORISED, 0) for table in DATASETS]
+        keys += [
             (table, reward, name, seed)
-            for seed in range(config.seeds)
+            for reward in REWARDS
+            for seed in range(config.seeds if reward == "true" else config.learned_seeds)
             for table in DATASETS
-            for reward in (*REWARDS, "learned, free")
             for name in methods()
             if reward == "true" or name in ALGORITHMS
         ]
-        keys += [(table, "true", BEST_FACTORISED, 0) for table in DATASETS]
     wanted = [key for key in keys if not config.methods or key[2] in config.methods]
     return [Cell("/".join(map(str, key)), (config, *key)) for key in wanted]
 
@@ -92,10 +99,9 @@ def measure(config: Config, table: str, reward: str, method: str, seed: int) -> 
     kind, _, free = reward.partition(", ")
     beta = FREE if free else config.beta
     asked = problem(table, kind, beta, seed, quick=config.quick)
-    factorised = method.endswith(", factorised") or method.startswith("stable")
-    rows = config.factorised_rows if factorised else config.rows
+    rows = config.rows * (4 if method in FORGETTING else 1) // (1 if kind == "true" else 2)
     rows = 2048 if config.quick else rows
-    at = looks(rows, 256)
+    at = looks(rows, 512)
     if method == BEST_FACTORISED:
         path = best_factorised(asked)
     elif method in PEERS:
@@ -114,15 +120,10 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
         policy: Policy = AutoregressiveGenerator(asked.space)
         if factorised:
             policy = Generator(None, asked.space)
-    group = 256
-    options: dict[str, Any] = {"algorithm": algorithm, "group": group, **ALGORITHMS[algorithm]}
-    config = ReinforceConfig(beta=asked.beta, **options)
-    config = ReinforceConfig(
-        beta=asked.beta,
-        steps=rows // group * config.updates,
-        validate_every=config.updates,
-        **options,
-    )
+    settings = (FACTORISED if factorised else ALGORITHMS)[algorithm]
+    config = ReinforceConfig(algorithm=algorithm, beta=asked.beta, **settings)  # type: ignore[arg-type]
+    steps = rows // config.group * config.updates
+    config = replace(config, steps=steps, validate_every=config.updates)
     path, seen = Path(asked), set[int]()
 
     def look(policy: Policy, rows: int) -> None:

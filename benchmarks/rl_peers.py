@@ -224,7 +224,7 @@ def _collected(
     log_p = torch.stack(log_probs, -1)
     sizes = torch.tensor(problem.space.sizes, dtype=log_p.dtype)
     rewards = -problem.beta * (log_p + sizes.log())
-    rewards[:, -1] += problem.reward[problem.index(torch.stack(actions, -1))].float()
+    rewards[:, -1] += problem.reward[problem.space.row_number(torch.stack(actions, -1))].float()
     states = torch.stack(seen, 1)
     values = value(states).squeeze(-1)
     advantages = _advantages(rewards, values, decay=0.95)

@@ -55,13 +55,6 @@ class Problem:
             "kl": kl,
         }
 
-    def index(self, codes: Tensor) -> Tensor:
-        """Where rows `(..., F)` stand in `space.enumerate()`."""
-        place = torch.zeros_like(codes[..., 0])
-        for column, size in zip(codes.unbind(-1), self.space.sizes, strict=True):
-            place = place * size + column
-        return place
-
 
 def problem(table: str, reward: str, beta: float, seed: int, *, quick: bool = False) -> Problem:
     """The true table as reward, or what an ensemble learnt from 1,500 of its worst 80%."""
@@ -107,7 +100,7 @@ class Path:
         self._paused += time.perf_counter() - now
 
 
-def looks(rows: int, batch: int, count: int = 24) -> set[int]:
+def looks(rows: int, batch: int, count: int = 20) -> set[int]:
     """Numbers of rows, about evenly spaced in their logarithm, at which policies are graded."""
     ratio = (rows / batch) ** (1 / (count - 1))
     steps = {round(batch * ratio**i / batch) * batch for i in range(count)}

@@ -15,6 +15,14 @@ from discrete_grad.evaluation import fit_gain_curve, mean_interval
 
 TITLES = {"nasbench201": "NASBench201", "hpolib": "HPOLib"}
 BEST_FACTORISED = "best independent features"
+NAMES = {
+    "reinforce": "REINFORCE",
+    "leave_one_out": "leave-one-out",
+    "group_relative": "group-relative",
+    "a2c": "A2C",
+    "ppo": "PPO",
+    "advantage_weighted": "advantage-weighted",
+}
 NEAR = 0.99
 STEADY = 0.1  # share of the proxy's gain that may be untrue before proxy and truth part
 
@@ -47,19 +55,17 @@ def _tables_in(done: dict[str, dict[str, Any]]) -> list[str]:
 def _true(done: dict[str, dict[str, Any]]) -> Table:
     names = _tables_in(done)
     by_table = {name: _paths(done, name, "true") for name in names}
-    methods = list(dict.fromkeys(m for paths in by_table.values() for m in paths))
+    methods = sorted({m for paths in by_table.values() for m in paths}, key=_place)
     header = ["method"]
     for name in names:
         header += [
             f"{TITLES[name]}: share of the optimum",
-            "rows to 99%",
-            "seconds to 99%",
-            "rows to 99% of the best independent features",
-            "seconds",
+            "to 99%",
+            "to 99% of the best independent features",
         ]
     rows = []
     for method in methods:
-        line = [_code(method)]
+        line = [_named(method)]
         for name in names:
             line += _true_entries(by_table[name], method)
         rows.append(line)
@@ -72,35 +78,40 @@ def _true(done: dict[str, dict[str, Any]]) -> Table:
     return Table("The true table as reward", header, rows, note)
 
 
-def _code(method: str) -> str:
+def _named(method: str) -> str:
     ours = method.removesuffix(", factorised")
-    if " " in ours:  # a peer, or a bound
-        return ours
-    return f"`{ours}`" if ours == method else f"`{ours}`, independent features"
+    name = NAMES.get(ours, ours)
+    return name if ours == method else f"{name}, independent features"
+
+
+def _place(method: str) -> tuple[bool, int, str]:
+    """Ours first, in the order of `NAMES`, then peers."""
+    ours = method.removesuffix(", factorised")
+    return ours not in NAMES, [*NAMES, ours].index(ours), method
 
 
 def _true_entries(paths: Paths, method: str) -> list[str]:
     if method not in paths:
-        return ["-"] * 5
+        return ["-"] * 3
     cells, bound = paths[method], 1.0
     if BEST_FACTORISED in paths:
         bound = paths[BEST_FACTORISED][0]["path"][-1]["share"]
     share = interval([cell["path"][-1]["share"] for cell in cells])
     if method == BEST_FACTORISED:
-        return [share, "-", "-", "-", "-"]
-    return [share, *_needed(cells, NEAR), *_needed(cells, NEAR * bound)]
+        return [share, "-", "-"]
+    return [share, _needed(cells, NEAR), _needed(cells, NEAR * bound)]
 
 
-def _needed(cells: Sequence[dict[str, Any]], share: float) -> tuple[str, str]:
+def _needed(cells: Sequence[dict[str, Any]], share: float) -> str:
     """Median rows and seconds from which on a share is kept; those that never do count as last."""
     reached = [point for cell in cells if (point := first_steady(cell["path"], share))]
     if 2 * len(reached) <= len(cells):
-        return f"{len(reached)} of {len(cells)}", "-"
+        return f"{len(reached)} of {len(cells)}"
     missing = [math.inf] * (len(cells) - len(reached))
     rows = statistics.median_low([p["rows"] for p in reached] + missing)
     seconds = statistics.median_low([p["seconds"] for p in reached] + missing)
     kept = "" if not missing else f" ({len(reached)} of {len(cells)})"
-    return f"{rows:,.0f}{kept}", f"{seconds:.2g}"
+    return f"{rows:,.0f} rows, {seconds:.2g} s{kept}"
 
 
 def first_steady(path: Sequence[dict[str, float]], share: float) -> dict[str, float] | None:
@@ -116,7 +127,9 @@ def first_steady(path: Sequence[dict[str, float]], share: float) -> dict[str, fl
 def _hacked(done: dict[str, dict[str, Any]], reward: str) -> Table:
     rows = []
     for name in _tables_in(done):
-        for method, cells in _paths(done, name, reward).items():
+        for method, cells in sorted(
+            _paths(done, name, reward).items(), key=lambda pair: _place(pair[0])
+        ):
             ends = [cell["path"][-1] for cell in cells]
             best = [max(cell["path"], key=lambda point: point["true"]) for cell in cells]
             parts = [parting(cell["path"]) for cell in cells]
@@ -125,7 +138,7 @@ def _hacked(done: dict[str, dict[str, Any]], reward: str) -> Table:
             rows.append(
                 (
                     TITLES[name],
-                    _code(method),
+                    _named(method),
                     interval([math.sqrt(end["kl"]) for end in ends]),
                     interval([end["proxy"] for end in ends]),
                     interval([end["true"] for end in ends]),
@@ -160,10 +173,9 @@ def _hacked(done: dict[str, dict[str, Any]], reward: str) -> Table:
 def parting(path: Sequence[dict[str, float]]) -> float | None:
     """The distance from which on the proxy's gain is more than the truth's by a tenth of it."""
     first = None
-    for point in reversed(path[1:]):
-        gain = point["proxy"] - path[0]["proxy"]
-        true = point["true"] - path[0]["true"]
-        if gain - true <= STEADY * abs(gain):
+    for point in reversed(path):
+        # both are 0 for the reference
+        if point["proxy"] - point["true"] <= STEADY * abs(point["proxy"]):
             break
         first = math.sqrt(point["kl"])
     return first
@@ -173,7 +185,7 @@ def _bend(cells: Sequence[dict[str, Any]]) -> str:
     bends = []
     for cell in cells:
         distance = torch.tensor([math.sqrt(max(point["kl"], 0.0)) for point in cell["path"]])
-        gain = torch.tensor([point["true"] - cell["path"][0]["true"] for point in cell["path"]])
+        gain = torch.tensor([point["true"] for point in cell["path"]])
         curve = fit_gain_curve(distance, gain)
         if curve is not None:
             bends.append(curve.b[0])
@@ -197,8 +209,9 @@ def plot(results: Results, path: Path) -> None:
         _plot_hacking(right, _paths(done, name, "learned, free"))
         left.set_title(f"{TITLES[name]}, true table")
         right.set_title(f"{TITLES[name]}, learned reward, beta .01")
-    axes[0][0].legend(fontsize=6, ncol=2)
-    axes[0][1].legend(fontsize=6, ncol=2)
+    for axis in axes[0]:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=6, ncol=2)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -217,7 +230,9 @@ def _plot_shares(axis: Any, paths: Paths) -> None:
         ]
         style = "--" if "stable" in method or "Torch" in method else "-"
         style = "-." if "factorised" in method else style
-        axis.plot(rows, missing, style, color=f"C{number % 10}", label=method, linewidth=1.3)
+        axis.plot(
+            rows, missing, style, color=f"C{number % 10}", label=_named(method), linewidth=1.3
+        )
     axis.axhline(1 - NEAR, color="gray", linewidth=0.8)
     axis.set(xscale="log", yscale="log", xlabel="rows", ylabel="share of the optimum missing")
 
@@ -234,6 +249,6 @@ def _plot_hacking(axis: Any, paths: Paths) -> None:
             for i in points
         ]
         colour = f"C{number % 10}"
-        axis.plot(distance, means["true"], color=colour, label=method, linewidth=1.3)
+        axis.plot(distance, means["true"], color=colour, label=_named(method), linewidth=1.3)
         axis.plot(distance, means["proxy"], ":", color=colour, linewidth=1.0)
     axis.set(xlabel="sqrt KL (nats), dotted: the learned reward", ylabel="score, sd from the mean")

@@ -12,7 +12,6 @@ from torch.nn.functional import embedding_bag
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import uniform
-from discrete_grad.space import is_codes
 from discrete_grad.weighting import (
     ExactTilt,
     Potential,
@@ -87,7 +86,7 @@ class TableReward:
 
     def __call__(self, rows: Tensor, context: Tensor | None = None) -> Tensor:
         """Rewards `(...)` of codes `(..., F)` or flat rows `(..., D)`."""
-        if is_codes(rows):
+        if not rows.is_floating_point():
             return self.table[row_numbers(self.space, rows)]
         *others, last = self.space.split(rows.double())
         value = last @ self.table.view(-1, self.space.sizes[-1]).T

@@ -137,33 +137,34 @@ def _intervals(worlds: Mapping[str, World], kind: str, title: str) -> Table:
     rows = list(_interval_rows(worlds, kind))
     note = (
         "Share of the runs whose 95% interval holds log Z, and of those where it lies below or "
-        "above it; its median width. "
+        "above it; of how many it is finite, and their median width. "
     )
     if kind == "importance":
-        note += "Sure are the runs with a Pareto k of at most .7."
+        note += (
+            "Where Pareto k is above what so many rows can bear (.7 from 2,200 on, .45 for 64) "
+            "only the lower end is finite."
+        )
     else:
         note += "From 8 runs and 8 runs with an exact row, of 64 particles each."
-    header = ("table, reference, beta", "sampler, rows", "held", "too low", "too high", "width")
-    return Table(title, (*header, "sure", "held where sure"), rows, note)
+    header = ("table, reference, beta", "sampler, rows", "held", "too low", "too high")
+    return Table(title, (*header, "finite", "held where finite", "width"), rows, note)
 
 
 def _interval_rows(worlds: Mapping[str, World], kind: str) -> Iterator[tuple[str, ...]]:
     for key, world in worlds.items():
         for name, got in world["intervals"].items():
             if name.startswith(kind):
-                runs, sure = got["runs"], got["sure"]
-                # the ends of two bounds may cross, and both miss
-                both = got["too low"] + got["too high"]
-                missed = got["missed though sure"] if sure == runs else both
+                runs, finite = got["runs"], got["finite"]
                 yield (
                     _named(key),
                     name,
-                    _share(runs - missed, runs),
+                    # the ends of two bounds may cross, and both miss
+                    _share(runs - got["missed"], runs),
                     _share(got["too low"], runs),
                     _share(got["too high"], runs),
-                    f"{got['width']:.3g}",
-                    _share(sure, runs),
-                    _share(sure - got["missed though sure"], sure),
+                    _share(finite, runs),
+                    _share(finite - got["missed though finite"], finite),
+                    f"{got['width']:.3g}" if finite else "",
                 )
 
 

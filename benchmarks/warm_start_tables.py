@@ -171,7 +171,8 @@ def plot(results: Results, path: Path) -> None:
         for share in SHARES:
             axis.axhline(1 - share, color="gray", linewidth=0.6)
         axis.set(xscale="log", yscale="log", title=f"{TITLES[name]}, {reward}", xlabel="rows + 64")
-    axes[0][0].set_ylabel("share of the way missing")
+    for row in axes:
+        row[0].set_ylabel("share of the way missing")
     axes[0][0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

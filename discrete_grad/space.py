@@ -278,10 +278,28 @@ class CategoricalSpace:
                 f"the space has {rows} rows, more than max_rows={max_rows:,}; "
                 "raise max_rows or use a method that samples"
             )
-        strides = [math.prod(self.sizes[i + 1 :]) for i in range(self.num_features)]
         index = torch.arange(self.num_rows, device=device).unsqueeze(-1)
         sizes = torch.tensor(self.sizes, device=device)
-        return index // torch.tensor(strides, device=device) % sizes
+        return index // torch.tensor(self._strides, device=device) % sizes
+
+    def row_number(self, codes: Tensor) -> Tensor:
+        """Place `(...)` of codes `(..., F)` in `enumerate()`, for tables of all rows.
+
+        Raises:
+            ValueError: for a space of 2^63 rows or more.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).row_number(torch.tensor([[0, 0], [1, 2]]))
+            tensor([0, 5])
+        """
+        if self.num_rows >= 2**63:
+            raise ValueError(f"the space has {self.num_rows:.1e} rows, too many to be numbered")
+        self.check_codes(codes)
+        return (codes.long() * torch.tensor(self._strides, device=codes.device)).sum(-1)
+
+    @property
+    def _strides(self) -> list[int]:
+        return [math.prod(self.sizes[i + 1 :]) for i in range(self.num_features)]
 
     def hamming(self, a: Tensor, b: Tensor) -> Tensor:
         """Number `(...)` of features in which two hard rows differ; each is codes or flat."""

@@ -14,7 +14,7 @@ def test_the_python_examples_run_one_after_the_other() -> None:
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
 
 
 def test_every_gradient_estimator_in_the_table_exists() -> None:

@@ -548,3 +548,15 @@ def test_context_spec() -> None:
 def test_bad_context_spec(categorical: dict[str, int] | None, numeric: list[str]) -> None:
     with pytest.raises(ValueError, match="columns with different names"):
         ContextSpec(categorical, numeric)
+
+
+@given(spaces())
+def test_a_row_number_is_a_place_in_the_enumeration(space: CategoricalSpace) -> None:
+    assert torch.equal(space.row_number(space.enumerate()), torch.arange(space.num_rows))
+
+
+def test_row_numbers_need_codes_and_a_space_that_can_be_numbered() -> None:
+    with pytest.raises(ValueError, match="3"):
+        CategoricalSpace.from_sizes((2, 3)).row_number(torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="too many"):
+        CategoricalSpace.from_sizes((10,) * 19).row_number(torch.zeros(19).long())

@@ -170,10 +170,7 @@ class Example:
         return self.datasets.index(dataset)
 
     def _index(self, codes: Tensor) -> Tensor:
-        self.space.check_codes(codes)
-        sizes = self.space.sizes
-        strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
-        return (codes.cpu().long() * torch.tensor(strides)).sum(-1)
+        return self.space.row_number(codes.cpu())
 
 
 def load_example(

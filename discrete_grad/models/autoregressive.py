@@ -93,6 +93,10 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
         outputs, state = self.network.advance(state, previous)
         return outputs.log_softmax(-1), state
 
+    def select(self, state: Reading, rows: Tensor) -> Reading:
+        """See `SequentialPolicy.select`."""
+        return state.select(rows)
+
     def forward(
         self,
         row: Tensor,

@@ -35,6 +35,15 @@ class Reading:
     cache: Any = None
     """The hidden state `(layers, N, W)` of a GRU, the keys and values of a transformer."""
 
+    def select(self, rows: Tensor) -> Reading:
+        """The reading of other rows of the flattened batch, `rows` their numbers `(*batch)`."""
+        condition, cache = self.condition.flatten(0, -2)[rows], self.cache
+        if isinstance(cache, Tensor):
+            cache = cache[:, rows.flatten()]
+        elif cache is not None:
+            cache = tuple((key[rows.flatten()], value[rows.flatten()]) for key, value in cache)
+        return Reading(condition, self.order, self.position, cache)
+
 
 class SequenceNetwork(nn.Module):
     """One number for each category of a feature, given the features before it.

@@ -63,6 +63,15 @@ class SequentialPolicy(ABC, Generic[State]):
         """
 
     @abstractmethod
+    def select(self, state: State, rows: Tensor) -> State:
+        """The state of other rows of its batch, as where particles are resampled.
+
+        Args:
+            state: from `begin` or `advance`.
+            rows: numbers of rows of the flattened batch, in the shape of the new one.
+        """
+
+    @abstractmethod
     def log_prob(
         self, codes: Tensor, context: Tensor | None = None, attributes: Tensor | None = None
     ) -> Tensor:

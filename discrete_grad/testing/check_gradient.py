@@ -20,7 +20,6 @@ from discrete_grad.testing.comparing import (
 )
 from discrete_grad.testing.exact import exact_gradient
 from discrete_grad.testing.functions import Family, row_function
-from discrete_grad.testing.goodness import row_numbers
 from discrete_grad.testing.subject import Scene, SkipCheck, Subject
 from discrete_grad.testing.unbiased import gradient_sampler
 
@@ -147,7 +146,7 @@ def check_black_box(subject: Subject) -> None:
     scene = subject.scenes[min(1, len(subject.scenes) - 1)]
     require_enumerable(scene)
     table = normal((scene.space.num_rows,), generator=seeded(subject.seed))
-    f = on_codes(scene.space, lambda codes: table[row_numbers(scene.space, codes)])
+    f = on_codes(scene.space, lambda codes: table[scene.space.row_number(codes)])
     exact, truth = outcomes_or_none(subject, scene, f), exact_gradient(f, scene.logits, scene.space)
     if subject.claims.bias != "none":
         estimate(subject.method(scene), f, scene.logits, seed=subject.seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing.calling import Method, Recorder, estimate, space_of
-from discrete_grad.testing.goodness import g_test, joint_law, row_numbers
+from discrete_grad.testing.goodness import g_test, joint_law
 
 __all__ = [
     "NotEnumerableError",
@@ -223,7 +223,7 @@ def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool
     """Whether independent draws could all have come out the same."""
     if not _is_hard(space, rows):
         return False
-    p = law[row_numbers(space, space.argmax(rows[:, 0]))].prod()
+    p = law[space.row_number(space.argmax(rows[:, 0]))].prod()
     return bool(1 - p > 1e-12 and p ** rows.shape[1] > FALSE_ALARM)
 
 
@@ -247,7 +247,7 @@ def _draws_needed(space: CategoricalSpace, rows: Tensor, law: Tensor, most: int)
 def _grouped(
     space: CategoricalSpace, rows: Tensor, values: Tensor, gradients: Tensor, law: Tensor
 ) -> Outcomes:
-    numbers = row_numbers(space, space.argmax(rows))
+    numbers = space.row_number(space.argmax(rows))
     if not _is_hard(space, rows) or (law[numbers] == 0).any():
         raise NotEnumerableError("f was given soft rows, or a row of probability 0")
     allowed = (law > 0).nonzero().squeeze(-1)

@@ -36,14 +36,6 @@ def joint_law(space: CategoricalSpace, logits: Tensor) -> Tensor:
     return space.log_prob(logits.detach().double(), space.enumerate()).exp()
 
 
-def row_numbers(space: CategoricalSpace, codes: Tensor) -> Tensor:
-    """Position `(...)` of codes `(..., F)` in `space.enumerate()`."""
-    index = torch.zeros_like(codes[..., 0])
-    for column, size in zip(codes.unbind(-1), space.sizes, strict=True):
-        index = index * size + column
-    return index
-
-
 def joint_counts(space: CategoricalSpace, codes: Tensor) -> Tensor:
     """How often each row of the space occurs in codes `(n, F)`: `(num_rows,)`."""
-    return row_numbers(space, codes).bincount(minlength=space.num_rows)
+    return space.row_number(codes).bincount(minlength=space.num_rows)

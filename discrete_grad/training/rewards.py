@@ -46,11 +46,9 @@ def table_reward(space: CategoricalSpace, scores: Tensor) -> Reward:
     if scores.dim() not in (1, 2) or len(scores) != space.num_rows:
         wanted = f"({space.num_rows},) or ({space.num_rows}, tables)"
         raise ValueError(f"scores must be {wanted}, got {tuple(scores.shape)}")
-    strides = [math.prod(space.sizes[i + 1 :]) for i in range(space.num_features)]
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        space.check_codes(codes)
-        number = (codes * codes.new_tensor(strides)).sum(-1)
+        number = space.row_number(codes)
         if scores.dim() == 1:
             return scores[number]
         if context is None or context.shape[-1] != scores.shape[1]:

@@ -182,11 +182,10 @@ def policy_loss(
     elif config.algorithm == "advantage_weighted":
         # the mean of the steps, which are all alike
         of_row = advantages.mean(-1)
-        loss = advantage_weighted_loss(
-            row, of_row, temperature=config.temperature, weights=rollout.weights
-        )
-        weights = (of_row / config.temperature).softmax(0)
-        weights = weights if rollout.weights is None else weights * rollout.weights
+        loss = advantage_weighted_loss(row, of_row, temperature=config.temperature, weights=weights)
+        # of rows of the policy the equally weighted loss has no expected gradient, but its noise
+        loss = loss - advantage_weighted_loss(row, torch.zeros_like(of_row), weights=weights)
+        weights = weights * (of_row / config.temperature).softmax(0)
     else:
         loss = policy_gradient_loss(log_probs, advantages, weights=weights)
     if values is not None and rollout.returns is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.weighting.draws import WeightedSamples, normalised, take_samples
-from discrete_grad.weighting.importance import equal_weights
+from discrete_grad.weighting.importance import equal_weights, pareto_k
 from discrete_grad.weighting.intervals import log_z_with_interval
 from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
@@ -72,7 +72,8 @@ def soft_best_of_n(
     """Rows drawn from n draws of the reference each, with probability `softmax(r / beta)`.
 
     The law is `soft_best_of_n_law`, and the target's for large n. Where all n are forbidden they
-    count the same. Arguments as in `best_of_n`; `log_z` is that of importance sampling.
+    count the same. Arguments as in `best_of_n`; `log_z`, its interval and `pareto_k` are those of
+    importance sampling.
 
     Reference:
         Verdun et al. (2025), "Soft best-of-n sampling for model alignment", arXiv 2505.03156.
@@ -90,8 +91,11 @@ def soft_best_of_n(
     codes = _winners(codes, scaled + gumbel_like(scaled, generator=generator), count)
     flat = scaled.flatten(0, 1)
     normalised(flat)  # an error where no row drawn is allowed
-    log_z, interval = log_z_with_interval(flat)
-    return WeightedSamples(codes, equal_weights(codes), n * count, log_z, interval)
+    shape = pareto_k(flat)
+    log_z, interval = log_z_with_interval(flat, shape)
+    return WeightedSamples(
+        codes, equal_weights(codes), n * count, log_z, interval, {"pareto_k": shape}
+    )
 
 
 def best_of_n_law(log_reference: Tensor, reward: Tensor, n: int) -> Tensor:

@@ -24,7 +24,8 @@ class WeightedSamples:
         log_weights: `(N, *batch)`, whose exponentials sum to 1 in each context.
         evaluations: evaluations of the reward a context.
         log_z: estimate `(*batch)` of log Z in nats, where the sampler has one.
-        log_z_interval: its lower and upper end, each `(*batch)`, where it has one.
+        log_z_interval: its lower and upper end, each `(*batch)`, where it has one; infinite where
+            nothing is known.
         diagnostics: further numbers by name, each `(*batch)`.
 
     Example:

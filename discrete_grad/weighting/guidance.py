@@ -123,6 +123,7 @@ class Guidance:
 @dataclass(frozen=True)
 class _State:
     inner: Any
+    size: int  # of the batch
     evidence: Tensor | None = None  # log p(x_<t | y) (S, *batch)
     conditionals: Tensor | None = None  # log p(x_t | x_<t, y) (S, *batch, K)
 
@@ -200,7 +201,8 @@ class Guided(SequentialPolicy[_State]):
                 attributes=vectors.view(-1, *ones, vectors.shape[-1]),
                 known=asked.view(-1, *ones),
                 batch=(len(vectors), *batch),
-            )
+            ),
+            math.prod(batch),
         )
 
     def advance(self, state: _State, previous: Tensor | None) -> tuple[Tensor, _State]:
@@ -211,7 +213,18 @@ class Guided(SequentialPolicy[_State]):
         base, conditionals = log_probs[0], log_probs[1:]
         evidence = _more_evidence(state, previous, conditionals)
         guided = self._guide(base, conditionals, evidence)
-        return guided, _State(inner, evidence, conditionals)
+        return guided, _State(inner, state.size, evidence, conditionals)
+
+    def select(self, state: _State, rows: Tensor) -> _State:
+        """See `SequentialPolicy.select`."""
+        vectors = torch.arange(len(self.support.prior) + 1, device=rows.device)
+        asked = vectors.view(-1, *(1,) * rows.dim()) * state.size + rows
+        inner = self.policy.select(state.inner, asked)
+        if state.evidence is None or state.conditionals is None:
+            return _State(inner, rows.numel())
+        evidence = state.evidence.flatten(1)[:, rows]
+        conditionals = state.conditionals.flatten(1, -2)[:, rows]
+        return _State(inner, rows.numel(), evidence, conditionals)
 
     def log_prob(
         self, codes: Tensor, context: Tensor | None = None, attributes: Tensor | None = None

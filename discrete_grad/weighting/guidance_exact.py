@@ -28,6 +28,9 @@ class _Place:
     cell: Tensor
     position: int = 0
 
+    def select(self, rows: Tensor) -> _Place:
+        return _Place(self.prefix.flatten()[rows], self.cell.flatten()[rows], self.position)
+
 
 class TablePolicy(SequentialPolicy[_Place]):
     """Exact p(x_t | x_<t, y) and p(x_t | x_<t) of a joint table of rows and attributes.
@@ -71,13 +74,13 @@ class TablePolicy(SequentialPolicy[_Place]):
             raise ValueError(f"log_joint must have a finite sum, got log {float(total)}")
         self.space, self.order = space, feature_order(space, order)
         joint = log_joint.double() - total
-        levels = prefix_sums(space, _with_total(joint), self.order)
-        sizes = [space.sizes[i] for i in self.order]
-        self._log_probs = [
-            _conditionals(levels[t], levels[t + 1].unflatten(0, (-1, size)))
-            for t, size in enumerate(sizes)
-        ]
         self.support = AttributeSet(vectors, joint.logsumexp(0).exp())
+        joint = torch.cat([joint.logsumexp(-1, keepdim=True), joint], -1)
+        levels = prefix_sums(space, joint, self.order)
+        self._log_probs = [
+            _conditionals(levels[t], levels[t + 1].unflatten(0, (-1, space.sizes[i])))
+            for t, i in enumerate(self.order)
+        ]
 
     @classmethod
     def from_rows(
@@ -117,6 +120,10 @@ class TablePolicy(SequentialPolicy[_Place]):
         prefix = _longer(self, state.prefix, previous, state.position)
         log_probs = self._log_probs[state.position][prefix, :, state.cell]
         return log_probs, _Place(prefix, state.cell, state.position + 1)
+
+    def select(self, state: _Place, rows: Tensor) -> _Place:
+        """See `SequentialPolicy.select`."""
+        return state.select(rows)
 
     def log_prob(
         self, codes: Tensor, context: Tensor | None = None, attributes: Tensor | None = None
@@ -199,6 +206,10 @@ class TablePotential(Potential[_Place]):
         values = self._means[state.position][prefix, :, state.cell]
         return values, _Place(prefix, state.cell, state.position + 1)
 
+    def select(self, state: _Place, rows: Tensor) -> _Place:
+        """See `Potential.select`."""
+        return state.select(rows)
+
 
 def exact_grade(
     policy: SequentialPolicy[Any], reference: SequentialPolicy[Any], reward: Tensor
@@ -236,10 +247,8 @@ def exact_log_probs(policy: SequentialPolicy[Any], context: Tensor | None = None
     space, order = policy.space, policy.order
     total, sizes = torch.zeros(1), [space.sizes[i] for i in order]
     for position in range(len(order)):
-        read = sizes[:position]
-        prefixes = torch.zeros(1, 0, dtype=torch.long)
-        if read:
-            prefixes = CategoricalSpace.from_sizes(read).enumerate()
+        read = CategoricalSpace.from_sizes(sizes[:position]) if position else None
+        prefixes = torch.zeros(1, 0).long() if read is None else read.enumerate()
         total = (total.unsqueeze(-1) + policy.conditional(prefixes, context)).flatten()
     places = [order.index(i) for i in range(len(order))]
     in_space_order: Tensor = total.unflatten(0, sizes).permute(places).flatten()
@@ -270,10 +279,6 @@ def _check_tables(space: CategoricalSpace, log_prob: Tensor, log_weight: Tensor)
         raise ValueError(f"both tables must be ({rows},) or ({rows}, S), got {got}")
     if not (log_weight < math.inf).all():
         raise ValueError("log_weight must be numbers or -inf, got NaN or inf")
-
-
-def _with_total(log_joint: Tensor) -> Tensor:
-    return torch.cat([log_joint.logsumexp(-1, keepdim=True), log_joint], -1)
 
 
 def _conditionals(parents: Tensor, children: Tensor) -> Tensor:

@@ -34,8 +34,9 @@ def importance_sampling(
     """Rows of a proposal, weighted to stand for the target (self-normalised).
 
     `exp(log_z)` is unbiased, `log_z` low by about half its variance. The interval is 95 % by
-    Hall's correction for skewness, and worth as much as the weights: where `pareto_k` is above 0.7
-    it can miss far more often.
+    Hall's correction for skewness. Where `pareto_k` is above `min(1 - 1 / log10(count), 0.7)` that
+    would miss far more often: there the upper end is infinite, and the lower one Markov's, `log_z -
+    log 40`, which holds for weights of any law.
 
     Args:
         target: the distribution wanted.
@@ -62,9 +63,10 @@ def importance_sampling(
     """
     _check_count(count)
     codes, log_weights = weighted_rows(target, context, count, proposal, generator)
-    log_z, interval = log_z_with_interval(log_weights)
+    shape = pareto_k(log_weights)
+    log_z, interval = log_z_with_interval(log_weights, shape)
     return WeightedSamples(
-        codes, normalised(log_weights), count, log_z, interval, {"pareto_k": pareto_k(log_weights)}
+        codes, normalised(log_weights), count, log_z, interval, {"pareto_k": shape}
     )
 
 

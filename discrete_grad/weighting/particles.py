@@ -23,6 +23,7 @@ from discrete_grad.weighting.draws import (
     systematic_draw,
     take_samples,
 )
+from discrete_grad.weighting.reader import Reader
 from discrete_grad.weighting.reference import AutoregressiveReference, batch_of, device_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import check_some, scaled_reward
@@ -91,8 +92,12 @@ def conditional_systematic_draw(
 class Particles:
     """The state of a run; `kept` `(B,)` is the place of the exact row.
 
-    `log_z` `(B,)` is that of the weights that were resampled away.
+    `log_z` `(B,)` is that of the weights that were resampled away. `reference` and `twist`, where
+    it is a potential, remember the codes.
     """
+
+    reference: Reader
+    twist: Reader | None
 
     codes: Tensor
     log_weights: Tensor
@@ -144,16 +149,21 @@ class ParticleRun:
         zero = torch.zeros(self.count, self.contexts, dtype=torch.float64, device=self.device)
         codes = torch.zeros(*zero.shape, 0, dtype=torch.long, device=self.device)
         kept = (self._noise(generator=generator) * self.count).long()
-        return Particles(codes, zero, zero, zero[0], zero[0], kept)
+        reference = Reader.begin(self.reference, self.context, zero.shape)
+        twist = None
+        if isinstance(self.twist, Potential):
+            twist = Reader.begin(self.twist, self.context, zero.shape)
+        return Particles(reference, twist, codes, zero, zero, zero[0], zero[0], kept)
 
     def _extend(
         self, state: Particles, exact: Tensor | None, generator: torch.Generator | None
     ) -> Particles:
         """Draw the next feature, and weigh by `pi psi_t / (q psi_{t-1})`."""
-        log_p = self.reference.conditional(state.codes, self.context).double()
-        noise = self._noise(1, self.count, generator=generator)
+        log_p, reference = state.reference.advance(state.codes)
+        futures, twist = self._futures(state)
+        log_p, noise = log_p.double(), self._noise(1, self.count, generator=generator)
         if self.proposal == "twisted":
-            psi = self._psi_of_all(state.codes, log_p.shape[-1])
+            psi = self._psi_of_all(state.codes, futures, log_p.shape[-1])
             total = (log_p + psi).logsumexp(-1)
             # a particle without a future draws anything
             drawn_from = torch.where(total.unsqueeze(-1) > -math.inf, log_p + psi, log_p)
@@ -161,28 +171,43 @@ class ParticleRun:
             log_psi = psi.gather(-1, code.unsqueeze(-1)).squeeze(-1)
         else:
             code = self._draw(log_p, noise, state.kept, exact)
-            total = log_psi = self._psi(torch.cat([state.codes, code.unsqueeze(-1)], -1))
+            total = log_psi = self._psi_of_one(state.codes, futures, code)
         if exact is not None:
             self._check_exact(log_p.gather(-1, code.unsqueeze(-1)).squeeze(-1) + log_psi, state)
         gain = (total - state.log_psi).masked_fill(state.log_psi == -math.inf, -math.inf)
         codes = torch.cat([state.codes, code.unsqueeze(-1)], -1)
-        return replace(state, codes=codes, log_weights=state.log_weights + gain, log_psi=log_psi)
+        weights = state.log_weights + gain
+        return Particles(
+            reference, twist, codes, weights, log_psi, state.log_z, state.resampled, state.kept
+        )
+
+    def _futures(self, state: Particles) -> tuple[Tensor | None, Reader | None]:
+        """What a potential says `(N, B, K)` of every continuation but the last."""
+        if state.twist is None or state.codes.shape[-1] + 1 == len(self.reference.order):
+            return None, state.twist
+        return state.twist.advance(state.codes)
 
     def _draw(self, logits: Tensor, noise: Tensor, kept: Tensor, exact: Tensor | None) -> Tensor:
         code = inverse_draw(logits.movedim(-1, 0), noise).squeeze(0)
         return code if exact is None else code.scatter(0, kept.unsqueeze(0), exact.unsqueeze(0))
 
-    def _psi_of_all(self, prefix: Tensor, size: int) -> Tensor:
+    def _psi_of_all(self, prefix: Tensor, futures: Tensor | None, size: int) -> Tensor:
         """Log psi `(N, B, K)` of every continuation."""
-        last = prefix.shape[-1] + 1 == len(self.reference.order)
-        if isinstance(self.twist, Potential) and not last:
-            psi = self.twist.following(prefix, self.context)
-            return _checked_twist(psi, prefix, (*prefix.shape[:-1], size))
+        if futures is not None:
+            return _checked_twist(futures, prefix, (*prefix.shape[:-1], size))
         every = torch.arange(size, device=prefix.device).view(1, size, 1, 1)
         shape = (self.count, size, self.contexts)
         longer = [prefix.unsqueeze(1).expand(*shape, -1), every.expand(*shape, 1)]
         psi = self._psi(torch.cat(longer, -1).flatten(0, 1))
         return psi.view(shape).movedim(1, -1)
+
+    def _psi_of_one(self, prefix: Tensor, futures: Tensor | None, code: Tensor) -> Tensor:
+        """Log psi `(N, B)` of the continuation that was drawn."""
+        longer = torch.cat([prefix, code.unsqueeze(-1)], -1)
+        if futures is None:
+            return self._psi(longer)
+        psi = futures.gather(-1, code.unsqueeze(-1)).squeeze(-1)
+        return _checked_twist(psi, longer, tuple(code.shape))
 
     def _psi(self, prefix: Tensor) -> Tensor:
         """Log psi `(M, B)` of prefixes `(M, B, t)`; of whole rows it is the reward over beta."""
@@ -190,11 +215,8 @@ class ParticleRun:
             self.evaluations += len(prefix)
             rewards = self.target.rewards(self.in_space_order(prefix), self.context)
             return scaled_reward(rewards, self.beta)
-        if isinstance(self.twist, Potential):
-            psi = self.twist.following(prefix[..., :-1], self.context)
-            psi = psi.gather(-1, prefix[..., -1:]).squeeze(-1)
-        else:
-            psi = self.twist(prefix, self.context)
+        assert not isinstance(self.twist, Potential)
+        psi = self.twist(prefix, self.context)
         return _checked_twist(psi, prefix, tuple(prefix.shape[:-1]))
 
     def _resample(
@@ -210,6 +232,8 @@ class ParticleRun:
         stay = torch.arange(self.count, device=self.device).unsqueeze(-1).expand_as(index)
         index = index.where(chosen, stay)
         return Particles(
+            state.reference.select(index),
+            None if state.twist is None else state.twist.select(index),
             take_samples(state.codes, index),
             state.log_weights.masked_fill(chosen, 0),
             state.log_psi.gather(0, index),

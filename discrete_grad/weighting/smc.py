@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.weighting.draws import WeightedSamples, normalised
-from discrete_grad.weighting.intervals import student_95
+from discrete_grad.weighting.intervals import markov_interval, student_95
 from discrete_grad.weighting.particles import ParticleRun, Proposal, Twist, no_twist
 from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
@@ -48,13 +48,16 @@ def twisted_smc(
 
     Returns:
         Samples with `log_z` and the diagnostic `resampled`, how often; their law tends to the
-        target's as N grows.
+        target's as N grows. The interval of log Z has a lower end alone, Markov's, `log_z - log
+        40`: the variance that the particles' genealogy tells is unbiased for multinomial resampling
+        (Lee and Whiteley 2018), but too small for a systematic one. `log_z_bounds` gives both ends.
 
     Raises:
         ValueError: where no particle of a context ends on an allowed row.
 
     Reference:
-        Zhao, Brekelmans, Makhzani, Grosse (2024), arXiv 2404.17546, sections 3 and 4.
+        Zhao, Brekelmans, Makhzani, Grosse (2024), arXiv 2404.17546, sections 3 and 4; Lee and
+        Whiteley (2018), arXiv 1509.00394, on variances.
 
     Example:
         >>> from discrete_grad import CategoricalSpace
@@ -75,6 +78,7 @@ def twisted_smc(
         weights,
         smc.evaluations,
         end.log_z.view(batch),
+        markov_interval(end.log_z.view(batch)),
         diagnostics={"resampled": end.resampled.view(batch)},
     )
 

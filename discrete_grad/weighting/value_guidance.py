@@ -48,6 +48,10 @@ class Potential(ABC, Generic[State]):
     def advance(self, state: State, previous: Tensor | None) -> tuple[Tensor, State]:
         """Numbers `(*batch, K)` in nats for the next feature, and the state after it."""
 
+    @abstractmethod
+    def select(self, state: State, rows: Tensor) -> State:
+        """The state of other rows of its batch; see `SequentialPolicy.select`."""
+
     def following(self, prefix_codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Numbers `(..., K)` for the feature after a prefix `(..., t)`, t < F, in the order."""
         given = torch.Size() if context is None else context.shape[:-1]
@@ -125,6 +129,11 @@ class ValueGuided(SequentialPolicy[_Both]):
         guided = tilted_log_probs(log_probs, values, self.gamma)
         return guided, _Both(policy, potential)
 
+    def select(self, state: _Both, rows: Tensor) -> _Both:
+        """See `SequentialPolicy.select`."""
+        policy = self.policy.select(state.policy, rows)
+        return _Both(policy, self.potential.select(state.potential, rows))
+
     def log_prob(
         self, codes: Tensor, context: Tensor | None = None, attributes: Tensor | None = None
     ) -> Tensor:
@@ -172,6 +181,10 @@ class PrefixValue(nn.Module, Potential[Reading]):
         """See `Potential.advance`."""
         outputs, state = self.network.advance(state, previous)
         return outputs + self.offset, state
+
+    def select(self, state: Reading, rows: Tensor) -> Reading:
+        """See `Potential.select`."""
+        return state.select(rows)
 
     def forward(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Values `(..., F)` in nats after each feature of codes `(..., F)`."""

@@ -173,9 +173,10 @@ def test_tables_of_few_results() -> None:
         "runs": 10,
         "too high": 1,
         "too low": 0,
+        "missed": 1,
         "width": 0.5,
-        "sure": 5,
-        "missed though sure": 1,
+        "finite": 5,
+        "missed though finite": 1,
     }
     cells = {
         "t/r/1/draws": {
@@ -191,7 +192,7 @@ def test_tables_of_few_results() -> None:
     }
     budgets, _, held_by, bounds, sure, failed = tilt_tables.tables({"cells": cells})
     assert budgets.rows[0][:2] == ("t, r, 1", "64")
-    assert held_by.rows[0][2:] == ("90.0%", "0.0%", "10.0%", "0.5", "50.0%", "80.0%")
+    assert held_by.rows[0][2:] == ("90.0%", "0.0%", "10.0%", "50.0%", "80.0%", "0.5")
     assert not bounds.rows
     assert sure.rows[0][-3:] == ("[0, 0.01]", "0.1", "0.2")
     assert failed.rows == [("none", "")]

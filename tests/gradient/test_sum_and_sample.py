@@ -41,9 +41,7 @@ def test_the_most_likely_rows_are_those_of_the_whole_list(
     assert_close(log_p, every.topk(count, -1).values)
     assert codes.shape == (*logits.shape[:-1], count, space.num_features)
     assert_close(space.log_prob(logits.unsqueeze(-2), codes), log_p)
-    index = torch.zeros_like(codes[..., 0])
-    for column, size in zip(codes.unbind(-1), space.sizes, strict=True):
-        index = index * size + column
+    index = space.row_number(codes)
     assert (index.sort(-1).values.diff(dim=-1) > 0).all()  # all different
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad.sampling import seeded
-from discrete_grad.testing.goodness import g_test, row_numbers
+from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (
     best_of_n,
     best_of_n_law,
@@ -20,6 +20,7 @@ from discrete_grad.weighting import (
     table_kl,
     tilt,
 )
+from discrete_grad.weighting.intervals import largest_k
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, context, numbers, world
 
@@ -121,8 +122,19 @@ def test_the_samplers_follow_their_laws(soft):
     assert samples.evaluations == 60_000
     assert_close(samples.weights.sum(0), torch.ones(2).double())
     for i in range(2):
-        counts = row_numbers(SPACE, samples.codes[:, i]).bincount(minlength=SPACE.num_rows)
+        counts = SPACE.row_number(samples.codes[:, i]).bincount(minlength=SPACE.num_rows)
         assert g_test(counts, law[:, i].exp()) > FALSE_ALARM
+
+
+def test_the_interval_is_that_of_importance_sampling():
+    target, drawn = world(21, beta=0.1), context(0, 1)
+    samples = soft_best_of_n(target, drawn, 16, n=16, generator=seeded(0))
+    assert samples.log_z is not None
+    low, high = samples.log_z_interval
+    unsure = samples.diagnostics["pareto_k"] > largest_k(256)
+    assert unsure.any()
+    assert torch.equal(high.isinf(), unsure)
+    assert_close(low[unsure], samples.log_z[unsure] - math.log(40))
 
 
 def test_a_pool_has_a_row():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad.sampling import seeded, uniform
-from discrete_grad.testing.goodness import g_test, row_numbers
+from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (
     RewardWeighted,
     WeightedSamples,
@@ -74,7 +74,7 @@ def test_resampling_one_row_is_a_soft_best_of_n():
     samples = resampled_importance(target, batch, 1, pool=pool, generator=seeded(3))
     exact = target.exact(batch[:1])
     law = soft_best_of_n_law(exact.log_reference, exact.reward, target.beta, pool).exp()[:, 0]
-    counts = row_numbers(SPACE, samples.codes[0]).bincount(minlength=SPACE.num_rows)
+    counts = SPACE.row_number(samples.codes[0]).bincount(minlength=SPACE.num_rows)
     assert g_test(counts, law) > FALSE_ALARM
     assert_close(samples.weights, torch.ones(1, runs).double())
 

@@ -1,5 +1,6 @@
 """Markov chains: their transition matrix leaves the target exactly where it is."""
 
+import importlib
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace
 from discrete_grad.models import Generator
 from discrete_grad.sampling import seeded
-from discrete_grad.testing.goodness import g_test, row_numbers
+from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (
     RewardWeighted,
     informed_swaps,
@@ -24,6 +25,7 @@ from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
 
 PROPOSALS = ("uniform", "informed")
+chains = importlib.import_module("discrete_grad.weighting.metropolis")  # named like a function
 
 
 def flat_world(seed, *, beta=0.8, space=SPACE, masked=False):
@@ -49,7 +51,7 @@ def transition_matrix(target, batch, proposal):
     log_q, density = propose(codes)[:, 0], target.log_density(codes, batch)[:, 0]
     matrix = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for x in range(len(rows)):
-        others = row_numbers(space, space.swaps(rows[x]))
+        others = space.row_number(space.swaps(rows[x]))
         back = log_q[others].gather(-1, swap_index(space, rows[others], rows[x]).unsqueeze(-1))
         accept = log_acceptance(density[x], back.squeeze(-1), density[others], log_q[x])
         matrix[x, others] = (log_q[x] + accept).exp()
@@ -101,7 +103,7 @@ def test_the_chains_are_those_of_the_matrix(proposal, steps):
     matrix = transition_matrix(target, context(0), proposal)
     laws = [torch.linalg.matrix_power(matrix, steps)[0], target.exact(context(1)).probs[:, 0]]
     for i, law in enumerate(laws):
-        counts = row_numbers(SPACE, samples.codes[:, i]).bincount(minlength=12)
+        counts = SPACE.row_number(samples.codes[:, i]).bincount(minlength=12)
         assert g_test(counts, law.clamp_min(0)) > FALSE_ALARM
     assert_close(samples.weights.sum(0), torch.ones(2).double())
     assert not start[:, 0].any()
@@ -109,6 +111,57 @@ def test_the_chains_are_those_of_the_matrix(proposal, steps):
     assert (
         (samples.diagnostics["acceptance"] > 0) & (samples.diagnostics["acceptance"] <= 1)
     ).all()
+
+
+def off_diagonal(matrix):
+    return matrix - torch.diag(matrix.diagonal())
+
+
+def spectral_gap(matrix, law):
+    """1 less the second largest eigenvalue of a matrix in detailed balance with a positive law."""
+    root = law.sqrt()
+    symmetric = root.unsqueeze(-1) * matrix / root
+    return 1 - torch.linalg.eigvalsh((symmetric + symmetric.T) / 2)[-2]
+
+
+@given(seed=st.integers(0, 2**31), masked=st.booleans(), beta=st.sampled_from([0.003, 0.05, 0.8]))
+def test_an_informed_chain_swaps_at_least_a_tenth_as_often_as_a_uniform_one(seed, masked, beta):
+    """Whatever the derivative promises; then its spectral gap is at least a tenth as wide."""
+    target, batch = flat_world(seed, beta=beta, masked=masked), context(1)
+    plain, informed = (transition_matrix(target, batch, p) for p in PROPOSALS)
+    possible = target.exact(batch).probs[:, 0] > 0
+    least = 0.1 * off_diagonal(plain)[possible]
+    assert (off_diagonal(informed)[possible] >= least * (1 - 1e-9) - 1e-15).all()
+    if beta == 0.8 and not masked:
+        law = target.exact(batch).probs[:, 0]
+        assert spectral_gap(informed, law) > 0.1 * spectral_gap(plain, law) - 1e-9
+
+
+def test_a_row_below_a_cliff_is_left(monkeypatch):
+    """00 -> 01 gains 10 nats, but 01 -> 11 gains 30: the way back is proposed with e^-20."""
+
+    def reward(rows, batch):
+        first, second = rows[..., 1].double(), rows[..., 3].double()
+        return 10 * second - 40 * first + 70 * first * second  # 0, 10, -40 and 40
+
+    space = CategoricalSpace.from_sizes((2, 2))
+    target = RewardWeighted(TableReference(space, torch.zeros(4, 1)), flat_only(reward, space), 1.0)
+    law, distances = target.exact(context(0)).probs[:, 0], []
+    for share in (1e-300, chains._UNIFORM):
+        monkeypatch.setattr(chains, "_UNIFORM", share)
+        matrix = transition_matrix(target, context(0), "informed")
+        after = torch.full((4,), 0.25).double() @ torch.linalg.matrix_power(matrix, 64)
+        distances.append(float((after - law).abs().sum() / 2))
+    stuck = 0.25 * (1 - math.exp(-10)) ** 64
+    assert abs(distances[0] - stuck) < 1e-3 * stuck
+    assert distances[1] < 1e-6
+
+
+def flat_only(reward, space):
+    """A reward of flat rows, for codes too."""
+    return lambda rows, batch: reward(
+        rows if rows.is_floating_point() else space.one_hot(rows), batch
+    )
 
 
 def test_gradients_raise_the_acceptance():
@@ -172,4 +225,5 @@ def test_a_linear_reward_is_promised_exactly():
     rows, batch = SPACE.enumerate().unsqueeze(1), context(1)
     gain = target.log_density(SPACE.swaps(rows).movedim(-2, 0), batch).movedim(0, -1)
     gain = gain - target.log_density(rows, batch).unsqueeze(-1)
-    assert_close(informed_swaps(target, batch)(rows), (gain / 2).log_softmax(-1))
+    swaps = 0.9 * (gain / 2).softmax(-1) + 0.1 / gain.shape[-1]
+    assert_close(informed_swaps(target, batch)(rows), swaps.log())

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import uniform
-from discrete_grad.testing.goodness import row_numbers
 from discrete_grad.weighting import RewardWeighted, inverse_draw
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
@@ -28,7 +27,7 @@ class TableReference:
         return self.table[:, _number(context)]
 
     def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.table[row_numbers(self.space, codes), _number(context)]
+        return self.table[self.space.row_number(codes), _number(context)]
 
     def sample(self, context=None, count=1, *, generator=None) -> Tensor:
         table = self._tables(context)
@@ -68,7 +67,7 @@ def table_reward(space: CategoricalSpace, table: Tensor):
     """Reward of codes from a table `(R, tables)`; contexts as in `TableReference`."""
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        return table[row_numbers(space, codes), _number(context)]
+        return table[space.row_number(codes), _number(context)]
 
     return reward
 
