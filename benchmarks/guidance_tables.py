@@ -90,16 +90,22 @@ def plot(results: Results, path: Path) -> None:
     panels = _panels(succeeded(results))
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.6), squeeze=False)
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for kind, points in lines.items():
             kls, rewards = zip(*sorted(points), strict=True)
-            axis.plot(kls, rewards, "o-", label=NAMES[kind].replace("`", "").replace("\\", ""))
+            label = NAMES[kind].replace("`", "").replace("\\", "")
+            axis.plot(kls, rewards, "o-", label=label, color=f"C{[*NAMES].index(kind)}")
         axis.set(title=title, xlabel="KL (nats)", ylabel="expected reward")
-    axes[0][0].legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    shown = {label: line for axis in axes[0] for line, label in _legend(axis)}
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.legend(shown.values(), shown.keys(), ncols=len(shown), fontsize=8, loc="lower center")
+    figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _legend(axis: Any) -> list[tuple[Any, str]]:
+    return list(zip(*axis.get_legend_handles_labels(), strict=True))
 
 
 def _panels(done: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
