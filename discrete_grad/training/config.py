@@ -48,15 +48,15 @@ class LoopConfig:
         """Raise ValueError for a number out of range; a fit calls it first."""
         for item in fields(self):
             value = getattr(self, item.name)
+            value = float(value) if item.type == "float" else value  # which may be given as 1
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
             least = 0 if item.name in ("patience", "memory") else 1
             if value == () or any(isinstance(n, int) and n < least for n in counts):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
-            positive = item.name in ("learning_rate", "tau")
-            if isinstance(value, float) and positive and not 0 < value < math.inf:
-                raise ValueError(f"{item.name} must be finite and above 0, got {value}")
-            if isinstance(value, float) and not 0 <= value < math.inf:
-                raise ValueError(f"{item.name} must be finite and at least 0, got {value}")
+            bound = "above 0" if item.name in ("learning_rate", "tau") else "at least 0"
+            wrong = isinstance(value, float) and not 0 <= value < math.inf
+            if wrong or (value == 0 and bound == "above 0"):
+                raise ValueError(f"{item.name} must be finite and {bound}, got {value}")
 
 
 Architecture = Literal["mlp", "shallow", "multilinear"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.training import DPOConfig
 from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors, write_atomically
 from discrete_grad.training.config import FitConfig, LoopConfig
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
@@ -159,3 +160,9 @@ def test_settings_of_a_part_out_of_range(part: str, wrong: dict[str, object]) ->
     config = FitConfig()
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(config, **{part: replace(getattr(config, part), **wrong)}).check()
+
+
+def test_a_real_number_may_be_given_as_an_integer() -> None:
+    DPOConfig(flip=0, beta=1).check()
+    with pytest.raises(ValueError, match="learning_rate must be finite and above 0"):
+        DPOConfig(learning_rate=0).check()
