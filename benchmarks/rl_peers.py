@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,9 +50,7 @@ class RowEnvironments(VecEnv):
 
     def __init__(self, problem: Problem, count: int) -> None:
         self.table = problem.reward.float().numpy()
-        self.places = np.array(
-            [math.prod(problem.space.sizes[i + 1 :]) for i in range(problem.space.num_features)]
-        )
+        self.sizes = problem.space.sizes
         self.seen = np.zeros((count, 1), dtype=np.float32)
         super().__init__(
             count,
@@ -67,7 +64,7 @@ class RowEnvironments(VecEnv):
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
         """Rows `(count, F)`."""
-        self.rewards = self.table[actions @ self.places]
+        self.rewards = self.table[np.ravel_multi_index(tuple(actions.T), self.sizes)]
 
     def step_wait(self) -> Any:
         """Every episode is over."""
@@ -101,9 +98,9 @@ class RowEnvironments(VecEnv):
 class _Looks(BaseCallback):
     """Grades the policy whenever it has been updated after one of the numbers of rows."""
 
-    def __init__(self, path: Path, at: set[int]) -> None:
+    def __init__(self, problem: Problem, path: Path, at: set[int]) -> None:
         super().__init__()
-        self.path, self.left = path, sorted(at)
+        self.space, self.path, self.left = problem.space, path, sorted(at)
 
     def _on_step(self) -> bool:
         return True
@@ -118,11 +115,10 @@ class _Looks(BaseCallback):
         self.path.look(self._law, self.num_timesteps)
 
     def _law(self) -> Tensor:
-        problem = self.path.problem
         policy: Any = self.model.policy
         parts = policy.get_distribution(torch.zeros(1, 1)).distribution
         logits = torch.cat([part.logits for part in parts], -1).double()
-        return problem.space.log_prob(logits, problem.space.enumerate())
+        return self.space.log_prob(logits, self.space.enumerate())
 
 
 def stable_baselines(name: str, problem: Problem, seed: int, rows: int, at: set[int]) -> Path:
@@ -139,7 +135,7 @@ def stable_baselines(name: str, problem: Problem, seed: int, rows: int, at: set[
             **options,
         )
         path = Path(problem)
-        look = _Looks(path, at)
+        look = _Looks(problem, path, at)
         model.learn(rows, callback=look)
         look.grade()
     return path

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -78,6 +79,13 @@ def _learned(space: CategoricalSpace, truth: Tensor, seed: int, quick: bool) -> 
         return torch.cat([ensemble(part) for part in codes.split(8192)]).double()
 
 
+class Graded(Protocol):
+    """What a policy's law can be held against."""
+
+    def grade(self, log_probs: Tensor) -> dict[str, float]:
+        """Figures of a law `(rows,)`."""
+
+
 @dataclass
 class Path:
     """What a learner was worth along its way, and when it had come so far.
@@ -85,7 +93,7 @@ class Path:
     The clock stands still while the policy is graded.
     """
 
-    problem: Problem
+    problem: Graded
     points: list[dict[str, float]] = field(default_factory=list)
     _started: float = field(default_factory=time.perf_counter)
     _paused: float = 0.0

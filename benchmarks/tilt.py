@@ -30,7 +30,6 @@ from benchmarks.tilt_laws import (
     chain_laws,
     divergence,
     pooled,
-    row_numbers,
     total_variation,
     transition,
     untwisted_law,
@@ -204,7 +203,7 @@ def particles(config: Config, target: RewardWeighted, exact: ExactTilt) -> Figur
                     # with the exact twist no run differs from any other
                     for n in (counts[:2] if (name, proposal) == ("exact", "twisted") else counts)
                 ]
-    rows = row_numbers(target.space, exact.sample(total, generator=noise))
+    rows = target.space.row_number(exact.sample(total, generator=noise))
     shares = rows.bincount(minlength=len(exact.codes)) / total
     floor = total_variation(shares.double(), exact.probs)
     return {"lines": lines, "intervals": held, "floor": floor}

@@ -29,12 +29,9 @@ from discrete_grad.weighting import (
 CHUNK = 512  # rows of the table whose swaps are looked at together
 
 
-def row_numbers(space: CategoricalSpace, codes: Tensor) -> Tensor:
-    """Where rows `(..., F)`, or prefixes of them, stand in the enumeration: `(...)`."""
-    index = torch.zeros_like(codes[..., 0])
-    for column, size in zip(codes.unbind(-1), space.sizes, strict=False):
-        index = index * size + column
-    return index
+def prefix_number(space: CategoricalSpace, prefix: Tensor) -> Tensor:
+    """Place `(...)` of prefixes `(..., t)`, t at least 1, among all of their length."""
+    return CategoricalSpace.from_sizes(space.sizes[: prefix.shape[-1]]).row_number(prefix)
 
 
 class TableReference:
@@ -55,7 +52,7 @@ class TableReference:
 
     def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """See `Reference.log_prob`."""
-        return self.log_probs[row_numbers(self.space, codes)]
+        return self.log_probs[self.space.row_number(codes)]
 
     def sample(
         self,
@@ -75,7 +72,7 @@ class TableReference:
         table = self.tables[prefix_codes.shape[-1]]
         if not prefix_codes.shape[-1]:
             return table.expand(*prefix_codes.shape[:-1], -1)
-        return table[row_numbers(self.space, prefix_codes)]
+        return table[prefix_number(self.space, prefix_codes)]
 
 
 class TableReward:
@@ -87,7 +84,7 @@ class TableReward:
     def __call__(self, rows: Tensor, context: Tensor | None = None) -> Tensor:
         """Rewards `(...)` of codes `(..., F)` or flat rows `(..., D)`."""
         if not rows.is_floating_point():
-            return self.table[row_numbers(self.space, rows)]
+            return self.table[self.space.row_number(rows)]
         *others, last = self.space.split(rows.double())
         value = last @ self.table.view(-1, self.space.sizes[-1]).T
         for part in reversed(others):
@@ -109,7 +106,7 @@ class TableTwist:
 
     def __call__(self, prefix: Tensor, context: Tensor | None = None) -> Tensor:
         """Log psi; see `Twist`."""
-        return self.tables[prefix.shape[-1] - 1][row_numbers(self.space, prefix)]
+        return self.tables[prefix.shape[-1] - 1][prefix_number(self.space, prefix)]
 
 
 # --- Markov chains, exactly -----------------------------------------------------------------------
@@ -149,7 +146,7 @@ def transition(target: RewardWeighted, proposal: str) -> Transition:
     for start in range(0, len(rows), CHUNK):
         here = torch.arange(start, min(start + CHUNK, len(rows)))
         swaps = space.swaps(rows[here])
-        there = row_numbers(space, swaps)
+        there = space.row_number(swaps)
         home = swap_index(space, swaps, rows[here].unsqueeze(-2))
         found.append((there, home))
     others, home = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -257,7 +254,7 @@ def pooled(
     for half in [*gaps] * blocks:
         samples = run(torch.zeros(runs, 1))
         assert samples.log_z is not None
-        index, weights = row_numbers(space, samples.codes).flatten(), samples.weights
+        index, weights = space.row_number(samples.codes).flatten(), samples.weights
         short = 1 - (samples.log_z - exact.log_z).exp()
         half.index_add_(0, index, (weights * short).flatten() / (runs * blocks))
         drawn.index_add_(0, index, weights.flatten() / (2 * runs * blocks))

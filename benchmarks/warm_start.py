@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks import guidance, harness
 from benchmarks.guidance import conditional_model, fifths, reward_functions
 from benchmarks.harness import Benchmark, Cell, run
-from benchmarks.rl_problems import looks
+from benchmarks.rl_problems import Path, looks
 from benchmarks.warm_start_tables import GROUP, TITLES, Figures, Points, plot, tables
 from discrete_grad.data import load_example
 from discrete_grad.models import AutoregressiveGenerator, Policy
@@ -149,16 +149,12 @@ def learned(
     seed: int,
 ) -> Points:
     """Train a policy, in place; its path. The clock stands still while it is graded."""
-    steps, path = 20 if config.quick else config.steps, Points()
-    at, began, paused = {0} | looks(steps * GROUP, GROUP, LOOKS), time.perf_counter(), 0.0
+    steps = 20 if config.quick else config.steps
+    at, path = {0} | looks(steps * GROUP, GROUP, LOOKS), Path(asked)
 
-    def look(policy: Policy, rows: int) -> None:
-        nonlocal paused
-        now = time.perf_counter()
-        if rows in at and isinstance(policy, AutoregressiveGenerator):
-            figures = asked.grade(exact_log_probs(policy).double())
-            path.append({"rows": rows, "seconds": now - began - paused, **figures})
-        paused += time.perf_counter() - now
+    def look(_: Policy, rows: int) -> None:
+        if rows in at:
+            path.look(lambda: exact_log_probs(policy).double(), rows)
 
     settings = ReinforceConfig(
         algorithm="leave_one_out",
@@ -170,7 +166,7 @@ def learned(
     )
     reward = table_reward(policy.space, asked.reward.float())
     reinforce(policy, reward, settings, reference=base, look=look, seed=seed)
-    return path
+    return path.points
 
 
 BENCHMARK = Benchmark(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from discrete_grad.models.autoregressive import AutoregressiveGenerator
 from discrete_grad.models.generator import Generator
+from discrete_grad.models.sequential import SequentialPolicy
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Policy", "chosen_log_probs", "conditional_logits", "in_steps", "num_steps"]
@@ -15,8 +18,10 @@ Policy = Generator | AutoregressiveGenerator
 """What is trained: independent features, or each given those before it."""
 
 
-def conditional_logits(policy: Policy, codes: Tensor, context: Tensor | None = None) -> Tensor:
-    """Logits of every feature given those before it in a row, in one pass.
+def conditional_logits(
+    policy: Policy | SequentialPolicy[Any], codes: Tensor, context: Tensor | None = None
+) -> Tensor:
+    """Logits of every feature given those before it in a row: in one pass, where the policy can.
 
     Args:
         policy: the distribution.
@@ -27,7 +32,7 @@ def conditional_logits(policy: Policy, codes: Tensor, context: Tensor | None = N
         `(..., *batch, D)`; of independent features `(*batch, D)`, the same for every row.
 
     Raises:
-        TypeError: for a model that is neither a `Generator` nor an `AutoregressiveGenerator`.
+        TypeError: for a model that is neither a `Generator` nor a `SequentialPolicy`.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -41,10 +46,21 @@ def conditional_logits(policy: Policy, codes: Tensor, context: Tensor | None = N
     elif isinstance(policy, Generator):
         policy.space.check_codes(codes)
         logits = policy(context)
+    elif isinstance(policy, SequentialPolicy):
+        logits = _by_steps(policy, codes, context)
     else:
-        wanted = "a Generator or an AutoregressiveGenerator"
+        wanted = "a Generator or a SequentialPolicy"
         raise TypeError(f"a policy is {wanted}; got {type(policy).__name__}")
     return logits
+
+
+def _by_steps(policy: SequentialPolicy[Any], codes: Tensor, context: Tensor | None) -> Tensor:
+    state = policy.begin(context, batch=tuple(codes.shape[:-1]))
+    previous, parts = None, dict[int, Tensor]()
+    for feature in policy.order:
+        parts[feature], state = policy.advance(state, previous)
+        previous = codes[..., feature]
+    return torch.cat([parts[feature] for feature in sorted(parts)], -1)
 
 
 def chosen_log_probs(space: CategoricalSpace, logits: Tensor, codes: Tensor) -> Tensor:

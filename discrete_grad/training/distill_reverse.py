@@ -13,6 +13,7 @@ from torch import Tensor
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation, on_codes
 from discrete_grad.gradient.base import Function, score_function
 from discrete_grad.models import SequentialPolicy
+from discrete_grad.objectives import leave_one_out
 from discrete_grad.space import can_inspect
 from discrete_grad.training.descent import Batch, context_name
 from discrete_grad.weighting import Factorised, Reference, RewardWeighted
@@ -101,8 +102,7 @@ def _by_score(
     _check_possible(wanted, batch.index)
     log_p = policy.log_prob(codes, batch.context).double()
     cost = log_p.detach() - wanted
-    advantages = (cost - cost.mean(0)) * (samples / (samples - 1))
-    return score_function(cost, advantages, log_p).mean()
+    return score_function(cost, leave_one_out(cost), log_p).mean()
 
 
 def _reward(batch: Batch) -> Function:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from discrete_grad.models import AutoregressiveGenerator, Generator, SequentialPolicy
+from discrete_grad.models import Generator, SequentialPolicy, conditional_logits
 from discrete_grad.sampling import seeded, uniform
 from discrete_grad.training.descent import (
     DistillConfig,
@@ -32,8 +32,7 @@ from discrete_grad.weighting import (
 )
 from discrete_grad.weighting.draws import take_samples
 from discrete_grad.weighting.importance import equal_weights
-from discrete_grad.weighting.reference import device_of
-from discrete_grad.weighting.tilt import check_reward
+from discrete_grad.weighting.reference import device_of, rewards_of
 
 __all__ = ["distill_guidance", "distill_rows"]
 
@@ -75,6 +74,7 @@ def distill_guidance(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.models import AutoregressiveGenerator
         >>> from discrete_grad.weighting import TablePotential, ValueGuided
         >>> space = CategoricalSpace.from_sizes((2, 2))
         >>> model = AutoregressiveGenerator(space)
@@ -115,15 +115,7 @@ def conditionals(
     """
     if isinstance(policy, Factorised):
         return policy.logits(context).expand(*codes.shape[:-1], -1)
-    if isinstance(policy, AutoregressiveGenerator):  # in one pass
-        logits: Tensor = policy(codes, context)
-        return logits
-    state = policy.begin(context, batch=tuple(codes.shape[:-1]))
-    previous, parts = None, dict[int, Tensor]()
-    for feature in policy.order:
-        parts[feature], state = policy.advance(state, previous)
-        previous = codes[..., feature]
-    return torch.cat([parts[feature] for feature in sorted(parts)], -1)
+    return conditional_logits(policy, codes, context)
 
 
 def distill_rows(
@@ -165,6 +157,7 @@ def distill_rows(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.models import AutoregressiveGenerator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> teacher, student = AutoregressiveGenerator(space), Generator(None, space)
         >>> def reward(rows, context):
@@ -227,11 +220,7 @@ def _best_rows(
     device = device_of(teacher, context)
     noise = seeded(derive_seed(seed, "distill rows", "pool", where), device)
     codes = teacher.sample(context, pool, generator=noise)
-    values = reward(codes, context).double()
-    if values.shape != codes.shape[:-1]:
-        got = f"{tuple(values.shape)} for rows {tuple(codes.shape)}"
-        raise ValueError(f"a reward must be {tuple(codes.shape[:-1])}, got {got}")
-    check_reward(values)
+    values = rewards_of(reward, codes, context)
     best, order = values.sort(stable=True, dim=0, descending=True)
     if (best[0] == -math.inf).any():
         place = tuple((best[0] == -math.inf).nonzero()[0].tolist())

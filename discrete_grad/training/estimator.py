@@ -105,6 +105,12 @@ def held_out_parts(count: int, config: EstimatorConfig, seed: int) -> Tensor:
     return order[(start + torch.arange(size)) % count]
 
 
+def kept_parts(held_out: Tensor, count: int) -> Tensor:
+    """Rows `(M, count - H)` each member learns from: those it does not hold out."""
+    kept = torch.ones(len(held_out), count, dtype=torch.bool).scatter(1, held_out, False)
+    return kept.nonzero()[:, 1].view(len(held_out), -1)
+
+
 def members_of(ensemble: BaseEnsemble, name: str) -> slice:
     """Those members that one tensor of the ensemble's state belongs to."""
     if not isinstance(ensemble, MixedEnsemble):
@@ -124,8 +130,7 @@ class _EstimatorObjective(Objective):
         self.rows = rows
         self.held_out = held_out
         self.config = config
-        kept = torch.ones(len(held_out), len(rows), dtype=torch.bool).scatter(1, held_out, False)
-        self.kept = kept.nonzero()[:, 1].view(len(held_out), -1)
+        self.kept = kept_parts(held_out, len(rows))
 
     def forward(self, step: Step) -> Tensor:
         """Sum of the members' losses, so that each learns as if alone."""

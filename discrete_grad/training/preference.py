@@ -15,7 +15,12 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.answers import Preferences
 from discrete_grad.training.config import PreferenceConfig
-from discrete_grad.training.estimator import held_out_parts, members_of, new_ensemble
+from discrete_grad.training.estimator import (
+    held_out_parts,
+    kept_parts,
+    members_of,
+    new_ensemble,
+)
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 from discrete_grad.training.rows import Rows
 
@@ -165,9 +170,7 @@ class _PreferenceObjective(Objective):
         self.preferences = preferences
         self.held_out = held_out
         self.config = config
-        shape = len(held_out), len(preferences)
-        kept = torch.ones(shape, dtype=torch.bool).scatter(1, held_out, False)
-        self.kept = kept.nonzero()[:, 1].view(len(held_out), -1)
+        self.kept = kept_parts(held_out, len(preferences))
 
     def forward(self, step: Step) -> Tensor:
         """Sum of the members' losses, so that each learns as if alone."""

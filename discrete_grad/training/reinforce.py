@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from discrete_grad.models import AutoregressiveGenerator, Generator, Policy
 from discrete_grad.models.estimator import check_context
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.descent import check_contexts
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import train
 from discrete_grad.training.policy_objective import PolicyObjective, Potential, Task
@@ -127,5 +128,4 @@ def _check_task(policy: Policy, reference: Policy | None, context: Tensor | None
         if model.space != policy.space:
             raise ValueError(f"policy and reference differ: {policy.space} and {model.space}")
         check_context(context, model.context_spec)
-    if context is not None and (context.dim() != 2 or not len(context)):
-        raise ValueError(f"contexts must be (N, C) with N >= 1, got {tuple(context.shape)}")
+    check_contexts(context)

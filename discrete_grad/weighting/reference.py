@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from discrete_grad.models import Generator
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
+from discrete_grad.weighting.tilt import check_reward
 
 __all__ = ["AutoregressiveReference", "Factorised", "Reference", "Reward", "as_reference"]
 
@@ -166,3 +167,13 @@ def device_of(reference: Reference, context: Tensor | None) -> torch.device:
 def batch_of(context: Tensor | None) -> tuple[int, ...]:
     """The leading shape of a context `(*batch, C)`; `()` without one."""
     return () if context is None else tuple(context.shape[:-1])
+
+
+def rewards_of(reward: Reward, rows: Tensor, context: Tensor | None) -> Tensor:
+    """Rewards `(S, *batch)` in float64 of rows `(S, *batch, ...)`; ValueError for another shape."""
+    values = reward(rows, context)
+    if values.shape != rows.shape[:-1]:
+        got = f"{tuple(values.shape)} for rows {tuple(rows.shape)}"
+        raise ValueError(f"a reward must be {tuple(rows.shape[:-1])}, got {got}")
+    check_reward(values)
+    return values.double()

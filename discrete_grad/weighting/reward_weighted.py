@@ -19,10 +19,10 @@ from discrete_grad.weighting.reference import (
     as_reference,
     batch_of,
     device_of,
+    rewards_of,
 )
 from discrete_grad.weighting.tilt import (
     check_beta,
-    check_reward,
     log_partition,
     scaled_reward,
     table_entropy,
@@ -163,12 +163,7 @@ class RewardWeighted:
 
     def rewards(self, rows: Tensor, context: Tensor | None = None) -> Tensor:
         """`r` `(S, *batch)` in float64, of codes `(S, *batch, F)` or flat rows; NaN is an error."""
-        reward = self.reward(rows, context)
-        if reward.shape != rows.shape[:-1]:
-            got = f"{tuple(reward.shape)} for rows {tuple(rows.shape)}"
-            raise ValueError(f"a reward must be {tuple(rows.shape[:-1])}, got {got}")
-        check_reward(reward)
-        return reward.double()
+        return rewards_of(self.reward, rows, context)
 
     def log_density(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """`log ref(x) + r(x) / beta` `(S, *batch)`: the log-probability but for log Z."""

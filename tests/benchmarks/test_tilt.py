@@ -15,7 +15,7 @@ from benchmarks.tilt_laws import (
     chain_laws,
     divergence,
     pooled,
-    row_numbers,
+    prefix_number,
     total_variation,
     transition,
     untwisted_law,
@@ -46,7 +46,7 @@ def test_a_table_is_a_reference() -> None:
     target, rows = world(), SPACE.enumerate()
     reference = target.reference
     assert isinstance(reference, TableReference)
-    assert torch.equal(row_numbers(SPACE, rows), torch.arange(24))
+    assert torch.equal(prefix_number(SPACE, rows), torch.arange(24))
     assert_close(reference.log_prob(rows).exp().sum(), torch.tensor(1.0).double())
     parts = [
         reference.conditional(rows[:, :t]).gather(-1, rows[:, t : t + 1]).squeeze(-1)
@@ -55,7 +55,7 @@ def test_a_table_is_a_reference() -> None:
     assert_close(torch.stack(parts).sum(0), reference.log_prob(rows))
     codes = reference.sample(torch.zeros(5, 1), 4000, generator=seeded(1))
     assert codes.shape == (4000, 5, 3)
-    counts = row_numbers(SPACE, codes).flatten().bincount(minlength=24)
+    counts = SPACE.row_number(codes).flatten().bincount(minlength=24)
     assert g_test(counts, reference.log_probs.exp()) > FALSE_ALARM
 
 
@@ -86,7 +86,7 @@ def test_a_chain_s_exact_law(proposal: str) -> None:
         proposal=proposal,  # type: ignore[arg-type]
         generator=seeded(3),
     )
-    counts = row_numbers(SPACE, samples.codes).bincount(minlength=24)
+    counts = SPACE.row_number(samples.codes).bincount(minlength=24)
     assert g_test(counts, laws[4]) > FALSE_ALARM
     assert g_test(counts, laws[0]) < FALSE_ALARM
     far = list(chain_laws(step, exact.log_reference.exp(), 2**10))[-1][1]
