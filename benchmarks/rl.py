@@ -62,9 +62,9 @@ class Config(harness.Config):
     """Of each with a learned reward, which the seed decides as well."""
     methods: tuple[str, ...] = ()
     """Only these; by default all."""
-    rows: int = 25_600
-    """Rows that a policy may write, half of them with a learned reward; four times as many where
-    each batch is used and forgotten."""
+    rows: int = 51_200
+    """Rows that a policy may write, half of them with a learned reward; twice as many where each
+    batch is used and forgotten."""
     beta: float = 0.1
     """In standard deviations of the table's score."""
 
@@ -99,7 +99,7 @@ def measure(config: Config, table: str, reward: str, method: str, seed: int) -> 
     kind, _, free = reward.partition(", ")
     beta = FREE if free else config.beta
     asked = problem(table, kind, beta, seed, quick=config.quick)
-    rows = config.rows * (4 if method in FORGETTING else 1) // (1 if kind == "true" else 2)
+    rows = config.rows * (2 if method in FORGETTING else 1) // (1 if kind == "true" else 2)
     rows = 2048 if config.quick else rows
     at = looks(rows, 512)
     if method == BEST_FACTORISED:

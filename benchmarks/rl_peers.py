@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 from tensordict import TensorDict
 from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential
@@ -134,6 +135,7 @@ def stable_baselines(name: str, problem: Problem, seed: int, rows: int, at: set[
             device="cpu",
             **options,
         )
+        model.set_logger(Logger(None, []))  # the one it would make leaves a folder behind
         path = Path(problem)
         look = _Looks(problem, path, at)
         model.learn(rows, callback=look)

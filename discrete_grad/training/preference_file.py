@@ -22,6 +22,7 @@ __all__ = ["append_preferences", "context_columns", "read_preferences", "write_p
 
 _OUTCOME, _ANNOTATOR = "outcome", "annotator"
 _SIDES = ("first", "second")
+_WAIT = 60.0  # seconds for which another process may hold the file
 
 
 def read_preferences(path: str | os.PathLike[str], schema: Schema) -> Preferences:
@@ -94,10 +95,12 @@ def append_preferences(
     """Add preferences to a Parquet file, or begin one; the file is replaced as a whole.
 
     A crash leaves the file as it was or with the new pairs. Its further columns are kept, and
-    empty for the new pairs.
+    empty for the new pairs. Several processes may add to one file: each waits its turn by a lock
+    on `.NAME.lock` beside it.
 
     Raises:
-        TableError: for a path that does not end in .parquet, or a file of other columns.
+        TableError: for a path that does not end in .parquet or cannot be written, a file of other
+            columns, or one that stays locked for a minute.
 
     Example:
         >>> import tempfile
@@ -109,16 +112,20 @@ def append_preferences(
         >>> len(read_preferences(path, schema))
         3
     """
+    from filelock import FileLock  # of the extra `tables`, as is pyarrow
+
     target = Path(path)
     if target.suffix.lower() != ".parquet":
         raise TableError(f"{target} must end in .parquet: answers are added to Parquet alone")
     columns: dict[str, Any] = _columns(preferences, schema)
-    if target.exists():
-        with told_as(f"{target}: the pairs do not fit its columns"):
-            tables = [load(target).table, from_mapping(columns)]
-            joined = arrow().concat_tables(tables, promote_options="permissive")
-        columns = {name: joined.column(name) for name in joined.column_names}
-    write_rows(target, columns)
+    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_WAIT)
+    with told_as(f"{target} cannot be written"), lock:
+        if target.exists():
+            with told_as(f"{target}: the pairs do not fit its columns"):
+                tables = [load(target).table, from_mapping(columns)]
+                joined = arrow().concat_tables(tables, promote_options="permissive")
+            columns = {name: joined.column(name) for name in joined.column_names}
+        write_rows(target, columns)
 
 
 def context_columns(schema: Schema, context: torch.Tensor | None) -> dict[str, list[Any]]:

@@ -1,5 +1,7 @@
 """Preferences in files: there and back, and what is wrong is named."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -7,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 
 from discrete_grad.data import Schema, TableError
 from discrete_grad.training import (
     Preferences,
     append_preferences,
+    preference_file,
     read_preferences,
     write_preferences,
 )
@@ -52,7 +56,28 @@ def test_appending_is_writing_all_at_once(tmp_path: Path) -> None:
     for i in range(6):
         append_preferences(path, everything.take(torch.tensor([i])), SCHEMA)
     same(read_preferences(path, SCHEMA), everything)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+    assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", ".a.parquet.lock"}
+
+
+def _append_one_by_one(path: Path, count: int) -> None:
+    for _ in range(count):
+        append_preferences(path, pairs(1), SCHEMA)
+
+
+def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_append_one_by_one, [path] * 3, [15] * 3))
+    assert len(read_preferences(path, SCHEMA)) == 45
+
+
+def test_a_file_that_stays_locked_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    held = FileLock(tmp_path / ".a.parquet.lock")
+    with held, mock.patch.object(preference_file, "_WAIT", 0.01):
+        with pytest.raises(TableError, match=r"a\.parquet cannot be written: .*lock"):
+            append_preferences(path, pairs(1), SCHEMA)
+    assert not path.exists()
 
 
 def test_appending_keeps_columns_of_others(tmp_path: Path) -> None:
@@ -72,7 +97,7 @@ def test_a_failure_while_writing_leaves_the_answers_given(tmp_path: Path) -> Non
     with mock.patch("os.replace", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         append_preferences(path, pairs(1), SCHEMA)
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
+    assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", ".a.parquet.lock"}
 
 
 def test_without_an_annotator_there_is_one(tmp_path: Path) -> None:
