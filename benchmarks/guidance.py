@@ -22,9 +22,10 @@ from benchmarks import harness
 from benchmarks.guidance_tables import plot, tables
 from benchmarks.harness import Benchmark, Cell, run
 from discrete_grad.data import Example, load_example
-from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy, known_mask
+from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy
 from discrete_grad.sampling import isolated_seed, permutation, random_indices, seeded
 from discrete_grad.space import ContextSpec
+from discrete_grad.training import ReproductionConfig, Rows, fit_reproduction
 from discrete_grad.weighting import (
     AttributeSet,
     Guidance,
@@ -50,7 +51,6 @@ EXACT_REWARDS = ("mean", "apart", "middle")
 BETAS = (0.4, 0.2, 0.1, 0.05)
 FAMILIES = ("hpolib", "hpobench")
 LEARNED_RULES = ("z_scored", "jensen", "exact")
-DROP = 0.2
 VALUE_KL = 2.0  # nats; where value-guided decoding aims
 
 Reward = Callable[[Tensor], Tensor]
@@ -163,19 +163,10 @@ def conditional_model(
     spec = ContextSpec(numeric=list(example.datasets))
     with isolated_seed(seed):
         model = AutoregressiveGenerator(example.space, attributes=spec, hidden=(96,))
-    steps, noise = 20 if config.quick else config.steps, seeded(seed)
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        index = random_indices(len(codes), (256,), generator=noise)
-        known = known_mask((256,), DROP, generator=noise)
-        given = attributes[index]
-        loss = -model.log_prob(codes[index], None, given, known=known).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return model.requires_grad_(False)
+    steps = 20 if config.quick else config.steps
+    settings = ReproductionConfig(steps=steps, batch_size=256, validate_every=100, patience=steps)
+    rows = Rows(codes, torch.ones(len(codes)))
+    return fit_reproduction(model, rows, config=settings, seed=seed, attributes=attributes)
 
 
 def learned_part(config: Config, family: str, seed: int) -> Figures:

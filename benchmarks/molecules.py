@@ -30,14 +30,19 @@ from discrete_grad.data import (
     recombined_molecules,
     tanimoto,
 )
-from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy, known_mask
-from discrete_grad.sampling import isolated_seed, random_indices, seeded
+from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import ContextSpec
-from discrete_grad.training import ReinforceConfig, reinforce
+from discrete_grad.training import (
+    ReinforceConfig,
+    ReproductionConfig,
+    Rows,
+    fit_reproduction,
+    reinforce,
+)
 from discrete_grad.weighting import AttributeSet, Guidance, Guided
 
 GAMMAS = (1.0, 2.0, 4.0, 8.0)
-DROP = 0.2
 TOKENS = 40
 HELD_OUT = 500
 BETA = 0.2  # of the divergence in reinforcement learning, standard deviations of a reward a nat
@@ -183,19 +188,12 @@ def train(
     config: Config, model: AutoregressiveGenerator, codes: Tensor, given: Tensor, seed: int
 ) -> None:
     """Maximum likelihood of p(molecule | attributes) and p(molecule) at once."""
-    steps, noise = 10 if config.quick else config.steps, seeded(seed)
-    optimiser = torch.optim.Adam(model.parameters(), 4e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        index = random_indices(len(codes), (128,), generator=noise)
-        known = known_mask((128,), DROP, generator=noise)
-        loss = -model.log_prob(codes[index], None, given[index], known=known).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimiser.step()
-        schedule.step()
-    model.requires_grad_(False)
+    steps = 10 if config.quick else config.steps
+    settings = ReproductionConfig(
+        steps=steps, batch_size=128, learning_rate=4e-3, validate_every=100, patience=steps
+    )
+    rows = Rows(codes, torch.ones(len(codes)))
+    fit_reproduction(model, rows, config=settings, seed=seed, attributes=given)
 
 
 def one_reward(config: Config, world: World, name: str, pool: list[str], seed: int) -> Figures:

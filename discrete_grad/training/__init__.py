@@ -6,7 +6,6 @@ from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.config import (
     AlignerConfig,
     EstimatorConfig,
-    FitConfig,
     GeneratorConfig,
     LoopConfig,
     PreferenceConfig,
@@ -18,11 +17,11 @@ from discrete_grad.training.distill_teacher import distill_guidance, distill_row
 from discrete_grad.training.dpo import DPOConfig, fit_dpo
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import Run
+from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.generate import FewRowsWarning, check_columns, generate, polished_row
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
-    fit_reproduction,
     make_gradient_estimator,
 )
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog
@@ -54,6 +53,7 @@ from discrete_grad.training.reinforce import PolicyLook, Progress, reinforce
 from discrete_grad.training.reinforce_config import Algorithm, ReinforceConfig
 from discrete_grad.training.replay import RowMemory, memory_weights
 from discrete_grad.training.report import write_report
+from discrete_grad.training.reproduction import fit_reproduction
 from discrete_grad.training.rewards import (
     RunningScale,
     adversarial_reward,

@@ -1,16 +1,14 @@
-"""What a fit can be told; the command line is made from these classes."""
+"""What a stage of a fit can be told; the command line is made from these classes."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Literal
 
 __all__ = [
     "AlignerConfig",
     "EstimatorConfig",
-    "FitConfig",
     "GeneratorConfig",
     "LoopConfig",
     "PreferenceConfig",
@@ -209,95 +207,3 @@ class GeneratorConfig(LoopConfig):
     batch_size: int = 64
     # had the judge chosen the weights, it could not say what they are worth
     patience: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """The whole job: judge, estimators, aligner, data policy, naive baseline, generator.
-
-    Example:
-        >>> config = FitConfig(seed=3, estimator=EstimatorConfig(members=3))
-        >>> config.check()
-        >>> config.estimator.members
-        3
-    """
-
-    seed: int = 0
-    """Decides every random number."""
-    score_scale: Literal["rank", "standard", "raw"] = "rank"
-    """What the models are trained on; scores are reported in the table's units."""
-    judge_share: float = 0.2
-    """Share of the rows that train the judge alone."""
-    calibration_share: float = 0.1
-    """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
-    polish: bool = False
-    """Climb from the most likely row by the best single swaps, under the score the generator was
-    trained by, and propose the row that is reached as well."""
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=3))
-    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    aligner: AlignerConfig = field(default_factory=AlignerConfig)
-    reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-
-    def check(self) -> None:
-        """Raise ValueError for a number out of range; a fit calls it first."""
-        for name in ("estimator", "judge", "preference", "aligner", "reproduction", "generator"):
-            try:
-                getattr(self, name).check()
-                if name == "aligner":
-                    self.aligner.check_losses()
-            except ValueError as error:
-                raise ValueError(f"{name}.{error}") from error
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
-        ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
-        shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
-        shares["preference.reliability"] = self.preference.reliability
-        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
-        for name, share in shares.items():
-            if not 0 < share < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
-        if (made := self.generator).coverage >= 1 or (made.coverage and made.combine != "mean"):
-            raise ValueError(
-                "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
-                f"{made.coverage} and generator.combine {made.combine!r}"
-            )
-        if self.preference.conservative:
-            raise ValueError("preference.conservative must be 0: preferences have no score")
-        for name, part in ensembles.items():
-            if part.dropout >= 1:
-                raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
-            if part.members < len(part.architectures):
-                raise ValueError(
-                    f"{name}.members must be at least 1 for each of {part.architectures}, "
-                    f"got {part.members}"
-                )
-
-    def to_json(self) -> str:
-        """All settings as JSON."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> FitConfig:
-        """Inverse of `to_json`.
-
-        Example:
-            >>> FitConfig.from_json(FitConfig(seed=3).to_json()) == FitConfig(seed=3)
-            True
-        """
-        config: FitConfig = _build(cls, json.loads(text))
-        return config
-
-
-def _build(cls: Any, values: dict[str, Any]) -> Any:
-    hints = get_type_hints(cls)
-    arguments: dict[str, Any] = {}
-    for item in fields(cls):
-        if item.name == "preference" and item.name not in values:
-            continue  # a run made before there were any
-        value = values[item.name]
-        if is_dataclass(hints[item.name]):
-            value = _build(hints[item.name], value)
-        arguments[item.name] = tuple(value) if isinstance(value, list) else value
-    return cls(**arguments)

@@ -14,7 +14,7 @@ from discrete_grad.gradient import RowFunction
 from discrete_grad.models import Aligner, BaseEnsemble, Generator, PreferenceModel
 from discrete_grad.training.answers import Preferences
 from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.config import FitConfig
+from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.pessimism import guided_score
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale

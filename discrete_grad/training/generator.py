@@ -1,4 +1,4 @@
-"""Fit generators: through the frozen estimators, or by reproducing the rows."""
+"""Fit a generator through the frozen estimators."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from discrete_grad.objectives import (
     entropy_bonus,
     expected_score_loss,
     hamming_excess,
-    inverse_score_cross_entropy,
     kl_to_reference,
 )
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.training.config import GeneratorConfig, ReproductionConfig
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.config import GeneratorConfig
+from discrete_grad.training.loop import Objective, Step, train
 from discrete_grad.training.pessimism import guided_score
 from discrete_grad.training.rows import Rows
 
-__all__ = ["Guides", "fit_generator", "fit_reproduction", "make_gradient_estimator"]
+__all__ = ["Guides", "fit_generator", "make_gradient_estimator"]
 
 _GOOD_SHARE = 0.1
 _MAX_CONTEXTS = 1024
@@ -229,64 +228,3 @@ def _some_contexts(context: Tensor | None) -> Tensor | None:
     different: Tensor = context.unique(dim=0)
     shown = torch.linspace(0, len(different) - 1, min(len(different), _MAX_CONTEXTS))
     return different[shown.round().long()]
-
-
-def fit_reproduction(
-    generator: Generator,
-    rows: Rows,
-    *,
-    config: ReproductionConfig,
-    seed: int,
-    stage: str,
-    **options: Any,
-) -> Generator:
-    """Train a generator to reproduce rows.
-
-    Args:
-        generator: trained in place.
-        rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
-            give the data policy, the rows' own scores the naive baseline.
-        config: training.
-        seed: decides every random number.
-        stage: name in the log and in the seeds.
-        options: `log` and `checkpoint`, as in `train`.
-
-    Returns:
-        The generator, frozen and in evaluation mode.
-
-    Example:
-        >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, torch.ones(60))
-        >>> generator = fit_reproduction(
-        ...     Generator(None, space), rows, config=ReproductionConfig(steps=20), seed=0, stage="x"
-        ... )
-        >>> generator().shape
-        torch.Size([5])
-    """
-    kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"))
-    objective = _ReproductionObjective(generator, kept, held_out, config.batch_size)
-    train(objective, config, seed=seed, stage=stage, **options)
-    return generator.requires_grad_(False).eval()
-
-
-class _ReproductionObjective(Objective):
-    model: Generator
-
-    def __init__(self, model: Generator, rows: Rows, held_out: Rows, batch_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.rows, self.held_out = rows, held_out
-        self.batch_size = batch_size
-
-    def forward(self, step: Step) -> Tensor:
-        """Weighted cross-entropy of a batch."""
-        return self._loss(self.rows.take(step.batch(len(self.rows), self.batch_size)))
-
-    def validate(self) -> Tensor:
-        """Weighted cross-entropy of the held-out rows."""
-        return self._loss(self.held_out)
-
-    def _loss(self, rows: Rows) -> Tensor:
-        logits = self.model(rows.context)
-        return inverse_score_cross_entropy(self.model.space, logits, rows.codes, rows.scores)

@@ -116,7 +116,6 @@ def merge_low_rank(module: nn.Module) -> None:
     for layer in layers:
         for weight in _adapted(layer):
             parametrize.remove_parametrizations(layer, weight)
-        _refresh(layer)
     module.requires_grad_(True)
 
 
@@ -199,13 +198,6 @@ def _register(layer: nn.Module, changes: dict[str, LowRank]) -> None:
     # torch's own class can not be pickled, and its copies break when one of them is merged
     own: Any = type(layer)
     own.__reduce_ex__, own.__deepcopy__ = _reduced, _copied
-    _refresh(layer)
-
-
-def _refresh(layer: nn.Module) -> None:
-    """A GRU holds its weights in a list, too."""
-    if isinstance(layer, nn.GRU):
-        layer._init_flat_weights()
 
 
 def _reduced(layer: Any, protocol: int) -> tuple[Any, tuple[Any, ...]]:
@@ -224,7 +216,8 @@ def _restored(
 ) -> nn.Module:
     layer = base.__new__(base)
     layer.__dict__.update(state)
-    _refresh(layer)
+    if isinstance(layer, nn.GRU):
+        layer._init_flat_weights()  # it holds its weights in a list, too
     _register(layer, changes)
     return layer
 
@@ -232,5 +225,4 @@ def _restored(
 def _copied(layer: Any, memo: dict[int, Any]) -> nn.Module:
     rebuild, arguments = layer.__reduce_ex__(4)
     twin: nn.Module = rebuild(*copy.deepcopy(arguments, memo))
-    memo[id(layer)] = twin
     return twin

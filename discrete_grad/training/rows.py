@@ -48,9 +48,14 @@ class Rows:
 
     def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
+        learned, held_out = self.split_places(seed=seed, most=most)
+        return self.take(learned), self.take(held_out)
+
+    def split_places(self, *, seed: int, most: int | None = None) -> tuple[Tensor, Tensor]:
+        """Indices of what `split` gives."""
         order = permutation(len(self), generator=seeded(seed))
         size = min(max(2, round(len(self) / 5)), most or len(self))
-        return self.take(order[size:]), self.take(order[:size])
+        return order[size:], order[:size]
 
     def for_judge(self, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
         """Indices of the rows for the generator's side and of those for the judge.

@@ -18,9 +18,10 @@ from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
-from discrete_grad.training.config import EstimatorConfig, FitConfig
+from discrete_grad.training.config import EstimatorConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import METRICS, Run
+from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.folder import (
     load_preferences,
     load_table,
@@ -31,7 +32,6 @@ from discrete_grad.training.folder import (
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
-    fit_reproduction,
     make_gradient_estimator,
 )
 from discrete_grad.training.logs import JsonLinesLog, Log, no_log
@@ -42,6 +42,7 @@ from discrete_grad.training.preference import (
     new_preference_model,
     reward_unit,
 )
+from discrete_grad.training.reproduction import fit_reproduction
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
 from discrete_grad.training.trail import Trail

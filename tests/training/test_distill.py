@@ -185,6 +185,15 @@ def test_expected_gradient_of_reverse(make):
     assert (estimate - expected).norm() < 0.05 * expected.norm()
 
 
+def test_reverse_has_no_noise_where_the_target_is_reached():
+    """The cost of every row is the same there: its baseline leaves nothing of it."""
+    policy = autoregressive()
+    target = RewardWeighted(policy, lambda rows, context: torch.full(rows.shape[:-1], 3.0), 1.0)
+    loss = _reverse(many(policy, target, 4, DistillConfig(samples=3)), None)(Step(0, "", 0))
+    assert gradients(loss, policy).abs().max() < 1e-5
+    assert loss.item() == pytest.approx(-3, abs=1e-5)
+
+
 @pytest.mark.parametrize("method", ["forward", "reverse", "exact"])
 def test_batches_of_contexts_with_a_beta_each(method: str):
     """A batch of 2 of 4: betas and contexts stay together."""
@@ -265,6 +274,7 @@ def test_only_the_policy_receives_gradients():
     distill(policy, target, contexts(0), method="reverse", gradient_estimator=method, config=config)
     assert all(p.grad is None for p in judge.parameters())
     assert all(map(torch.equal, before, policy.trunk.parameters()))
+    assert all(p.grad is None for p in policy.parameters())  # nor is any left behind
 
 
 def test_forbidden_rows_are_never_learned():

@@ -194,6 +194,62 @@ def test_forbidden_rows_are_not_kept():
     assert exact_log_probs(student).exp()[forbidden].sum() < 0.02
 
 
+def test_rows_forbidden_in_one_context_are_kept_in_another():
+    contexts = torch.tensor([[0.0], [1.0]])
+    forbidden = SPACE.enumerate()[:, 0] == 0
+
+    def strict(codes: Tensor, context: Tensor) -> Tensor:
+        return torch.where((context[..., 0] == 1) & (codes[..., 0] == 0), -torch.inf, 0.0)
+
+    student = autoregressive(0, SPEC)
+    config = DistillConfig(steps=200, samples=64, learning_rate=2e-2, batch_size=1)
+    distill_rows(student, autoregressive(1, SPEC), strict, contexts, keep=1.0, config=config)
+    rows = SPACE.enumerate().unsqueeze(1).expand(-1, 2, -1)
+    mass = student.log_prob(rows, contexts).exp()[forbidden].sum(0)
+    assert mass[0] > 0.2
+    assert mass[1] < 0.02
+
+
+def test_pools_of_equal_contexts_are_drawn_apart():
+    pools = list[Tensor]()
+
+    def noted(codes: Tensor, context: Tensor) -> Tensor:
+        pools.append(codes)
+        return torch.zeros(codes.shape[:-1])
+
+    student, teacher = autoregressive(0, SPEC), autoregressive(1, SPEC)
+    config = DistillConfig(steps=1, batch_size=1)
+    distill_rows(student, teacher, noted, torch.zeros(2, 1), config=config)
+    first, second = pools
+    assert not torch.equal(first, second)
+
+
+class Lister:
+    """Draws the rows of the space one after another."""
+
+    space = SPACE
+
+    def sample(self, context: None, count: int, *, generator: torch.Generator) -> Tensor:
+        return SPACE.enumerate()[:count]
+
+    def log_prob(self, codes: Tensor, context: None) -> Tensor:
+        raise AssertionError("nobody asks")
+
+
+def test_the_number_of_rows_kept_is_rounded_up():
+    """Of 3 rows .4 is 2."""
+    student = Generator(None, SPACE)
+    config = DistillConfig(steps=300, learning_rate=5e-2)
+
+    def earliest(codes: Tensor, context: None) -> Tensor:
+        return -1.0 * _number(codes)
+
+    distill_rows(student, Lister(), earliest, pool=3, keep=0.4, config=config)
+    law = SPACE.log_prob(student(), SPACE.enumerate()[:3]).exp()
+    assert law[1] > 0.2
+    assert law[2] < 0.1
+
+
 def test_the_seed_decides_and_nothing_else_is_touched():
     state, losses = torch.get_rng_state(), []
     for seed in (0, 0, 1):

@@ -153,6 +153,15 @@ def test_copies_are_whole_and_their_own(make, twin_of):
     torch.testing.assert_close(outputs(model), before, rtol=0, atol=1e-6)
 
 
+def test_a_copy_shares_what_its_original_shares():
+    model = nn.ModuleDict({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3)})
+    model["b"].bias = model["a"].bias
+    add_low_rank(model, rank=2, where=["a"])
+    twin = copy.deepcopy(model)
+    assert twin["b"].bias is twin["a"].bias
+    assert twin["b"].bias is not model["b"].bias
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_state_dict_round_trip(make):
     model, other = made(make), make()

@@ -14,7 +14,7 @@ from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training import AlignerConfig, Rows, fit_aligner, mine, with_swaps
 from discrete_grad.training.checkpoint import Checkpoint
-from discrete_grad.training.config import FitConfig
+from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.logs import JsonLinesLog
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 3, 1, 2))
