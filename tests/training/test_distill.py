@@ -260,6 +260,21 @@ def test_the_seed_decides_and_nothing_else_is_touched():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_a_reward_that_draws_by_itself_is_decided_by_the_seed_too():
+    def noisy(rows: Tensor, context: Tensor) -> Tensor:
+        return torch.rand(rows.shape[:-1])
+
+    target, losses = RewardWeighted(factorised(1), noisy, 1.0), []
+    state = torch.get_rng_state()
+    for skip in (1, 2):
+        torch.rand(skip)
+        before = torch.get_rng_state()
+        losses.append(distill(factorised(), target, contexts(0), config=DistillConfig(steps=3)))
+        assert torch.equal(torch.get_rng_state(), before)
+    torch.set_rng_state(state)
+    assert losses[0] == losses[1]
+
+
 def test_only_the_policy_receives_gradients():
     judge, policy = torch.nn.Linear(SPACE.width, 1), factorised()
 
