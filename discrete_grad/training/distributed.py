@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -94,6 +95,22 @@ def agree(value: Tensor) -> Tensor:
     return value
 
 
-def wrap(module: nn.Module) -> nn.Module:
-    """The module with its gradients averaged over the processes."""
-    return DistributedDataParallel(module) if dist.is_initialized() else module
+def wrap(objective: nn.Module) -> nn.Module:
+    """The objective with its gradients averaged over the processes."""
+    return DistributedDataParallel(_Whole(objective)) if dist.is_initialized() else objective
+
+
+class _Whole(nn.Module):
+    """An objective whose loss depends on every parameter, if only by 0.
+
+    A policy may have parts, as an embedding of attributes, that a stage leaves alone, and the
+    processes wait for the gradient of each.
+    """
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, *arguments: Any) -> Tensor:
+        loss: Tensor = self.objective(*arguments)
+        return loss + sum(0 * p.sum() for p in self.parameters() if p.requires_grad)

@@ -99,6 +99,17 @@ def test_the_held_out_loss_is_what_the_loss_of_a_step_is_expected_to_be():
     torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
 
 
+def test_other_rows_are_hidden_in_every_step():
+    """Equal rows: the loss depends on nothing but how many are hidden."""
+    rows, sides = Rows(torch.zeros(20, 2, dtype=torch.long), torch.ones(20)), torch.ones(20, 1)
+    model, every = autoregressive(attributes=True), torch.arange(20)
+    model.network.null.data += 1
+    options = {"attributes": sides, "hide": 0.5}
+    objective = _ReproductionObjective(model, rows, (every, every), 20, **options)
+    losses = {round(objective(Step(0, "", i)).item(), 5) for i in range(8)}
+    assert 3 <= len(losses) <= 21
+
+
 def test_patience_keeps_what_was_best_on_the_rows_held_out():
     """Rows without any structure, which a large network would learn by heart."""
     space = CategoricalSpace.from_sizes((8, 8, 8))

@@ -1,0 +1,35 @@
+"""Two processes train one policy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from discrete_grad.weighting import exact_log_probs
+from tests.training.two_processes import SPACE, fitted, policy
+
+
+def test_two_processes_train_a_policy_with_parts_that_are_not_used(tmp_path: Path) -> None:
+    torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
+    done = subprocess.run(
+        [sys.executable, "-m", *torchrun, "tests.training.two_processes", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    alone, fresh = fitted().state_dict(), policy()
+    for name, tensor in alone.items():
+        # a mean over halves of each batch is that over the whole
+        torch.testing.assert_close(first["fitted"][name], tensor, rtol=0, atol=1e-4)
+    for kind, state in first.items():
+        assert all(torch.equal(tensor, second[kind][name]) for name, tensor in state.items())
+        unused = "network.of_attributes.0.weight"
+        assert torch.equal(state[unused], fresh.state_dict()[unused])
+    worth = SPACE.enumerate().sum(-1)
+    before = (exact_log_probs(fresh).exp() * worth).sum()
+    for kind in ("ppo", "loo"):
+        fresh.load_state_dict(first[kind])
+        assert (exact_log_probs(fresh).exp() * worth).sum() > before + 0.3

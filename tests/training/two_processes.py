@@ -1,0 +1,54 @@
+"""Trains policies in every process of torchrun: `-m tests.training.two_processes FOLDER`."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from discrete_grad import CategoricalSpace, ContextSpec
+from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.sampling import isolated_seed
+from discrete_grad.training import (
+    ReinforceConfig,
+    ReproductionConfig,
+    Rows,
+    fit_reproduction,
+    reinforce,
+)
+from discrete_grad.training.distributed import processes, rank
+
+SPACE = CategoricalSpace.from_sizes((3, 2))
+
+
+def policy() -> AutoregressiveGenerator:
+    """With attributes that nobody gives."""
+    with isolated_seed(0):
+        return AutoregressiveGenerator(SPACE, attributes=ContextSpec(numeric=["a"]), hidden=(8,))
+
+
+def fitted() -> AutoregressiveGenerator:
+    """By likelihood: whole batches, in however many parts."""
+    codes = SPACE.enumerate()[:4].repeat(10, 1)
+    config = ReproductionConfig(steps=20, batch_size=16)
+    return fit_reproduction(policy(), Rows(codes, torch.ones(40)), config=config, seed=0)
+
+
+def reinforced(algorithm: str) -> AutoregressiveGenerator:
+    """By a reward."""
+
+    def reward(codes: Tensor, context: Tensor | None) -> Tensor:
+        return codes.sum(-1).float()
+
+    learner = policy()
+    config = ReinforceConfig(algorithm=algorithm, steps=60, group=32, batch_size=2)
+    reinforce(learner, reward, config)
+    return learner
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with processes():
+        ends = {"fitted": fitted(), "ppo": reinforced("ppo"), "loo": reinforced("leave_one_out")}
+        states = {name: model.state_dict() for name, model in ends.items()}
+        torch.save(states, Path(sys.argv[1]) / f"{rank()}.pt")
