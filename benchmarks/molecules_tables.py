@@ -149,18 +149,14 @@ def _plot_figures(found: Cells, path: Path) -> None:
     for number, label in enumerate(_labels(found)):
         means = [_over(found, label, kind) for kind in ("diversity", "reward")]
         left.plot(*means, "o", color=f"C{number}")
-        left.annotate(_named(label), means, xytext=(5, 3), textcoords="offset points", fontsize=7)
         values = [sum(c[name][label]["reward"] for c in found) / len(found) for name in names]
         right.plot(values, range(len(names)), "o", color=f"C{number}", label=_named(label))
     left.set(xlabel="diversity", ylabel="expected reward (sd)")
-    left.set_yscale("symlog", linthresh=2)  # reinforcement learning can go very far
-    left.margins(x=0.3)
-    right.set_xscale("symlog", linthresh=2)
     right.set(xlabel="expected reward (sd)", yticks=range(len(names)), yticklabels=names)
     right.invert_yaxis()
     right.grid(axis="y", alpha=0.3)
-    right.legend(fontsize=7, ncol=3, loc="upper center", bbox_to_anchor=(0.4, -0.13))
-    figure.tight_layout()
+    figure.legend(*right.get_legend_handles_labels(), fontsize=8, ncol=4, loc="lower center")
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

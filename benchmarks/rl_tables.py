@@ -209,9 +209,9 @@ def plot(results: Results, path: Path) -> None:
         _plot_hacking(right, _paths(done, name, "learned, free"))
         left.set_title(f"{TITLES[name]}, true table")
         right.set_title(f"{TITLES[name]}, learned reward, beta .01")
-    for axis in axes[0]:
+    for axis in axes[-1]:  # below the curves, which fill their panels
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=6, ncol=2)
+            axis.legend(fontsize=7, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
