@@ -150,7 +150,7 @@ class AlignerConfig(LoopConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReproductionConfig(LoopConfig):
-    """The data policy and the naive baseline: generators that reproduce the rows.
+    """Policies that reproduce rows: those of a fit are the data policy and the naive baseline.
 
     Example:
         >>> ReproductionConfig().steps

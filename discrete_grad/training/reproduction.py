@@ -121,18 +121,16 @@ class _ReproductionObjective(Objective):
         if self.attributes is None:
             return self._loss(places)
         noise = step.generator(torch.device("cpu"))
-        return self._loss(places, known_mask((len(places),), self.hide, generator=noise))
+        known = known_mask((len(places),), self.hide, generator=noise)
+        return self._loss(places, known.to(self.attributes.device))
 
     def validate(self) -> Tensor:
         """Weighted cross-entropy of the held-out rows, expected over what is hidden."""
         if self.attributes is None:
             return self._loss(self.held_out)
-        shares = {True: 1 - self.hide, False: self.hide}
-        losses = [
-            share * self._loss(self.held_out, torch.full((len(self.held_out),), known))
-            for known, share in shares.items()
-        ]
-        return torch.stack(losses).sum()
+        known = torch.ones(len(self.held_out), dtype=torch.bool, device=self.attributes.device)
+        told, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
+        return (1 - self.hide) * told + self.hide * hidden
 
     def _loss(self, places: Tensor, known: Tensor | None = None) -> Tensor:
         rows, model = self.rows.take(places), self.model
