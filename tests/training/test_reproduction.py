@@ -143,11 +143,8 @@ def test_faults_are_named():
     sides, codes = table(20)
     rows = Rows(codes, torch.ones(20))
     plain, model = Generator(None, SPACE), autoregressive(attributes=True)
-    wrong = codes.clone()
-    wrong[3, 1] = 3
     faults = [
         ((plain, rows.take(torch.arange(3))), {}, "at least 4 rows, got 3"),
-        ((plain, replace(rows, codes=wrong)), {}, "'shade' has code 3; its codes are 0 to 2"),
         ((plain, replace(rows, scores=-rows.scores)), {}, "scores above 0"),
         ((plain, rows), {"attributes": sides}, "a Generator takes none"),
         ((model, rows), {"attributes": sides[1:]}, r"must be \(20, A\), got \(19, 1\)"),
@@ -157,3 +154,14 @@ def test_faults_are_named():
     for arguments, options, message in faults:
         with pytest.raises(ValueError, match=message):
             fit_reproduction(*arguments, config=QUICK, seed=0, **options)
+
+
+def test_a_wrong_code_is_named_wherever_it_stands():
+    """Even in a row that no step would have drawn."""
+    _, codes = table(20)
+    for place in range(20):
+        wrong = codes.clone()
+        wrong[place, 1] = 3
+        config, rows = replace(QUICK, steps=1, batch_size=1), Rows(wrong, torch.ones(20))
+        with pytest.raises(ValueError, match="'shade' has code 3; its codes are 0 to 2"):
+            fit_reproduction(Generator(None, SPACE), rows, config=config, seed=0)
