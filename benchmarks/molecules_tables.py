@@ -120,7 +120,11 @@ def _model(found: Cells) -> Table:
         )
         for cell in found
     ]
-    header = ("training molecules", "nats a held-out molecule", "nats given its attributes")
+    header = ("molecules, a fifth held out", "nats of another molecule", "given its attributes")
+        "molecules, a fifth held out",
+        "nats of other molecules",
+        "nats given their attributes",
+    )
     return Table("The model, by seed", header, rows)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from discrete_grad.models import Generator
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training.loop import Step
+from discrete_grad.training.loop import Step, trained_parameters
 from discrete_grad.weighting import Factorised, Reference, RewardWeighted
 
 __all__ = ["DistillConfig"]
@@ -107,9 +107,7 @@ def descend(
         ValueError: if nothing is to be trained, or the loss is no longer finite.
     """
     config.check()
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError(f"no parameter of {type(module).__name__} requires a gradient")
+    parameters = trained_parameters(module)
     optimiser = torch.optim.Adam(parameters, config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     losses = []

@@ -97,20 +97,20 @@ def agree(value: Tensor) -> Tensor:
 
 def wrap(objective: nn.Module) -> nn.Module:
     """The objective with its gradients averaged over the processes."""
-    return DistributedDataParallel(_Whole(objective)) if dist.is_initialized() else objective
+    if not dist.is_initialized():
+        return objective
+    # a policy may have parts, as an embedding of attributes, that a stage leaves alone
+    return DistributedDataParallel(_WithSpare(objective), find_unused_parameters=True)
 
 
-class _Whole(nn.Module):
-    """An objective whose loss depends on every parameter, if only by 0.
-
-    A policy may have parts, as an embedding of attributes, that a stage leaves alone, and the
-    processes wait for the gradient of each.
-    """
+class _WithSpare(nn.Module):
+    """An objective beside a parameter that is never used: torch warns where none is unused."""
 
     def __init__(self, objective: nn.Module) -> None:
         super().__init__()
         self.objective = objective
+        self.spare = nn.Parameter(next(objective.parameters()).new_zeros(()))
 
     def forward(self, *arguments: Any) -> Tensor:
         loss: Tensor = self.objective(*arguments)
-        return loss + sum(0 * p.sum() for p in self.parameters() if p.requires_grad)
+        return loss

@@ -22,6 +22,22 @@ __all__ = ["Objective", "Step", "derive_seed", "train"]
 
 _RISE = 20
 
+
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require a gradient.
+
+    Raises:
+        ValueError: if none does.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            f"no parameter of {type(module).__name__} requires a gradient: it is frozen, as the "
+            "models that fits return are; requires_grad_() lets it learn on"
+        )
+    return parameters
+
+
 Look = Callable[[nn.Module, int], None]
 """Called as `look(model, step)`."""
 
@@ -122,9 +138,10 @@ def train(
             every step; on resume again for the steps since the checkpoint.
 
     Raises:
-        ValueError: if the loss is no longer finite.
+        ValueError: if nothing is to be trained, or the loss is no longer finite.
     """
     config.check()
+    trained_parameters(objective.model)
     if config.batch_size < distributed.world_size():
         raise ValueError(
             f"batch_size {config.batch_size} leaves some of {distributed.world_size()} processes "

@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from discrete_grad.data import NumericColumn, Schema, TableError, Vocabulary, write_rows
+from discrete_grad.data import (
+    NumericColumn,
+    Schema,
+    TableError,
+    Vocabulary,
+    output_format,
+    write_rows,
+)
 from discrete_grad.data.arrow import arrow, from_mapping
 from discrete_grad.data.columns import factorize
 from discrete_grad.data.errors import listing, told_as
@@ -117,8 +124,9 @@ def append_preferences(
     target = Path(path)
     if target.suffix.lower() != ".parquet":
         raise TableError(f"{target} must end in .parquet: answers are added to Parquet alone")
+    output_format(target)  # the lock would make a folder that is not there
     columns: dict[str, Any] = _columns(preferences, schema)
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_WAIT)
+    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_WAIT, mode=0o666)
     with told_as(f"{target} cannot be written"), lock:
         if target.exists():
             with told_as(f"{target}: the pairs do not fit its columns"):

@@ -13,7 +13,7 @@ from discrete_grad.models.estimator import check_context
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.descent import check_contexts
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import train
+from discrete_grad.training.loop import train, trained_parameters
 from discrete_grad.training.policy_objective import PolicyObjective, Potential, Task
 from discrete_grad.training.reinforce_config import ReinforceConfig
 from discrete_grad.weighting import Reward
@@ -102,6 +102,7 @@ def reinforce(
     if checkpoint is not None:
         config.check_checkpoints()
     _check_task(policy, reference, context)
+    trained_parameters(policy)  # values alone would be no use
     frozen = None if reference is None else copy.deepcopy(reference).eval().requires_grad_(False)
     task = Task(policy, reward, frozen, context, potential)
     objective = PolicyObjective(task, config, seed=seed)

@@ -43,7 +43,7 @@ def fit_reproduction(
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
-        attributes: `(N, A)`, for an `AutoregressiveGenerator` that has them.
+        attributes: `(N, C)`, for an `AutoregressiveGenerator` that has them.
         hide: share of a batch's rows, in [0, 1], whose attributes are hidden, so that the policy
             learns p(row | attributes) and p(row) at once.
         options: `log` and `checkpoint`, as in `train`.
@@ -52,8 +52,9 @@ def fit_reproduction(
         The policy, frozen and in evaluation mode.
 
     Raises:
-        ValueError: for too few rows, codes or scores out of range, attributes of another number
-            or of a policy without any, or a share out of range.
+        ValueError: for too few rows, codes or scores out of range, a context or attributes of
+            another shape, not finite, or of a policy without any, a share out of range, or a policy
+            that is frozen.
 
     Reference:
         Ho and Salimans (2022), arXiv 2207.12598, Algorithm 1, for what is hidden.
@@ -86,14 +87,26 @@ def _check(policy: P, rows: Rows, attributes: Tensor | None, hide: float) -> Non
     if len(rows) < _LEAST_ROWS:
         raise ValueError(f"needs at least {_LEAST_ROWS} rows, got {len(rows)}")
     policy.space.check_codes(rows.codes)
+    if rows.scores.shape != (len(rows),):
+        raise ValueError(f"scores must be ({len(rows)},), got {tuple(rows.scores.shape)}")
+    wrong = ~((rows.scores > 0) & rows.scores.isfinite())
+    if wrong.any():
+        place = int(wrong.nonzero()[0])
+        got = f"{rows.scores[place]:g} for row {place}"
+        raise ValueError(f"scores must be finite and above 0, got {got}")
     if not 0 <= hide <= 1:
         raise ValueError(f"hide is a share in [0, 1], got {hide}")
-    if attributes is None:
-        return
-    if not isinstance(policy, AutoregressiveGenerator):
+    if attributes is not None and not isinstance(policy, AutoregressiveGenerator):
         raise ValueError("attributes are given, but a Generator takes none")
-    if attributes.dim() != 2 or len(attributes) != len(rows):
-        raise ValueError(f"attributes must be ({len(rows)}, A), got {tuple(attributes.shape)}")
+    for name, given in (("context", rows.context), ("attributes", attributes)):
+        if given is None:
+            continue
+        if given.dim() != 2 or len(given) != len(rows):
+            raise ValueError(f"{name} must be ({len(rows)}, C), got {tuple(given.shape)}")
+        if not given.isfinite().all():
+            row, column = (~given.isfinite()).nonzero()[0].tolist()
+            got = f"{given[row, column]:g} in row {row}, column {column}"
+            raise ValueError(f"{name} must be finite, got {got}")
 
 
 class _ReproductionObjective(Objective):

@@ -1,5 +1,6 @@
 """Preferences in files: there and back, and what is wrong is named."""
 
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -59,7 +60,11 @@ def test_appending_is_writing_all_at_once(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", ".a.parquet.lock"}
 
 
-def _append_one_by_one(path: Path, count: int) -> None:
+def _append_one_by_one(path: Path, name: str, count: int) -> None:
+    """Begins when three do."""
+    (path.parent / f"{name}.ready").touch()
+    while len(list(path.parent.glob("*.ready"))) < 3:
+        time.sleep(0.001)
     for _ in range(count):
         append_preferences(path, pairs(1), SCHEMA)
 
@@ -67,8 +72,14 @@ def _append_one_by_one(path: Path, count: int) -> None:
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_append_one_by_one, [path] * 3, [15] * 3))
+        list(pool.map(_append_one_by_one, [path] * 3, "abc", [15] * 3))
     assert len(read_preferences(path, SCHEMA)) == 45
+
+
+def test_no_folder_is_made_for_answers(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no folder"):
+        append_preferences(tmp_path / "typo" / "a.parquet", pairs(1), SCHEMA)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_stays_locked_is_told(tmp_path: Path) -> None:

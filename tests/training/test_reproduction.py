@@ -11,7 +11,13 @@ from torch import Tensor
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.models import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed, random_indices, seeded
-from discrete_grad.training import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.training import (
+    ReinforceConfig,
+    ReproductionConfig,
+    Rows,
+    fit_reproduction,
+    reinforce,
+)
 from discrete_grad.training.loop import Step
 from discrete_grad.training.reproduction import _ReproductionObjective
 from discrete_grad.weighting import exact_log_probs, table_kl
@@ -100,13 +106,13 @@ def test_the_held_out_loss_is_what_the_loss_of_a_step_is_expected_to_be():
 
 
 def test_other_rows_are_hidden_in_every_step():
-    """Equal rows: the loss depends on nothing but how many are hidden."""
+    """Of equal rows, so that the loss depends on nothing but how many are hidden."""
     rows, sides = Rows(torch.zeros(20, 2, dtype=torch.long), torch.ones(20)), torch.ones(20, 1)
     model, every = autoregressive(attributes=True), torch.arange(20)
     model.network.null.data += 1
     options = {"attributes": sides, "hide": 0.5}
     objective = _ReproductionObjective(model, rows, (every, every), 20, **options)
-    losses = {round(objective(Step(0, "", i)).item(), 5) for i in range(8)}
+    losses = {round(objective(Step(0, "", i)).item(), 5) for i in range(60)}
     assert 3 <= len(losses) <= 21
 
 
@@ -143,11 +149,15 @@ def test_faults_are_named():
     sides, codes = table(20)
     rows = Rows(codes, torch.ones(20))
     plain, model = Generator(None, SPACE), autoregressive(attributes=True)
+    unknown = sides.index_fill(0, torch.tensor([7]), torch.nan)
     faults = [
         ((plain, rows.take(torch.arange(3))), {}, "at least 4 rows, got 3"),
-        ((plain, replace(rows, scores=-rows.scores)), {}, "scores above 0"),
+        ((plain, replace(rows, scores=-rows.scores)), {}, "above 0, got -1 for row 0"),
+        ((plain, replace(rows, scores=rows.scores[1:])), {}, r"must be \(20,\), got \(19,\)"),
+        ((plain, replace(rows, context=sides[1:])), {}, r"context must be \(20, C\), got"),
+        ((model, rows), {"attributes": unknown}, "finite, got nan in row 7, column 0"),
         ((plain, rows), {"attributes": sides}, "a Generator takes none"),
-        ((model, rows), {"attributes": sides[1:]}, r"must be \(20, A\), got \(19, 1\)"),
+        ((model, rows), {"attributes": sides[1:]}, r"attributes must be \(20, C\), got \(19, 1\)"),
         ((model, rows), {"attributes": sides, "hide": 1.5}, "hide is a share"),
         ((autoregressive(), rows), {"attributes": sides}, "takes no"),
     ]
@@ -156,12 +166,35 @@ def test_faults_are_named():
             fit_reproduction(*arguments, config=QUICK, seed=0, **options)
 
 
-def test_a_wrong_code_is_named_wherever_it_stands():
+def test_a_wrong_number_is_named_wherever_it_stands():
     """Even in a row that no step would have drawn."""
     _, codes = table(20)
     for place in range(20):
         wrong = codes.clone()
         wrong[place, 1] = 3
-        config, rows = replace(QUICK, steps=1, batch_size=1), Rows(wrong, torch.ones(20))
+        config, even = replace(QUICK, steps=1, batch_size=1), torch.ones(20)
         with pytest.raises(ValueError, match="'shade' has code 3; its codes are 0 to 2"):
-            fit_reproduction(Generator(None, SPACE), rows, config=config, seed=0)
+            fit_reproduction(Generator(None, SPACE), Rows(wrong, even), config=config, seed=0)
+        for score in (0.0, torch.nan, torch.inf):
+            rows = Rows(codes, even.index_fill(0, torch.tensor([place]), score))
+            with pytest.raises(ValueError, match=f"above 0, got {score:g} for row {place}"):
+                fit_reproduction(Generator(None, SPACE), rows, config=config, seed=0)
+
+
+def test_a_fitted_policy_learns_on_once_it_is_told_to():
+    _, codes = table(50)
+    config = replace(QUICK, steps=5)
+    policy = fit_reproduction(autoregressive(), Rows(codes, torch.ones(50)), config=config, seed=0)
+    before = exact_log_probs(policy)
+
+    def reward(rows: Tensor, context: Tensor | None) -> Tensor:
+        return rows.sum(-1).float()
+
+    for algorithm in ("leave_one_out", "a2c"):
+        task = ReinforceConfig(algorithm=algorithm, steps=3, group=8)
+        with pytest.raises(ValueError, match=r"it is frozen.*requires_grad_\(\) lets it learn on"):
+            reinforce(policy, reward, task)
+    with pytest.raises(ValueError, match="it is frozen"):
+        fit_reproduction(policy, Rows(codes, torch.ones(50)), config=config, seed=0)
+    reinforce(policy.requires_grad_(), reward, ReinforceConfig(steps=3, group=8))
+    assert not torch.equal(exact_log_probs(policy), before)

@@ -30,7 +30,7 @@ def policy() -> AutoregressiveGenerator:
 def fitted() -> AutoregressiveGenerator:
     """By likelihood: whole batches, in however many parts."""
     codes = SPACE.enumerate()[:4].repeat(10, 1)
-    config = ReproductionConfig(steps=20, batch_size=16)
+    config = ReproductionConfig(steps=20, batch_size=16, weight_decay=0.3)
     return fit_reproduction(policy(), Rows(codes, torch.ones(40)), config=config, seed=0)
 
 
