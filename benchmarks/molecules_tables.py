@@ -121,10 +121,6 @@ def _model(found: Cells) -> Table:
         for cell in found
     ]
     header = ("molecules, a fifth held out", "nats of another molecule", "given its attributes")
-        "molecules, a fifth held out",
-        "nats of other molecules",
-        "nats given their attributes",
-    )
     return Table("The model, by seed", header, rows)
 
 

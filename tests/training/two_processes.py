@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.models import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import (
     ReinforceConfig,
@@ -18,6 +19,8 @@ from discrete_grad.training import (
 )
 from discrete_grad.training.distributed import processes, rank
 
+P = TypeVar("P", Generator, AutoregressiveGenerator)
+
 SPACE = CategoricalSpace.from_sizes((3, 2))
 
 
@@ -27,11 +30,11 @@ def policy() -> AutoregressiveGenerator:
         return AutoregressiveGenerator(SPACE, attributes=ContextSpec(numeric=["a"]), hidden=(8,))
 
 
-def fitted() -> AutoregressiveGenerator:
+def fitted(learner: P) -> P:
     """By likelihood: whole batches, in however many parts."""
     codes = SPACE.enumerate()[:4].repeat(10, 1)
     config = ReproductionConfig(steps=20, batch_size=16, weight_decay=0.3)
-    return fit_reproduction(policy(), Rows(codes, torch.ones(40)), config=config, seed=0)
+    return fit_reproduction(learner, Rows(codes, torch.ones(40)), config=config, seed=0)
 
 
 def reinforced(algorithm: str) -> AutoregressiveGenerator:
@@ -49,6 +52,7 @@ def reinforced(algorithm: str) -> AutoregressiveGenerator:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with processes():
-        ends = {"fitted": fitted(), "ppo": reinforced("ppo"), "loo": reinforced("leave_one_out")}
+        ends = {"fitted": fitted(policy()), "factorised": fitted(Generator(None, SPACE))}
+        ends |= {name: reinforced(name) for name in ("ppo", "leave_one_out")}
         states = {name: model.state_dict() for name, model in ends.items()}
         torch.save(states, Path(sys.argv[1]) / f"{rank()}.pt")
