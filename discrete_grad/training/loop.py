@@ -22,6 +22,13 @@ __all__ = ["Objective", "Step", "derive_seed", "train"]
 
 _RISE = 20
 
+Look = Callable[[nn.Module, int], None]
+"""Called as `look(model, step)`."""
+
+
+def _no_look(model: nn.Module, step: int) -> None:
+    pass
+
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that require a gradient.
@@ -36,14 +43,6 @@ def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
             "models that fits return are; requires_grad_() lets it learn on"
         )
     return parameters
-
-
-Look = Callable[[nn.Module, int], None]
-"""Called as `look(model, step)`."""
-
-
-def _no_look(model: nn.Module, step: int) -> None:
-    pass
 
 
 def derive_seed(*parts: object) -> int:
