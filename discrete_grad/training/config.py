@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
+
+_USUAL_ROWS = 1500
+_MOST_BATCH = 1024
 
 __all__ = [
     "AlignerConfig",
@@ -49,7 +52,7 @@ class LoopConfig:
             value = float(value) if item.type == "float" else value  # which may be given as 1
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
             least = 0 if item.name in ("patience", "memory") else 1
-            if value == () or any(isinstance(n, int) and n < least for n in counts):
+            if value == () or any(isinstance(n, int) and not isinstance(n, bool) and n < least for n in counts):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
             bound = "above 0" if item.name in ("learning_rate", "tau") else "at least 0"
             wrong = isinstance(value, float) and not 0 <= value < math.inf
@@ -58,6 +61,7 @@ class LoopConfig:
 
 
 Architecture = Literal["mlp", "shallow", "multilinear"]
+Family = Literal["networks", "kernel", "anova"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +73,12 @@ class EstimatorConfig(LoopConfig):
         3
     """
 
-    members: int = 8
+    members: int = 4
     """Estimators in the ensemble."""
+    families: tuple[Family, ...] = ("networks", "kernel", "anova")
+    """Kinds of models that each estimator is a weighted sum of, by weights fitted on the rows its
+    members hold out: `networks` of the architectures below, `kernel` a Gaussian process (for up to
+    3,000 rows), `anova` tables of effects of one, two and three columns."""
     dim: int = 16
     """Length of a feature's embedding."""
     hidden: tuple[int, ...] = (64, 64)
@@ -80,17 +88,37 @@ class EstimatorConfig(LoopConfig):
     held_out: float = 0.125
     """Share of the rows each member holds out for early stopping."""
     architectures: tuple[Architecture, ...] = ("mlp",)
-    """The members are of these by turns: `mlp` with the hidden layers, `shallow` with one layer of
+    """The networks are of these by turns: `mlp` with the hidden layers, `shallow` with one layer of
     their total width, `multilinear` with products of features instead."""
     conservative: float = 0.0
     """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
     and those of observed ones up, in units of the scaled score."""
+    scaling: bool = True
+    """Beyond 1,500 rows take larger batches, more steps, wider networks and less weight decay than
+    given here, by the number of rows."""
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-2
     weight_decay: float = 0.3
     validate_every: int = 50
     patience: int = 20
+
+    def for_rows(self, count: int) -> EstimatorConfig:
+        """The settings that so many rows are learnt with.
+
+        Example:
+            >>> EstimatorConfig().for_rows(150_000).batch_size
+            1024
+        """
+        ratio = count / _USUAL_ROWS
+        if not self.scaling or ratio <= 1:
+            return self
+        return replace(
+            self,
+            scaling=False,
+            batch_size=min(round(self.batch_size * ratio), max(self.batch_size, _MOST_BATCH)),
+            weight_decay=self.weight_decay / ratio,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +134,8 @@ class PreferenceConfig(EstimatorConfig):
     """Share of right answers that every annotator is believed to give at first, in (0, 1)."""
     reliability_answers: float = 20.0
     """Answers that this belief weighs as much as."""
+    families: tuple[Family, ...] = ("networks",)
+    scaling: bool = False
     steps: int = 1000
     weight_decay: float = 1.0
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from discrete_grad.models import (
+    AnovaEnsemble,
     BaseEnsemble,
     BaseEstimator,
     Estimator,
     EstimatorEnsemble,
+    KernelEnsemble,
     MixedEnsemble,
     MultilinearEstimator,
+    StackedEnsemble,
 )
 from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
@@ -21,6 +25,7 @@ from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.config import Architecture, EstimatorConfig
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 from discrete_grad.training.rows import Rows
+from discrete_grad.training.stacking import fit_families
 
 __all__ = ["fit_estimator", "new_ensemble"]
 
@@ -38,12 +43,15 @@ def fit_estimator(
     stage: str = "estimator",
     **options: Any,
 ) -> _Ensemble:
-    """Train an ensemble by squared error; every member stops early on rows of its own.
+    """Train an ensemble by squared error; every member holds out rows of its own.
+
+    Networks stop early by the held-out rows; then the other families are fitted, and all of them
+    weighted by what they predict for the rows their members hold out.
 
     Args:
-        ensemble: trained in place.
+        ensemble: trained in place; made for the same config.
         rows: at least 2.
-        config: training.
+        config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
         stage: name in the log and in the seeds.
         options: `log` and `checkpoint`, as in `train`.
@@ -61,22 +69,56 @@ def fit_estimator(
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
+    config = config.for_rows(len(rows))
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
-    objective = _EstimatorObjective(ensemble, rows, held_out, config)
-    train(objective, config, seed=seed, stage=stage, **options)
-    return ensemble.requires_grad_(False).eval()
+    networks = networks_of(ensemble)
+    if networks is not None:
+        objective = _EstimatorObjective(networks, rows, held_out, config)
+        train(objective, config, seed=seed, stage=stage, **options)
+    ensemble.requires_grad_(False).eval()
+    if isinstance(ensemble, StackedEnsemble):
+        fit_families(ensemble, rows, held_out, seed=derive_seed(seed, stage, "kernel"))
+    return ensemble
 
 
 def new_ensemble(
-    space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, *, seed: int
-) -> EstimatorEnsemble | MixedEnsemble:
-    """An untrained ensemble for rows of the space in contexts of the spec.
+    space: CategoricalSpace,
+    spec: ContextSpec | None,
+    config: EstimatorConfig,
+    *,
+    seed: int,
+    rows: int = 0,
+) -> BaseEnsemble:
+    """An untrained ensemble for so many rows of the space in contexts of the spec.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> new_ensemble(space, None, EstimatorConfig(members=4), seed=0).num_members
         4
     """
+    config = config.for_rows(rows)
+    makers: dict[str, Callable[[], BaseEnsemble]] = {
+        "networks": lambda: _new_networks(space, spec, config, seed),
+        "kernel": lambda: KernelEnsemble(space, context=spec, members=config.members),
+        "anova": lambda: AnovaEnsemble(space, context=spec, members=config.members),
+    }
+    if config.families == ("networks",):
+        return makers["networks"]()
+    return StackedEnsemble({name: makers[name]() for name in config.families})
+
+
+def networks_of(ensemble: BaseEnsemble) -> BaseEnsemble | None:
+    """The part of an ensemble that is trained by gradients, if it has one."""
+    if not isinstance(ensemble, StackedEnsemble):
+        return ensemble
+    found = ensemble.families["networks"] if "networks" in ensemble.names else None
+    assert found is None or isinstance(found, BaseEnsemble)
+    return found
+
+
+def _new_networks(
+    space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, seed: int
+) -> EstimatorEnsemble | MixedEnsemble:
     kinds, count = config.architectures, config.members
     with isolated_seed(seed):
         ensembles = [

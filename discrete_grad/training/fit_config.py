@@ -40,7 +40,7 @@ class FitConfig:
     """Climb from the most likely row by the best single swaps, under the score the generator was
     trained by, and propose the row that is reached as well."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=3))
+    judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
@@ -69,9 +69,16 @@ class FitConfig:
                 "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
                 f"{made.coverage} and generator.combine {made.combine!r}"
             )
+        if self.preference.families != ("networks",):
+            raise ValueError(
+                "preference.families must be ('networks',), the only ones that learn from "
+                f"preferences, got {self.preference.families}"
+            )
         if self.preference.conservative:
             raise ValueError("preference.conservative must be 0: preferences have no score")
         for name, part in ensembles.items():
+            if len(set(part.families)) < len(part.families):
+                raise ValueError(f"{name}.families has one twice: {part.families}")
             if part.dropout >= 1:
                 raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
             if part.members < len(part.architectures):
@@ -96,13 +103,17 @@ class FitConfig:
         return config
 
 
+# settings of runs made before these could be set
+_BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False}
+
+
 def _build(cls: Any, values: dict[str, Any]) -> Any:
     hints = get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for item in fields(cls):
         if item.name == "preference" and item.name not in values:
             continue  # a run made before there were any
-        value = values[item.name]
+        value = values[item.name] if item.name in values else _BEFORE[item.name]
         if is_dataclass(hints[item.name]):
             value = _build(hints[item.name], value)
         arguments[item.name] = tuple(value) if isinstance(value, list) else value

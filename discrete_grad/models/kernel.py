@@ -1,0 +1,174 @@
+"""The mean of a Gaussian process over rows: alike is what differs in few features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from discrete_grad.gradient import Relaxation
+from discrete_grad.models.ensemble import BaseEnsemble
+from discrete_grad.models.joint import JointColumns
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
+
+__all__ = ["KernelEnsemble", "log_correlations"]
+
+_CHUNK = 2**23
+
+
+class KernelEnsemble(BaseEnsemble):
+    """M posterior means of a Gaussian process, weighted sums of correlations with observed rows.
+
+    The correlation of two rows is a product over the columns of 1 where they agree and less where
+    they do not; in ordered columns it falls with the distance. The product is linear in each
+    feature's block, so the value at a soft row of probabilities is the expected score of
+    independent features, and the gradient at a hard row says what each single swap changes.
+
+    Args:
+        space: the features of a row.
+        context: the context columns; None for a model of rows alone.
+        members: M.
+
+    Reference:
+        Rasmussen and Williams (2006), "Gaussian processes for machine learning", equation 2.25.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> model = KernelEnsemble(space)
+        >>> alike = torch.tensor([[0.1, 0.0, 1.0], [0.5, 0.0, 1.0]])
+        >>> model.place(alike, torch.tensor([[0, 0]]), torch.tensor([[2.0]]), torch.zeros(1))
+        >>> model(torch.tensor([[0, 0], [1, 0], [1, 1]]))
+        tensor([2.0000, 0.2000, 0.1000])
+        >>> model(torch.tensor([[0.5, 0.5, 1.0, 0.0, 0.0]]))
+        tensor([1.1000])
+    """
+
+    alike: Tensor
+    points: Tensor
+    weights: Tensor
+    offsets: Tensor
+
+    def __init__(
+        self, space: CategoricalSpace, *, context: ContextSpec | None = None, members: int = 1
+    ) -> None:
+        super().__init__(space, context)
+        self.joint = JointColumns(space, context)
+        columns = len(self.joint.sizes)
+        self.register_buffer("alike", torch.ones(columns, 3))
+        self.register_buffer("points", torch.zeros(1, columns, dtype=torch.long))
+        self.register_buffer("weights", torch.zeros(1, members))
+        self.register_buffer("offsets", torch.zeros(members))
+        self._layout()
+
+    def place(self, alike: Tensor, points: Tensor, weights: Tensor, offsets: Tensor) -> None:
+        """Take what was fitted.
+
+        Args:
+            alike: `(columns, 3)`: correlation in (0, 1] of two categories that differ, share in
+                [0, 1] of it that falls with their distance instead, and how far apart, as a share
+                of the column's range, they are when that has fallen to 1/e.
+            points: joint codes `(Z, columns)` of the observed rows.
+            weights: `(Z, M)` of the rows.
+            offsets: `(M,)`, added to each member's score.
+        """
+        self.alike, self.points, self.weights, self.offsets = alike, points, weights, offsets
+        self._layout()
+
+    def _layout(self) -> None:
+        """Log-correlation `(D + context, Z)` of every category with every point's."""
+        blocks = log_correlations(self.joint, self.alike)
+        pairs = zip(blocks, self.points.unbind(1), strict=True)
+        self.logs = torch.cat([block[:, codes] for block, codes in pairs])
+        starts = torch.tensor([0, *self.joint.sizes[:-1]]).cumsum(0)
+        self.starts = starts.to(self.points.device)
+
+    @property
+    def num_members(self) -> int:
+        """M."""
+        return self.weights.shape[1]
+
+    def predictions(
+        self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
+    ) -> Tensor:
+        """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
+        if own_rows:
+            return torch.stack(
+                [
+                    self.predictions(row[m], None if context is None else context[m])[m]
+                    for m in range(self.num_members)
+                ]
+            )
+        if not is_codes(row):
+            self.space.check_flat(row, what="a flat row")
+            return self._weighted(self._product(row, context))
+        self.space.check_codes(row)
+        codes = self.joint(row, context)
+        flat = codes.reshape(-1, codes.shape[-1])
+        part = max(1, _CHUNK // len(self.points))
+        scores = torch.cat([self._weighted(self._looked_up(c)) for c in flat.split(part)], 1)
+        return scores.view(-1, *codes.shape[:-1])
+
+    def _looked_up(self, codes: Tensor) -> Tensor:
+        """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
+        return F.embedding_bag(codes + self.starts, self.logs, mode="sum").exp()
+
+    def _product(self, row: Tensor, context: Tensor | None) -> Tensor:
+        """Correlations `(..., Z)` of any flat rows with the points."""
+        tables = self.logs.exp().to(row.dtype).split(list(self.joint.sizes))
+        blocks = self.space.split(row)
+        value = blocks[0] @ tables[0]
+        for block, table in zip(blocks[1:], tables[1 : len(blocks)], strict=True):
+            value = value * (block @ table)
+        known = self.joint.context_codes(context)
+        if known is not None:
+            for code, table in zip(known.unbind(-1), tables[len(blocks) :], strict=True):
+                value = value * table[code]
+        return value
+
+    def _weighted(self, correlations: Tensor) -> Tensor:
+        scores = correlations @ self.weights.to(correlations.dtype) + self.offsets
+        return scores.movedim(-1, 0)
+
+    def sample_predictions(
+        self,
+        logits: Tensor,
+        relaxation: Relaxation,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
+        return self.predictions(relaxation(logits, generator=generator), context)
+
+    def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Correlations `(..., Z)` with the points."""
+        return self._product(self.space.one_hot(row) if is_codes(row) else row, context)
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # as many points as there were rows: they are taken as they are saved
+        for name in ("points", "weights", "offsets"):
+            if isinstance(saved := state_dict.get(prefix + name), Tensor):
+                setattr(self, name, torch.empty_like(saved, device=self.alike.device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
+        self._layout()
+
+
+def log_correlations(joint: JointColumns, alike: Tensor) -> list[Tensor]:
+    """Log-correlation `(K, K)` of the categories of each column; see `KernelEnsemble.place`."""
+    blocks = []
+    for size, ordered, (differ, share, reach) in zip(
+        joint.sizes, joint.ordered, alike, strict=True
+    ):
+        same = torch.eye(size, dtype=alike.dtype, device=alike.device)
+        near = same
+        if ordered and size > 1:
+            place = torch.arange(size, dtype=alike.dtype, device=alike.device) / (size - 1)
+            distance = (place.unsqueeze(1) - place).abs()
+            near = share * (-distance / reach).exp() + (1 - share) * same
+        blocks.append((differ + (1 - differ) * near).log())
+    return blocks
