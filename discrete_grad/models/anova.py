@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import JointColumns
+from discrete_grad.models.joint import JointColumns, is_hard
 from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
 
 __all__ = ["AnovaEnsemble"]
@@ -125,7 +125,7 @@ class AnovaEnsemble(BaseEnsemble):
             self.space.check_codes(row)
             return self._looked_up(self.joint(row, context))
         self.space.check_flat(row, what="a flat row")
-        if can_inspect(row) and _is_hard(self.space, row):
+        if can_inspect(row) and is_hard(self.space, row):
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
             scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
@@ -201,15 +201,6 @@ class AnovaEnsemble(BaseEnsemble):
                 setattr(self, name, torch.empty_like(saved, device=self.cells.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
         self._layout()
-
-
-def _is_hard(space: CategoricalSpace, row: Tensor) -> bool:
-    """Whether flat rows are one-hot in every feature, each entry exactly 0 or 1."""
-    row = row.detach()
-    ones = row == 1
-    return bool((ones | (row == 0)).all() and (ones.sum(-1) == space.num_features).all()) and all(
-        bool((block.amax(-1) == 1).all()) for block in space.blocks(row)
-    )
 
 
 def _contract(table: Tensor, shape: Sequence[int], blocks: Sequence[Tensor]) -> Tensor:

@@ -81,3 +81,12 @@ class JointColumns(nn.Module):
             return codes.long()
         shape = torch.broadcast_shapes(codes.shape[:-1], known.shape[:-1])
         return torch.cat([codes.expand(*shape, -1), known.expand(*shape, -1)], -1).long()
+
+
+def is_hard(space: CategoricalSpace, row: Tensor) -> bool:
+    """Whether flat rows are one-hot in every feature, each entry exactly 0 or 1."""
+    row = row.detach()
+    ones = row == 1
+    return bool((ones | (row == 0)).all() and (ones.sum(-1) == space.num_features).all()) and all(
+        bool((block.amax(-1) == 1).all()) for block in space.blocks(row)
+    )

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import JointColumns
-from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
+from discrete_grad.models.joint import JointColumns, is_hard
+from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
 
 __all__ = ["KernelEnsemble", "log_correlations"]
 
@@ -103,15 +103,23 @@ class KernelEnsemble(BaseEnsemble):
             )
         if not is_codes(row):
             self.space.check_flat(row, what="a flat row")
-            return self._weighted(self._product(row, context))
+            if not can_inspect(row) or not is_hard(self.space, row):
+                return self._weighted(self._product(row, context))
+            codes = self.joint(row.detach(), context)
+            shape = (*codes.shape[:-1], self.space.width)
+            scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
+            return scores
         self.space.check_codes(row)
-        codes = self.joint(row, context)
-        flat = codes.reshape(-1, codes.shape[-1])
-        part = max(1, _CHUNK // len(self.points))
-        scores = torch.cat([self._weighted(self._looked_up(c)) for c in flat.split(part)], 1)
-        return scores.view(-1, *codes.shape[:-1])
+        return self._looked_up(self.joint(row, context))
 
     def _looked_up(self, codes: Tensor) -> Tensor:
+        """Scores `(M, ...)` of joint codes `(..., columns)`."""
+        flat = codes.reshape(-1, codes.shape[-1])
+        part = max(1, _CHUNK // len(self.points))
+        scores = torch.cat([self._weighted(self.correlations(c)) for c in flat.split(part)], 1)
+        return scores.view(-1, *codes.shape[:-1])
+
+    def correlations(self, codes: Tensor) -> Tensor:
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
         return F.embedding_bag(codes + self.starts, self.logs, mode="sum").exp()
 
@@ -156,6 +164,40 @@ class KernelEnsemble(BaseEnsemble):
                 setattr(self, name, torch.empty_like(saved, device=self.alike.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
         self._layout()
+
+
+class _AtHardRow(torch.autograd.Function):
+    """The same product at one-hot rows: factors are looked up, and divided out for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, row: Tensor, codes: Tensor, model: KernelEnsemble) -> Tensor:
+        ctx.save_for_backward(codes)
+        ctx.model, ctx.dtype = model, row.dtype
+        return model._looked_up(codes).to(row.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (codes,) = ctx.saved_tensors
+        model: KernelEnsemble = ctx.model
+        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.flatten(1).T
+        part = max(1, _CHUNK // len(model.points))
+        pairs = zip(flat.split(part), share.split(part), strict=True)
+        slopes = torch.cat([_slopes(model, c, g) for c, g in pairs])
+        return slopes.view(*codes.shape[:-1], -1).to(ctx.dtype), None, None
+
+
+def _slopes(model: KernelEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient `(N, D)` at joint codes `(N, columns)` of the members' sum weighted `(N, M)`."""
+    weighted = model.correlations(codes) * (gradient.to(model.weights.dtype) @ model.weights.T)
+    tables = model.logs.split(list(model.joint.sizes))[: model.space.num_features]
+    return torch.cat(
+        [
+            (weighted * (-table).exp()[code]) @ table.exp().T
+            for table, code in zip(tables, codes.unbind(-1), strict=False)
+        ],
+        -1,
+    )
 
 
 def log_correlations(joint: JointColumns, alike: Tensor) -> list[Tensor]:
