@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import row_groups
+
 __all__ = ["HammingIndex", "context_groups"]
 
 _CHUNK = 2**20
@@ -21,8 +23,7 @@ def context_groups(context: Tensor | None, count: int) -> Tensor:
     """
     if context is None:
         return torch.zeros(count, dtype=torch.long)
-    inverse: Tensor = context.unique(dim=0, return_inverse=True)[1]
-    return inverse
+    return row_groups(context)
 
 
 class HammingIndex:
