@@ -164,8 +164,8 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 _CONTEXTS = (
-    "The contexts with most rows, at most 200. The most likely row of the policy in question beside the best training row of the same "
-    "context."
+    "The most likely row of the policy in question beside the best training row of the same "
+    "context; the contexts with most rows, at most 200."
 )
 _PROBABILITIES = (
     "Each line is a feature, each field a category; the deeper the colour, the more probable. "
