@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["first_rows", "row_groups"]
+__all__ = ["column_hash", "first_rows", "row_groups"]
 
 _MOST = 2**62  # keys below it neither wrap nor touch the sign
 _WIDE = 2**31
@@ -49,6 +49,22 @@ def first_rows(group: Tensor) -> Tensor:
     return place.new_full((count,), len(group)).scatter_reduce_(0, group, place, "amin")
 
 
+def column_hash(column: Tensor, place: int) -> Tensor:
+    """A hash `(N,)` of a column's integers and its place, in 64 bits that wrap.
+
+    The sum of those of all columns is a hash of the row.
+
+    Example:
+        >>> column_hash(torch.tensor([4, 4, 5]), 0).unique().shape
+        torch.Size([2])
+    """
+    # SplitMix64: Steele, Lea, Flood (2014), of a number that no other column and code have
+    value = (column.long() + (place + 1) * 2**40) * _signed(0x9E3779B97F4A7C15)
+    value = (value ^ ((value >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9)
+    value = (value ^ ((value >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB)
+    return value ^ ((value >> 31) & (2**33 - 1))
+
+
 def _digit(column: Tensor) -> tuple[Tensor, int]:
     """A column as integers `(N,)` from 0 in the same order, and a number above all of them."""
     if column.is_floating_point() and not (column == column.trunc()).all():
@@ -63,3 +79,7 @@ def _ranks(values: Tensor) -> tuple[Tensor, int]:
     """Rank `(N,)` of each value among the different ones, and how many these are."""
     different, rank = values.unique(return_inverse=True)
     return rank, len(different)
+
+
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number

@@ -457,6 +457,20 @@ class ContextSpec:
         return context[..., sum(self.block_sizes) :]
 
 
+def code_dtype(size: int) -> torch.dtype:
+    """The smallest integer type of the codes of features of at most so many categories.
+
+    It is for storage: models index with int64, and PyTorch takes an index of uint8 for a mask.
+
+    Example:
+        >>> code_dtype(256), code_dtype(257), code_dtype(40_000)
+        (torch.uint8, torch.int16, torch.int32)
+    """
+    if size <= 2**8:
+        return torch.uint8
+    return torch.int16 if size <= 2**15 else torch.int32
+
+
 def is_codes(row: Tensor) -> bool:
     """Whether a row is in its integer form."""
     return not row.is_floating_point() and not row.is_complex() and row.dtype != torch.bool

@@ -17,7 +17,7 @@ from discrete_grad.data.columns import factorize, numbers, pick, place
 from discrete_grad.data.errors import TableError, closest, listing, shown, told_as
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.values import Value, checked_values, parse
-from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.space import CategoricalSpace, ContextSpec, code_dtype
 
 __all__ = ["NumericColumn", "Schema", "Vocabulary"]
 
@@ -229,17 +229,27 @@ class Schema:
         names = [column.name for column in numeric]
         return ContextSpec(labels, names, embedded=self.embed_context and bool(labels))
 
-    def encode_features(self, table: Source) -> Tensor:
-        """Codes `(N, F)`, int64, of the feature columns; other columns are not looked at.
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The smallest integer type that holds the codes of every feature."""
+        return code_dtype(max(map(len, self.features)))
+
+    def encode_features(self, table: Source, *, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Codes `(N, F)` of the feature columns; other columns are not looked at.
+
+        Args:
+            table: as in `read_table`.
+            dtype: of the codes; `code_dtype` takes the least memory.
 
         Raises:
             TableError: for a missing column or as `Vocabulary.encode`.
         """
         data = load(table).table
-        codes = np.empty((data.num_rows, len(self.features)), dtype=np.int64)
+        codes = torch.empty(data.num_rows, len(self.features), dtype=dtype)
         for i, feature in enumerate(self.features):
-            codes[:, i] = feature.encode(pick(data, feature.name, "feature"))
-        return torch.from_numpy(codes)
+            column = feature.encode(pick(data, feature.name, "feature"))
+            codes[:, i] = torch.from_numpy(column)
+        return codes
 
     def encode_context(self, table: Source) -> Tensor | None:
         """Contexts `(N, C)`, float32, as `ContextSpec` describes them.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from discrete_grad.grouping import first_rows, row_groups
+from discrete_grad.grouping import column_hash, first_rows, row_groups
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["KnownRows", "nearest_hamming"]
@@ -70,8 +70,7 @@ class KnownRows:
     def __init__(self, codes: Tensor, *, comparisons: int) -> None:
         _check(codes, codes)
         self._codes = codes
-        self._group = row_groups(codes)
-        self._first = first_rows(self._group)
+        self._first = first_rows(row_groups(codes))
         most = max(_LEAST, comparisons // codes.shape[1])
         self.count = len(self._first)
         """Number of different rows."""
@@ -92,11 +91,24 @@ class KnownRows:
 
     def _contains(self, codes: Tensor) -> Tensor:
         """Whether each row is one of the table, `(M,)`."""
-        known = self._codes[self._first]
-        group = row_groups(torch.cat([known, codes.to(known.dtype)]))
-        there = torch.zeros(int(group.max()) + 1, dtype=torch.bool)
-        there[group[: self.count]] = True
-        return there[group[self.count :]]
+        ordered, place = self._by_hash
+        last = len(ordered) - 1
+        found = torch.searchsorted(ordered, _hash(codes)).clamp_max(last)
+        return (self._codes[place[found]] == codes).all(1)
+
+    @cached_property
+    def _by_hash(self) -> tuple[Tensor, Tensor]:
+        """Hashes of the different rows in order, and the places of these rows."""
+        ordered, order = _hash(self._codes)[self._first].sort()
+        return ordered, self._first[order]
+
+
+def _hash(codes: Tensor) -> Tensor:
+    """`(N,)`, in 64 bits: two different rows share one as good as never."""
+    total = torch.zeros(len(codes), dtype=torch.long)
+    for place, column in enumerate(codes.unbind(1)):
+        total += column_hash(column, place)
+    return total
 
 
 def _check(codes: Tensor, observed: Tensor) -> None:

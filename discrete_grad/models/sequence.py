@@ -188,7 +188,7 @@ class SequenceNetwork(nn.Module):
             raise ValueError(f"feature {self.space.names[feature]!r} was not given")
         span = self._span(feature)
         if is_codes(value):
-            token: Tensor = self.categories(value + span.start)
+            token: Tensor = self.categories(value.long() + span.start)
             return token
         return value.to(self.null.dtype) @ self.categories.weight[span]
 
