@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discrete_grad.grouping import first_rows, row_groups
+from discrete_grad.grouping import column_hash, first_rows, row_groups
 
 
 def expected(*tables: torch.Tensor) -> torch.Tensor:
@@ -45,3 +45,10 @@ def test_the_first_row_of_each_group_and_no_row_at_all() -> None:
     codes = torch.tensor([[3, 1], [0, 9], [3, 1], [0, 9], [2, 2]])
     assert first_rows(row_groups(codes)).tolist() == [1, 4, 0]
     assert row_groups(codes[:0]).tolist() == first_rows(row_groups(codes[:0])).tolist() == []
+
+
+def test_rows_of_small_codes_do_not_share_a_hash() -> None:
+    codes = torch.cartesian_prod(*[torch.arange(10)] * 5)
+    total = sum(column_hash(column, place) for place, column in enumerate(codes.unbind(1)))
+    assert isinstance(total, torch.Tensor)
+    assert len(total.unique()) == len(codes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from discrete_grad.grouping import row_groups
@@ -28,6 +27,7 @@ class Rows:
             is the first of them; None where there is one.
 
     Example:
+        >>> import torch
         >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
