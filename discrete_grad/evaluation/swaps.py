@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.evaluation.in_parts import rows_at_once
+from discrete_grad.evaluation.in_parts import in_parts, rows_at_once
 from discrete_grad.models.estimator import BaseEstimator
 from discrete_grad.space import CategoricalSpace
 
@@ -140,17 +140,19 @@ def _values_of_swaps(
 ) -> Tensor:
     """Values `(N, D - F)` of every row with one swap, in the order of `space.swaps`."""
     count = space.width - space.num_features
-    numbers = space.num_features if _takes_codes(f) else space.width
-    max_rows = rows_at_once(numbers, max_rows)
+    max_rows = rows_at_once(space.num_features if _takes_codes(f) else space.width, max_rows)
+
+    def score(rows: Tensor, contexts: Tensor | None) -> Tensor:
+        given = rows if _takes_codes(f) else space.one_hot(rows, dtype=dtype)
+        with torch.no_grad():
+            return _finite(space, rows, _call(f, given, contexts), "f")
+
+    parts = torch.arange(len(codes)).split(max(1, max_rows // count))
     values = []
-    # all swaps of a row are laid out at once, as codes
-    for part in torch.arange(len(codes)).split(max(1, max_rows // count)):
+    for part in parts:  # all swaps of a row are laid out at once, as codes
         swaps = space.swaps(codes[part]).flatten(0, 1)
         repeated = None if context is None else context[part].repeat_interleave(count, 0)
-        for rows, contexts in _parts(swaps, repeated, max_rows):
-            given = rows if _takes_codes(f) else space.one_hot(rows, dtype=dtype)
-            with torch.no_grad():
-                values.append(_finite(space, rows, _call(f, given, contexts), "f"))
+        values.append(in_parts(score, swaps, repeated, rows=max_rows))
     return torch.cat(values).reshape(len(codes), count)
 
 
