@@ -16,7 +16,7 @@ import discrete_grad
 PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 
-CORE = {"blocks", "space", "sampling"}
+CORE = {"blocks", "grouping", "space", "sampling"}
 LAYERS = CORE | {"gradient", "nn"}
 WANTED = LAYERS | {"models"}
 MEASURED = CORE | {"gradient", "models", "objectives", "data"}
@@ -26,6 +26,7 @@ LIBRARY = TRAINED | {"training"}
 # room -> the rooms it may import
 ALLOWED = {
     "blocks": set(),
+    "grouping": set(),
     "space": {"blocks"},
     "sampling": {"blocks", "space"},
     "gradient": CORE,

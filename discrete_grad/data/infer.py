@@ -26,6 +26,8 @@ __all__: list[str] = []
 # above both, a column is a measurement or an identifier and no choice between categories
 _MANY_VALUES = 1_000
 _MANY_SHARE = 0.5
+_MAX_ONE_HOT = 256
+_MAX_NUMBERS = 2**27
 
 Features = Mapping[str, Vocabulary | Sequence[Value]] | Sequence[str] | None
 
@@ -57,7 +59,14 @@ def infer_schema(
     contexts = [_context_column(data, name, kind) for name, kind in kinds.items()]
     given = features if isinstance(features, Mapping) else {}
     vocabularies = [_feature(data.table, name, given.get(name)) for name in names]
-    return Schema(tuple(vocabularies), tuple(contexts), scores[0], tuple(scores[1:]))
+    embed = _embedded(contexts, data.table.num_rows)
+    return Schema(tuple(vocabularies), tuple(contexts), scores[0], tuple(scores[1:]), embed)
+
+
+def _embedded(contexts: Sequence[Vocabulary | NumericColumn], rows: int) -> bool:
+    """Whether one-hot blocks of the contexts would be too many numbers for a row or the table."""
+    width = sum(len(column) for column in contexts if isinstance(column, Vocabulary))
+    return width > _MAX_ONE_HOT or width * rows > _MAX_NUMBERS
 
 
 def _feature_names(table: ArrowTable, features: Features, taken: set[str]) -> list[str]:

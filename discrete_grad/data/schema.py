@@ -17,7 +17,7 @@ from discrete_grad.data.columns import factorize, numbers, pick, place
 from discrete_grad.data.errors import TableError, closest, listing, shown, told_as
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.values import Value, checked_values, parse
-from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.space import CategoricalSpace, ContextSpec, code_dtype
 
 __all__ = ["NumericColumn", "Schema", "Vocabulary"]
 
@@ -184,6 +184,7 @@ class Schema:
         context: any number of columns.
         score: name of the score column that is to be maximised.
         more_scores: names of the further score columns; all scores together are a row's behaviour.
+        embed_context: whether categorical contexts travel as codes; see `ContextSpec`.
 
     Raises:
         TableError: without features or with one name for two columns.
@@ -203,6 +204,7 @@ class Schema:
     context: tuple[Vocabulary | NumericColumn, ...]
     score: str
     more_scores: tuple[str, ...] = ()
+    embed_context: bool = False
 
     def __post_init__(self) -> None:
         columns = [column.name for column in (*self.features, *self.context)]
@@ -212,49 +214,65 @@ class Schema:
         if len(set(names)) < len(names):
             raise TableError(f"each column has one role, got {listing(names)}")
 
-    @property
+    @cached_property
     def space(self) -> CategoricalSpace:
         """The features' space, with the labels as categories."""
         return CategoricalSpace({feature.name: feature.labels for feature in self.features})
 
-    @property
+    @cached_property
     def context_spec(self) -> ContextSpec | None:
         """What a context tensor holds; None without context columns."""
         if not self.context:
             return None
         categorical, numeric = self._context_kinds
-        return ContextSpec({c.name: c.labels for c in categorical}, [c.name for c in numeric])
+        labels = {column.name: column.labels for column in categorical}
+        names = [column.name for column in numeric]
+        return ContextSpec(labels, names, embedded=self.embed_context and bool(labels))
 
-    def encode_features(self, table: Source) -> Tensor:
-        """Codes `(N, F)`, int64, of the feature columns; other columns are not looked at.
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The smallest integer type that holds the codes of every feature."""
+        return code_dtype(max(map(len, self.features)))
+
+    def encode_features(self, table: Source, *, dtype: torch.dtype = torch.int64) -> Tensor:
+        """Codes `(N, F)` of the feature columns; other columns are not looked at.
+
+        Args:
+            table: as in `read_table`.
+            dtype: of the codes; `code_dtype` takes the least memory.
 
         Raises:
             TableError: for a missing column or as `Vocabulary.encode`.
         """
         data = load(table).table
-        codes = np.empty((data.num_rows, len(self.features)), dtype=np.int64)
+        codes = torch.empty(data.num_rows, len(self.features), dtype=dtype)
         for i, feature in enumerate(self.features):
-            codes[:, i] = feature.encode(pick(data, feature.name, "feature"))
-        return torch.from_numpy(codes)
+            column = feature.encode(pick(data, feature.name, "feature"))
+            codes[:, i] = torch.from_numpy(column)
+        return codes
 
     def encode_context(self, table: Source) -> Tensor | None:
-        """Contexts `(N, C)`, float32: one-hot blocks, then the standardised numeric columns.
+        """Contexts `(N, C)`, float32, as `ContextSpec` describes them.
 
         Raises:
             TableError: for a missing column or as the columns' own `encode`.
         """
-        if not self.context:
+        spec = self.context_spec
+        if spec is None:
             return None
         data = load(table).table
         categorical, numeric = self._context_kinds
-        blocks: list[Tensor] = []
-        for vocabulary in categorical:
-            codes = vocabulary.encode(pick(data, vocabulary.name, "context"))
-            blocks.append(torch.eye(len(vocabulary), dtype=torch.float32)[codes])
-        for column in numeric:
-            standard = column.encode(pick(data, column.name, "context"))
-            blocks.append(torch.from_numpy(standard).unsqueeze(1))
-        return torch.cat(blocks, dim=1)
+        contexts = torch.zeros(data.num_rows, spec.width)
+        blocks = contexts.split([*spec.block_sizes, *(1 for _ in numeric)], 1)
+        for vocabulary, block in zip(categorical, blocks, strict=False):
+            codes = torch.from_numpy(vocabulary.encode(pick(data, vocabulary.name, "context")))
+            if spec.embedded:
+                block[:, 0] = codes
+            else:
+                block.scatter_(1, codes.unsqueeze(1), 1.0)
+        for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
+            block[:, 0] = torch.from_numpy(column.encode(pick(data, column.name, "context")))
+        return contexts
 
     def decode_features(self, codes: Tensor) -> dict[str, list[Value]]:
         """Columns of codes `(N, F)`: feature name -> N categories in their own type.
@@ -273,6 +291,8 @@ class Schema:
         if not self.more_scores:
             # the text is part of a run's digest: one score, one text
             del columns["more_scores"]
+        if not self.embed_context:
+            del columns["embed_context"]
         return json.dumps(columns)
 
     @classmethod
@@ -286,7 +306,8 @@ class Schema:
             ]
             features = tuple(Vocabulary(**column) for column in data["features"])
             more_scores = tuple(data.get("more_scores", ()))
-            return cls(features, tuple(context), data["score"], more_scores)
+            embed = bool(data.get("embed_context", False))
+            return cls(features, tuple(context), data["score"], more_scores, embed)
 
     @property
     def _context_kinds(self) -> tuple[list[Vocabulary], list[NumericColumn]]:

@@ -26,7 +26,8 @@ class Table:
 
     Args:
         schema: what the columns mean.
-        codes: `(N, F)`, int64.
+        codes: `(N, F)`, of the smallest integer type, `schema.code_dtype`: `long()` a part of them
+            before it serves as an index or is calculated with.
         scores: `(N,)`, float64, in the user's units: of the score that is to be maximised.
         context: `(N, C)`, float32; None without context columns.
         more_scores: `(N, S - 1)`, float64, in the user's units, of the further scores in the order
@@ -35,7 +36,7 @@ class Table:
     Example:
         >>> table = read_table({"cut": ["fair", "good"], "score": [1.0, 2.0]}, score="score")
         >>> len(table), table.take([1]).codes
-        (2, tensor([[1]]))
+        (2, tensor([[1]], dtype=torch.uint8))
     """
 
     schema: Schema
@@ -124,9 +125,10 @@ def read_table(
         schema = infer_schema(data, scores=names, context=context, features=features)
     elif names != [schema.score, *schema.more_scores]:
         schema = replace(schema, score=names[0], more_scores=tuple(names[1:]))
-    codes, contexts = schema.encode_features(data.table), schema.encode_context(data.table)
+    codes = schema.encode_features(data.table, dtype=schema.code_dtype)
+    contexts = schema.encode_context(data.table)
     more = torch.from_numpy(np.stack(scores[1:], axis=1)) if len(scores) > 1 else None
-    return Table(schema, codes, torch.tensor(scores[0]), contexts, more)
+    return Table(schema, codes, torch.from_numpy(scores[0].copy()), contexts, more)
 
 
 def read_contexts(

@@ -17,10 +17,10 @@ from discrete_grad.evaluation.metrics import (
     distinct_share,
     mean_interval,
     median_interval,
-    nearest_hamming,
     percentile,
     spearman,
 )
+from discrete_grad.evaluation.nearest import nearest_hamming
 from discrete_grad.evaluation.page import render_html
 from discrete_grad.evaluation.plots import scores_plot
 from discrete_grad.evaluation.report import build_report

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import NumericColumn, Schema, Vocabulary
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.space import ContextSpec
 
 __all__ = ["TrainingContexts", "context_labels", "distinct_contexts"]
@@ -63,17 +64,18 @@ class TrainingContexts:
 
     @property
     def _numeric(self) -> Tensor:
-        return self.values[:, self.spec.width - len(self.spec.numeric) :].double()
+        return self.spec.numbers(self.values).double()
 
 
 def distinct_contexts(
-    context: Tensor | None, count: int, *, limit: int = 200
+    context: Tensor | None, count: int, *, embedded: bool = False, limit: int = 200
 ) -> tuple[Tensor | None, Tensor]:
     """The different contexts of the rows, those with most rows first.
 
     Args:
         context: `(N, C)`; None without context columns.
         count: N.
+        embedded: as in the `ContextSpec`.
         limit: how many to show at most; among contexts with equally many rows they are then taken
             evenly over the order of the columns' values.
 
@@ -90,17 +92,19 @@ def distinct_contexts(
     """
     if context is None:
         return None, torch.zeros(count, dtype=torch.long)
-    # negated, so that the first category of a one-hot block comes first
-    values, inverse, rows = (-context).unique(dim=0, return_inverse=True, return_counts=True)
+    group = row_groups(context)
+    if not embedded:
+        group = group.max() - group  # the first category of a one-hot block comes first
+    rows = group.bincount()
     order = rows.argsort(descending=True, stable=True)
     if len(order) > limit:
         cut = rows[order[limit - 1]]
         sure, tied = order[rows[order] > cut], order[rows[order] == cut]
         evenly = torch.linspace(0, len(tied) - 1, limit - len(sure)).round().long()
         order = torch.cat([sure, tied[evenly]])
-    position = torch.full((len(values),), -1)
+    position = torch.full((len(rows),), -1)
     position[order] = torch.arange(len(order))
-    return 0 - values[order], position[inverse]
+    return context[first_rows(group)[order]], position[group]
 
 
 def context_labels(schema: Schema, contexts: Tensor | None) -> list[str]:
@@ -116,16 +120,17 @@ def context_labels(schema: Schema, contexts: Tensor | None) -> list[str]:
         >>> context_labels(schema, torch.tensor([[0.0, 1.0]])), context_labels(schema, None)
         (['west'], ['all rows'])
     """
-    if contexts is None:
+    spec = schema.context_spec
+    if contexts is None or spec is None:
         return ["all rows"]
     categorical = [c for c in schema.context if isinstance(c, Vocabulary)]
     numeric = [c for c in schema.context if isinstance(c, NumericColumn)]
-    blocks = contexts.split([*map(len, categorical), *(1 for _ in numeric)], -1)
+    codes, numbers = spec.codes(contexts).unbind(-1), spec.numbers(contexts).unbind(-1)
     columns: dict[str, list[str]] = {}
-    for vocabulary, block in zip(categorical, blocks, strict=False):
-        columns[vocabulary.name] = [str(v) for v in vocabulary.decode(block.argmax(-1))]
-    for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
-        values = block.squeeze(-1).double() * column.scale + column.mean
+    for vocabulary, of_rows in zip(categorical, codes, strict=True):
+        columns[vocabulary.name] = [str(v) for v in vocabulary.decode(of_rows)]
+    for column, standard in zip(numeric, numbers, strict=True):
+        values = standard.double() * column.scale + column.mean
         columns[column.name] = [f"{value:.5g}" for value in values.tolist()]
     if len(columns) == 1:
         return next(iter(columns.values()))

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.evaluation.metrics import distinct_share, nearest_hamming
+from discrete_grad.evaluation.in_parts import in_parts
+from discrete_grad.evaluation.metrics import distinct_share
+from discrete_grad.evaluation.nearest import KnownRows
 from discrete_grad.evaluation.subject import Subject
 from discrete_grad.sampling import categorical, random_codes, uniform_like
 from discrete_grad.space import CategoricalSpace
@@ -26,6 +28,7 @@ def context_report(
     index: int,
     logits: Mapping[str, Tensor],
     *,
+    known: KnownRows,
     samples: int,
     noise: torch.Generator,
     detailed: bool,
@@ -36,16 +39,17 @@ def context_report(
         subject: what to report on.
         index: position of the context.
         logits: of each policy in this context, `(D,)`.
+        known: the training rows of all contexts.
         samples: rows drawn from each policy.
         noise: source of the draws.
         detailed: keep the samples' scores and the last policy's probabilities.
     """
-    mine = subject.observed.context == index
+    mine = subject.observed.places(index)
     observed = subject.observed.scores[mine].double()
     groups = [_best(subject, mine), _random(subject.space, samples, noise)]
     for name, policy_logits in logits.items():
         groups += _policy_groups(subject.space, name, policy_logits, samples, noise)
-    scores = _scores(subject, index, groups)
+    scores = _scores(subject, index, groups, known)
     soft = _soft_scores(subject, index, logits)
     for group, measures in zip(groups, scores, strict=True):
         if group.samples and group.policy in soft:
@@ -76,10 +80,10 @@ class _Group:
 
 def _best(subject: Subject, mine: Tensor) -> _Group:
     """The context's best training row, the first among equals; no row if it has none."""
-    codes, scores = subject.observed.codes[mine], subject.observed.scores[mine]
+    scores = subject.observed.scores[mine]
     known = {"observed": float(scores.max())} if len(scores) else {}
-    if len(scores):
-        codes = codes[scores.argmax(), None]
+    best = mine[scores.argmax(), None] if len(scores) else mine
+    codes = subject.observed.codes[best].long()
     return _Group("best training row", "best training row", False, codes, known)
 
 
@@ -102,11 +106,14 @@ def _policy_groups(
     ]
 
 
-def _scores(subject: Subject, index: int, groups: Sequence[_Group]) -> list[dict[str, Tensor]]:
+def _scores(
+    subject: Subject, index: int, groups: Sequence[_Group], known: KnownRows
+) -> list[dict[str, Tensor]]:
     """The measures `(n,)` of each group's rows; all groups are scored in one call."""
     codes = torch.cat([group.codes for group in groups])
     context = _expand(subject, index, len(codes))
-    estimate, std = subject.estimator(codes, context), subject.estimator.std(codes, context)
+    estimate = in_parts(subject.estimator, codes, context)
+    std = in_parts(subject.estimator.std, codes, context)
 
     def units(scaled: Tensor) -> Tensor:
         return subject.to_units(scaled, context)
@@ -115,8 +122,8 @@ def _scores(subject: Subject, index: int, groups: Sequence[_Group]) -> list[dict
         "scaled": estimate,
         "estimated": units(estimate),
         "estimated_std": (units(estimate + std) - units(estimate - std)) / 2,
-        "judged": units(subject.judge(codes, context)),
-        "nearest": nearest_hamming(codes, subject.observed.distinct_codes),
+        "judged": units(in_parts(subject.judge, codes, context)),
+        "nearest": known.distance(codes),
     }
     if subject.truth is not None:
         measures["true"] = subject.truth.score(codes, index)

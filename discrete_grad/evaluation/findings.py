@@ -7,12 +7,38 @@ from typing import Any
 
 from discrete_grad.evaluation.wording import number, percent
 
-__all__ = ["exploitation_sentences", "swap_sentences"]
+__all__ = ["exploitation_sentences", "nearest_sentences", "rows_text", "swap_sentences"]
 
 _ORDERS = ((0.9, "nearly the right order"), (0.6, "roughly the right order"))
 _LOOSE, _HARDLY = (0.3, "loosely the right order"), "hardly a better order than chance"
 
 Part = Mapping[str, Any]
+
+
+def nearest_sentences(report: Part) -> list[str]:
+    """Of how many training rows the nearest one is known, where these are not all.
+
+    Args:
+        report: from `build_report`.
+    """
+    part = report.get("nearest")
+    if part is None or part["compared"] == part["different_rows"]:
+        return []
+    return [
+        "Nearest: a row of the table is always recognised. Every other row is compared with a "
+        f"random sample of {part['compared']:,} of the {part['different_rows']:,} different "
+        "training rows; the most similar of all may be nearer."
+    ]
+
+
+def rows_text(part: Part) -> str:
+    """`500`, or of a sample `500 of the 2,000`.
+
+    Args:
+        part: with `rows` and, in reports of this version, `of`.
+    """
+    rows, count = part["rows"], part.get("of", part["rows"])
+    return f"{rows:,}" if rows == count else f"{rows:,} of the {count:,}"
 
 
 def swap_sentences(swaps: Part) -> list[str]:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import row_groups
+
 __all__ = [
     "distinct_share",
     "mean_interval",
     "median_interval",
-    "nearest_hamming",
     "percentile",
     "spearman",
 ]
 
-_CELLS = 2**24  # bytes of one chunk of distances
 _MAX_FREEDOM = 1000
 
 
@@ -73,44 +73,7 @@ def distinct_share(codes: Tensor) -> float:
         >>> distinct_share(torch.tensor([[0, 1], [0, 1], [1, 1], [0, 1]]))
         0.5
     """
-    return len(codes.unique(dim=0)) / len(codes) if len(codes) else math.nan
-
-
-def nearest_hamming(codes: Tensor, observed: Tensor) -> Tensor:
-    """Number of features in which each row differs from the most similar observed row.
-
-    Args:
-        codes: `(N, F)`.
-        observed: `(M, F)`, M >= 1; compared in chunks, so M may be large.
-
-    Returns:
-        `(N,)`, int64, from 0 (observed itself) to F.
-
-    Raises:
-        ValueError: for no observed row or another number of features.
-
-    Example:
-        >>> observed = torch.tensor([[0, 0, 0], [1, 1, 1]])
-        >>> nearest_hamming(torch.tensor([[1, 1, 1], [1, 1, 2]]), observed)
-        tensor([0, 1])
-    """
-    if codes.dim() != 2 or observed.dim() != 2 or codes.shape[1] != observed.shape[1]:
-        shapes = f"{tuple(codes.shape)} and {tuple(observed.shape)}"
-        raise ValueError(f"codes and observed must be (N, F) and (M, F), got {shapes}")
-    if not len(observed):
-        raise ValueError("there is no observed row to compare with")
-    # samples of a sharp policy repeat themselves
-    different, back = codes.unique(dim=0, return_inverse=True)
-    size = max(1, _CELLS // (2 * len(observed)))
-    return torch.cat([_nearest(part, observed) for part in different.split(size)])[back]
-
-
-def _nearest(codes: Tensor, observed: Tensor) -> Tensor:
-    """One feature at a time: the memory is that of the distances, whatever F."""
-    distance = torch.zeros(len(codes), len(observed), dtype=torch.int16)
-    for mine, theirs in zip(codes.unbind(1), observed.unbind(1), strict=True):
-        distance += mine.unsqueeze(1) != theirs
-    return distance.amin(1).long()
+    return (int(row_groups(codes).max()) + 1) / len(codes) if len(codes) else math.nan
 
 
 def mean_interval(

@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import column_hash, row_groups
+
 __all__ = ["HammingIndex", "context_groups"]
 
 _CHUNK = 2**20
@@ -21,8 +23,7 @@ def context_groups(context: Tensor | None, count: int) -> Tensor:
     """
     if context is None:
         return torch.zeros(count, dtype=torch.long)
-    inverse: Tensor = context.unique(dim=0, return_inverse=True)[1]
-    return inverse
+    return row_groups(context)
 
 
 class HammingIndex:
@@ -50,8 +51,8 @@ class HammingIndex:
             raise ValueError(f"codes must be (N, F), got {tuple(codes.shape)}")
         self.codes = codes
         self.group = context_groups(context, len(codes))
-        self._parts = torch.stack([_mixed(c, i) for i, c in enumerate(codes.unbind(1))], 1)
-        self._key = self._parts.sum(1) + _mixed(self.group, codes.shape[1])
+        self._parts = torch.stack([column_hash(c, i) for i, c in enumerate(codes.unbind(1))], 1)
+        self._key = self._parts.sum(1) + column_hash(self.group, codes.shape[1])
 
     def neighbours(self, rows: Tensor, distance: int) -> Tensor:
         """Pairs `(P, 2)` of the given rows and all rows that differ in exactly so many features.
@@ -105,15 +106,3 @@ def _parts_of(count: Tensor) -> list[Tensor]:
     return list(
         torch.arange(len(count)).split(number.unique_consecutive(return_counts=True)[1].tolist())
     )
-
-
-def _mixed(column: Tensor, place: int) -> Tensor:
-    """A hash `(N,)` of a column's numbers and its place, in 64 bits that wrap."""
-    odd = (0x9E3779B97F4A7C15 * (2 * place + 3)) % 2**64 | 1
-    value = (column.long() + 1) * _signed(odd)
-    value = (value ^ (value >> 29)) * _signed(0xBF58476D1CE4E5B9)
-    return value ^ (value >> 32)
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number

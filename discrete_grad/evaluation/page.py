@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from discrete_grad.evaluation.findings import exploitation_sentences, swap_sentences
+from discrete_grad.evaluation.findings import (
+    exploitation_sentences,
+    nearest_sentences,
+    rows_text,
+    swap_sentences,
+)
 from discrete_grad.evaluation.grid import grid, note
 from discrete_grad.evaluation.heat import heat_strips, swap_maps
 from discrete_grad.evaluation.plots import (
@@ -22,7 +27,7 @@ from discrete_grad.evaluation.robustness_page import (
     robustness_text,
 )
 from discrete_grad.evaluation.style import STYLE
-from discrete_grad.evaluation.wording import columns, number, percent, short, verdict
+from discrete_grad.evaluation.wording import columns, contexts_text, number, percent, short, verdict
 
 __all__ = ["render_html"]
 
@@ -94,12 +99,12 @@ def _paragraphs(sentences: Sequence[str]) -> str:
 
 def _facts(report: Mapping[str, Any]) -> str:
     possible = report["possible_rows"]
-    contexts, each = len(report["contexts"]), " and context" if report["has_contexts"] else ""
+    each = " and context" if report["has_contexts"] else ""
     facts = [
         f"{report['rows']:,} training rows",
         _count(len(report["features"]), "feature"),
         f"{possible:,} possible rows" if possible else "more than 10^15 possible rows",
-        _count(contexts, "context") if report["has_contexts"] else "no context",
+        contexts_text(report) if report["has_contexts"] else "no context",
         f"{_count(report['samples'], 'sample')} of each policy{each}, seed {report['seed']}",
     ]
     return f'<p class="facts">{escape(" · ".join(facts))}</p>'
@@ -111,12 +116,14 @@ def _count(count: int, noun: str) -> str:
 
 def _sections(report: Mapping[str, Any]) -> Iterator[str]:
     several = len(report["contexts"]) > 1
-    average = f", average over {len(report['contexts'])} contexts" if several else ""
+    average = f", average over {contexts_text(report)}" if several else ""
     yield _section(
         "table",
         f"The policies side by side{average}",
         f"All scores are in units of {short(report['score_name'], 60)}; higher is better.",
-        _table(report, report["average"]) + _legend(report["average"]),
+        _table(report, report["average"])
+        + _legend(report["average"])
+        + _paragraphs(nearest_sentences(report)),
     )
     if several:
         yield _section("contexts", "Context by context", _CONTEXTS, _context_tables(report))
@@ -158,7 +165,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
 
 _CONTEXTS = (
     "The most likely row of the policy in question beside the best training row of the same "
-    "context."
+    "context; the contexts with most rows, at most 200."
 )
 _PROBABILITIES = (
     "Each line is a feature, each field a category; the deeper the colour, the more probable. "
@@ -249,7 +256,7 @@ def _agreement_text(report: Mapping[str, Any]) -> str:
     for name, quality in report["held_out"].items():
         correlation, error = number(quality["spearman"], 3), number(quality["rmse"], 3)
         texts.append(
-            f"On {quality['rows']:,} rows it has not seen, the {name} has a rank correlation of "
+            f"On {rows_text(quality)} rows it has not seen, the {name} has a rank correlation of "
             f"{correlation} and, on the scale it was trained on, an error (RMSE) of {error}."
         )
     return " ".join(texts)

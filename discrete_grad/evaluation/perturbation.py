@@ -112,7 +112,7 @@ def perturb(
     """Perturbed contexts `(n, S, C)` of contexts `(S, C)`.
 
     Args:
-        contexts: one-hot blocks, then numeric columns.
+        contexts: as the spec of the training contexts describes them.
         change: what is done to them.
         training: the training contexts, for deviations and ranges.
         noise: of shape `(n, S)`.
@@ -130,26 +130,27 @@ def perturb(
         6.0
     """
     spec = training.spec
-    space = spec.categorical
-    sizes = () if space is None else space.sizes
-    blocks = contexts.expand(*noise.shape, -1).split([*sizes, *(1 for _ in spec.numeric)], -1)
+    sizes = () if spec.categorical is None else spec.categorical.sizes
+    widths = [*spec.block_sizes, *(1 for _ in spec.numeric)]
+    blocks = contexts.expand(*noise.shape, -1).split(widths, -1)
     parts = []
     for place, (name, block) in enumerate(zip(spec.names, blocks, strict=True)):
         if name not in change.columns:
             parts.append(block)
         elif place < len(sizes):
-            parts.append(_replaced(block, change.size, noise, place))
+            parts.append(_replaced(block, sizes[place], change.size, noise, place))
         else:
             parts.append(_moved(block, change, training, noise, place - len(sizes)))
     return torch.cat(parts, -1).to(contexts.dtype)
 
 
-def _replaced(block: Tensor, rate: float, noise: ContextNoise, place: int) -> Tensor:
-    """One-hot `(n, S, K)`: each of the other categories is as probable."""
-    size = block.shape[-1]
+def _replaced(block: Tensor, size: int, rate: float, noise: ContextNoise, place: int) -> Tensor:
+    """One-hot `(n, S, K)` or codes `(n, S, 1)`: each of the other categories is as probable."""
+    one_hot = block.shape[-1] == size
     step = 1 + (noise.other[..., place] * (size - 1)).long()
-    codes = (block.argmax(-1) + step) % size
-    other = torch.eye(size, dtype=block.dtype)[codes]
+    codes = ((block.argmax(-1) if one_hot else block.squeeze(-1).long()) + step) % size
+    other = torch.eye(size)[codes] if one_hot else codes.unsqueeze(-1)
+    other = other.to(block.dtype)
     return torch.where(noise.chance[..., place, None] < rate, other, block)
 
 

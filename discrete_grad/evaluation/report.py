@@ -11,17 +11,20 @@ from torch import Tensor
 
 from discrete_grad.evaluation.entries import context_report
 from discrete_grad.evaluation.exploitation import exploitation_report
+from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import spearman
+from discrete_grad.evaluation.nearest import KnownRows
 from discrete_grad.evaluation.robustness import context_robustness
 from discrete_grad.evaluation.subject import Policy, ScoredRows, Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
-from discrete_grad.sampling import seeded
+from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["build_report"]
 
 _DETAILED = 6  # contexts whose samples and probabilities are kept for the plots
 _MAX_POINTS = 400
-_CHUNK = 8192
+_MAX_HELD_OUT = 16_384
+_COMPARISONS = 2**33  # of one feature of two rows, in the whole report
 _LARGE = 10**15
 _AVERAGED = (
     "observed",
@@ -49,13 +52,16 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     - `observed`: the best training row's score in the table; `row`: a single row's categories;
     - `entropy`: of the policy, in nats; `distinct_share`: different samples over all samples;
     - `nearest_mean`, `nearest_min`: features in which rows differ from the most similar training
-      row of any context;
+      row of any context; of very many training rows a sample is compared, as `nearest` states, and
+      the others are only recognised when they are met exactly;
     - `soft_hard_gap`: the estimator's score of the soft row `softmax(logits)` minus its mean score
       of the samples, on the scale the models are trained on.
 
     `average` holds the same entries, averaged over the contexts where a value is known;
     `nearest_min` is the least there. `swaps` is from `swap_agreement` for the last policy's most
     likely rows and for training rows, with the effects themselves for the first contexts;
+    `held_out` tells how well the models predict rows they have not seen: `rows` drawn of those
+    there are, `of`;
     `exploitation` from `exploitation_report`, None without a trail of the policy's training;
     `robustness` from `context_robustness`.
 
@@ -93,11 +99,13 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         raise ValueError(f"samples must be at least 1, got {samples}")
     noise = seeded(seed)
     logits = {name: _logits(subject, policy, name) for name, policy in subject.policies.items()}
+    known = _known_rows(subject, samples)
     contexts = [
         context_report(
             subject,
             index,
             {name: value[index] for name, value in logits.items()},
+            known=known,
             samples=samples,
             noise=noise,
             detailed=index < _DETAILED,
@@ -112,15 +120,18 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "possible_rows": space.num_rows if space.num_rows < _LARGE else None,
         "max_entropy": sum(math.log(size) for size in space.sizes),
         "has_contexts": subject.contexts is not None,
+        "contexts_in_table": max(subject.contexts_in_table, len(contexts)),
         "has_truth": subject.truth is not None,
         "policies": list(subject.policies),
         "samples": samples,
+        "nearest": {"different_rows": known.count, "compared": known.compared},
         "seed": seed,
         "settings": dict(subject.settings),
         "average": _average([context["entries"] for context in contexts]),
         "contexts": contexts,
         "held_out": {
-            name: _held_out(getattr(subject, name), rows) for name, rows in subject.held_out.items()
+            name: _held_out(getattr(subject, name), rows, seed)
+            for name, rows in subject.held_out.items()
         },
         "curves": _curves(subject.metrics),
         "swaps": swap_report(subject, space.argmax(list(logits.values())[-1])),
@@ -129,6 +140,12 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     }
     cleaned: dict[str, Any] = _jsonable(report)
     return cleaned
+
+
+def _known_rows(subject: Subject, samples: int) -> KnownRows:
+    """The training rows, so many of them compared that the whole report takes seconds."""
+    asked = len(subject.labels) * (1 + len(subject.policies)) * (1 + samples)
+    return KnownRows(subject.observed.codes, comparisons=_COMPARISONS // asked)
 
 
 def _exploitation(subject: Subject, seed: int) -> dict[str, Any] | None:
@@ -175,16 +192,20 @@ def _known(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [value for value in values if value is not None and not math.isnan(value)]
 
 
-def _held_out(scorer: Scorer, rows: ScoredRows) -> dict[str, Any]:
+def _held_out(scorer: Scorer, rows: ScoredRows, seed: int) -> dict[str, Any]:
     """How well a scorer predicts rows it has not seen, on the scale it is trained on."""
-    chunks = torch.arange(len(rows.scores)).split(_CHUNK)
-    predicted = torch.cat(
-        [scorer(rows.codes[i], None if rows.context is None else rows.context[i]) for i in chunks]
-    )
-    errors = (predicted - rows.scores).double()
+    count = len(rows.scores)
+    chosen = torch.arange(count)
+    if count > _MAX_HELD_OUT:
+        chosen = permutation(count, generator=seeded(seed))[:_MAX_HELD_OUT]
+    context = None if rows.context is None else rows.context[chosen]
+    predicted = in_parts(scorer, rows.codes[chosen].long(), context)
+    scores = rows.scores[chosen]
+    errors = (predicted - scores).double()
     return {
         "rows": len(errors),
-        "spearman": spearman(predicted, rows.scores),
+        "of": count,
+        "spearman": spearman(predicted, scores),
         "rmse": float(errors.square().mean().sqrt()),
     }
 

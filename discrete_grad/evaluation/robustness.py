@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from discrete_grad.evaluation.contexts import TrainingContexts
+from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import mean_interval
 from discrete_grad.evaluation.perturbation import ContextNoise, perturb, perturbations
 from discrete_grad.evaluation.subject import Policy, Subject
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.sampling import categorical, normal, seeded, uniform
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 __all__ = ["context_robustness"]
 
 _MAX_CONTEXTS = 32
-_CHUNK = 8192
 
 
 @torch.no_grad()
@@ -187,8 +188,9 @@ def _worths(
     for place, index in enumerate(shown.tolist()):
         codes = torch.stack([answer.codes[:, place] for answer in answers])
         # equal rows are scored once: they are many, and their scores must be equal to the last bit
-        rows, back = codes.flatten(0, 2).unique(dim=0, return_inverse=True)
-        worth = _worth(subject, index, contexts[place], rows)
+        flat = codes.flatten(0, 2)
+        back = row_groups(flat)
+        worth = _worth(subject, index, contexts[place], flat[first_rows(back)])
         columns.append(worth[back].reshape(codes.shape[:3]))
     return list(torch.stack(columns, 2))
 
@@ -198,9 +200,7 @@ def _worth(subject: Subject, index: int, shown: Tensor, codes: Tensor) -> Tensor
     if subject.truth is not None:
         return subject.truth.score(codes, index).double()
     context = shown.expand(len(codes), -1)
-    pairs = zip(codes.split(_CHUNK), context.split(_CHUNK), strict=True)
-    scaled = torch.cat([subject.judge(*pair) for pair in pairs])
-    return subject.to_units(scaled, context).double()
+    return subject.to_units(in_parts(subject.judge, codes, context), context).double()
 
 
 def _entry(clean: _Answer, answer: _Answer, before: Tensor, after: Tensor) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from discrete_grad.data import Example
@@ -127,11 +128,17 @@ class Observed:
         if len(set(lengths)) > 1 or not lengths[0]:
             raise ValueError(f"codes, scores and context must be as many, at least 1: {lengths}")
 
+    def places(self, index: int) -> Tensor:
+        """Places of the rows of a shown context, in the order of the table."""
+        ordered, order = self._by_context
+        first, last = torch.searchsorted(ordered, torch.tensor([index, index + 1])).tolist()
+        return order[first:last]
+
     @cached_property
-    def distinct_codes(self) -> Tensor:
-        """The different rows `(M, F)`."""
-        different: Tensor = self.codes.unique(dim=0)
-        return different
+    def _by_context(self) -> tuple[Tensor, Tensor]:
+        """The rows' contexts in order, sorted once, and the places of these rows."""
+        ordered, order = self.context.sort(stable=True)
+        return ordered, order
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +161,7 @@ class Subject:
         trail: states of the last policy by the step of its training; needs a reference.
         reference: the policy that distances are measured from, such as the data policy.
         training_contexts: of the training rows; perturbed contexts are measured by their spread.
+        contexts_in_table: how many contexts the table has, if more than are shown.
 
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
@@ -190,6 +198,7 @@ class Subject:
     trail: Mapping[int, Policy] = field(default_factory=dict)
     reference: Policy | None = None
     training_contexts: TrainingContexts | None = None
+    contexts_in_table: int = 0
 
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""

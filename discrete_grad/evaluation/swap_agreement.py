@@ -19,6 +19,7 @@ _FEATURES = 30
 _CATEGORIES = 12
 _ROWS = 64
 _SWAPS = 2**16
+_NUMBERS = 2**25  # one for each feature of each swapped row
 
 Interval = tuple[float, float, float]
 """A mean and the ends of its confidence interval."""
@@ -158,12 +159,12 @@ def swap_report(subject: Subject, likely: Tensor) -> dict[str, Any] | None:
     swaps = space.width - space.num_features
     if not swaps:
         return None
-    most = min(_ROWS, max(1, _SWAPS // swaps))
+    most = max(1, min(_ROWS, _SWAPS // swaps, _NUMBERS // (swaps * space.num_features)))
     shown = (observed.context >= 0).nonzero()[:, 0]
     some = shown[_evenly(len(shown), most)]
     groups = {
         "most likely rows": (likely[:most], torch.arange(min(len(likely), most))),
-        "training rows": (observed.codes[some], observed.context[some]),
+        "training rows": (observed.codes[some].long(), observed.context[some]),
     }
     try:
         effects = {name: _effects(subject, *rows) for name, rows in groups.items() if len(rows[0])}

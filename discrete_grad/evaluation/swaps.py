@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.evaluation.in_parts import in_parts, rows_at_once
 from discrete_grad.models.estimator import BaseEstimator
 from discrete_grad.space import CategoricalSpace
 
@@ -70,7 +71,7 @@ def swap_effects(
         context: `(N, C)`, or None.
         space: the features; by default those of the estimator.
         dtype: of the flat rows; by default that of f's parameters.
-        max_rows: rows that f is given at a time, at least 1.
+        max_rows: rows that f is given at a time, at most; fewer of wide rows. At least 1.
 
     Raises:
         TypeError: without a space, or for codes that are no integers.
@@ -139,14 +140,19 @@ def _values_of_swaps(
 ) -> Tensor:
     """Values `(N, D - F)` of every row with one swap, in the order of `space.swaps`."""
     count = space.width - space.num_features
+    max_rows = rows_at_once(space.num_features if _takes_codes(f) else space.width, max_rows)
+
+    def score(rows: Tensor, contexts: Tensor | None) -> Tensor:
+        given = rows if _takes_codes(f) else space.one_hot(rows, dtype=dtype)
+        with torch.no_grad():
+            return _finite(space, rows, _call(f, given, contexts), "f")
+
+    parts = torch.arange(len(codes)).split(max(1, max_rows // count))
     values = []
-    for part in torch.arange(len(codes)).split(max(1, max_rows // count)):
+    for part in parts:  # all swaps of a row are laid out at once, as codes
         swaps = space.swaps(codes[part]).flatten(0, 1)
         repeated = None if context is None else context[part].repeat_interleave(count, 0)
-        for rows, contexts in _parts(swaps, repeated, max_rows):
-            given = rows if isinstance(f, BaseEstimator) else space.one_hot(rows, dtype=dtype)
-            with torch.no_grad():
-                values.append(_finite(space, rows, _call(f, given, contexts), "f"))
+        values.append(in_parts(score, swaps, repeated, rows=max_rows))
     return torch.cat(values).reshape(len(codes), count)
 
 
@@ -160,6 +166,7 @@ def _value_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Values `(N,)` of the rows and its gradient `(N, D)` in the flat row."""
     values, gradients = [], []
+    max_rows = rows_at_once(space.width, max_rows)
     for rows, contexts in _parts(codes, context, max_rows):
         flat = space.one_hot(rows, dtype=dtype).requires_grad_()
         with torch.enable_grad():
@@ -173,6 +180,10 @@ def _value_and_gradient(
         values.append(_finite(space, rows, value.detach(), "f"))
         gradients.append(_finite(space, rows, gradient, "the gradient of f"))
     return torch.cat(values), torch.cat(gradients)
+
+
+def _takes_codes(f: Callable[..., Tensor]) -> bool:
+    return isinstance(f, BaseEstimator)
 
 
 def _parts(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["columns", "format_table", "number", "verdict"]
+__all__ = ["columns", "contexts_text", "format_table", "number", "verdict"]
 
 _HEADERS = {
     "observed": "observed",
@@ -43,7 +43,7 @@ def format_table(report: Mapping[str, Any]) -> str:
     """
     contexts = report["contexts"]
     several = len(contexts) > 1
-    title = f"average of {len(contexts)} contexts" if several else report["score_name"]
+    title = f"average of {contexts_text(report)}" if several else report["score_name"]
     blocks = [_block(title, report["average"])]
     if several and len(contexts) <= _MAX_BLOCKS:
         blocks += [_block(context["label"], context["entries"]) for context in contexts]
@@ -146,6 +146,15 @@ def short(text: object, limit: int = 36) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1 - end]}…{line[-end:]}"
 
 
+def contexts_text(report: Mapping[str, Any]) -> str:
+    """`3 contexts`, or `200 of 4,037 contexts` where not all are shown."""
+    shown = len(report["contexts"])
+    count = report.get("contexts_in_table", shown)
+    if count > shown:
+        return f"{shown:,} of {count:,} contexts"
+    return f"{shown:,} context{'' if shown == 1 else 's'}"
+
+
 def standing(percentile: float) -> str:
     """A percentile as a share at the nearer end: .986 -> `top 1.4%`, .2 -> `bottom 20%`."""
     share = float(f"{100 * min(percentile, 1 - percentile):.2g}")
@@ -192,7 +201,7 @@ def _comparison(report: Mapping[str, Any], policy: str, row: Entry) -> str:
     for name in report["policies"][:-1]:
         others[name] = _find(report["average"], f"{name}, most likely row")
     contexts = len(report["contexts"])
-    average = f" (average over {contexts} contexts)" if contexts > 1 else ""
+    average = f" (average over {contexts_text(report)})" if contexts > 1 else ""
     if report["has_truth"] and row.get("true_percentile") is not None:
         said = f"is in the true {standing(row['true_percentile'])}"
         rest = {n: e.get("true_percentile") for n, e in others.items()}

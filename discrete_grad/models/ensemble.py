@@ -181,7 +181,8 @@ class EstimatorEnsemble(BaseEnsemble):
         """
         shell = self._shell[0].train(self.training)
         assert isinstance(shell, Estimator)
-        vector = with_context(own, context, self.context_spec)
+        table = self.stacked.get("reading/weight")
+        vector = with_context(own, context, self.context_spec, table)
         batch = vector.shape[1:-1]
         vector = vector.flatten(1, -2) if batch else vector.unsqueeze(1)
         for name, layer in (*shell.trunk.named_children(), ("head", shell.head)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import check_context, mlp
+from discrete_grad.models.estimator import ContextReading, check_context, mlp
 from discrete_grad.nn import FeatureHeads
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace, ContextSpec
@@ -46,14 +46,17 @@ class Generator(nn.Module):
         if context is None:
             self.logits = nn.Parameter(torch.zeros(space.width))
         else:
-            self.trunk = mlp(context.width, hidden)
+            self.reading = ContextReading(context)
+            self.trunk = mlp(self.reading.width, hidden)
             self.heads = FeatureHeads(hidden[-1], space)
 
     def forward(self, context: Tensor | None = None) -> Tensor:
         """Logits `(..., D)` for a context `(..., C)`; `(D,)` without a context spec."""
         check_context(context, self.context_spec)
         # times 10: free logits then move about as fast as a network's at the same learning rate
-        logits: Tensor = 10 * self.logits if context is None else self.heads(self.trunk(context))
+        if context is None:
+            return 10 * self.logits
+        logits: Tensor = self.heads(self.trunk(self.reading(context)))
         return logits
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import BaseEstimator, with_context
+from discrete_grad.models.estimator import BaseEstimator, ContextReading
 from discrete_grad.nn import SoftEmbedding
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
@@ -43,8 +43,9 @@ class MultilinearEstimator(BaseEstimator):
         super().__init__(space, context)
         self.factors = SoftEmbedding(space, rank)
         self.effects = SoftEmbedding(space, 1)
-        self.mixer = nn.Linear(context.width if context else 1, rank)
-        self.offset = nn.Linear(context.width if context else 1, 1)
+        self.reading = ContextReading(context)
+        self.mixer = nn.Linear(self.reading.width or 1, rank)
+        self.offset = nn.Linear(self.reading.width or 1, 1)
         with torch.no_grad():
             # factors near 1, so that a product of many neither vanishes nor explodes
             self.factors.weight.mul_(0.3).add_(1.0)
@@ -60,7 +61,7 @@ class MultilinearEstimator(BaseEstimator):
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Score `(...)`; see `BaseEstimator.forward`."""
         latent = self.to_latent(row, context)
-        condition = with_context(latent[..., :0], context, self.context_spec)
+        condition = self.reading.beside(latent[..., :0], context)
         if self.context_spec is None:
             condition = torch.zeros_like(latent[..., :1])
         effects = self.effects(row).sum((-2, -1)) + self.offset(condition).squeeze(-1)

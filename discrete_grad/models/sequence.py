@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import check_context
+from discrete_grad.models.estimator import ContextReading, check_context
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["Reading", "SequenceNetwork", "feature_order"]
@@ -94,8 +94,10 @@ class SequenceNetwork(nn.Module):
         self.null = nn.Parameter(torch.zeros(width))
         self.categories = nn.Embedding(categories, width)
         self.features = nn.Embedding(space.num_features, width)
-        self.of_context = _encoder(context, width)
-        self.of_attributes = _encoder(attributes, width)
+        self.context_reading = ContextReading(context)
+        self.attributes_reading = ContextReading(attributes)
+        self.of_context = _encoder(self.context_reading, width)
+        self.of_attributes = _encoder(self.attributes_reading, width)
         self.trunk = _GRU(width, len(hidden)) if backbone == "gru" else _Causal(width, len(hidden))
         self.head = nn.Linear(width, categories)
         with torch.no_grad():
@@ -113,9 +115,9 @@ class SequenceNetwork(nn.Module):
         self._check_attributes(attributes, known)
         result = torch.zeros_like(self.null)
         if self.of_context is not None and context is not None:
-            result = result + self.of_context(context.to(self.null.dtype))
+            result = result + self.of_context(self.context_reading(context).to(self.null.dtype))
         if self.of_attributes is not None and attributes is not None:
-            given = self.of_attributes(attributes.to(self.null.dtype))
+            given = self.of_attributes(self.attributes_reading(attributes).to(self.null.dtype))
             given = given if known is None else given.where(known.unsqueeze(-1), self.null)
             result = result + given
         elif self.of_attributes is not None:
@@ -186,7 +188,7 @@ class SequenceNetwork(nn.Module):
             raise ValueError(f"feature {self.space.names[feature]!r} was not given")
         span = self._span(feature)
         if is_codes(value):
-            token: Tensor = self.categories(value + span.start)
+            token: Tensor = self.categories(value.long() + span.start)
             return token
         return value.to(self.null.dtype) @ self.categories.weight[span]
 
@@ -258,10 +260,10 @@ class _Block(nn.Module):
         return hidden + self.mlp(self.between(hidden)), (key, value)
 
 
-def _encoder(spec: ContextSpec | None, width: int) -> nn.Sequential | None:
-    if spec is None:
+def _encoder(reading: ContextReading, width: int) -> nn.Sequential | None:
+    if reading.spec is None:
         return None
-    return nn.Sequential(nn.Linear(spec.width, width), nn.SiLU(), nn.Linear(width, width))
+    return nn.Sequential(nn.Linear(reading.width, width), nn.SiLU(), nn.Linear(width, width))
 
 
 def _batch(rows: torch.Size, *others: Tensor | None) -> torch.Size:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import check_context, mlp
+from discrete_grad.models.estimator import ContextReading, check_context, mlp
 from discrete_grad.models.sequence import feature_order
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
@@ -35,8 +35,9 @@ class ContextValue(nn.Module):
         self.level = nn.Parameter(torch.zeros(1))
         self.trunk: nn.Sequential | None = None
         if context is not None:
+            self.reading = ContextReading(context)
             self.trunk = nn.Sequential(
-                mlp(context.width, hidden), nn.Linear(hidden[-1], 1, bias=False)
+                mlp(self.reading.width, hidden), nn.Linear(hidden[-1], 1, bias=False)
             )
 
     def forward(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
@@ -44,7 +45,7 @@ class ContextValue(nn.Module):
         check_context(context, self.context_spec)
         if self.trunk is None or context is None:
             return self.level
-        value: Tensor = self.trunk(context.to(self.level.dtype)) + self.level
+        value: Tensor = self.trunk(self.reading(context).to(self.level.dtype)) + self.level
         return value
 
 
@@ -79,8 +80,8 @@ class StepValue(nn.Module):
         self.space, self.context_spec = space, context
         self.order = feature_order(space, order)
         features = space.num_features
-        width = space.width + features + (context.width if context else 0)
-        self.trunk = mlp(width, hidden)
+        self.reading = ContextReading(context)
+        self.trunk = mlp(space.width + features + self.reading.width, hidden)
         self.head = nn.Linear(hidden[-1], 1)
         place = torch.tensor([self.order.index(i) for i in range(features)])
         before = place.repeat_interleave(torch.tensor(space.sizes)) < place.sort()[0].unsqueeze(-1)
@@ -92,7 +93,7 @@ class StepValue(nn.Module):
         rows = self.space.one_hot(codes, dtype=self.seen.dtype).unsqueeze(-2) * self.seen
         parts = [rows, torch.eye(len(self.order), dtype=rows.dtype, device=rows.device)]
         if context is not None:
-            parts.append(context.to(rows.dtype).unsqueeze(-2))
+            parts.append(self.reading(context).to(rows.dtype).unsqueeze(-2))
         shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
         inputs = torch.cat([part.expand(*shape, -1) for part in parts], -1)
         values: Tensor = self.head(self.trunk(inputs)).squeeze(-1)

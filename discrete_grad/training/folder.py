@@ -18,6 +18,7 @@ from discrete_grad.training.fit_config import FitConfig
 __all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
 
 _PREFERENCES = "preferences.safetensors"
+_HASHED = 2**16  # rows at a time
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = {
     "preferences.safetensors",
@@ -116,7 +117,10 @@ def _digest(table: Table) -> str:
 def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
     digest = hashlib.sha256(str(text).encode())
     for tensor in tensors.values():
-        digest.update(tensor.contiguous().numpy().tobytes())
+        for part in tensor.split(_HASHED):
+            # a digest of the numbers, however narrow they are stored
+            wide = part if part.is_floating_point() else part.long()
+            digest.update(wide.contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -146,7 +150,8 @@ def load_table(folder: Path) -> Table:
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
     more = tensors.get("more_scores")
-    return Table(schema, tensors["codes"], tensors["scores"], tensors.get("context"), more)
+    codes = tensors["codes"].to(schema.code_dtype)
+    return Table(schema, codes, tensors["scores"], tensors.get("context"), more)
 
 
 def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | None:

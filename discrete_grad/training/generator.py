@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import discrete_grad.gradient as gradient
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import Aligner, BaseEnsemble, Generator, PreferenceModel
 from discrete_grad.objectives import (
     alignment_loss,
@@ -225,6 +226,6 @@ def _some_contexts(context: Tensor | None) -> Tensor | None:
     """The different contexts, or some of them, evenly over their order."""
     if context is None:
         return None
-    different: Tensor = context.unique(dim=0)
+    different = context[first_rows(row_groups(context))]
     shown = torch.linspace(0, len(different) - 1, min(len(different), _MAX_CONTEXTS))
     return different[shown.round().long()]

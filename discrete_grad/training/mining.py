@@ -10,6 +10,7 @@ from torch import Tensor
 
 from discrete_grad.evaluation.neighbours import HammingIndex, context_groups
 from discrete_grad.evaluation.row_pairs import in_context
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.objectives import score_bins
 from discrete_grad.sampling import permutation, random_indices
 from discrete_grad.space import CategoricalSpace
@@ -176,13 +177,9 @@ def _swaps(
     codes = swapped.codes.clone()
     codes[place, feature] = (codes[place, feature] + 1 + drawn[2] % (size - 1)) % size
     group = context_groups(rows.context, len(rows))
-    known = torch.cat([rows.codes, group.unsqueeze(1)], 1)
-    key = torch.cat([known, torch.cat([codes, group[row].unsqueeze(1)], 1)])
-    _, same = key.unique(dim=0, return_inverse=True)
-    first = torch.full((len(key),), len(key)).scatter_reduce(
-        0, same, torch.arange(len(key)), "amin"
-    )
-    new = first[same[len(rows) :]] == torch.arange(len(rows), len(key))
+    both = torch.cat([rows.codes.long(), codes]), torch.cat([group, group[row]]).unsqueeze(1)
+    same = row_groups(*both)
+    new = first_rows(same)[same[len(rows) :]] == torch.arange(len(rows), len(same))
     return Rows(codes, swapped.scores, swapped.context, swapped.behaviour).take(new.nonzero()[:, 0])
 
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import outcome_information, preference_log_probs
 from discrete_grad.sampling import random_indices, uniform
@@ -43,14 +44,19 @@ def random_pairs(
         >>> (first != second).all()
         tensor(True)
     """
-    different, position = codes.unique(dim=0, return_inverse=True)
+    position = row_groups(codes)
+    different = first_rows(position)
     if len(different) < 2:
         raise ValueError(f"needs two different rows, got {len(codes)} equal ones")
     here = random_indices(len(codes), (count,), generator=generator)
     # one of the other different rows: equally likely, however often a row is observed
     step = 1 + random_indices(len(different) - 1, (count,), generator=generator)
     there = (position[here] + step) % len(different)
-    return codes[here], different[there], None if context is None else context[here]
+    return (
+        codes[here].long(),
+        codes[different[there]].long(),
+        None if context is None else context[here],
+    )
 
 
 def synthetic_preferences(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema, TableError
+from discrete_grad.grouping import row_groups
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import OUTCOMES
 from discrete_grad.sampling import random_indices, seeded
@@ -155,8 +156,8 @@ def _candidates(run: Run, seen: Seen, seed: int) -> _Pairs:
     policy = as_reference(run.generator)
     count = 2 if context is not None else 2 * _POOL
     drawn = policy.sample(context, count, generator=noise).view(2, _POOL, -1)
-    first, second = table.codes[here], drawn[1]
-    if len(table.codes.unique(dim=0)) > 1:
+    first, second = table.codes[here].long(), drawn[1]
+    if row_groups(table.codes).any():
         second = random_pairs(table.codes, None, _POOL, generator=noise)[1]
         from_table = random_indices(2, (2, _POOL, 1), generator=noise).bool()
         first = torch.where(from_table[0], first, drawn[0])

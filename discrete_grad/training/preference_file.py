@@ -145,16 +145,17 @@ def context_columns(schema: Schema, context: torch.Tensor | None) -> dict[str, l
         >>> context_columns(schema, torch.tensor([[0.0, 1.0, 0.5]]))
         {'shop': ['west'], 'price': [11.0]}
     """
-    if context is None:
+    spec = schema.context_spec
+    if context is None or spec is None:
         return {}
     categorical = [column for column in schema.context if isinstance(column, Vocabulary)]
     numeric = [column for column in schema.context if isinstance(column, NumericColumn)]
-    blocks = context.split([*map(len, categorical), *(1 for _ in numeric)], -1)
+    codes, numbers = spec.codes(context).unbind(-1), spec.numbers(context).unbind(-1)
     columns: dict[str, list[Any]] = {}
-    for vocabulary, block in zip(categorical, blocks, strict=False):
-        columns[vocabulary.name] = list(vocabulary.decode(block.argmax(-1)))
-    for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
-        values = block.squeeze(-1).double() * column.scale + column.mean
+    for vocabulary, of_rows in zip(categorical, codes, strict=True):
+        columns[vocabulary.name] = list(vocabulary.decode(of_rows))
+    for column, standard in zip(numeric, numbers, strict=True):
+        values = standard.double() * column.scale + column.mean
         # a float32 was stored: further digits are none of the user's
         columns[column.name] = [float(f"{value:.7g}") for value in values.tolist()]
     return columns
@@ -176,7 +177,8 @@ def _side(schema: Schema, side: str) -> Schema:
     """The schema under the file's names, so that its messages name the file's columns."""
     features = [replace(column, name=f"{side}.{column.name}") for column in schema.features]
     context = [replace(column, name=f"context.{column.name}") for column in schema.context]
-    return Schema(tuple(features), tuple(context), "")
+    embed = schema.embed_context
+    return Schema(tuple(features), tuple(context), "", embed_context=embed)
 
 
 def _check_names(names: Sequence[str], schema: Schema) -> None:

@@ -21,6 +21,7 @@ from discrete_grad.evaluation import (
     distinct_contexts,
     render_html,
 )
+from discrete_grad.grouping import row_groups
 from discrete_grad.models import Generator
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.finished import Run
@@ -59,7 +60,9 @@ def write_report(run: Run) -> dict[str, Any]:
 
 def _subject(run: Run) -> Subject:
     schema, table = run.table.schema, run.table
-    contexts, positions = distinct_contexts(table.context, len(table))
+    contexts, positions = distinct_contexts(
+        table.context, len(table), embedded=schema.embed_context
+    )
     labels = context_labels(schema, contexts)
     family = run.source.get("example")
     return Subject(
@@ -83,6 +86,7 @@ def _subject(run: Run) -> Subject:
         trail={step: partial(_logits, run.generator, w) for step, w in _trail(run).items()},
         reference=run.reference,
         training_contexts=_training_contexts(table),
+        contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
+from discrete_grad.grouping import row_groups
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError
 
@@ -20,13 +20,14 @@ class Rows:
     """Observed rows.
 
     Args:
-        codes: `(N, F)`.
+        codes: `(N, F)`, integers of any type; those of a table are of the narrowest.
         scores: `(N,)`, scaled to about mean 0 and variance 1.
         context: `(N, C)`, or None.
         behaviour: `(N, S)`, all scores of a table that has several, each scaled as `scores`, which
             is the first of them; None where there is one.
 
     Example:
+        >>> import torch
         >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
@@ -49,7 +50,7 @@ class Rows:
     def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
         learned, held_out = self.split_places(seed=seed, most=most)
-        return self.take(learned), self.take(held_out)
+        return self.part(learned), self.part(held_out)
 
     def split_places(self, *, seed: int, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Indices of what `split` gives."""
@@ -65,8 +66,8 @@ class Rows:
         Raises:
             RunError: if there are too few different rows for that.
         """
-        columns = [self.codes] if self.context is None else [self.codes, self.context]
-        _, group = torch.cat(columns, -1).double().unique(dim=0, return_inverse=True)
+        context = [] if self.context is None else [self.context]
+        group = row_groups(self.codes, *context)
         groups = int(group.max()) + 1
         turn = permutation(groups, generator=seeded(seed))[group]
         order = turn.argsort(stable=True)
@@ -79,7 +80,12 @@ class Rows:
         return order[~judged], order[judged]
 
     def take(self, indices: Tensor) -> Rows:
-        """The rows at indices of any shape, which becomes the leading one."""
+        """A batch: rows at indices of any shape, which becomes the leading one; codes as int64."""
+        rows = self.part(indices)
+        return replace(rows, codes=rows.codes.long())
+
+    def part(self, indices: Tensor) -> Rows:
+        """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
         context = None if self.context is None else self.context[indices]
         behaviour = None if self.behaviour is None else self.behaviour[indices]
         return Rows(self.codes[indices], self.scores[indices], context, behaviour)

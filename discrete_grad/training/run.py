@@ -183,7 +183,7 @@ class _Stages:
             round(len(mine) * config.calibration_share) if config.generator.coverage else 0
         )
         aside, mine = mine[:calibrating], mine[calibrating:]
-        rows, judge_rows = scored.take(mine), scored.take(judged)
+        rows, judge_rows = scored.part(mine), scored.part(judged)
         quantiles = _quantiles(table.scores)[mine]
 
         judge = self._ensemble("judge", judge_rows, config.judge)

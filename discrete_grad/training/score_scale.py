@@ -53,14 +53,14 @@ class ScoreScale:
         cls, kind: str, scores: Tensor, context: Tensor | None, spec: ContextSpec | None
     ) -> ScoreScale:
         """Scale of the scores `(N,)` of rows with contexts `(N, C)`."""
-        keys = _keys(context, spec, len(scores))
-        values, counts = keys.unique(return_counts=True)
-        large = values[counts >= _MIN_GROUP] if len(values) > 1 else values[:0]
         unit = scores.abs().amax().item() or 1.0
-        small = scores.double() / unit
-        groups = [*(small[keys == key] for key in large), small]
-        grid = torch.stack([_grid(kind, group) for group in groups])
-        return cls(kind, unit, grid, large, spec)
+        small, order = (scores.double() / unit).sort(stable=True)
+        keys, by_key = _keys(context, spec, len(scores))[order].sort(stable=True)
+        values, counts = keys.unique_consecutive(return_counts=True)
+        groups = small[by_key].split(counts.tolist()) if len(values) > 1 else []
+        kept = [index for index, group in enumerate(groups) if len(group) >= _MIN_GROUP]
+        grid = torch.stack([_grid(kind, group) for group in (*(groups[i] for i in kept), small)])
+        return cls(kind, unit, grid, values[kept], spec)
 
     def apply(self, scores: Tensor, context: Tensor | None = None) -> Tensor:
         """Scaled scores `(N,)`, float32, of rows with contexts `(N, C)`."""
@@ -80,12 +80,14 @@ class ScoreScale:
         self, values: Tensor, context: Tensor | None, f: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         keys = _keys(context, self.spec, len(values))
-        group = torch.full_like(keys, len(self.keys))
-        for index, key in enumerate(self.keys):
-            group[keys == key] = index
+        place = torch.searchsorted(self.keys, keys)
+        known = torch.cat([self.keys, self.keys.new_full((1,), -1)])[place] == keys
+        group, order = place.where(known, len(self.keys)).sort(stable=True)
+        indices, counts = group.unique_consecutive(return_counts=True)
+        parts = zip(indices.tolist(), values[order].double().split(counts.tolist()), strict=True)
         mapped = torch.empty(len(values), dtype=torch.float64)
-        for index in group.unique():
-            mapped[group == index] = f(self.grid[index], values[group == index].double())
+        if len(values):
+            mapped[order] = torch.cat([f(self.grid[index], part) for index, part in parts])
         return mapped
 
 
@@ -113,21 +115,20 @@ def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tenso
     keys = torch.zeros(count, dtype=torch.long)
     if context is None or spec is None or spec.categorical is None:
         return keys
-    space = spec.categorical
-    codes = space.argmax(context[..., : space.width])
-    for column, size in zip(codes.unbind(-1), space.sizes, strict=True):
+    codes = spec.codes(context)
+    for column, size in zip(codes.unbind(-1), spec.categorical.sizes, strict=True):
         keys = keys * size + column
     return keys
 
 
-def _grid(kind: str, scores: Tensor) -> Tensor:
+def _grid(kind: str, ordered: Tensor) -> Tensor:
+    """Knots `(Q,)` for scores in ascending order."""
     if kind == "rank":
-        ordered = scores.sort().values
-        position = torch.linspace(0, len(scores) - 1, _KNOTS, dtype=torch.float64)
+        position = torch.linspace(0, len(ordered) - 1, _KNOTS, dtype=torch.float64)
         below = position.long()
-        after = (below + 1).clamp(max=len(scores) - 1)
+        after = (below + 1).clamp(max=len(ordered) - 1)
         return torch.lerp(ordered[below], ordered[after], position - below)
-    return scores.mean() + scores.std(correction=0) * _AXIS
+    return ordered.mean() + ordered.std(correction=0) * _AXIS
 
 
 def _interpolate(x_knots: Tensor, y_knots: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import mlp, with_context
+from discrete_grad.models.estimator import ContextReading, mlp
 from discrete_grad.space import ContextSpec
 
 __all__ = ["SampleGate"]
@@ -48,7 +48,8 @@ class SampleGate(nn.Module):
         if inputs < 1:
             raise ValueError(f"a sample must be described by at least 1 number, got {inputs}")
         self.inputs, self.context_spec = inputs, context
-        self.trunk = mlp(inputs + (context.width if context else 0), hidden)
+        self.reading = ContextReading(context)
+        self.trunk = mlp(inputs + self.reading.width, hidden)
         self.head = nn.Linear(hidden[-1], 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -62,6 +63,6 @@ class SampleGate(nn.Module):
         """
         if samples.shape[-1:] != (self.inputs,):
             raise ValueError(f"samples must be (..., {self.inputs}), got {tuple(samples.shape)}")
-        read = with_context(samples, context, self.context_spec)
+        read = self.reading.beside(samples, context)
         logits: Tensor = self.head(self.trunk(read)).squeeze(-1)
         return logits

@@ -42,7 +42,7 @@ def values_of(column: Any, **options: Any) -> tuple[Any, ...]:
 def test_parts_have_their_shapes_and_types() -> None:
     table = read_table(ROWS, score="score", context=["shop", "price"])
     assert table.schema.space.names == ("cut", "size")
-    assert table.codes.dtype == torch.int64
+    assert table.codes.dtype == torch.uint8
     assert table.codes.tolist() == [[1, 1], [0, 2], [1, 1], [2, 0]]
     assert table.scores.dtype == torch.float64
     assert table.scores.tolist() == [4, 3, 2, 1]

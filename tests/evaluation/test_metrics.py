@@ -13,7 +13,6 @@ from discrete_grad.evaluation import (
     distinct_share,
     mean_interval,
     median_interval,
-    nearest_hamming,
     percentile,
     spearman,
 )
@@ -75,48 +74,9 @@ def test_spearman_of_less_than_two_values_is_not_known() -> None:
         spearman(torch.zeros(2), torch.zeros(3))
 
 
-@st.composite
-def code_pairs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """Codes `(N, F)` and observed codes `(M, F)`."""
-    features = draw(st.integers(1, 4))
-    row = st.lists(st.integers(0, 2), min_size=features, max_size=features)
-    codes, observed = (draw(st.lists(row, min_size=1, max_size=8)) for _ in range(2))
-    return torch.tensor(codes), torch.tensor(observed)
-
-
-@given(code_pairs())
-def test_distances_and_shares_are_those_of_plain_loops(pair: tuple[Tensor, Tensor]) -> None:
-    codes, observed = pair
-    expected = [min(int((a != b).sum()) for b in observed) for a in codes]
-    assert nearest_hamming(codes, observed).tolist() == expected
-    assert distinct_share(codes) == len({tuple(row.tolist()) for row in codes}) / len(codes)
-
-
-def test_chunks_do_not_change_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(4, (50, 6), generator=generator)
-    observed = torch.randint(4, (70, 6), generator=generator)
-    whole = nearest_hamming(codes, observed)
-    monkeypatch.setattr(module, "_CELLS", 1)
-    assert torch.equal(nearest_hamming(codes, observed), whole)
-
-
-def test_distances_take_a_hundred_thousand_observed_rows() -> None:
-    generator = torch.Generator().manual_seed(0)
-    observed = torch.randint(5, (100_000, 9), generator=generator)
-    codes = observed[:64].clone()
-    codes[:, 0] = 7
-    assert nearest_hamming(codes, observed).eq(1).all()
-
-
-@pytest.mark.parametrize(
-    ("codes", "observed"), [((2, 3), (0, 3)), ((2, 3), (2, 4)), ((3,), (2, 3))]
-)
-def test_distances_need_rows_of_one_space(
-    codes: tuple[int, ...], observed: tuple[int, ...]
-) -> None:
-    with pytest.raises(ValueError, match="observed"):
-        nearest_hamming(torch.zeros(codes).long(), torch.zeros(observed).long())
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8))
+def test_the_share_of_different_rows(rows: list[tuple[int, int]]) -> None:
+    assert distinct_share(torch.tensor(rows)) == len(set(rows)) / len(rows)
 
 
 def test_the_share_of_no_rows_is_not_known() -> None:

@@ -56,7 +56,7 @@ def test_a_hash_that_collides_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     codes = torch.randint(3, (40, 4), generator=random)
     context = torch.randint(2, (40, 1), generator=random)
     expected = by_loops(codes, context, list(range(40)), 2)
-    monkeypatch.setattr(module, "_mixed", lambda column, place: column * 0)
+    monkeypatch.setattr(module, "column_hash", lambda column, place: column * 0)
     assert HammingIndex(codes, context).neighbours(torch.arange(40), 2).tolist() == expected
 
 

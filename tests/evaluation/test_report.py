@@ -18,7 +18,10 @@ from discrete_grad.evaluation import (
     build_report,
     context_labels,
     distinct_contexts,
+    format_table,
+    render_html,
 )
+from discrete_grad.evaluation import report as module
 from tests.evaluation.subjects import AdditiveTruth, make_subject
 
 POLICIES = ("data policy", "naive baseline", "generator")
@@ -298,3 +301,33 @@ def test_example_truth_looks_up_the_contexts_data_set() -> None:
     truth = ExampleTruth(Table(), ["b", "a"])  # type: ignore[arg-type]
     assert str(truth.score(torch.zeros(1), 1)) == "score in a"
     assert str(truth.percentile(torch.zeros(1), 0)) == "percentile in b"
+
+
+def test_figures_of_a_sample_state_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = CategoricalSpace.from_sizes((12, 12, 12))
+    subject = make_subject(space, rows=6000)
+    whole = build_report(subject, samples=16)
+    assert whole["held_out"]["judge"]["rows"] == whole["held_out"]["judge"]["of"] == 6000
+    different = len(subject.observed.codes.unique(dim=0))
+    assert whole["nearest"] == {"different_rows": different, "compared": different}
+    assert "random sample" not in render_html(whole)
+    monkeypatch.setattr(module, "_MAX_HELD_OUT", 500)
+    monkeypatch.setattr(module, "_COMPARISONS", 1)
+    sampled = build_report(subject, samples=16)
+    assert sampled["held_out"]["judge"]["of"] == 6000
+    assert sampled["held_out"]["judge"]["rows"] == 500
+    assert sampled["held_out"]["judge"] == build_report(subject, samples=16)["held_out"]["judge"]
+    near = whole["held_out"]["judge"]["rmse"]
+    assert sampled["held_out"]["judge"]["rmse"] == pytest.approx(near, rel=0.1)
+    assert sampled["nearest"] == {"different_rows": different, "compared": 1024}
+    text = render_html(sampled)
+    assert f"random sample of 1,024 of the {different:,} different" in text
+    assert "On 500 of the 6,000 rows it has not seen, the judge" in text
+
+
+def test_contexts_that_are_not_shown_are_counted() -> None:
+    subject = make_subject(contexts=3, contexts_in_table=4037)
+    report = build_report(subject, samples=8)
+    assert report["contexts_in_table"] == 4037
+    assert "3 of 4,037 contexts" in render_html(report)
+    assert "average of 3 of 4,037 contexts" in format_table(report)

@@ -1,0 +1,244 @@
+"""Seconds and memory of reading a table, a fit and a report, as the table grows.
+
+A random table in a Parquet file; its rows, features, categories of every feature, or values of a
+categorical context grow one at a time. A fit takes few steps, so that what is seen is what the size
+of the table costs and not the training, whose steps are the user's choice. Memory is the most that
+the process holds of the machine's while a stage runs, above what it held before the table was read.
+On log-log axes either becomes a line: linear growth has a slope of 1, or less where what does not
+grow (plots, imports) is still a good part.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import tyro
+
+from benchmarks import harness
+from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
+from benchmarks.hidden_cost import slope
+from discrete_grad.data import read_table
+from discrete_grad.training import (
+    EstimatorConfig,
+    FitConfig,
+    GeneratorConfig,
+    ReproductionConfig,
+    fit,
+    write_report,
+)
+
+__all__ = ["BENCHMARK"]
+
+STAGES = ("read", "fit", "report")
+FITTED = 4  # sizes, the largest
+STEPS = 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """Options of the growth with the table; `workers` is 1 whatever is asked: these are times."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A table."""
+
+    rows: int = 16_384
+    features: int = 8
+    categories: int = 16
+    contexts: int = 0
+    """Values of the context; 0 for a table without."""
+
+
+AXES: Mapping[str, tuple[Size, Sequence[int]]] = {
+    "rows": (Size(), [2**i for i in range(15, 21)]),
+    "features": (Size(rows=4096), [2**i for i in range(5, 10)]),
+    "categories": (Size(rows=65_536, features=2), [2**i for i in range(10, 15)]),
+    "contexts": (Size(rows=131_072), [2**i for i in range(10, 15)]),
+}
+QUICK = {"rows": (Size(features=2), [512, 1024])}
+
+
+def cells(config: Config) -> list[Cell]:
+    """One for each size of each axis; of a smoke test, two small tables."""
+    axes = QUICK if config.quick else AXES
+    return [
+        Cell(f"{axis}={size:07d}", (asdict(replace(base, **{axis: size})),))
+        for axis, (base, sizes) in axes.items()
+        for size in sizes
+    ]
+
+
+def measure(size: Mapping[str, int]) -> dict[str, Any]:
+    """Seconds and bytes of each stage."""
+    few = EstimatorConfig(members=2, steps=STEPS)
+    config = FitConfig(
+        estimator=few,
+        judge=few,
+        reproduction=ReproductionConfig(steps=STEPS),
+        generator=GeneratorConfig(steps=STEPS),
+    )
+    context = ["context:categorical"] if size["contexts"] else []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.parquet"
+        _write(path, Size(**size))
+        before = _resident("VmRSS")
+        seconds, memory = {}, {}
+
+        def stage(name: str, call: Callable[[], _T]) -> _T:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark is that of now
+            began = time.perf_counter()
+            result = call()
+            seconds[name] = time.perf_counter() - began
+            memory[name] = max(1, _resident("VmHWM") - before)
+            return result
+
+        table = stage("read", lambda: read_table(path, score="score", context=context))
+        run_ = stage("fit", lambda: fit(table, Path(folder) / "run", config))
+        stage("report", lambda: write_report(run_))
+    return {"size": dict(size), "stage_seconds": seconds, "memory": memory}
+
+
+def _write(path: Path, size: Size) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    noise = np.random.default_rng(0)
+
+    def column(count: int) -> Any:
+        codes = np.arange(size.rows, dtype=np.int32) % count
+        noise.shuffle(codes)
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(map(str, range(count))))
+
+    columns = {f"x{i}": column(size.categories) for i in range(size.features)}
+    if size.contexts:
+        columns["context"] = column(size.contexts)
+    columns["score"] = pa.array(noise.normal(size=size.rows))
+    parquet.write_table(pa.table(columns), path)
+
+
+def _resident(field: str) -> int:
+    """Bytes of a line of this process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _points(results: Results, axis: str, kind: str, stage: str) -> list[tuple[int, float]]:
+    found = succeeded(results)
+    pairs = [
+        (c["size"][axis], c[kind][stage]) for k, c in found.items() if k.startswith(f"{axis}=")
+    ]
+    return sorted(pairs)
+
+
+def _growth(results: Results, axis: str, kind: str, stage: str) -> str:
+    points = _points(results, axis, kind, stage)[-FITTED:]
+    if len(points) < 3:
+        return "-"
+    middle, half = slope(*zip(*points, strict=True))
+    return f"{middle:.2f} ± {half:.2f}"
+
+
+def _largest(results: Results, axis: str) -> str:
+    points = _points(results, axis, "memory", "report")
+    return f"{points[-1][0]:,}" if points else "-"
+
+
+def tables(results: Results) -> list[Table]:
+    """The slopes of time and memory, and what the largest tables take."""
+    header = ("what grows", "up to", *STAGES)
+    return [
+        _slopes(results, "stage_seconds", "Growth of the seconds with the table", header),
+        _slopes(results, "memory", "Growth of the memory with the table", header),
+        Table(
+            "Seconds and memory at the largest",
+            ("what grows", "up to", *(f"{stage}: s, GiB" for stage in STAGES)),
+            [
+                (axis, _largest(results, axis), *(_cost(results, axis, stage) for stage in STAGES))
+                for axis in AXES
+            ],
+            _how(),
+        ),
+        failures(results),
+    ]
+
+
+def _slopes(results: Results, kind: str, title: str, header: Sequence[str]) -> Table:
+    rows = [
+        (axis, _largest(results, axis), *(_growth(results, axis, kind, stage) for stage in STAGES))
+        for axis in AXES
+    ]
+    return Table(title, header, rows, _how())
+
+
+def _cost(results: Results, axis: str, stage: str) -> str:
+    seconds, memory = (
+        _points(results, axis, kind, stage)[-1:] for kind in ("stage_seconds", "memory")
+    )
+    return f"{seconds[0][1]:.1f}, {memory[0][1] / 2**30:.2f}" if seconds else "-"
+
+
+def _how() -> str:
+    bases = "; ".join(
+        f"{axis}: {base.rows:,} rows, {base.features} features of {base.categories} categories"
+        f"{f', {base.contexts} contexts' if base.contexts else ''}"
+        for axis, (base, _) in AXES.items()
+    )
+    return (
+        f"Slopes of logs over the {FITTED} largest sizes, each twice the one before, ± half the "
+        f"95% interval; 1 is linear growth. A fit has {STEPS} steps a stage. What else a table has, by "
+        f"what grows: {bases}."
+    )
+
+
+def plot(results: Results, path: Path) -> None:
+    """Seconds and memory of each stage against each size."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    kinds = {"stage_seconds": ("seconds", 1.0), "memory": ("GiB", 2.0**-30)}
+    figure, grid = plt.subplots(len(kinds), len(AXES), figsize=(14, 7), sharey="row")
+    for line, (kind, (unit, factor)) in zip(grid, kinds.items(), strict=True):
+        for axes, axis in zip(line, AXES, strict=True):
+            for stage, colour in zip(STAGES, ("#0072B2", "#D55E00", "#009E73"), strict=True):
+                points = _points(results, axis, kind, stage)
+                axes.plot(
+                    [x for x, _ in points],
+                    [y * factor for _, y in points],
+                    "o-",
+                    color=colour,
+                    label=stage,
+                )
+            axes.set(xscale="log", yscale="log", xlabel=axis)
+            axes.grid(color="0.92")
+        line[0].set_ylabel(unit)
+    grid[0][0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+BENCHMARK = Benchmark(
+    name="sizes",
+    title="Reading, fitting and reporting as the table grows",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    plot=plot,
+)
+
+
+if __name__ == "__main__":
+    run(BENCHMARK, replace(tyro.cli(Config), workers=1))  # or they would slow each other

@@ -1,0 +1,54 @@
+"""Groups of equal rows are those of `torch.unique`, to the number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discrete_grad.grouping import column_hash, first_rows, row_groups
+
+
+def expected(*tables: torch.Tensor) -> torch.Tensor:
+    inverse: torch.Tensor = torch.cat([t.double() for t in tables], 1).unique(
+        dim=0, return_inverse=True
+    )[1]
+    return inverse
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 70),
+    high=st.sampled_from([1, 2, 5, 2**31 - 1, 2**40]),
+)
+def test_any_number_of_columns_of_any_size(seed: int, rows: int, columns: int, high: int) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    codes = torch.randint(high, (rows, columns), generator=noise)
+    codes = codes[torch.randint(rows, (2 * rows,), generator=noise)]
+    assert torch.equal(row_groups(codes), expected(codes))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_narrow_codes_beside_numbers_of_either_sign(dtype: torch.dtype) -> None:
+    noise = torch.Generator().manual_seed(0)
+    codes = torch.randint(100, (200, 3), generator=noise).to(dtype)
+    numbers = torch.randn(200, 2, generator=noise)
+    again = torch.arange(200) % 50
+    one_hot = torch.eye(4)[torch.randint(4, (200,), generator=noise)]
+    tables = [table[again] for table in (codes, one_hot, numbers, -0.0 * numbers)]
+    assert torch.equal(row_groups(*tables), expected(*tables))
+
+
+def test_the_first_row_of_each_group_and_no_row_at_all() -> None:
+    codes = torch.tensor([[3, 1], [0, 9], [3, 1], [0, 9], [2, 2]])
+    assert first_rows(row_groups(codes)).tolist() == [1, 4, 0]
+    assert row_groups(codes[:0]).tolist() == first_rows(row_groups(codes[:0])).tolist() == []
+
+
+def test_rows_of_small_codes_do_not_share_a_hash() -> None:
+    codes = torch.cartesian_prod(*[torch.arange(10)] * 5)
+    total = sum(column_hash(column, place) for place, column in enumerate(codes.unbind(1)))
+    assert isinstance(total, torch.Tensor)
+    assert len(total.unique()) == len(codes)
