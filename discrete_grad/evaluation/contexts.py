@@ -123,7 +123,7 @@ def context_labels(schema: Schema, contexts: Tensor | None) -> list[str]:
     blocks = contexts.split([*map(len, categorical), *(1 for _ in numeric)], -1)
     columns: dict[str, list[str]] = {}
     for vocabulary, block in zip(categorical, blocks, strict=False):
-        columns[vocabulary.name] = [str(v) for v in vocabulary.decode(block.argmax(-1))]
+        columns[vocabulary.name] = [vocabulary.labels[i] for i in block.argmax(-1).tolist()]
     for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
         values = block.squeeze(-1).double() * column.scale + column.mean
         columns[column.name] = [f"{value:.5g}" for value in values.tolist()]

@@ -77,10 +77,11 @@ class _Group:
 def _best(subject: Subject, mine: Tensor) -> _Group:
     """The context's best training row, the first among equals; no row if it has none."""
     codes, scores = subject.observed.codes[mine], subject.observed.scores[mine]
-    known = {"observed": float(scores.max())} if len(scores) else {}
-    if len(scores):
-        codes = codes[scores.argmax(), None]
-    return _Group("best training row", "best training row", False, codes, known)
+    if not len(scores):
+        return _Group("best training row", "best training row", False, codes)
+    best = (subject.observed.sign * scores).argmax()
+    known = {"observed": float(scores[best])}
+    return _Group("best training row", "best training row", False, codes[best, None], known)
 
 
 def _random(space: CategoricalSpace, samples: int, noise: torch.Generator) -> _Group:
@@ -114,7 +115,7 @@ def _scores(subject: Subject, index: int, groups: Sequence[_Group]) -> list[dict
     measures = {
         "scaled": estimate,
         "estimated": units(estimate),
-        "estimated_std": (units(estimate + std) - units(estimate - std)) / 2,
+        "estimated_std": (units(estimate + std) - units(estimate - std)).abs() / 2,
         "judged": units(subject.judge(codes, context)),
         "nearest": nearest_hamming(codes, subject.observed.distinct_codes),
     }
