@@ -86,7 +86,7 @@ class Fit:
 
     def run(self) -> None:
         """Do it."""
-        with _told(TableWarning):
+        with _told():
             table = read_table(
                 self.table,
                 score=self.score,
@@ -228,23 +228,22 @@ class Demo:
 
 
 @contextmanager
-def _told(kind: type[Warning]) -> Iterator[None]:
-    """Warnings of a kind as lines of their own."""
+def _told() -> Iterator[None]:
+    """What a table's reader warns of, a line each."""
     with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", kind)
+        warnings.simplefilter("always", TableWarning)
         yield
     for warning in told:
         _warn(str(warning.message))
 
 
 def _tell_unseen(table: Table) -> None:
-    """A warning for each feature with categories that no row has."""
+    """A line for each feature with categories that no row has."""
     for name, values in table.unseen.items():
-        shown = ", ".join(map(repr, values[:6])) + (", ..." if len(values) > 6 else "")
-        which = "category" if len(values) == 1 else f"{len(values):,} categories"
-        occurs = "occurs" if len(values) == 1 else "occur"
-        known = "the estimator knows nothing of " + ("it" if len(values) == 1 else "them")
-        _warn(f"{which} {shown} of feature {name!r} {occurs} in no row: {known}")
+        some = ", ".join(map(repr, values[:6])) + f" and {len(values) - 6:,} more" * (
+            len(values) > 6
+        )
+        _warn(f"no row has {some} of feature {name!r}: the estimator knows nothing of this")
 
 
 def _warn(text: str) -> None:

@@ -71,8 +71,15 @@ class Roles(NamedTuple):
         return {*self.features, *categorical}
 
 
-def score_names(score: Sequence[str] | str, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+def score_names(
+    score: Sequence[str] | str, columns: Sequence[str], minimised: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
     """Names of the score columns, the first score first, and of those that are to be minimised.
+
+    Args:
+        score: as in `read_table`.
+        columns: of the table.
+        minimised: scores that are to be minimised where `score` does not say which.
 
     Raises:
         TableError: for none, or one twice.
@@ -83,7 +90,7 @@ def score_names(score: Sequence[str] | str, columns: Sequence[str]) -> tuple[lis
     pairs = [_split_kind(text, columns, ("min", "max")) for text in given]
     names = [name for name, _ in pairs]
     _require_once(names, "score")
-    return names, [name for name, goal in pairs if goal == "min"]
+    return names, [n for n, goal in pairs if (goal or ("max", "min")[n in minimised]) == "min"]
 
 
 def find_roles(

@@ -116,9 +116,9 @@ def read_table(
     Args:
         source: path of a CSV or Parquet file; a pandas, polars or Arrow table, or any other with
             the Arrow C stream interface; or a dict of lists, arrays or tensors.
-        score: the column to be maximised, or minimised if "name:min" is written. Of several the
-            first is, and all together are a row's behaviour, by which an aligner says whether two
-            rows behave alike.
+        score: the column to be maximised, or with "name:min" minimised. Of several the first is,
+            and all together are a row's behaviour, by which an aligner says whether two rows behave
+            alike.
         context: columns that the generator is conditioned on. A column is numeric if its type is,
             or, in CSV, if all its values parse as numbers, and otherwise categorical; write
             "name:categorical" or "name:numeric" to decide.
@@ -126,7 +126,8 @@ def read_table(
             category, whatever the column; "name:ordered" also keeps their order, numbers by value
             and text by code point, and bins what has too many. A mapping gives the categories.
         schema: from an earlier table: its features, context columns and codes are used, and neither
-            `context` nor `features` may be given. The scores are those named here.
+            `context` nor `features` may be given. The scores are those named here, minimised if
+            they are there and nothing else is written.
         missing: "error" refuses a missing cell of a used column; "category" makes it a category of
             its own, None, in features and categorical contexts, and refuses it elsewhere; "drop"
             leaves out rows with one, with a `TableWarning`. NaN of a floating column is missing.
@@ -157,7 +158,8 @@ def read_table(
     if schema is not None and (context or features is not None):
         raise ValueError("a schema says what is context and feature: give neither beside it")
     data = load(source)
-    names, minimised = score_names(score, data.table.column_names)
+    before = schema.minimised if schema else ()
+    names, minimised = score_names(score, data.table.column_names, before)
     if schema is None:
         roles = find_roles(data, scores=names, context=context, features=features)
         known = set[str]()
