@@ -34,12 +34,14 @@ def bin_edges(values: NDArray[np.float64]) -> tuple[float, ...]:
     if not len(upper):  # nearly all values are the largest
         upper = ordered[np.searchsorted(ordered, ordered[-1]) - 1 :][:1]
     following = ordered[np.searchsorted(ordered, upper, side="right")]
-    inner = [
-        _short(low, high) for low, high in zip(upper.tolist(), following.tolist(), strict=True)
-    ]
+    # halfway after a heap of the least value, so that its interval has a width
+    upper = np.where(upper > ordered[0], upper, upper / 2 + following / 2)
+    pairs = zip(upper.tolist(), following.tolist(), strict=True)
+    inner = [_short(low, high) for low, high in pairs]
     low, high = float(ordered[0]), float(ordered[-1])
     margin = _MARGIN * high - _MARGIN * low
-    return (-_short(-low, -low + margin) + 0.0, *inner, _short(high, high + margin))
+    first = min(-_short(-low, -low + margin) + 0.0, float(np.nextafter(inner[0], -np.inf)))
+    return (first, *inner, _short(high, high + margin))
 
 
 def bin_labels(edges: Sequence[float]) -> tuple[str, ...]:
