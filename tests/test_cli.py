@@ -211,9 +211,9 @@ def test_fit_tells_what_it_did_with_a_real_table(
     assert main([*arguments, "--missing", "drop", *QUICK]) == 0
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
+        "warning: column 'day' holds dates: they are 4 categories, as text",
         "warning: column 'id' looks like an identifier, with 49 different values in 49 rows, and "
         "is left out; name the features, with ':categorical' after its name, to keep it",
-        "warning: column 'day' holds dates: they are 4 categories, as text",
         "warning: 17 of 49 rows have a missing cell and are left out: 16 in 'cut', 1 in 'cost'",
     ]
     assert printed.out.startswith("cost, lower is better")

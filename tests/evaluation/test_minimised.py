@@ -15,7 +15,10 @@ from discrete_grad.evaluation import (
     render_html,
     verdict,
 )
+from discrete_grad.evaluation.findings import _parting_sentence
 from discrete_grad.evaluation.plots import _limits
+from discrete_grad.evaluation.robustness import _most_important
+from discrete_grad.evaluation.robustness_page import _important_sentence
 from tests.evaluation.subjects import AdditiveTruth, make_subject
 
 SCORES = ("observed", "estimated", "judged", "true")
@@ -88,11 +91,41 @@ def test_over_optimisation_is_found_at_the_same_steps(truth: bool) -> None:
         assert other["excess"] == pytest.approx(mine["excess"])
 
 
-def test_the_column_that_matters_most_is_the_same() -> None:
+def test_changes_by_perturbed_contexts_are_mirrored() -> None:
     high, low = (build_report(s, samples=32)["robustness"] for s in pair(contexts=3))
-    assert len(high["perturbed"]) == len(low["perturbed"])
+    assert (high["minimised"], low["minimised"]) == (False, True)
     for mine, other in zip(high["perturbed"], low["perturbed"], strict=True):
         assert other["row_change"][0] == pytest.approx(-mine["row_change"][0])
+
+
+def test_the_column_that_matters_most_is_the_one_that_makes_rows_worse() -> None:
+    changes = {"shop": [2.0, 1.0, 3.0], "price": [-2.0, -3.0, -1.0]}
+    alone = [
+        {"columns": [name], "kind": "noise", "size": 1.0, "row_change": change}
+        for name, change in changes.items()
+    ]
+    for sign, name in ((1, "price"), (-1, "shop")):
+        found = _most_important(alone, sign)
+        assert found == {"column": name, "change": changes[name]}
+        part = {"most_important": found, "minimised": sign < 0}
+        assert f"matters most is {name}:" in _important_sentence(part)[0]
+        doubtful = {"column": name, "change": [2.0 * -sign, -1.0, 1.0]}
+        part = {"most_important": doubtful, "minimised": sign < 0}
+        assert _important_sentence(part)[0].startswith("No column")
+
+
+@pytest.mark.parametrize(("sign", "gained"), [(1, "it is 0.5 there"), (-1, "it is -0.5 there")])
+def test_what_is_gained_is_what_gets_better(sign: int, gained: str) -> None:
+    point = {"step": 3, "kl": 1.0, "samples": {"judged": 1.5, "estimated": 4.0}}
+    part = {
+        "measure": "judged",
+        "tolerance": 0.1,
+        "reference_name": "data policy",
+        "reference": {"samples": {"judged": 1.0, "estimated": 1.0}},
+        "parting": point,
+        "minimised": sign < 0,
+    }
+    assert gained in _parting_sentence(part)
 
 
 def test_wins_and_words_have_the_right_direction() -> None:
