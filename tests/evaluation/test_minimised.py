@@ -36,6 +36,7 @@ def pair(**options: Any) -> tuple[Subject, Subject]:
     """A subject of a score, and the same of a cost, which is minus the score."""
     more = make_subject(**options)
     trail = {1: more.policies["naive baseline"], 9: more.policies["generator"]}
+    trail[5] = lambda context: sum(trail[step](context) for step in (1, 9))
     more = make_subject(**options, trail=trail, reference=more.policies["data policy"])
     seen = more.observed
     less = make_subject(
@@ -89,6 +90,9 @@ def test_over_optimisation_is_found_at_the_same_steps(truth: bool) -> None:
     assert [p["beyond"] for p in high["points"]] == [p["beyond"] for p in low["points"]]
     for mine, other in zip(high["points"], low["points"], strict=True):
         assert other["excess"] == pytest.approx(mine["excess"])
+    for name, fit in high["fits"].items():
+        assert low["fits"][name]["a"] == pytest.approx(fit["a"])
+        assert fit["a"][0] != 0
 
 
 def test_changes_by_perturbed_contexts_are_mirrored() -> None:
@@ -114,7 +118,7 @@ def test_the_column_that_matters_most_is_the_one_that_makes_rows_worse() -> None
         assert _important_sentence(part)[0].startswith("No column")
 
 
-@pytest.mark.parametrize(("sign", "gained"), [(1, "it is 0.5 there"), (-1, "it is -0.5 there")])
+@pytest.mark.parametrize(("sign", "gained"), [(1, "it is 0.500 there"), (-1, "it is -0.500 there")])
 def test_what_is_gained_is_what_gets_better(sign: int, gained: str) -> None:
     point = {"step": 3, "kl": 1.0, "samples": {"judged": 1.5, "estimated": 4.0}}
     part = {
