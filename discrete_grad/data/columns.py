@@ -46,7 +46,7 @@ def is_numeric(column: ArrowColumn) -> bool:
 
 def is_numeric_text(column: ArrowColumn) -> bool:
     """Whether every value of a text column, missing ones aside, parses as a number."""
-    return not _fails(_trimmed(column))
+    return not _fails(_different(column))
 
 
 def is_ordered(column: ArrowColumn) -> bool:
@@ -67,7 +67,7 @@ def holds_dates(column: ArrowColumn) -> bool:
         column = decoded(column)
     if not _is_text(column.type):
         return _is_moment(column.type)
-    known = column.cast(arrow().large_string()).drop_null()
+    known = _different(column)
     matches = arrow("compute").match_substring_regex(known, _DATE)
     return len(known) > 0 and bool(arrow("compute").all(matches).as_py())
 
@@ -93,9 +93,24 @@ def distinct_count(column: ArrowColumn, name: str) -> int:
     return int((np.bincount(codes) > 0).sum()) - (values[-1:] == [None])
 
 
+def distinct_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
+    """Different numbers `(M,)` of a column of numbers or of text that parses as some, sorted.
+
+    Raises:
+        TableError: for a number that is not finite.
+    """
+    text = _is_text(column.type)
+    different = _different(column) if text else arrow("compute").unique(column).drop_null()
+    cast = different.cast(arrow().float64(), safe=False)
+    values: NDArray[np.float64] = np.unique(cast.to_numpy(zero_copy_only=False))
+    if not np.isfinite(values[~np.isnan(values)]).all() or (text and np.isnan(values).any()):
+        numbers(column, name, missing=True)  # says in which row
+    return values[~np.isnan(values)]
+
+
 def is_padded(column: ArrowColumn) -> bool:
     """Whether a text column has digits after a leading zero, as no number is written: `007`."""
-    matches = arrow("compute").match_substring_regex(_trimmed(column), r"^[+-]?0\d")
+    matches = arrow("compute").match_substring_regex(_different(column), r"^[+-]?0\d")
     return bool(arrow("compute").any(matches).as_py())
 
 
@@ -234,6 +249,11 @@ def _require_finite_values(values: list[Value], codes: NDArray[np.int64], name: 
         rows = np.flatnonzero(codes == bad[0])
         text = f"{values[bad[0]]} cannot be a category"
         raise RowError(name, rows[0], text) if rows.size else TableError(f"column {name!r}: {text}")
+
+
+def _different(column: ArrowColumn) -> Any:
+    """Different texts of a text column, missing ones aside, without the space around them."""
+    return arrow("compute").unique(_trimmed(arrow("compute").unique(column))).drop_null()
 
 
 def _trimmed(column: ArrowColumn) -> ArrowColumn:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import (
     distinct_count,
+    distinct_numbers,
     holds_dates,
-    holds_numbers,
     is_declared,
     is_numeric,
     is_numeric_text,
     is_padded,
     missing_cells,
-    numbers,
     pick,
 )
 from discrete_grad.data.errors import TableError, TableWarning, listing
@@ -177,9 +176,10 @@ def _feature_kinds(
     left_out: list[str] = []
     for name, given in chosen.items():
         column = pick(data.table, name, "feature")
-        fault = None if given else _as_identifier(data, column, name)
+        distinct = None if given == "categorical" else _numbers(data, column, name)
+        fault = None if given else _as_identifier(column, name, distinct)
         if fault is None:
-            kinds[name] = _feature_kind(data, column, name, given)
+            kinds[name] = _feature_kind(column, name, given, distinct)
         elif named:
             raise TableError(f"column {name!r} {fault}; '{name}:categorical' keeps it all the same")
         else:
@@ -192,24 +192,43 @@ def _feature_kinds(
     return kinds
 
 
-def _feature_kind(data: Loaded, column: ArrowColumn, name: str, given: str | None) -> str:
+def _numbers(data: Loaded, column: ArrowColumn, name: str) -> NDArray[np.float64] | None:
+    """Different numbers `(M,)` of a column, sorted; None if it holds categories.
+
+    Digits after a leading zero are a code and no number.
+    """
+    if is_declared(column):
+        return None
+    numeric = is_numeric(column)
+    if data.is_text:
+        numeric = is_numeric_text(column) and not is_padded(column)
+    return distinct_numbers(column, name) if numeric else None
+
+
+def _feature_kind(
+    column: ArrowColumn, name: str, given: str | None, distinct: NDArray[np.float64] | None
+) -> str:
     if given == "categorical":
         return "categorical"
-    if _is_measurement(data, column, name):
-        return "numeric"
-    if given is None and holds_dates(column):
+    if distinct is not None:
+        most = max(_FEW_NUMBERS, _known_rows(column) / _ROWS_A_NUMBER * _whole(distinct))
+        if len(distinct) > most:
+            return "numeric"
+    elif given is None and holds_dates(column):
         count = distinct_count(column, name)
         text = f"column {name!r} holds dates: they are {count:,} categories, as text"
         warnings.warn(text, TableWarning, stacklevel=5)
     return given or "categorical"
 
 
-def _as_identifier(data: Loaded, column: ArrowColumn, name: str) -> str | None:
+def _as_identifier(
+    column: ArrowColumn, name: str, distinct: NDArray[np.float64] | None
+) -> str | None:
     """A few words on what makes a column an identifier; None if it is none."""
-    rows = len(column) - int(missing_cells(column).sum())
-    if not rows or (_is_number(data, column) and not _counts_rows(column, name)):
+    rows = _known_rows(column)
+    if not rows or (distinct is not None and not _is_gapless(distinct)):
         return None
-    count = distinct_count(column, name)
+    count = distinct_count(column, name) if distinct is None else len(distinct)
     nearly_all = rows >= _SOME_ROWS and count > _NEARLY_ALL * rows
     many = count > max(MANY_VALUES, MANY_SHARE * rows) and not is_declared(column)
     if not (nearly_all or many):
@@ -218,36 +237,14 @@ def _as_identifier(data: Loaded, column: ArrowColumn, name: str) -> str | None:
     return f"{what}, with {count:,} different values in {rows:,} rows"
 
 
-def _counts_rows(column: ArrowColumn, name: str) -> bool:
-    """Whether a numeric column holds different integers without a gap, in any order."""
-    values = _known_numbers(column, name)
-    distinct = np.unique(values)
-    return len(distinct) == len(values) == distinct[-1] - distinct[0] + 1 and _whole(distinct)
+def _known_rows(column: ArrowColumn) -> int:
+    return len(column) - int(missing_cells(column).sum())
 
 
-def _is_measurement(data: Loaded, column: ArrowColumn, name: str) -> bool:
-    """Whether a numeric column has too many values for categories."""
-    if not _is_number(data, column):
-        return False
-    values = _known_numbers(column, name)
-    distinct = np.unique(values)
-    most = max(_FEW_NUMBERS, len(values) / _ROWS_A_NUMBER) if _whole(distinct) else _FEW_NUMBERS
-    return len(distinct) > most
-
-
-def _known_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
-    values = numbers(column, name, missing=True)
-    return values[~np.isnan(values)]
+def _is_gapless(distinct: NDArray[np.float64]) -> bool:
+    """Whether sorted numbers are all the integers between the first and the last."""
+    return _whole(distinct) and bool(distinct[-1] == distinct[0] + (len(distinct) - 1))
 
 
 def _whole(values: NDArray[np.float64]) -> bool:
     return bool((values == np.floor(values)).all())
-
-
-def _is_number(data: Loaded, column: ArrowColumn) -> bool:
-    """Whether the column holds numbers and not categories that are written with digits."""
-    if is_declared(column):
-        return False
-    if data.is_text:
-        return holds_numbers(column) and not is_padded(column)
-    return is_numeric(column)
