@@ -95,6 +95,8 @@ def _categories(column: ArrowColumn, name: str) -> tuple[Value, ...]:
     """In declared order, or sorted by value for numbers and by code point for text; None last."""
     values, _ = factorize(column, name, missing=True)
     known = [value for value in values if value is not None]
+    if not known:
+        raise TableError(f"column {name!r} has only missing cells: leave it out")
     missing = [None] * (len(values) - len(known))
     # one kind only, so there is an order
     known = known if is_declared(column) else sorted(known)

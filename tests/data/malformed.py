@@ -192,6 +192,11 @@ _BOTH = {
         "--context price --missing category",
         "column 'price', row 26: the value is missing; 'price:categorical' makes it a category",
     ),
+    "only_gaps": (
+        _NO_WHOLE_ROW,
+        "--missing category",
+        "column 'cut' has only missing cells: leave it out",
+    ),
     "gap_in_the_score": (
         _GAPS,
         "--missing category",
