@@ -208,7 +208,8 @@ def _preference(pair: _Pairs, outcome: str, annotator: str) -> Preferences:
 def _shown(schema: Schema, pair: _Pairs, number: int) -> str:
     """A pair as text: a line a feature, marked where the rows differ."""
     context = context_columns(schema, pair.context)
-    head = "  ".join([f"\npair {number}", *(f"{name}={v[0]}" for name, v in context.items())])
+    given = {name: "(missing)" if v[0] is None else v[0] for name, v in context.items()}
+    head = "  ".join([f"\npair {number}", *(f"{name}={value}" for name, value in given.items())])
     lines = [("", "1", "2", "")]
     for feature, *codes in zip(schema.features, pair.first[0], pair.second[0], strict=True):
         a, b = (feature.labels[code] for code in codes)
