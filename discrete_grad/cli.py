@@ -6,18 +6,27 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 try:
     import tyro
 except ImportError as error:
     raise ImportError("the command line needs tyro: pip install 'discrete_grad[cli]'") from error
 
-from discrete_grad.data import load_example, output_format, read_contexts, read_table, write_rows
+from discrete_grad.data import (
+    Table,
+    TableWarning,
+    load_example,
+    output_format,
+    read_contexts,
+    read_table,
+    write_rows,
+)
 from discrete_grad.evaluation import format_table, verdict
 from discrete_grad.training import (
     FewRowsWarning,
@@ -53,14 +62,17 @@ class Fit:
     table: tyro.conf.Positional[Path]
     """CSV or Parquet file with a row a line."""
     score: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """Column to be made as large as possible (required). Of several the first is; all together say
-    which rows behave alike, which the aligner learns."""
+    """Column to be made as large as possible (required), or as small with NAME:min. Of several the
+    first is; all together say which rows behave alike, which the aligner learns."""
     out: Path
     """Folder for everything the fit makes."""
     context: tuple[str, ...] = ()
     """Columns the rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
     features: tuple[str, ...] = ()
-    """Columns that are generated; by default all others."""
+    """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
+    of sorted text, NAME:categorical makes each value a category."""
+    missing: Literal["error", "category", "drop"] = "error"
+    """Missing cells: refused, a category of their own, or their rows left out."""
     preferences: Path | None = None
     """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
     and, weighted with --generator.preference, by a reward that explains the answers."""
@@ -74,13 +86,16 @@ class Fit:
 
     def run(self) -> None:
         """Do it."""
-        table = read_table(
-            self.table,
-            score=self.score,
-            context=self.context,
-            features=self.features or None,
-        )
+        with _told():
+            table = read_table(
+                self.table,
+                score=self.score,
+                context=self.context,
+                features=self.features or None,
+                missing=self.missing,
+            )
         check_columns(table.schema)
+        _tell_unseen(table)
         given = self.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
         with processes():
@@ -210,6 +225,30 @@ class Demo:
         with processes():
             done = fit(table, self.out, self.config, resume=True, source=source)
             first(partial(_report, done))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a table's reader warns of, a line each."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", TableWarning)
+        yield
+    for warning in told:
+        _warn(str(warning.message))
+
+
+def _tell_unseen(table: Table) -> None:
+    """A line for each feature with categories that no row has."""
+    for name, values in table.unseen.items():
+        some = ", ".join(map(repr, values[:6])) + f" and {len(values) - 6:,} more" * (
+            len(values) > 6
+        )
+        _warn(f"no row has {some} of feature {name!r}: the estimator knows nothing of this")
+
+
+def _warn(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # the others of torchrun repeat the first
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def _one_score_a_flag(words: Sequence[str]) -> list[str]:

@@ -28,25 +28,33 @@ class CategoricalSpace:
 
     Args:
         features: feature name -> number of categories, or the categories themselves.
+        ordered: names of the features whose categories stand in a meaningful order.
 
     Raises:
-        ValueError: for no feature, an empty name, a size below 1 or a repeated category.
+        ValueError: for no feature, an empty name, a size below 1, a repeated category, or an
+            ordered feature that is none.
         TypeError: for a size or category of another type.
 
     Example:
         >>> space = CategoricalSpace({"cut": ["fair", "good", "ideal"], "colour": 7})
         >>> space.sizes, space.width, space.num_rows
         ((3, 7), 10, 21)
+        >>> CategoricalSpace({"cut": ["fair", "good"], "colour": 7}, ordered=["cut"]).ordered
+        (True, False)
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     vocabularies: tuple[tuple[str, ...] | None, ...]
+    ordered: tuple[bool, ...]
+    """Whether each feature's categories stand in a meaningful order."""
     offsets: tuple[int, ...] = field(compare=False)
     """Where each feature's block starts in a flat row."""
     _layout: Layout = field(compare=False)
 
-    def __init__(self, features: Mapping[str, int | Sequence[str]]) -> None:
+    def __init__(
+        self, features: Mapping[str, int | Sequence[str]], *, ordered: Sequence[str] = ()
+    ) -> None:
         if not isinstance(features, Mapping):
             raise TypeError(
                 "features must map each name to a size or to its categories, "
@@ -58,6 +66,7 @@ class CategoricalSpace:
         object.__setattr__(self, "names", tuple(features))
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "vocabularies", vocabularies)
+        object.__setattr__(self, "ordered", _flags(tuple(features), ordered))
         starts = tuple(itertools.accumulate(sizes, initial=0))[:-1]
         object.__setattr__(self, "offsets", starts)
         object.__setattr__(self, "_layout", Layout(sizes))
@@ -81,15 +90,28 @@ class CategoricalSpace:
             >>> CategoricalSpace.from_json(space.to_json()) == space
             True
         """
-        return cls({f["name"]: f.get("categories", f.get("size")) for f in json.loads(text)})
+        features = json.loads(text)
+        return cls(
+            {f["name"]: f.get("categories", f.get("size")) for f in features},
+            ordered=[f["name"] for f in features if f.get("ordered")],
+        )
 
     def to_json(self) -> str:
-        """Names, sizes and categories as a JSON array, in order."""
-        pairs = zip(self.names, self.sizes, self.vocabularies, strict=True)
+        """Names, sizes and categories as a JSON array, in order; `ordered` only where it is true.
+
+        Example:
+            >>> CategoricalSpace({"cut": 2, "size": 3}, ordered=["size"]).to_json()
+            '[{"name": "cut", "size": 2}, {"name": "size", "size": 3, "ordered": true}]'
+        """
+        parts = zip(self.names, self.sizes, self.vocabularies, self.ordered, strict=True)
         return json.dumps(
             [
-                {"name": n, "size": k} if v is None else {"name": n, "categories": v}
-                for n, k, v in pairs
+                {
+                    "name": n,
+                    **({"size": k} if v is None else {"categories": v}),
+                    **({"ordered": True} if o else {}),
+                }
+                for n, k, v, o in parts
             ]
         )
 
@@ -374,7 +396,9 @@ class CategoricalSpace:
         return self.names[int(where[-1])], values[tuple(where)].item()
 
     def __repr__(self) -> str:
-        shown = [f"{n}: {k}" for n, k in zip(self.names[:6], self.sizes[:6], strict=True)]
+        marks = [" ordered" if ordered else "" for ordered in self.ordered]
+        parts = zip(self.names[:6], self.sizes[:6], marks[:6], strict=True)
+        shown = [f"{n}: {k}{mark}" for n, k, mark in parts]
         rest = [f"... {self.num_features - 6} more"] if self.num_features > 6 else []
         return f"CategoricalSpace({', '.join(shown + rest)})"
 
@@ -507,3 +531,11 @@ def _feature(name: str, value: int | Sequence[str]) -> tuple[int, tuple[str, ...
         fault = "no category" if not value else "a category twice"
         raise ValueError(f"feature {name!r} has {fault}: {list(value)[:10]}")
     return len(value), tuple(value)
+
+
+def _flags(names: tuple[str, ...], ordered: Sequence[str]) -> tuple[bool, ...]:
+    """Whether each of the names is among the ordered ones."""
+    unknown = [name for name in ordered if name not in names]
+    if isinstance(ordered, str) or unknown:
+        raise ValueError(f"ordered lists names of features, {list(names)[:10]}, got {ordered!r}")
+    return tuple(name in ordered for name in names)

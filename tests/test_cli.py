@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -182,6 +183,79 @@ def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main([*arguments, "--out", str(run), *QUICK, *aligned, "--resume"]) == 0
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def gappy_table(folder: Path) -> Path:
+    """A table with an identifier, dates, gaps, a numeric feature and a cost."""
+    path = folder / "gappy.csv"
+    lines = ["id,day,cut,size,price,cost"]
+    for i in range(48):
+        cut, price = ("fair", "good", "")[i % 3], 1.5 * (i * 7 % 48)
+        lines.append(
+            f"u{i},2024-01-0{1 + i % 4},{cut},{i % 2},{price},{10 + i % 3 + price / 9:.3f}"
+        )
+    path.write_text("\n".join([*lines, "u48,2024-01-01,fair,1,2.5,"]) + "\n")
+    return path
+
+
+def test_fit_tells_what_it_did_with_a_real_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "new_rows.csv"
+    arguments = ["fit", str(gappy_table(tmp_path)), "--score", "cost:min", "--out", str(run)]
+    for options in ([], ["--missing", "category"]):
+        assert "column 'cost', row 49: the value is missing; with missing='drop'" in told(
+            [*arguments, *options], capsys
+        )
+    assert not run.exists()
+    assert main([*arguments, "--missing", "drop", *QUICK]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "warning: column 'day' holds dates: they are 4 categories, as text",
+        "warning: column 'id' looks like an identifier, with 49 different values in 49 rows, and "
+        "is left out; name the features, with ':categorical' after its name, to keep it",
+        "warning: 17 of 49 rows have a missing cell and are left out: 16 in 'cut', 1 in 'cost'",
+    ]
+    assert printed.out.startswith("cost, lower is better")
+    assert main(["generate", str(run), "--rows", "3", "--out", str(out)]) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert list(rows[0]) == ["day", "cut", "size", "price", "estimated_score", "judge_score"]
+    assert re.fullmatch(r"[\[(][\d.]+, [\d.]+\]", rows[0]["price"])
+    judged = [float(row["judge_score"]) for row in rows]
+    assert judged == sorted(judged)
+    assert all(5 < score < 25 for score in judged)
+
+
+def test_a_missing_category_and_an_order_reach_the_generated_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{('a', 'b', '')[i % 3]},{i % 4},{i % 3}" for i in range(48)]
+    (tmp_path / "rows.csv").write_text("\n".join(["cut,size,score", *lines]) + "\n")
+    run, out = tmp_path / "run", tmp_path / "new_rows.csv"
+    arguments = ["fit", str(tmp_path / "rows.csv"), "--score", "score", "--missing", "category"]
+    chosen = ["--features", "cut", "size:ordered", "--out", str(run)]
+    assert main([*arguments, *chosen, *QUICK]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["generate", str(run), "--rows", "12", "--out", str(out)]) == 0
+    cells = [row["cut"] for row in csv.DictReader(out.read_text().splitlines())]
+    assert sorted(set(cells)) == ["", "a", "b"]
+    features = json.loads((run / "schema.json").read_text())["features"]
+    assert features[0]["values"] == ["a", "b", None]
+    assert features[1]["ordered"]
+
+
+def test_categories_that_no_row_has_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuts = pa.DictionaryArray.from_arrays([0, 1] * 12, ["fair", "good", "ideal", "best"])
+    rows = {"cut": cuts, "size": [0, 1, 2] * 8, "score": [i % 5 for i in range(24)]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    arguments = ["fit", str(tmp_path / "rows.parquet"), "--score", "score", *QUICK]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    told = (
+        "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of this"
+    )
+    assert capsys.readouterr().err.splitlines() == [told]
 
 
 def test_nothing_is_written_into_a_strangers_folder(

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -560,3 +561,24 @@ def test_row_numbers_need_codes_and_a_space_that_can_be_numbered() -> None:
         CategoricalSpace.from_sizes((2, 3)).row_number(torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="too many"):
         CategoricalSpace.from_sizes((10,) * 19).row_number(torch.zeros(19).long())
+
+
+def test_order_is_part_of_a_space_only_where_there_is_any() -> None:
+    features = {"cut": ["fair", "good"], "size": 3}
+    plain, none, some = (CategoricalSpace(features, ordered=names) for names in ((), [], ["size"]))
+    assert plain.ordered == (False, False)
+    assert some.ordered == (False, True)
+    assert plain == none == CategoricalSpace(features)
+    assert hash(plain) == hash(none)
+    assert plain != some
+    assert "ordered" not in plain.to_json() + repr(plain)
+    assert repr(some) == "CategoricalSpace(cut: 2, size: 3 ordered)"
+    for again in (CategoricalSpace.from_json(some.to_json()), pickle.loads(pickle.dumps(some))):
+        assert again == some
+        assert again.ordered == some.ordered
+
+
+@pytest.mark.parametrize("ordered", ["cut", ["colour"], ["cut", "colour"]])
+def test_what_is_ordered_is_a_feature(ordered: Any) -> None:
+    with pytest.raises(ValueError, match="ordered lists names of features"):
+        CategoricalSpace({"cut": 2}, ordered=ordered)

@@ -6,12 +6,13 @@ from discrete_grad.data.chemistry import (
     molecule_grid,
     tanimoto,
 )
-from discrete_grad.data.errors import TableError
+from discrete_grad.data.errors import TableError, TableWarning
 from discrete_grad.data.examples import Example, load_example
 from discrete_grad.data.molecules import Drug, MoleculeSpace, drugs, molecule_space
 from discrete_grad.data.recombine import recombined_molecules
-from discrete_grad.data.schema import NumericColumn, Schema, Vocabulary
+from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.table import Table, read_contexts, read_table
+from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.data.writing import output_format, write_rows
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Schema",
     "Table",
     "TableError",
+    "TableWarning",
     "Vocabulary",
     "drugs",
     "load_example",

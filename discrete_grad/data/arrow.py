@@ -142,10 +142,14 @@ def from_mapping(source: Mapping[Any, object]) -> ArrowTable:
 
 
 def _tidy(table: ArrowTable) -> ArrowTable:
-    """Without unnamed pandas indices; polars Categoricals, whose order means nothing, as text."""
+    """Without unnamed pandas indices; polars Categoricals, whose order means nothing, as text.
+
+    String views are large strings, because most of pyarrow's kernels do not take views.
+    """
     table = table.drop_columns([n for n in table.column_names if _UNNAMED_INDEX.fullmatch(n)])
     for i, field in enumerate(table.schema):
         if any(key.startswith(b"_PL_CATEGORICAL") for key in field.metadata or ()):
-            plain = decoded(table.column(i))
-            table = table.set_column(i, field.name, plain)
+            table = table.set_column(i, field.name, decoded(table.column(i)))
+        elif arrow().types.is_string_view(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(arrow().large_string()))
     return table

@@ -9,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded
-from discrete_grad.data.errors import TableError, closest, listing, shown, told_as
+from discrete_grad.data.errors import RowError, TableError, closest, listing, shown, told_as
 from discrete_grad.data.values import Value
 
 __all__: list[str] = []
+
+# 2024-05-01, with or without a time, 1.5.2024 and 5/1/24
+_DATE = (
+    r"^\s*(\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
+    r"|\d{1,2}([./])\d{1,2}[./](\d{2}|\d{4}))\s*$"
+)
 
 
 def pick(table: ArrowTable, name: str, role: str) -> ArrowColumn:
@@ -40,19 +46,87 @@ def is_numeric(column: ArrowColumn) -> bool:
 
 def is_numeric_text(column: ArrowColumn) -> bool:
     """Whether every value of a text column, missing ones aside, parses as a number."""
-    return not _fails(_trimmed(column))
+    return not _fails(_different(column))
 
 
-def factorize(column: ArrowColumn, name: str) -> tuple[list[Value], NDArray[np.int64]]:
+def is_ordered(column: ArrowColumn) -> bool:
+    """Whether the column's own categories are declared to stand in order."""
+    return is_declared(column) and bool(column.type.ordered)
+
+
+def holds_numbers(column: ArrowColumn) -> bool:
+    """Whether all values, missing ones aside, are numbers or text that parses as some."""
+    if is_declared(column):
+        column = decoded(column)
+    return is_numeric(column) or (_is_text(column.type) and is_numeric_text(column))
+
+
+def holds_dates(column: ArrowColumn) -> bool:
+    """Whether all values, missing ones aside, are dates, times or text that looks like dates."""
+    if is_declared(column):
+        column = decoded(column)
+    if not _is_text(column.type):
+        return _is_moment(column.type)
+    known = _different(column)
+    matches = arrow("compute").match_substring_regex(known, _DATE)
+    return len(known) > 0 and bool(arrow("compute").all(matches).as_py())
+
+
+def missing_cells(column: ArrowColumn) -> NDArray[np.bool_]:
+    """Whether each cell `(N,)` is missing: empty, or of floating numbers NaN."""
+    types = arrow().types
+    if is_declared(column) and (_needs_decoding(column) or types.is_floating(_kind(column))):
+        column = decoded(column)
+    undefined = types.is_floating(column.type)
+    cells = arrow("compute").is_null(column, nan_is_null=undefined)
+    missing: NDArray[np.bool_] = cells.to_numpy()
+    return missing
+
+
+def distinct_count(column: ArrowColumn, name: str) -> int:
+    """Number of different values that are not missing.
+
+    Raises:
+        TableError: as `factorize`.
+    """
+    values, codes = factorize(column, name, missing=True)
+    return int((np.bincount(codes) > 0).sum()) - (values[-1:] == [None])
+
+
+def distinct_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
+    """Different numbers `(M,)` of a column of numbers or of text that parses as some, sorted.
+
+    Raises:
+        TableError: for a number that is not finite.
+    """
+    text = _is_text(column.type)
+    different = _different(column) if text else arrow("compute").unique(column).drop_null()
+    cast = different.cast(arrow().float64(), safe=False)
+    values: NDArray[np.float64] = np.unique(cast.to_numpy(zero_copy_only=False))
+    if not np.isfinite(values[~np.isnan(values)]).all() or (text and np.isnan(values).any()):
+        numbers(column, name, missing=True)  # says in which row
+    return values[~np.isnan(values)]
+
+
+def is_padded(column: ArrowColumn) -> bool:
+    """Whether a text column has digits after a leading zero, as no number is written: `007`."""
+    matches = arrow("compute").match_substring_regex(_different(column), r"^[+-]?0\d")
+    return bool(arrow("compute").any(matches).as_py())
+
+
+def factorize(
+    column: ArrowColumn, name: str, *, missing: bool = False
+) -> tuple[list[Value], NDArray[np.int64]]:
     """Distinct values, and for each row the position `(N,)` of its value among them.
 
     The values are in declared order where there is one, otherwise in order of appearance. Declared
-    categories that no row has are among them.
+    categories that no row has are among them. With `missing`, missing cells are None, the last.
 
     Raises:
-        TableError: for a missing or non-finite value or a type that cannot be a category.
+        TableError: for a non-finite value, a type that cannot be a category, or, without `missing`,
+            a missing value.
     """
-    column = _encoded(column, name)
+    column = _encoded(column, name, missing)
     positions: dict[Value, int] = {}
     parts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     seen, lookup = None, parts[0]
@@ -61,22 +135,26 @@ def factorize(column: ArrowColumn, name: str) -> tuple[list[Value], NDArray[np.i
         if seen is None or not chunk.dictionary.equals(seen):
             seen = chunk.dictionary
             values = _plain(seen, name)
-            lookup = np.array(
-                [positions.setdefault(v, len(positions)) for v in values], dtype=np.int64
-            )
-        parts.append(lookup[chunk.indices.to_numpy(zero_copy_only=False)])
+            places = [positions.setdefault(v, len(positions)) for v in values]
+            lookup = np.array([*places, -1], dtype=np.int64)
+        indices = chunk.indices.cast(arrow().int64()).fill_null(-1)
+        parts.append(lookup[indices.to_numpy(zero_copy_only=False)])
     codes = np.concatenate(parts)
+    if (codes < 0).any():
+        codes[codes < 0] = positions.setdefault(None, len(positions))
     _require_finite_values(list(positions), codes, name)
     return list(positions), codes
 
 
-def numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
-    """The column as finite numbers `(N,)`; text is parsed.
+def numbers(column: ArrowColumn, name: str, *, missing: bool = False) -> NDArray[np.float64]:
+    """The column as finite numbers `(N,)`; text is parsed. With `missing`, missing cells are NaN.
 
     Raises:
-        TableError: for a missing, non-numeric or non-finite value.
+        TableError: for a non-numeric or non-finite value, or, without `missing`, a missing one.
     """
-    require_complete(column, name)
+    if not missing:
+        require_complete(column, name)
+    absent = missing_cells(column) if missing else np.zeros(len(column), dtype=bool)
     types = arrow().types
     if is_declared(column):
         column = decoded(column)
@@ -85,9 +163,9 @@ def numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
     elif not is_numeric(column) and not types.is_boolean(column.type):
         raise TableError(f"column {name!r} holds {column.type}, but numbers are needed")
     values: NDArray[np.float64] = column.cast(arrow().float64(), safe=False).to_numpy()
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~np.isfinite(values) & ~absent)
     if bad.size:
-        raise TableError(f"{place(name, bad[0])}: {values[bad[0]]} is not a finite number")
+        raise RowError(name, bad[0], f"{values[bad[0]]} is not a finite number")
     return values
 
 
@@ -96,25 +174,31 @@ def require_complete(column: ArrowColumn, name: str) -> None:
     if column.null_count:
         compute = arrow("compute")
         row = compute.index(compute.is_null(column), value=True).as_py()
-        raise TableError(f"{place(name, row)}: the value is missing")
+        raise RowError(name, row, "the value is missing")
 
 
-def place(name: str, index: Any) -> str:
-    """Where something is wrong, in the user's count; `index` counts from 0."""
-    return f"column {name!r}, row {int(index) + 1}"
-
-
-def _encoded(column: ArrowColumn, name: str) -> ArrowColumn:
+def _encoded(column: ArrowColumn, name: str, missing: bool) -> ArrowColumn:
     pa = arrow()
     if is_declared(column) and _needs_decoding(column):
         column = decoded(column)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
-    require_complete(column, name)
-    kind = column.type.value_type if is_declared(column) else column.type
+    if not missing:
+        require_complete(column, name)
+    elif pa.types.is_null(column.type):
+        column = column.cast(pa.large_string())
+    elif pa.types.is_floating(column.type):
+        undefined = arrow("compute").is_nan(column)
+        column = arrow("compute").if_else(undefined, pa.scalar(None, column.type), column)
+    kind = _kind(column)
     if not _can_be_category(kind):
         raise TableError(f"column {name!r} holds {kind}, which cannot be categories")
     return column if is_declared(column) else column.dictionary_encode()
+
+
+def _kind(column: ArrowColumn) -> Any:
+    """Type of the values, of a dictionary column those of its dictionary."""
+    return column.type.value_type if is_declared(column) else column.type
 
 
 def _needs_decoding(column: ArrowColumn) -> bool:
@@ -163,8 +247,13 @@ def _require_finite_values(values: list[Value], codes: NDArray[np.int64], name: 
     bad = [i for i, v in enumerate(values) if isinstance(v, float) and not np.isfinite(v)]
     if bad:
         rows = np.flatnonzero(codes == bad[0])
-        where = place(name, rows[0]) if rows.size else f"column {name!r}"
-        raise TableError(f"{where}: {values[bad[0]]} cannot be a category")
+        text = f"{values[bad[0]]} cannot be a category"
+        raise RowError(name, rows[0], text) if rows.size else TableError(f"column {name!r}: {text}")
+
+
+def _different(column: ArrowColumn) -> Any:
+    """Different texts of a text column, missing ones aside, without the space around them."""
+    return arrow("compute").unique(_trimmed(arrow("compute").unique(column))).drop_null()
 
 
 def _trimmed(column: ArrowColumn) -> ArrowColumn:
@@ -178,7 +267,7 @@ def _parsed(column: ArrowColumn, name: str) -> ArrowColumn:
         # the shortest prefix that does not parse ends at the first bad row
         sizes = range(1, len(text) + 1)
         row = bisect.bisect_left(sizes, True, key=lambda size: _fails(text.slice(0, size)))
-        raise TableError(f"{place(name, row)}: {shown(column[row].as_py())} is not a number")
+        raise RowError(name, row, f"{shown(column[row].as_py())} is not a number")
     return text.cast(arrow().float64())
 
 

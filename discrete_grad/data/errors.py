@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import SupportsInt
 
-__all__ = ["TableError"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TableError", "TableWarning"]
 
 
 class TableError(ValueError):
@@ -21,8 +25,42 @@ class TableError(ValueError):
         ...     read_table({"cut": ["fair", "good"], "score": [1.0, None]}, score="score")
         ... except TableError as error:
         ...     print(error)
-        column 'score', row 2: the value is missing
+        column 'score', row 2: the value is missing; with missing='drop' such rows are left out
     """
+
+
+class RowError(TableError):
+    """What is wrong with one cell; `index` counts from 0, the message from 1."""
+
+    def __init__(self, name: str, index: SupportsInt, text: str) -> None:
+        super().__init__(f"column {name!r}, row {int(index) + 1}: {text}")
+        self.name, self.index, self.text = name, int(index), text
+
+
+class TableWarning(UserWarning):
+    """What `read_table` did with a table that it was not told to do; the message is one line.
+
+    Example:
+        >>> import warnings
+        >>> from discrete_grad.data import read_table
+        >>> rows = {"cut": ["fair", "good", None], "score": [1.0, 2.0, 3.0]}
+        >>> with warnings.catch_warnings(record=True) as told:
+        ...     warnings.simplefilter("always", TableWarning)
+        ...     table = read_table(rows, score="score", missing="drop")
+        >>> print(told[0].message)
+        1 of 3 rows has a missing cell and is left out: 1 in 'cut'
+    """
+
+
+@contextmanager
+def counted_in(kept: NDArray[np.int64] | None) -> Iterator[None]:
+    """Count the rows of errors as the file does, where only the rows `kept` `(M,)` are read."""
+    try:
+        yield
+    except RowError as error:
+        if kept is None:
+            raise
+        raise RowError(error.name, kept[error.index], error.text) from error
 
 
 @contextmanager

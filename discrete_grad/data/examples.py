@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discrete_grad.data.errors import TableError, closest, listing
-from discrete_grad.data.schema import Schema, Vocabulary
+from discrete_grad.data.schema import Schema
+from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Example", "load_example"]

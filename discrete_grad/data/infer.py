@@ -1,66 +1,47 @@
-"""Which column is what, and which categories it has: a schema from a table."""
+"""The categories of each column: a schema from a table whose columns have their roles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
+from discrete_grad.data.bins import bin_edges
 from discrete_grad.data.columns import (
     factorize,
     is_declared,
-    is_numeric,
-    is_numeric_text,
+    is_ordered,
+    missing_cells,
     numbers,
     pick,
 )
-from discrete_grad.data.errors import TableError, listing, shown
-from discrete_grad.data.schema import NumericColumn, Schema, Vocabulary
-from discrete_grad.data.sources import Loaded
+from discrete_grad.data.errors import TableError, shown
+from discrete_grad.data.roles import MANY_SHARE, MANY_VALUES, Roles
+from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.values import Value
+from discrete_grad.data.vocabulary import Vocabulary
 
 __all__: list[str] = []
 
-# above both, a column is a measurement or an identifier and no choice between categories
-_MANY_VALUES = 1_000
-_MANY_SHARE = 0.5
 _MAX_ONE_HOT = 256
 _MAX_NUMBERS = 2**27
 
-Features = Mapping[str, Vocabulary | Sequence[Value]] | Sequence[str] | None
 
-
-def score_names(score: Sequence[str] | str) -> list[str]:
-    """Names of the score columns, the one to be maximised first.
+def infer_schema(table: ArrowTable, roles: Roles, minimised: list[str]) -> Schema:
+    """Schema of a table; a missing cell is a category wherever there is one.
 
     Raises:
-        TableError: for none, or one twice.
+        TableError: for a column that cannot have its role.
     """
-    names = [score] if isinstance(score, str) else list(score)
-    if not names:
-        raise TableError("no score is given: name the column to be maximised")
-    _require_once(names, "score")
-    return names
-
-
-def infer_schema(
-    data: Loaded, *, scores: list[str], context: Sequence[str] | str, features: Features
-) -> Schema:
-    """Schema of a table; the arguments are those of `read_table`, the scores as a list.
-
-    Raises:
-        TableError: for a column that is missing, has two roles or cannot have its role.
-    """
-    kinds = _context_kinds(context, data.table.column_names)
-    names = _feature_names(data.table, features, {*scores, *kinds})
-    _require_one_role(scores, list(kinds), names)
-    contexts = [_context_column(data, name, kind) for name, kind in kinds.items()]
-    given = features if isinstance(features, Mapping) else {}
-    vocabularies = [_feature(data.table, name, given.get(name)) for name in names]
-    embed = _embedded(contexts, data.table.num_rows)
-    return Schema(tuple(vocabularies), tuple(contexts), scores[0], tuple(scores[1:]), embed)
+    contexts = [_context_column(table, name, kind) for name, kind in roles.context.items()]
+    features = [_feature(table, name, kind) for name, kind in roles.features.items()]
+    score, *more = roles.scores
+    embed = _embedded(contexts, table.num_rows)
+    return Schema(
+        tuple(features), tuple(contexts), score, tuple(more), tuple(minimised), embed_context=embed
+    )
 
 
 def _embedded(contexts: Sequence[Vocabulary | NumericColumn], rows: int) -> bool:
@@ -69,49 +50,18 @@ def _embedded(contexts: Sequence[Vocabulary | NumericColumn], rows: int) -> bool
     return width > _MAX_ONE_HOT or width * rows > _MAX_NUMBERS
 
 
-def _feature_names(table: ArrowTable, features: Features, taken: set[str]) -> list[str]:
-    if features is None:
-        return [name for name in table.column_names if name not in taken]
-    names = [features] if isinstance(features, str) else list(features)
-    _require_once(names, "feature")
-    return names
-
-
-def _context_kinds(context: Sequence[str] | str, names: Sequence[str]) -> dict[str, str | None]:
-    """Column name -> forced kind, or None."""
-    pairs = [_split_kind(c, names) for c in ([context] if isinstance(context, str) else context)]
-    _require_once([name for name, _ in pairs], "context")
-    return dict(pairs)
-
-
-def _split_kind(text: str, names: Sequence[str]) -> tuple[str, str | None]:
-    name, colon, kind = text.rpartition(":")
-    # a column may be called "a:b"
-    if colon and text not in names and kind in ("categorical", "numeric"):
-        return name, kind
-    return text, None
-
-
-def _require_once(names: list[str], role: str) -> None:
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if repeated:
-        raise TableError(f"{role} columns are given twice: {listing(repeated)}")
-
-
-def _require_one_role(scores: list[str], context: list[str], features: list[str]) -> None:
-    roles = {"score": scores, "context": context, "feature": features}
-    for first, second in (("score", "context"), ("score", "feature"), ("context", "feature")):
-        for name in roles[first]:
-            if name in roles[second]:
-                raise TableError(f"column {name!r} cannot be both {first} and {second}")
-
-
-def _context_column(data: Loaded, name: str, kind: str | None) -> Vocabulary | NumericColumn:
-    column = pick(data.table, name, "context")
-    if kind is None:
-        numeric = is_numeric_text(column) if data.is_text else is_numeric(column)
-        kind = "numeric" if numeric else "categorical"
-    return _numeric(column, name) if kind == "numeric" else _vocabulary(column, name)
+def _context_column(table: ArrowTable, name: str, kind: str) -> Vocabulary | NumericColumn:
+    column = pick(table, name, "context")
+    if kind == "numeric":
+        return _numeric(column, name)
+    vocabulary = Vocabulary(name, _categories(column, name))
+    rows = len(column)
+    if not is_declared(column) and len(vocabulary) > max(MANY_VALUES, MANY_SHARE * rows):
+        raise TableError(
+            f"column {name!r} has {len(vocabulary):,} different values in {rows:,} rows, "
+            "too many for categories: bin it, or leave it out"
+        )
+    return vocabulary
 
 
 def _numeric(column: ArrowColumn, name: str) -> NumericColumn:
@@ -124,15 +74,15 @@ def _numeric(column: ArrowColumn, name: str) -> NumericColumn:
     return NumericColumn(name, mean, 1.0 if constant or deviation == 0 else deviation)
 
 
-def _feature(
-    table: ArrowTable, name: str, given: Vocabulary | Sequence[Value] | None
-) -> Vocabulary:
+def _feature(table: ArrowTable, name: str, kind: str | Vocabulary) -> Vocabulary:
     column = pick(table, name, "feature")
-    if given is None:
-        vocabulary = _vocabulary(column, name)
+    if isinstance(kind, Vocabulary):
+        vocabulary = _covering(column, replace(kind, name=name))
+    elif kind == "numeric":
+        vocabulary = _binned(column, name)
     else:
-        values = given.values if isinstance(given, Vocabulary) else given
-        vocabulary = Vocabulary(name, cast("tuple[Value, ...]", values))
+        ordered = kind == "ordered" or is_ordered(column)
+        vocabulary = Vocabulary(name, _categories(column, name), ordered)
     if len(vocabulary) == 1:
         raise TableError(
             f"feature {name!r} has one category, {shown(vocabulary.values[0])}: "
@@ -141,14 +91,26 @@ def _feature(
     return vocabulary
 
 
-def _vocabulary(column: ArrowColumn, name: str) -> Vocabulary:
-    values, codes = factorize(column, name)
-    if is_declared(column):
-        return Vocabulary(name, tuple(values))
-    if len(values) > max(_MANY_VALUES, _MANY_SHARE * len(codes)):
-        raise TableError(
-            f"column {name!r} has {len(values):,} different values in {len(codes):,} rows, "
-            "too many for categories: bin it, or leave it out"
-        )
-    # one kind only, so this is by value for numbers and by code point for text
-    return Vocabulary(name, tuple(sorted(values)))
+def _covering(column: ArrowColumn, given: Vocabulary) -> Vocabulary:
+    """The vocabulary given, with a category for missing cells if there are any."""
+    if given.has_missing or not missing_cells(column).any():
+        return given
+    return replace(given, values=(*given.values, None))
+
+
+def _binned(column: ArrowColumn, name: str) -> Vocabulary:
+    values = numbers(column, name, missing=True)
+    missing = np.isnan(values)
+    return Vocabulary.binned(name, bin_edges(values[~missing]), missing=bool(missing.any()))
+
+
+def _categories(column: ArrowColumn, name: str) -> tuple[Value, ...]:
+    """In declared order, or sorted by value for numbers and by code point for text; None last."""
+    values, _ = factorize(column, name, missing=True)
+    known = [value for value in values if value is not None]
+    if not known:
+        raise TableError(f"column {name!r} has only missing cells: leave it out")
+    missing = [None] * (len(values) - len(known))
+    # one kind only, so there is an order
+    known = known if is_declared(column) else sorted(known)
+    return (*known, *missing)

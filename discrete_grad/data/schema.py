@@ -1,4 +1,4 @@
-"""What a table's columns mean: vocabularies, numeric contexts and the schema that holds them."""
+"""The meaning of a table's columns: numeric contexts and the schema that holds all columns."""
 
 from __future__ import annotations
 
@@ -6,113 +6,22 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from discrete_grad.data.arrow import as_column
-from discrete_grad.data.columns import factorize, numbers, pick, place
-from discrete_grad.data.errors import TableError, closest, listing, shown, told_as
+from discrete_grad.data.columns import numbers, pick
+from discrete_grad.data.errors import RowError, TableError, listing, told_as
 from discrete_grad.data.sources import Source, load
-from discrete_grad.data.values import Value, checked_values, parse
+from discrete_grad.data.values import Value
+from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.space import CategoricalSpace, ContextSpec, code_dtype
 
-__all__ = ["NumericColumn", "Schema", "Vocabulary"]
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """One categorical column: its name and its categories in the order of their codes.
-
-    Args:
-        name: of the column.
-        values: the categories, all of them text, integers, finite numbers or booleans; integers
-            among numbers become numbers.
-
-    Raises:
-        TableError: for no value, a value twice, or values of different or other kinds.
-
-    Example:
-        >>> cut = Vocabulary("cut", ("fair", "good", "ideal"))
-        >>> cut.encode(["good", "ideal"]).tolist(), cut.decode([0, 1])
-        ([1, 2], ['fair', 'good'])
-        >>> Vocabulary.from_json(cut.to_json()) == cut
-        True
-    """
-
-    name: str
-    values: tuple[Value, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", checked_values(self.name, self.values))
-
-    def __len__(self) -> int:
-        """The number of categories."""
-        return len(self.values)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The categories as text, in the order of their codes."""
-        return tuple(map(str, self.values))
-
-    def encode(self, column: object) -> NDArray[np.int64]:
-        """Codes `(N,)` of a column: a list, array, tensor, Series or Arrow array.
-
-        Where the column holds text and the vocabulary does not, as happens when one of two files is
-        CSV, the text is parsed; in the opposite case values are compared with the labels.
-
-        Raises:
-            TableError: for a missing value or a category that is not in the vocabulary.
-        """
-        distinct, positions = factorize(as_column(column, self.name), self.name)
-        codes = np.array([self._code(value) for value in distinct], dtype=np.int64)[positions]
-        unseen = np.flatnonzero(codes < 0)
-        if unseen.size:
-            value = distinct[positions[unseen[0]]]
-            raise TableError(
-                f"{place(self.name, unseen[0])}: {shown(value)} is not among the "
-                f"{len(self):,} known categories {listing(self.values, 6)}"
-                f"{closest(value, self.labels)}"
-            )
-        return codes
-
-    def decode(self, codes: ArrayLike | Tensor) -> list[Value]:
-        """Categories of codes `(N,)`, in their own type.
-
-        Raises:
-            ValueError: for a code outside 0 to K - 1.
-        """
-        positions = np.asarray(codes.cpu() if isinstance(codes, Tensor) else codes, dtype=np.int64)
-        outside = positions[(positions < 0) | (positions >= len(self))]
-        if outside.size:
-            raise ValueError(
-                f"feature {self.name!r} has code {outside[0]}; its codes are 0 to {len(self) - 1}"
-            )
-        return [self.values[code] for code in positions.tolist()]
-
-    def to_json(self) -> str:
-        """Name and values as a JSON object."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Vocabulary:
-        """Inverse of `to_json`."""
-        with told_as("not a vocabulary"):
-            return cls(**json.loads(text))
-
-    @cached_property
-    def _codes(self) -> dict[Value, int]:
-        return {value: code for code, value in enumerate(self.values)}
-
-    def _code(self, value: Value) -> int:
-        kind = type(self.values[0])
-        if kind is str:
-            value = str(value)
-        elif isinstance(value, str):
-            value = parse(value, kind)
-        return self._codes.get(value, -1)
+__all__ = ["NumericColumn", "Schema"]
 
 
 @dataclass(frozen=True)
@@ -158,15 +67,17 @@ class NumericColumn:
             standard = ((values - self.mean) / self.scale).astype(np.float32)
         beyond = np.flatnonzero(~np.isfinite(standard))
         if beyond.size:
-            raise TableError(
-                f"{place(self.name, beyond[0])}: {values[beyond[0]]} is too far from the mean "
-                f"{self.mean:g}"
-            )
+            text = f"{values[beyond[0]]} is too far from the mean {self.mean:g}"
+            raise RowError(self.name, beyond[0], text)
         return standard
 
+    def to_dict(self) -> dict[str, Any]:
+        """Name, mean and scale."""
+        return asdict(self)
+
     def to_json(self) -> str:
-        """Name, mean and scale as a JSON object."""
-        return json.dumps(asdict(self))
+        """`to_dict` as a JSON object."""
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> NumericColumn:
@@ -182,12 +93,14 @@ class Schema:
     Args:
         features: at least one; the order is the order of the codes' last dimension.
         context: any number of columns.
-        score: name of the score column that is to be maximised.
+        score: name of the score column that is to be maximised, or minimised.
         more_scores: names of the further score columns; all scores together are a row's behaviour.
+        minimised: names of those scores that are to be made small.
         embed_context: whether categorical contexts travel as codes; see `ContextSpec`.
 
     Raises:
-        TableError: without features or with one name for two columns.
+        TableError: without features, with one name for two columns, or with a minimised column
+            that is no score.
 
     Example:
         >>> cut, shop = Vocabulary("cut", ("fair", "good")), Vocabulary("shop", ("east", "west"))
@@ -204,20 +117,53 @@ class Schema:
     context: tuple[Vocabulary | NumericColumn, ...]
     score: str
     more_scores: tuple[str, ...] = ()
+    minimised: tuple[str, ...] = ()
     embed_context: bool = False
 
     def __post_init__(self) -> None:
         columns = [column.name for column in (*self.features, *self.context)]
-        names = [*columns, self.score, *self.more_scores]
+        scores = [self.score, *self.more_scores]
+        names = [*columns, *scores]
         if not self.features:
             raise TableError("no feature is left: a table needs at least one besides the score")
         if len(set(names)) < len(names):
             raise TableError(f"each column has one role, got {listing(names)}")
+        if not set(self.minimised) <= set(scores):
+            raise TableError(f"{listing(self.minimised)} are not all scores: {listing(scores)}")
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """For each score 1, or -1 if it is to be minimised: what its column is multiplied by.
+
+        Example:
+            >>> cut = Vocabulary("cut", ("fair", "good"))
+            >>> Schema((cut,), (), "cost", ("quality",), minimised=("cost",)).signs
+            (-1, 1)
+        """
+        scores = (self.score, *self.more_scores)
+        return tuple(-1 if name in self.minimised else 1 for name in scores)
+
+    def in_units(self, scores: Tensor, place: int = 0) -> Tensor:
+        """Scores `(...)` that are to be maximised, in the units of the score column; and back.
+
+        Minus the scores if the column is to be minimised, and otherwise the scores themselves.
+
+        Args:
+            scores: of one score.
+            place: of that score, 0 for the first.
+
+        Example:
+            >>> schema = Schema((Vocabulary("cut", (1, 2)),), (), "cost", minimised=("cost",))
+            >>> schema.in_units(torch.tensor([-3.0, 0.0]))
+            tensor([3., 0.])
+        """
+        return scores if self.signs[place] > 0 else 0 - scores
 
     @cached_property
     def space(self) -> CategoricalSpace:
         """The features' space, with the labels as categories."""
-        return CategoricalSpace({feature.name: feature.labels for feature in self.features})
+        features = {feature.name: feature.labels for feature in self.features}
+        return CategoricalSpace(features, ordered=[f.name for f in self.features if f.ordered])
 
     @cached_property
     def context_spec(self) -> ContextSpec | None:
@@ -286,13 +232,16 @@ class Schema:
         return {feature.name: feature.decode(column) for feature, column in pairs}
 
     def to_json(self) -> str:
-        """Features, context and scores as a JSON object; without further scores, none are named."""
-        columns = asdict(self)
-        if not self.more_scores:
+        """Features, context and scores as a JSON object; what there is not is not named."""
+        scores = {"more_scores": self.more_scores, "minimised": self.minimised}
+        columns = {
+            "features": [feature.to_dict() for feature in self.features],
+            "context": [column.to_dict() for column in self.context],
+            "score": self.score,
             # the text is part of a run's digest: one score, one text
-            del columns["more_scores"]
-        if not self.embed_context:
-            del columns["embed_context"]
+            **{name: given for name, given in scores.items() if given},
+            **({"embed_context": True} if self.embed_context else {}),
+        }
         return json.dumps(columns)
 
     @classmethod
@@ -305,9 +254,9 @@ class Schema:
                 for column in data["context"]
             ]
             features = tuple(Vocabulary(**column) for column in data["features"])
-            more_scores = tuple(data.get("more_scores", ()))
+            more = (tuple(data.get(name, ())) for name in ("more_scores", "minimised"))
             embed = bool(data.get("embed_context", False))
-            return cls(features, tuple(context), data["score"], more_scores, embed)
+            return cls(features, tuple(context), data["score"], *more, embed)
 
     @property
     def _context_kinds(self) -> tuple[list[Vocabulary], list[NumericColumn]]:

@@ -12,10 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import TableError, listing
-from discrete_grad.data.infer import Features, infer_schema, score_names
+from discrete_grad.data.errors import TableError, counted_in, listing
+from discrete_grad.data.infer import infer_schema
+from discrete_grad.data.missing import Missing, complete_rows
+from discrete_grad.data.roles import Features, Roles, find_roles, score_names
 from discrete_grad.data.schema import Schema
 from discrete_grad.data.sources import Source, load
+from discrete_grad.data.values import Value
+from discrete_grad.data.vocabulary import Vocabulary
 
 __all__ = ["Table", "read_contexts", "read_table"]
 
@@ -28,10 +32,11 @@ class Table:
         schema: what the columns mean.
         codes: `(N, F)`, of the smallest integer type, `schema.code_dtype`: `long()` a part of them
             before it serves as an index or is calculated with.
-        scores: `(N,)`, float64, in the user's units: of the score that is to be maximised.
+        scores: `(N,)`, float64, to be maximised: the score column in the user's units, or minus
+            that column where the schema minimises it; `schema.in_units` gives the column back.
         context: `(N, C)`, float32; None without context columns.
-        more_scores: `(N, S - 1)`, float64, in the user's units, of the further scores in the order
-            of `schema.more_scores`; None without.
+        more_scores: `(N, S - 1)`, float64, the further scores in the order of `schema.more_scores`,
+            likewise with the sign under which more is better; None without.
 
     Example:
         >>> table = read_table({"cut": ["fair", "good"], "score": [1.0, 2.0]}, score="score")
@@ -55,6 +60,22 @@ class Table:
         more = [] if self.more_scores is None else [self.more_scores]
         return torch.column_stack([self.scores, *more])
 
+    @property
+    def unseen(self) -> dict[str, list[Value]]:
+        """Feature name -> its categories that no row has; features without any are left out.
+
+        Example:
+            >>> rows = {"cut": ["fair", "good"], "score": [1.0, 2.0]}
+            >>> table = read_table(rows, score="score", features={"cut": ["fair", "good", "ideal"]})
+            >>> table.unseen
+            {'cut': ['ideal']}
+        """
+        found = {}
+        for feature, codes in zip(self.schema.features, self.codes.unbind(1), strict=True):
+            counts = codes.long().bincount(minlength=len(feature))
+            found[feature.name] = feature.decode((counts == 0).nonzero()[:, 0])
+        return {name: values for name, values in found.items() if values}
+
     def take(self, indices: ArrayLike | Tensor) -> Table:
         """The rows at these positions, integers `(M,)` or a boolean mask `(N,)`, in that order."""
         index = torch.as_tensor(indices)
@@ -71,6 +92,7 @@ def read_table(
     context: Sequence[str] | str = (),
     features: Features = None,
     schema: Schema | None = None,
+    missing: Missing = "error",
 ) -> Table:
     """Read a table of categorical features and a score, or several.
 
@@ -79,20 +101,37 @@ def read_table(
 
     The categories of a feature are sorted, numbers by value and text by code point, whatever the
     order of the rows; columns that declare categories (Arrow dictionaries, pandas Categoricals,
-    polars Enums) keep their order and also the categories that no row has. Dates and times are
-    text in ISO form.
+    polars Enums) keep their order and also the categories that no row has; if they are declared to
+    be ordered, the feature is.
+
+    A numeric feature is binned if it has more than 16 different values, integers only if fewer than
+    10 rows share a value on average. Its categories are then up to 16 intervals between quantiles,
+    in order; a generated row has the interval's label. In CSV, `007` is no number.
+
+    A feature whose values differ in more than 95% of at least 20 rows, or that has more than 1,000
+    different values in more than half of the rows, is taken for an identifier, unless it is
+    numeric; so are different integers without a gap. It is left out with a `TableWarning`, or
+    refused if `features` names it. Dates and times are text in ISO form, and a `TableWarning` says
+    so.
 
     Args:
         source: path of a CSV or Parquet file; a pandas, polars or Arrow table, or any other with
             the Arrow C stream interface; or a dict of lists, arrays or tensors.
-        score: the column to be maximised. Of several the first is, and all together are a row's
-            behaviour, by which an aligner says whether two rows behave alike.
+        score: the column to be maximised, or with "name:min" minimised. Of several the first is,
+            and all together are a row's behaviour, by which an aligner says whether two rows behave
+            alike.
         context: columns that the generator is conditioned on. A column is numeric if its type is,
             or, in CSV, if all its values parse as numbers, and otherwise categorical; write
             "name:categorical" or "name:numeric" to decide.
-        features: columns to be chosen; None takes all others. A mapping gives the categories too.
+        features: columns to be chosen; None takes all others. "name:categorical" makes each value a
+            category, whatever the column; "name:ordered" also keeps their order, numbers by value
+            and text by code point, and bins what has too many. A mapping gives the categories.
         schema: from an earlier table: its features, context columns and codes are used, and neither
-            `context` nor `features` may be given. The scores are those named here.
+            `context` nor `features` may be given. The scores are those named here, minimised if
+            they are there and nothing else is written.
+        missing: "error" refuses a missing cell of a used column; "category" makes it a category of
+            its own, None, in features and categorical contexts, and refuses it elsewhere; "drop"
+            leaves out rows with one, with a `TableWarning`. NaN of a floating column is missing.
 
     Raises:
         TableError: if anything is wrong with the table; the message names column, value and row.
@@ -114,21 +153,52 @@ def read_table(
         >>> table = read_table(columns, score=["price", "weight"])
         >>> table.schema.score, table.schema.more_scores, table.more_scores.tolist()
         ('price', ('weight',), [[2.0], [3.0]])
+        >>> read_table(columns, score="price:min").scores
+        tensor([-9., -5.], dtype=torch.float64)
     """
     if schema is not None and (context or features is not None):
         raise ValueError("a schema says what is context and feature: give neither beside it")
     data = load(source)
-    names = score_names(score)
-    scores = [numbers(pick(data.table, name, "score"), name) for name in names]
+    before = schema.minimised if schema else ()
+    names, minimised = score_names(score, data.table.column_names, before)
     if schema is None:
-        _require_varied(dict(zip(names, scores, strict=True)))
-        schema = infer_schema(data, scores=names, context=context, features=features)
-    elif names != [schema.score, *schema.more_scores]:
-        schema = replace(schema, score=names[0], more_scores=tuple(names[1:]))
-    codes = schema.encode_features(data.table, dtype=schema.code_dtype)
-    contexts = schema.encode_context(data.table)
-    more = torch.from_numpy(np.stack(scores[1:], axis=1)) if len(scores) > 1 else None
-    return Table(schema, codes, torch.from_numpy(scores[0].copy()), contexts, more)
+        roles = find_roles(data, scores=names, context=context, features=features)
+        known = set[str]()
+    else:
+        more, less = tuple(names[1:]), tuple(minimised)
+        if (names[0], more, less) != (schema.score, schema.more_scores, schema.minimised):
+            schema = replace(schema, score=names[0], more_scores=more, minimised=less)
+        roles, known = _roles_of(schema)
+    could = roles.could_miss if schema is None else known
+    may = could if missing == "category" else known
+    table, kept = complete_rows(data.table, roles.used, missing, may_miss=may, could_miss=could)
+    with counted_in(kept):
+        scores = [numbers(pick(table, name, "score"), name) for name in names]
+        if schema is None:
+            _require_varied(dict(zip(names, scores, strict=True)))
+            schema = infer_schema(table, roles, minimised)
+        codes = schema.encode_features(table, dtype=schema.code_dtype)
+        contexts = schema.encode_context(table)
+    first, *more_scores = (
+        schema.in_units(torch.from_numpy(column.copy()), place)
+        for place, column in enumerate(scores)
+    )
+    return Table(
+        schema, codes, first, contexts, torch.stack(more_scores, 1) if more_scores else None
+    )
+
+
+def _roles_of(schema: Schema) -> tuple[Roles, set[str]]:
+    """The roles that a schema gives, and its columns that have a category for missing cells."""
+    scores = [schema.score, *schema.more_scores]
+    context = {
+        column.name: "categorical" if isinstance(column, Vocabulary) else "numeric"
+        for column in schema.context
+    }
+    features = {feature.name: feature for feature in schema.features}
+    columns = (*schema.features, *schema.context)
+    known = {c.name for c in columns if isinstance(c, Vocabulary) and c.has_missing}
+    return Roles(scores, context, dict(features)), known
 
 
 def read_contexts(

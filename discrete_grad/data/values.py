@@ -10,11 +10,11 @@ from discrete_grad.data.errors import TableError, listing, shown
 
 __all__: list[str] = []
 
-Value: TypeAlias = str | int | float | bool
+Value: TypeAlias = str | int | float | bool | None
 
 
 def checked_values(name: str, given: object) -> tuple[Value, ...]:
-    """The categories of one column as Python's own values, all of one kind.
+    """The categories of one column as Python's own values, all of one kind but for a last None.
 
     Raises:
         TableError: for no category, one twice, or categories of different or other kinds.
@@ -23,6 +23,8 @@ def checked_values(name: str, given: object) -> tuple[Value, ...]:
         raise TableError(f"feature {name!r} needs a sequence of categories, got {shown(given)}")
     # numpy and torch scalars become Python's own
     values = tuple(value.item() if hasattr(value, "item") else value for value in given)
+    missing = values[-1:] == (None,)
+    values = values[:-1] if missing else values
     kinds = {type(value) for value in values}
     if kinds == {int, float}:
         values, kinds = tuple(map(float, values)), {float}
@@ -32,7 +34,7 @@ def checked_values(name: str, given: object) -> tuple[Value, ...]:
             f"got {listing(values, 6) or 'none'}"
         )
     _require_distinct_finite(name, values)
-    return values
+    return (*values, None) if missing else values
 
 
 def _require_distinct_finite(name: str, values: Sequence[Value]) -> None:

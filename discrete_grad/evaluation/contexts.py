@@ -128,7 +128,7 @@ def context_labels(schema: Schema, contexts: Tensor | None) -> list[str]:
     codes, numbers = spec.codes(contexts).unbind(-1), spec.numbers(contexts).unbind(-1)
     columns: dict[str, list[str]] = {}
     for vocabulary, of_rows in zip(categorical, codes, strict=True):
-        columns[vocabulary.name] = [str(v) for v in vocabulary.decode(of_rows)]
+        columns[vocabulary.name] = [vocabulary.labels[i] for i in of_rows.tolist()]
     for column, standard in zip(numeric, numbers, strict=True):
         values = standard.double() * column.scale + column.mean
         columns[column.name] = [f"{value:.5g}" for value in values.tolist()]

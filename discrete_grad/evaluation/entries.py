@@ -81,9 +81,12 @@ class _Group:
 def _best(subject: Subject, mine: Tensor) -> _Group:
     """The context's best training row, the first among equals; no row if it has none."""
     scores = subject.observed.scores[mine]
-    known = {"observed": float(scores.max())} if len(scores) else {}
-    best = mine[scores.argmax(), None] if len(scores) else mine
-    codes = subject.observed.codes[best].long()
+    if not len(scores):
+        codes = subject.observed.codes[mine].long()
+        return _Group("best training row", "best training row", False, codes)
+    best = (subject.observed.sign * scores).argmax()
+    known = {"observed": float(scores[best])}
+    codes = subject.observed.codes[mine[best, None]].long()
     return _Group("best training row", "best training row", False, codes, known)
 
 
@@ -121,7 +124,7 @@ def _scores(
     measures = {
         "scaled": estimate,
         "estimated": units(estimate),
-        "estimated_std": (units(estimate + std) - units(estimate - std)) / 2,
+        "estimated_std": (units(estimate + std) - units(estimate - std)).abs() / 2,
         "judged": units(in_parts(subject.judge, codes, context)),
         "nearest": known.distance(codes),
     }

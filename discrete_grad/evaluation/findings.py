@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from discrete_grad.evaluation.wording import number, percent
+from discrete_grad.evaluation.wording import number, percent, sign
 
 __all__ = ["exploitation_sentences", "nearest_sentences", "rows_text", "swap_sentences"]
 
@@ -98,7 +98,7 @@ def _parting_sentence(part: Part) -> str:
             f"{over} is at most {share} short of the estimated one at the end of training."
         )
     gained, believed = (
-        number(point["samples"][name] - part["reference"]["samples"][name], 3)
+        number(sign(part) * (point["samples"][name] - part["reference"]["samples"][name]), 3)
         for name in (part["measure"], "estimated")
     )
     return (
@@ -109,10 +109,11 @@ def _parting_sentence(part: Part) -> str:
 
 
 def _best_sentences(part: Part) -> list[str]:
-    """When the true score was highest, of the samples and of the most likely row."""
+    """When the true score was best, of the samples and of the most likely row."""
     score = "true" if part["measure"] == "true" else "judge's"
+    best = "highest" if sign(part) > 0 else "lowest"
     return [
-        f"The {score} score of the {name} is highest {_course(part, key)}."
+        f"The {score} score of the {name} is {best} {_course(part, key)}."
         for key, name in (("samples", "samples"), ("row", "most likely row"))
         if part["best"][key] is not None
     ]

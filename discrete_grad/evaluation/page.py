@@ -27,7 +27,15 @@ from discrete_grad.evaluation.robustness_page import (
     robustness_text,
 )
 from discrete_grad.evaluation.style import STYLE
-from discrete_grad.evaluation.wording import columns, contexts_text, number, percent, short, verdict
+from discrete_grad.evaluation.wording import (
+    columns,
+    contexts_text,
+    number,
+    percent,
+    short,
+    sign,
+    verdict,
+)
 
 __all__ = ["render_html"]
 
@@ -76,7 +84,8 @@ def render_html(report: Mapping[str, Any]) -> str:
         >>> render_html(build_report(subject, samples=8))[:15]
         '<!doctype html>'
     """
-    title = f"Rows with a high {short(report['score_name'], 60)}"
+    wanted = "high" if sign(report) > 0 else "low"
+    title = f"Rows with a {wanted} {short(report['score_name'], 60)}"
     return "\n".join(
         [
             "<!doctype html>",
@@ -116,11 +125,12 @@ def _count(count: int, noun: str) -> str:
 
 def _sections(report: Mapping[str, Any]) -> Iterator[str]:
     several = len(report["contexts"]) > 1
+    better, side = ("higher", "right") if sign(report) > 0 else ("lower", "left")
     average = f", average over {contexts_text(report)}" if several else ""
     yield _section(
         "table",
         f"The policies side by side{average}",
-        f"All scores are in units of {short(report['score_name'], 60)}; higher is better.",
+        f"All scores are in units of {short(report['score_name'], 60)}; {better} is better.",
         _table(report, report["average"])
         + _legend(report["average"])
         + _paragraphs(nearest_sentences(report)),
@@ -132,7 +142,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
         "distribution",
         "Distribution of the samples' scores",
         "The height of a curve is the share of a policy's samples below a score: the further to "
-        "the right, the better. A vertical line is a policy that always gives the same row.",
+        f"the {side}, the better. A vertical line is a policy that always gives the same row.",
         _figure(distribution_plot(report)),
     )
     yield _section(
@@ -240,9 +250,10 @@ def _scores_text(report: Mapping[str, Any]) -> str:
     marks = "circle: estimated, square: by the judge"
     if report["has_truth"]:
         marks += ", diamond: true"
+    edge = ("left", "below") if sign(report) > 0 else ("right", "above")
     return (
         f"Every line of the table ({marks}). Where the marks of one line lie apart, the models are "
-        "wrong about these rows; an arrowhead at the left edge is a score far below."
+        f"wrong about these rows; an arrowhead at the {edge[0]} edge is a score far {edge[1]}."
     )
 
 
@@ -267,7 +278,8 @@ def _exploitation_text(report: Mapping[str, Any]) -> str:
     return (
         f"The policy at {len(part['points'])} moments of its training, by its distance from the "
         f"{part['reference_name']}, the root of KL in nats: mean scores of {part['samples']:,} "
-        f"samples{_each(part)}, and of the most likely row. Where the estimate still rises and "
+        f"samples{_each(part)}, and of the most likely row. Where the estimate still "
+        f"{'rises' if sign(part) > 0 else 'falls'} and "
         f"{'the truth' if part['measure'] == 'true' else 'the judge'} does not, training exploits "
         "the estimator's errors."
     )

@@ -12,7 +12,7 @@ import torch
 
 from discrete_grad.evaluation.gain_curve import GainCurve
 from discrete_grad.evaluation.svg import BAND, INK, SERIES, drawing, panels, place_legend, to_svg
-from discrete_grad.evaluation.wording import short
+from discrete_grad.evaluation.wording import short, sign
 
 __all__ = ["agreement_plot", "curves_plot", "distribution_plot", "exploitation_plot", "scores_plot"]
 
@@ -69,8 +69,9 @@ _SPREAD = "90% and 50% of the training rows"
 def _scores_panel(axes: Any, context: Context, report: Mapping[str, Any]) -> None:
     axes.set_title(short(context["label"]))
     axes.grid(axis="y", visible=False)
-    low, high = _limits(context)
-    edge = low + 0.015 * (high - low)
+    good = sign(report)
+    low, high = _limits(context, good)
+    edge = (low if good > 0 else high) + good * 0.015 * (high - low)
     quantiles = context["quantiles"]
     for a, b in (("0.05", "0.95"), ("0.25", "0.75")):
         if quantiles:
@@ -79,17 +80,18 @@ def _scores_panel(axes: Any, context: Context, report: Mapping[str, Any]) -> Non
     for y, entry in enumerate(context["entries"]):
         color = _color(report, entry["policy"])
         values = {m: entry[m] for m in _MEASURES if entry[m] is not None}
-        inside = [max(value, edge) for value in values.values()]
+        inside = [good * max(good * value, good * edge) for value in values.values()]
         if inside:
             axes.plot([min(inside), max(inside)], [y, y], color=color, lw=1.2, alpha=0.7)
         for lane, ((measure, value), x) in enumerate(zip(values.items(), inside, strict=True)):
-            _point(axes, x, y + 0.17 * (lane - 1), measure, color, beyond=value != x)
+            beyond = "<>"[good < 0] if value != x else None
+            _point(axes, x, y + 0.17 * (lane - 1), measure, color, beyond)
     axes.set_xlim(low, high)
 
 
-def _point(axes: Any, x: float, y: float, measure: str, color: str, *, beyond: bool) -> None:
+def _point(axes: Any, x: float, y: float, measure: str, color: str, beyond: str | None) -> None:
     """A value; one beyond the limits is an arrowhead at the edge."""
-    marker = "<" if beyond else _MEASURES[measure]
+    marker = beyond or _MEASURES[measure]
     face = color if measure == "true" else "none"
     axes.plot(x, y, marker, ms=5.5, mfc=face, mec=color, mew=1.3, clip_on=False, zorder=3)
 
@@ -121,7 +123,7 @@ def distribution_plot(report: Mapping[str, Any]) -> str:
                 if values:
                     axes.ecdf(values, color=_color(report, name), **_line(report, name))
             everything = (scores[measure] for scores in context["samples"].values())
-            axes.set_xlim(*_limits(context, list(chain.from_iterable(everything))))
+            axes.set_xlim(*_limits(context, sign(report), list(chain.from_iterable(everything))))
             axes.set_ylim(0, 1.02)
             axes.set_xlabel(f"{_NAMES[measure]} {short(report['score_name'])}")
         axes_list[0].set_ylabel("share of samples below")
@@ -151,7 +153,7 @@ def agreement_plot(report: Mapping[str, Any]) -> str:
 
 def _agreement_panel(axes: Any, context: Context, measure: str, report: Mapping[str, Any]) -> None:
     everything = (scores[m] for scores in context["samples"].values() for m in scores)
-    limits = _limits(context, list(chain.from_iterable(everything)))
+    limits = _limits(context, sign(report), list(chain.from_iterable(everything)))
     axes.set_title(short(context["label"], 24))
     axes.axline((limits[0], limits[0]), slope=1, color=INK, lw=0.8, ls=":")
     for name, scores in context["samples"].items():
@@ -181,7 +183,7 @@ def exploitation_plot(report: Mapping[str, Any]) -> str:
             _mark_best(axes, part["best"][key], key, part["measure"])
         for place, (name, fit) in enumerate(part["fits"].items()):
             if fit:
-                _fitted(axes_list[0], path, part["reference"]["samples"][name], fit, place)
+                _fitted(axes_list[0], path, part, name, place)
         _mark_parting(axes_list, part["parting"], max(p["d"] for p in path))
         axes_list[0].set_ylabel(short(report["score_name"]))
         handles = [
@@ -205,11 +207,12 @@ def _along(axes: Any, path: Sequence[Context], key: str, name: str, color: str) 
 
 
 def _fitted(
-    axes: Any, path: Sequence[Context], start: float, fit: Mapping[str, Any], place: int
+    axes: Any, path: Sequence[Context], part: Mapping[str, Any], name: str, place: int
 ) -> None:
+    fit, start = part["fits"][name], part["reference"]["samples"][name]
     curve = GainCurve("rl", fit["a"], fit["b"], fit["rmse"])
     d = torch.linspace(0, max(p["d"] for p in path), 80, dtype=torch.float64)
-    axes.plot(d, start + curve.gain(d), color=SERIES[1 + place], ls="--", lw=1.4)
+    axes.plot(d, start + sign(part) * curve.gain(d), color=SERIES[1 + place], ls="--", lw=1.4)
 
 
 def _mark_best(axes: Any, point: Context | None, key: str, measure: str) -> None:
@@ -248,17 +251,19 @@ def curves_plot(report: Mapping[str, Any]) -> str:
         return to_svg(figure)
 
 
-def _limits(context: Context, more: Sequence[float | None] = ()) -> tuple[float, float]:
+def _limits(context: Context, good: int, more: Sequence[float | None] = ()) -> tuple[float, float]:
     """Where the entries' scores, more values and nearly all training rows lie, with a margin.
 
-    A few rows far below, as a table of losses has them, would squeeze everything else.
+    A few rows far worse, as a table of losses has them, would squeeze everything else.
     """
     values = [entry[measure] for entry in context["entries"] for measure in _MEASURES]
     values = [value for value in (*values, *more) if value is not None]
     quantiles = context["quantiles"]
     if quantiles:
-        floor = quantiles["0.05"] - (quantiles["0.95"] - quantiles["0.05"]) / 4
-        values = [*(max(v, floor) for v in values), quantiles["0.05"], quantiles["1.0"]]
+        worse, better, best = ("0.05", "0.95", "1.0") if good > 0 else ("0.95", "0.05", "0.0")
+        floor = quantiles[worse] - (quantiles[better] - quantiles[worse]) / 4
+        kept = (good * max(good * v, good * floor) for v in values)
+        values = [*kept, quantiles[worse], quantiles[best]]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.04 * (high - low) or max(abs(high), 1.0) / 10
     return low - margin, high + margin

@@ -44,8 +44,9 @@ _AVERAGED = (
 def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict[str, Any]:
     """Measure every policy in every shown context.
 
-    Scores are in the user's units. `entries` are the best training row, uniformly random rows, and
-    for each policy its most likely row and its samples, with these keys:
+    Scores are in the user's units; `minimised` says whether low ones are good. `entries` are the
+    best training row, uniformly random rows, and for each policy its most likely row and its
+    samples, with these keys:
 
     - `estimated`, `estimated_std` (between the ensemble's members), `judged`, `true`,
       `true_percentile`: of the row, or the mean over the samples;
@@ -115,6 +116,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     space = subject.space
     report = {
         "score_name": subject.observed.score_name,
+        "minimised": subject.observed.minimised,
         "rows": len(subject.observed.scores),
         "features": [{"name": n, "size": k} for n, k in zip(space.names, space.sizes, strict=True)],
         "possible_rows": space.num_rows if space.num_rows < _LARGE else None,

@@ -135,7 +135,8 @@ def _report(
         "max_entropy": float(space.entropy(torch.zeros(space.width))),
         "clean": _entry(clean, clean, before, before),
         "perturbed": perturbed,
-        "most_important": _most_important(perturbed),
+        "most_important": _most_important(perturbed, subject.observed.sign),
+        "minimised": subject.observed.minimised,
     }
 
 
@@ -234,7 +235,7 @@ def _interval(values: Tensor) -> list[float] | None:
     return list(mean_interval(known)) if len(known) else None
 
 
-def _most_important(perturbed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _most_important(perturbed: Sequence[Mapping[str, Any]], sign: int) -> dict[str, Any] | None:
     """The column whose perturbation alone costs the most likely row most."""
     alone = [
         entry
@@ -245,5 +246,5 @@ def _most_important(perturbed: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
     ]
     if len(alone) < 2:
         return None
-    worst = min(alone, key=lambda entry: float(entry["row_change"][0]))
+    worst = min(alone, key=lambda entry: sign * float(entry["row_change"][0]))
     return {"column": worst["columns"][0], "change": worst["row_change"]}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from discrete_grad.evaluation.grid import grid, note
-from discrete_grad.evaluation.wording import decimals, fixed, number, percent, short
+from discrete_grad.evaluation.wording import decimals, fixed, number, percent, short, sign
 
 __all__ = ["robustness_sentences", "robustness_table", "robustness_text"]
 
@@ -58,7 +58,7 @@ def robustness_table(part: Part) -> str:
     kinds = {(entry["kind"], entry["size"]): entry for entry in reversed(perturbed)}
     together = [entry for entry in perturbed if kinds[entry["kind"], entry["size"]] is entry]
     alone = [entry for entry in perturbed if not any(entry is other for other in together)]
-    alone.sort(key=lambda entry: entry["row_change"][0] if entry["row_change"] else 0.0)
+    alone.sort(key=lambda entry: sign(part) * (_mean(entry["row_change"]) or 0.0))
     entries = [part["clean"], *together, *alone[:_MAX_ALONE]]
     digits = decimals([_mean(entry[key]) for entry in entries for key in ("row", "samples")], 3)
     lines = [
@@ -147,8 +147,9 @@ def _important_sentence(part: Part) -> list[str]:
     found = part["most_important"]
     if found is None:
         return []
-    high = found["change"][2]
-    if high is None or high >= 0:
+    # the end of the interval at which the perturbation costs least
+    end = found["change"][2 if sign(part) > 0 else 1]
+    if end is None or sign(part) * end >= 0:
         return ["No column perturbed alone certainly costs the most likely row any of its worth."]
     return [
         f"The column that matters most is {short(found['column'])}: perturbed alone, it changes "

@@ -66,7 +66,10 @@ class Truth(Protocol):
     """
 
     def score(self, codes: Tensor, context: int) -> Tensor:
-        """Score `(N,)`, in the user's units, of codes `(N, F)` in a shown context."""
+        """Score `(N,)`, in the user's units, of codes `(N, F)` in a shown context.
+
+        Where the score is minimised, so is this.
+        """
 
     def percentile(self, codes: Tensor, context: int) -> Tensor:
         """Share `(N,)`, in [0, 1], of all rows of the context that are worse; ties count half."""
@@ -106,6 +109,7 @@ class Observed:
         scores: `(N,)`, in the user's units.
         context: `(N,)` integers, the row's position among the shown contexts, -1 for none of them.
         score_name: what the score is called.
+        minimised: whether the lowest score is the best.
 
     Raises:
         ValueError: for lengths that differ, or no rows.
@@ -121,12 +125,18 @@ class Observed:
     scores: Tensor
     context: Tensor
     score_name: str = "score"
+    minimised: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for lengths that differ, or no rows."""
         lengths = len(self.codes), len(self.scores), len(self.context)
         if len(set(lengths)) > 1 or not lengths[0]:
             raise ValueError(f"codes, scores and context must be as many, at least 1: {lengths}")
+
+    @property
+    def sign(self) -> int:
+        """Factor under which more is better, in the user's units: -1 if minimised, else 1."""
+        return -1 if self.minimised else 1
 
     def places(self, index: int) -> Tensor:
         """Places of the rows of a shown context, in the order of the table."""

@@ -44,6 +44,7 @@ def format_table(report: Mapping[str, Any]) -> str:
     contexts = report["contexts"]
     several = len(contexts) > 1
     title = f"average of {contexts_text(report)}" if several else report["score_name"]
+    title += ", lower is better" if report.get("minimised") else ""
     blocks = [_block(title, report["average"])]
     if several and len(contexts) <= _MAX_BLOCKS:
         blocks += [_block(context["label"], context["entries"]) for context in contexts]
@@ -103,6 +104,12 @@ def _nearest(entry: Entry) -> str:
         return _NONE
     text = f"{mean:.2f}".rstrip("0").rstrip(".")
     return f"{text} ({least:.0f})" if entry["kind"] == "samples" else text
+
+
+def sign(part: Mapping[str, Any]) -> int:
+    """Factor of a report's, or a part's, scores under which more is better: -1 if minimised."""
+    # reports written before scores could be minimised do not say so
+    return -1 if part.get("minimised") else 1
 
 
 def decimals(values: Sequence[float | None], digits: int = 4) -> int:
@@ -239,7 +246,7 @@ def _wins(report: Mapping[str, Any], policy: str, measure: str) -> list[str]:
     known = [(mine, best) for mine, best in pairs if mine is not None and best is not None]
     if len(known) < 2:
         return []
-    wins = sum(mine > best for mine, best in known)
+    wins = sum(sign(report) * (mine - best) > 0 for mine, best in known)
     how = "truly better" if measure == "true" else "better for the judge"
     return [f"It is {how} than the context's best training row in {wins} of {len(known)} contexts."]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
@@ -160,7 +160,9 @@ class AnovaEnsemble(BaseEnsemble):
         total = self.offsets.to(row.dtype)
         for index, group in enumerate(self.groups.tolist()):
             table = self.cells[self.first[index] : self.first[index + 1]].to(row.dtype)
-            total = total + _contract(table, self.shapes[index], [blocks[c] for c in group if c >= 0])
+            total = total + _contract(
+                table, self.shapes[index], [blocks[c] for c in group if c >= 0]
+            )
         shape = torch.broadcast_shapes(*[block.shape[:-1] for block in blocks])
         return total.expand(*shape, self.num_members).movedim(-1, 0)
 

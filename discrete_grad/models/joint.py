@@ -43,8 +43,10 @@ class JointColumns(nn.Module):
         categorical = context.categorical.sizes if context and context.categorical else ()
         numeric = len(context.numeric) if context else 0
         self.sizes: tuple[int, ...] = (*space.sizes, *categorical, *[_BINS] * numeric)
-        self.ordered: tuple[bool, ...] = tuple(
-            i >= len(space.sizes) + len(categorical) for i in range(len(self.sizes))
+        self.ordered: tuple[bool, ...] = (
+            *space.ordered,
+            *[False] * len(categorical),
+            *[True] * numeric,
         )
         self.register_buffer("edges", torch.zeros(numeric, _BINS - 1))
 
@@ -55,7 +57,7 @@ class JointColumns(nn.Module):
         shown = context
         if len(context) > _MAX_SORTED:
             shown = context[permutation(len(context), generator=seeded(0))[:_MAX_SORTED]]
-        numbers = shown[:, -len(self.edges) :].sort(0).values
+        numbers = self._spec().numbers(shown).sort(0).values
         share = torch.arange(1, _BINS) / _BINS
         self.edges = numbers[(share * len(shown)).long()].T.contiguous()
 
@@ -64,14 +66,13 @@ class JointColumns(nn.Module):
         check_context(context, self.context_spec)
         if context is None or self.context_spec is None:
             return None
-        numeric, categorical = len(self.edges), self.context_spec.categorical
-        parts = []
-        if categorical is not None:
-            parts.append(categorical.argmax(context[..., : categorical.width]))
-        if numeric:
-            numbers = context[..., -numeric:].unsqueeze(-1)
-            parts.append((numbers > self.edges.to(numbers.dtype)).sum(-1))
-        return torch.cat(parts, -1)
+        numbers = self._spec().numbers(context).unsqueeze(-1)
+        binned = (numbers > self.edges.to(numbers.dtype)).sum(-1)
+        return torch.cat([self._spec().codes(context), binned], -1)
+
+    def _spec(self) -> ContextSpec:
+        assert self.context_spec is not None
+        return self.context_spec
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes `(..., F + columns)` of codes `(..., F)`, or of flat rows by their likeliest."""

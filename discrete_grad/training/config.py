@@ -52,7 +52,9 @@ class LoopConfig:
             value = float(value) if item.type == "float" else value  # which may be given as 1
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
             least = 0 if item.name in ("patience", "memory") else 1
-            if value == () or any(isinstance(n, int) and not isinstance(n, bool) and n < least for n in counts):
+            if value == () or any(
+                isinstance(n, int) and not isinstance(n, bool) and n < least for n in counts
+            ):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
             bound = "above 0" if item.name in ("learning_rate", "tau") else "at least 0"
             wrong = isinstance(value, float) and not 0 <= value < math.inf

@@ -34,7 +34,7 @@ class Run:
         config: how it was made.
         table: all rows, with the schema.
         source: what the caller said of the table's origin, JSON.
-        scale: from scores to what the models predict, and back.
+        scale: from `table.scores` to what the models predict, and back; see `to_units`.
         rows: the rows the generator's side has seen, scores scaled.
         judge_rows: the rows only the judge has seen, scores scaled.
         judge: trained on `judge_rows`.
@@ -85,6 +85,13 @@ class Run:
         weight = self.config.generator.preference / self.reward_unit
         reward: Tensor = self.preference(codes, context)
         return value + weight * reward
+
+    def to_units(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
+        """Scores `(N,)`, float64, in the units of the score column, of scaled ones.
+
+        Scaled, more is better; in the units of a column that is minimised, less is.
+        """
+        return self.table.schema.in_units(self.scale.invert(scaled, context))
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of the log of training.

@@ -54,7 +54,7 @@ def check_columns(schema: Schema) -> None:
 def generate(
     run: Run, columns: dict[str, list[Any]], contexts: Tensor | None, *, rows: int, seed: int = 0
 ) -> dict[str, list[Any]]:
-    """Different rows for each context, the best first, by the judge's score.
+    """Different rows for each context, the best first, by the judge's score: lowest if minimised.
 
     In a fit with preferences their reward counts as well, with the weight it was trained with.
 
@@ -141,5 +141,5 @@ def _columns(run: Run, codes: Tensor, context: Tensor | None) -> dict[str, list[
     repeated = None if context is None else context.expand(len(codes), -1)
     columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(codes))
     for name, model in ((_ESTIMATED, run.estimator), (_JUDGED, run.judge)):
-        columns[name] = run.scale.invert(model(codes, repeated), repeated).tolist()
+        columns[name] = run.to_units(model(codes, repeated), repeated).tolist()
     return columns

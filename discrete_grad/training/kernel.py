@@ -136,4 +136,3 @@ def _posterior(covariance: Tensor, values: _Values, targets: Tensor, weights: Te
     coefficients = torch.zeros_like(targets)
     coefficients[kept] = solved.squeeze(1)
     return coefficients
-

@@ -209,14 +209,14 @@ def _preference(pair: _Pairs, outcome: str, annotator: str) -> Preferences:
 def _shown(schema: Schema, pair: _Pairs, number: int) -> str:
     """A pair as text: a line a feature, marked where the rows differ."""
     context = context_columns(schema, pair.context)
-    head = "  ".join([f"\npair {number}", *(f"{name}={v[0]}" for name, v in context.items())])
-    first, second = schema.decode_features(pair.first), schema.decode_features(pair.second)
+    given = {name: "(missing)" if v[0] is None else v[0] for name, v in context.items()}
+    head = "  ".join([f"\npair {number}", *(f"{name}={value}" for name, value in given.items())])
     lines = [("", "1", "2", "")]
-    for name in first:
-        (a,), (b,) = first[name], second[name]
-        if a != b or len(first) <= _MOST_FEATURES:
-            lines.append((name, str(a), str(b), "" if a == b else "*"))
+    for feature, *codes in zip(schema.features, pair.first[0], pair.second[0], strict=True):
+        a, b = (feature.labels[code] for code in codes)
+        if a != b or len(schema.features) <= _MOST_FEATURES:
+            lines.append((feature.name, a, b, "" if a == b else "*"))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     text = ["  ".join([*map(str.ljust, line, widths), line[3]]).rstrip() for line in lines]
-    same = len(first) + 1 - len(lines)
+    same = len(schema.features) + 1 - len(lines)
     return "\n".join([head, *text, *([f"and {same} features that are equal"] if same else [])])

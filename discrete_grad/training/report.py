@@ -69,10 +69,16 @@ def _subject(run: Run) -> Subject:
         space=schema.space,
         contexts=contexts,
         labels=labels,
-        observed=Observed(table.codes, table.scores, positions, schema.score),
+        observed=Observed(
+            table.codes,
+            schema.in_units(table.scores),
+            positions,
+            schema.score,
+            minimised=schema.signs[0] < 0,
+        ),
         estimator=run.estimator,
         judge=run.judge,
-        to_units=run.scale.invert,
+        to_units=run.to_units,
         policies={
             "data policy": run.reference,
             "naive baseline": run.naive,

@@ -31,7 +31,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     """
     weights = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
     asked = []
-    for index, (name, family) in enumerate(model.families.items()):
+    for index, family in enumerate(model.families.values()):
         if isinstance(family, KernelEnsemble | AnovaEnsemble):
             family.joint.fit(rows.context)
             codes = family.joint(rows.codes, rows.context)

@@ -35,6 +35,9 @@ def malformed_fits(folder: Path) -> Iterator[Malformed]:
     path = good_table(folder)
     for name, (options, message) in _OPTIONS.items():
         yield Malformed(name, _fit(folder, path, options), message)
+    for name, (text, options, message) in _BOTH.items():
+        path = _write(folder, f"{name}.csv", text)
+        yield Malformed(name, _fit(folder, path, f"--score score {options}"), message)
 
 
 def malformed_generates(folder: Path, run: Path) -> Iterator[Malformed]:
@@ -77,7 +80,9 @@ def _with_row(number: int, line: str) -> str:
     return csv_of([*LINES[: number - 1], line, *LINES[number:]])
 
 
-_IDENTIFIERS = [f"x{i},{SHADES[i % 4]},east,1.5,{i}" for i in range(1_200)]
+_IDENTIFIERS = csv_of([f"x{i},{line[line.index(',') + 1 :]}" for i, line in enumerate(LINES)])
+_GAPS = csv_of([*LINES, ",D,east,1.5,2", "fair,D,east,,3", "fair,D,east,1.5,"])
+_NO_WHOLE_ROW = csv_of([f",{line.partition(',')[2]}" for line in LINES])
 _TEXTS: dict[str, tuple[str | bytes, str]] = {
     "empty_file": ("", "is empty"),
     "blank_file": (" \n\n", "is empty"),
@@ -116,10 +121,27 @@ _TEXTS: dict[str, tuple[str | bytes, str]] = {
     "constant_score": (csv_of([f"{c},D,east,1,2" for c in CUTS]), "every row has the score 2"),
     "one_category": (csv_of([f"fair,D,east,1,{i}" for i in range(9)]), "one category, 'fair'"),
     "no_feature": (csv_of(["east,1,2", "west,2,3"], "shop,price,score"), "no feature is left"),
-    "identifiers": (csv_of(_IDENTIFIERS), "1,200 different values in 1,200 rows"),
+    "identifiers_alone": (
+        csv_of([f"x{i},{'ab'[i % 2]},1.5,{i}" for i in range(30)], "cut,shop,price,score"),
+        "no feature is left: column 'cut' looks like an identifier, with 30 different values",
+    ),
 }
 
 _OPTIONS = {
+    "score_wanted_otherwise": ("--score score:least", "no score column 'score:least'"),
+    "score_twice_both_ways": ("--score score --score score:min", "given twice: 'score'"),
+    "further_score_minimised_as_context": (
+        "--score score --score price:min --context price",
+        "column 'price' cannot be both score and context",
+    ),
+    "feature_of_no_kind": (
+        "--score score --features cut:numeric",
+        "no feature column 'cut:numeric'",
+    ),
+    "feature_of_two_kinds": (
+        "--score score --features cut:ordered cut:categorical",
+        "feature columns are given twice: 'cut'",
+    ),
     "score_absent": ("--score scor --context shop", "no score column 'scor'"),
     "context_absent": ("--score score --context shops", "did you mean 'shop'?"),
     "feature_absent": ("--score score --features cut colour", "no feature column 'colour'"),
@@ -150,6 +172,46 @@ _OPTIONS = {
     ),
     "text_as_number": ("--score score --context shop:numeric", "row 1: 'east' is not a number"),
     "text_column_as_score": ("--score cut --context shop", "row 1: 'fair' is not a number"),
+}
+
+# a table and options that do not go together
+_BOTH = {
+    "identifier_named": (
+        _IDENTIFIERS,
+        "--features shade cut",
+        "column 'cut' looks like an identifier, with 24 different values in 24 rows; "
+        "'cut:categorical' keeps it all the same",
+    ),
+    "gap_in_a_feature": (
+        _GAPS,
+        "--features cut",
+        "column 'score', row 27: the value is missing; with missing='drop' such rows are left out",
+    ),
+    "gap_in_a_numeric_context": (
+        _GAPS.replace("1.5,\n", "1.5,4\n"),
+        "--context price --missing category",
+        "column 'price', row 26: the value is missing; 'price:categorical' makes it a category",
+    ),
+    "only_gaps": (
+        _NO_WHOLE_ROW,
+        "--missing category",
+        "column 'cut' has only missing cells: leave it out",
+    ),
+    "gap_in_the_score": (
+        _GAPS,
+        "--missing category",
+        "column 'score', row 27: the value is missing",
+    ),
+    "no_whole_row": (
+        _NO_WHOLE_ROW,
+        "--missing drop",
+        "every row has a missing cell: 24 in 'cut'",
+    ),
+    "bad_cell_after_a_dropped_row": (
+        csv_of([",D,east,1.5,2", *LINES[:5], "fair,D,east,1.5,high"]),
+        "--missing drop",
+        "column 'score', row 7: 'high' is not a number",
+    ),
 }
 
 _CONTEXTS: dict[str, tuple[str | bytes, str]] = {
@@ -193,7 +255,7 @@ def _binary_files(folder: Path) -> dict[str, tuple[Path, str]]:
     columns |= {name: [float(value) for value in columns[name]] for name in ("price", "score")}
     good = _parquet(folder, "good", pa.table(columns)).read_bytes()
     listed = pa.table({**columns, "cut": [[cut] for cut in columns["cut"]]})
-    undefined = pa.table({**columns, "cut": [float("nan"), *map(float, range(23))]})
+    undefined = pa.table({**columns, "cut": [float("nan"), *(i % 5 / 2 for i in range(23))]})
     twice = pa.Table.from_arrays([pa.table(columns)[name] for name in names], ["cut", *names[:-1]])
     damaged = bytearray(good)
     damaged[4:40] = b"\xff" * 36
@@ -210,7 +272,7 @@ def _binary_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "nested_feature": (_parquet(folder, "listed", listed), "which cannot be categories"),
         "nan_feature": (
             _parquet(folder, "undefined", undefined),
-            "row 1: nan cannot be a category",
+            "column 'cut', row 1: the value is missing; with missing='category'",
         ),
         "duplicate_in_parquet": (_parquet(folder, "twice", twice), "duplicate column names: 'cut'"),
         "parquet_without_rows": (

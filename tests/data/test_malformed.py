@@ -1,11 +1,12 @@
 """Every malformed input gives one `TableError` with one line that says what is wrong and where."""
 
 import argparse
+import warnings
 from pathlib import Path
 
 import pytest
 
-from discrete_grad.data import TableError, output_format, read_contexts, read_table
+from discrete_grad.data import TableError, TableWarning, output_format, read_contexts, read_table
 from tests.data.malformed import Malformed, good_table, malformed_fits, malformed_generates
 
 
@@ -17,6 +18,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--score", action="append")
     parser.add_argument("--context", nargs="*", default=())
     parser.add_argument("--features", nargs="*")
+    parser.add_argument("--missing", default="error")
     return parser.parse_args(arguments)
 
 
@@ -25,7 +27,7 @@ def run(arguments: list[str]) -> None:
     options = options_of(arguments)
     if options.command == "fit":
         columns = {"context": options.context, "features": options.features}
-        read_table(options.source, score=options.score, **columns)
+        read_table(options.source, score=options.score, missing=options.missing, **columns)
     else:
         output_format(options.out)
         table = read_table(options.source, score="score", context=["shop", "price"])
@@ -35,7 +37,9 @@ def run(arguments: list[str]) -> None:
 def told(arguments: list[str]) -> str:
     """The message, or nothing if the input is accepted."""
     try:
-        run(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)
+            run(arguments)
     except TableError as error:
         return str(error)
     return ""

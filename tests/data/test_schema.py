@@ -226,7 +226,36 @@ def test_one_score_is_written_as_it_was_before_there_were_several() -> None:
     assert json.loads(SEVERAL.to_json())["more_scores"] == ["weight", "depth"]
 
 
-@pytest.mark.parametrize("thing", [CUT, SIZE, Vocabulary("x", (0.1, 2.0)), PRICE, SCHEMA, SEVERAL])
+ORDERED = Vocabulary("grade", ("low", "high"), ordered=True)
+BINNED = Vocabulary.binned("carat", (0.0, 0.5, 2.0), missing=True)
+NEW = Schema((CUT, ORDERED, BINNED), (SHOP,), "cost", ("weight",), minimised=("cost",))
+
+
+def test_what_a_column_is_not_is_not_written() -> None:
+    assert SIZE.to_json() == '{"name": "size", "values": [1, 2, 7]}'
+    assert json.loads(BINNED.to_json()) == {
+        "name": "carat",
+        "values": ["[0, 0.5]", "(0.5, 2]", None],
+        "ordered": True,
+        "edges": [0.0, 0.5, 2.0],
+    }
+    assert repr(SIZE) == "Vocabulary(name='size', values=(1, 2, 7))"
+    assert eval(repr(BINNED)) == BINNED
+    assert json.loads(NEW.to_json())["minimised"] == ["cost"]
+
+
+def test_a_space_knows_which_features_are_ordered() -> None:
+    assert NEW.space.ordered == (False, True, True)
+    assert SCHEMA.space.ordered == (False, False)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        *(CUT, SIZE, Vocabulary("x", (0.1, 2.0)), PRICE, SCHEMA, SEVERAL),
+        *(ORDERED, BINNED, NEW, Vocabulary("x", (True, None))),
+    ],
+)
 def test_json_and_pickle_round_trip(thing: Any) -> None:
     back = type(thing).from_json(thing.to_json())
     assert back == thing

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 from discrete_grad.cli import main
-from discrete_grad.data import TableError, read_table, write_rows
+from discrete_grad.data import Schema, TableError, Vocabulary, read_table, write_rows
 from discrete_grad.objectives import OUTCOMES
 from discrete_grad.sampling import seeded
 from discrete_grad.training import (
@@ -353,3 +354,12 @@ def test_preferences_of_another_table_are_told_with_row_and_feature(
     other = read_table(columns, score="score", context=["shop", "price"]).schema
     with pytest.raises(TableError, match=r"column 'first\.\w+', row \d: .* is not among"):
         read_preferences(wrong, other)
+
+
+def test_missing_cells_are_shown_as_such() -> None:
+    module = import_module("discrete_grad.training.prefer")
+    columns = [Vocabulary(name, ("a", None)) for name in ("cut", "shop")]
+    schema = Schema((columns[0],), (columns[1],), "score")
+    one, other = torch.tensor([[0]]), torch.tensor([[1]])
+    text = module._shown(schema, module._Pairs(one, other, torch.tensor([[0.0, 1.0]])), 1)
+    assert text.splitlines() == ["", "pair 1  shop=(missing)", "     1  2", "cut  a  (missing)  *"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from discrete_grad.data import Schema, TableError
+from discrete_grad.data import Schema, TableError, Vocabulary
 from discrete_grad.training import (
     Preferences,
     append_preferences,
@@ -89,6 +89,24 @@ def test_a_file_that_stays_locked_is_told(tmp_path: Path) -> None:
         with pytest.raises(TableError, match=r"a\.parquet cannot be written: .*lock"):
             append_preferences(path, pairs(1), SCHEMA)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_missing_cells_and_intervals_come_back(tmp_path: Path, suffix: str) -> None:
+    price = Vocabulary.binned("price", (0.0, 1.0, 2.5), missing=True)
+    cut, shop = (Vocabulary(name, (1, 2, None)) for name in ("cut", "shop"))
+    schema, path = Schema((price, cut), (shop,), "score"), tmp_path / f"a.{suffix}"
+    first, second = torch.tensor([[2, 2], [0, 1]]), torch.tensor([[1, 0], [2, 2]])
+    context = torch.eye(3)[[2, 0]]
+    given = Preferences(first, second, torch.tensor([0, 1]), context)
+    write_preferences(path, given, schema)
+    same(read_preferences(path, schema), given)
+    if suffix == "parquet":
+        path.unlink()
+        for place in ([0], [1]):
+            one = Preferences(first[place], second[place], given.outcome[place], context[place])
+            append_preferences(path, one, schema)
+        same(read_preferences(path, schema), given)
 
 
 def test_appending_keeps_columns_of_others(tmp_path: Path) -> None:
