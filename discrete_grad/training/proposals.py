@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.finished import Run
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.loop import derive_seed
-from discrete_grad.training.row_score import Score, row_score
+from discrete_grad.training.row_score import row_score
 from discrete_grad.training.seen_rows import SeenRows
 
 __all__ = ["Proposals", "propose"]
@@ -57,7 +58,7 @@ def propose(
     """Good and different rows for each context, some contexts at a time; see `generate`."""
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
     evaluations = max(_LEAST_A_ROW * rows, min(_MOST, _EVALUATIONS // max(1, total)))
-    size = contexts_at_once(space, max(rows, _AGREED), evaluations)
+    size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
     seen = SeenRows(run.table, contexts)
@@ -68,9 +69,10 @@ def propose(
         codes, values = best_rows(
             space,
             logits,
-            _unseen_score(run, here, seen, part.start) if new_only else row_score(run, here),
+            row_score(run, here),
             max(rows, _AGREED),
             evaluations=evaluations,
+            barred=partial(_barred, seen, part.start) if new_only else None,
             distance=diversity,
             seed=derive_seed(seed, "generate"),
         )
@@ -83,14 +85,8 @@ def propose(
     bar.close()
 
 
-def _unseen_score(run: Run, contexts: Tensor | None, seen: SeenRows, first: int) -> Score:
-    """`row_score` of contexts from number `first` on, `-inf` for a row of the table."""
-    score = row_score(run, contexts)
-
-    def unseen(codes: Tensor, where: Tensor) -> Tensor:
-        return score(codes, where).masked_fill(seen(codes, where + first), -torch.inf)
-
-    return unseen
+def _barred(seen: SeenRows, first: int, codes: Tensor, where: Tensor) -> Tensor:
+    return seen(codes, where + first)
 
 
 def _agreed_first(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: Tensor) -> Tensor:
