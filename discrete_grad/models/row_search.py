@@ -76,7 +76,9 @@ def best_rows(
     space.check_logits(logits)
     if logits.dim() != 2:
         raise ValueError(f"logits must be (S, {space.width}), got {tuple(logits.shape)}")
-    search = _Search(space, _masked(space, logits, score), barred, count, distance)
+    size = _pool_size(count, evaluations)
+    scored = _masked(space, logits, score)
+    search = _Search(space, scored, barred, count=count, size=size, distance=distance)
     if space.num_rows <= evaluations:
         pool = search.begun(space.enumerate(device=logits.device).expand(len(logits), -1, -1))
     else:
@@ -92,7 +94,9 @@ def contexts_at_once(space: CategoricalSpace, count: int, evaluations: int, dist
     likely, draws = _num_starts(count, evaluations, distance)
     found = max(likely + draws * len(_TEMPERATURES), _opened_at_once(space, count) * space.width)
     rows = space.num_rows if space.num_rows <= evaluations else found
-    return max(1, _HELD // ((rows + _pool_size(count)) * space.num_features + space.width))
+    return max(
+        1, _HELD // ((rows + _pool_size(count, evaluations)) * space.num_features + space.width)
+    )
 
 
 def row_keys(space: CategoricalSpace, codes: Tensor) -> Tensor:
@@ -156,8 +160,8 @@ def _num_starts(count: int, evaluations: int, distance: int) -> tuple[int, int]:
     return likely, draws
 
 
-def _pool_size(count: int) -> int:
-    return max(2 * count, _POOL)
+def _pool_size(count: int, evaluations: int) -> int:
+    return max(2 * count, min(_POOL, evaluations))
 
 
 def _opened_at_once(space: CategoricalSpace, count: int) -> int:
@@ -190,15 +194,17 @@ class _Search:
         space: CategoricalSpace,
         score: ByContext,
         barred: ByContext | None,
+        *,
         count: int,
+        size: int,
         distance: int,
     ) -> None:
-        self.space, self.count, self.distance = space, count, distance
-        self.score, self.barred = score, barred
+        self.space, self.score, self.barred = space, score, barred
+        self.count, self.size, self.distance = count, size, distance
 
     def begun(self, rows: Tensor) -> _Pool:
         """The pool of rows `(S, A, F)`."""
-        codes = rows.new_zeros(len(rows), _pool_size(self.count), rows.shape[-1])
+        codes = rows.new_zeros(len(rows), self.size, rows.shape[-1])
         values = torch.full_like(codes[..., 0], -torch.inf, dtype=torch.float32)
         no = torch.zeros_like(values, dtype=torch.bool)
         pool = _Pool(codes, values, no.long(), no, no, no)
