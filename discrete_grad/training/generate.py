@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from discrete_grad.data import Schema
+from discrete_grad.data import Schema, output_format
 from discrete_grad.evaluation import nearest_hamming
 from discrete_grad.models import BaseEstimator, single_swap_ascent
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.finished import Run
 from discrete_grad.training.proposals import Proposals, propose
 
-__all__ = ["FewRowsWarning", "check_columns", "generate", "polished_row"]
+__all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 
 _ESTIMATED, _JUDGED, _SEEN = "estimated_score", "judge_score", "in_table"
 _SCORED = 1024  # rows at a time
@@ -65,10 +66,12 @@ def generate(
     """Good and different rows for each context, the best first, by the score trained by.
 
     That score is the estimator's, with the run's pessimism and preferences; see `row_score`. Of
-    the best 16 the first is the one that the generator finds most likely as well: the least sum of
-    its places by score and by probability. The rows are found by `best_rows`. A million evaluations
-    of the estimator are shared out over the contexts, 8 to 131,072 a row wanted at least and a
-    context at most: small spaces are searched as a whole.
+    the best 16 the first is the one of the least sum of places, by that score and by the
+    generator's probability.
+
+    The rows are found by `best_rows`. Half a million evaluations of the estimator are shared out
+    over the contexts, at most 131,072 for one, which is every row of a small space, and at least 8
+    for each row wanted.
 
     Args:
         run: a finished fit.
@@ -87,8 +90,8 @@ def generate(
         fewer such rows gets fewer, with a `FewRowsWarning`.
 
     Raises:
-        RunError: as `check_columns`, or for fewer than 1 row, or a diversity that is below 1 or
-            more than the features there are.
+        RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
+            the features there are, or more shares than contexts.
 
     Example:
         >>> import tempfile
@@ -104,6 +107,9 @@ def generate(
     """
     schema = run.table.schema
     _check(schema, rows, diversity)
+    total = 1 if contexts is None else len(contexts)
+    if share[1] > max(1, total):
+        raise RunError(f"more processes than contexts: {share[1]} for {total}")
     names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in names}
     short: list[tuple[int, int]] = []
@@ -114,8 +120,27 @@ def generate(
         for name, values in (given | _columns(run, contexts, part)).items():
             written[name] += values
         short += _short(part, rows)
-    _warn(short, rows, named=contexts is not None)
+    _warn(short, f"{'new' if new_only else 'different'} rows of {rows}", contexts)
     return written
+
+
+def part_path(path: Path, place: int, count: int) -> Path:
+    """File of one of several processes that write a file together; the file itself for one.
+
+    Raises:
+        TableError: as `output_format`.
+        RunError: unless several processes write Parquet.
+
+    Example:
+        >>> part_path(Path("rows.parquet"), 0, 2).name
+        'rows.part-00000-of-00002.parquet'
+    """
+    kind = output_format(path)
+    if count == 1:
+        return path
+    if kind != "parquet":
+        raise RunError(f"{count} processes write parts in Parquet: {path} must end in .parquet")
+    return path.with_name(f"{path.stem}.part-{place:05d}-of-{count:05d}{path.suffix}")
 
 
 @torch.no_grad()
@@ -183,12 +208,11 @@ def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
     return [(first + i, int(counts[i])) for i in few]
 
 
-def _warn(short: list[tuple[int, int]], rows: int, *, named: bool) -> None:
+def _warn(short: list[tuple[int, int]], wanted: str, contexts: Tensor | None) -> None:
     """Warn of contexts with too few rows: of the first ones by name."""
     for index, count in short[:_TOLD]:
-        place = f"context row {index + 1}: " if named else ""
-        text = f"{place}only {count} different rows of {rows}"
-        warnings.warn(text, FewRowsWarning, stacklevel=3)
+        place = "" if contexts is None else f"context row {index + 1}: "
+        warnings.warn(f"{place}only {count} {wanted}", FewRowsWarning, stacklevel=3)
     if (further := len(short) - _TOLD) > 0:
-        text = f"{further:,} further contexts got fewer rows than {rows}"
+        text = f"{further:,} further contexts: too few {wanted}"
         warnings.warn(text, FewRowsWarning, stacklevel=3)

@@ -21,7 +21,7 @@ from discrete_grad.training.seen_rows import SeenRows
 __all__ = ["Proposals", "propose"]
 
 # of a row by the estimator: shared out over the contexts, within bounds for each of them
-_EVALUATIONS, _MOST, _LEAST_A_ROW = 2**20, 2**17, 8
+_EVALUATIONS, _MOST, _LEAST_A_ROW = 2**19, 2**17, 8
 # the first row is one of the best so many
 _AGREED = 16
 
