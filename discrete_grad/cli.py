@@ -22,7 +22,6 @@ from discrete_grad.data import (
     Table,
     TableWarning,
     load_example,
-    output_format,
     read_contexts,
     read_table,
     write_rows,
@@ -39,6 +38,7 @@ from discrete_grad.training import (
     generate,
     held_out_accuracy,
     load_run,
+    part_path,
     prefer,
     read_preferences,
     write_report,
@@ -48,6 +48,8 @@ from discrete_grad.training.logs import no_log
 
 __all__ = ["main"]
 
+# set by torchrun; without it there is one process
+_PROCESSES = {"RANK": "0", "WORLD_SIZE": "1"}
 _Config = Annotated[FitConfig, tyro.conf.arg(name="")]
 
 
@@ -114,7 +116,13 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Write new rows for each context, the best by the judge's score first."""
+    """Write new and different rows for each context, the best by the estimator's score first.
+
+    The score is what the generator was trained by, preferences included; of the best 16 rows the
+    first is the one that the generator finds likely as well. On several processes (torchrun
+    --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a share of the
+    contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a fit."""
@@ -124,6 +132,11 @@ class Generate:
     """CSV or Parquet file with the context columns; none for a fit without context."""
     rows: int = 8
     """Different rows for each context."""
+    diversity: int = 1
+    """Features in which any two rows of a context differ at least."""
+    new_only: bool = True
+    """Rows that the table has in the same context are left out, or else kept. The column `in_table`
+    marks them."""
     seed: int = 0
     """Decides every random number."""
     debug: bool = False
@@ -131,17 +144,27 @@ class Generate:
 
     def run(self) -> None:
         """Do it."""
-        output_format(self.out)
+        place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
+        out = part_path(self.out, place, count)
         if self.rows < 1:
             raise RunError(f"--rows must be at least 1, got {self.rows}")
         run = load_run(self.run_folder)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", FewRowsWarning)
-            written = generate(run, columns, contexts, rows=self.rows, seed=self.seed)
+            written = generate(
+                run,
+                columns,
+                contexts,
+                rows=self.rows,
+                seed=self.seed,
+                diversity=self.diversity,
+                new_only=self.new_only,
+                share=(place, count),
+            )
         for warning in told:
             print(f"warning: {warning.message}", file=sys.stderr)
-        write_rows(self.out, written)
+        write_rows(out, written)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,9 +49,7 @@ def test_fit_writes_everything_the_run_needs(fitted: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_generate_writes_distinct_rows_ordered_by_the_judge(
-    fitted: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_generate_writes_new_rows_and_marks_them(fitted: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"new_rows.{suffix}"
     contexts = contexts_file(tmp_path)
     arguments = ["generate", str(fitted), "--contexts", str(contexts), "--rows", "5"]
@@ -61,13 +59,15 @@ def test_generate_writes_distinct_rows_ordered_by_the_judge(
     else:
         rows = pq.read_table(out).to_pylist()
     assert len(rows) == 10
-    expected = ["shop", "price", "cut", "shade", "estimated_score", "judge_score"]
+    expected = ["shop", "price", "cut", "shade", "estimated_score", "judge_score", "in_table"]
     assert sorted(rows[0]) == sorted(expected)
     for part, shop in ((rows[:5], "west"), (rows[5:], "east")):
         assert {row["shop"] for row in part} == {shop}
         assert len({(row["cut"], row["shade"]) for row in part}) == 5
-        judged = [float(row["judge_score"]) for row in part]
-        assert judged == sorted(judged, reverse=True)
+        assert {str(row["in_table"]) for row in part} == {"False"}
+        # the first is the one that the generator agrees on
+        scores = [float(row["estimated_score"]) for row in part[1:]]
+        assert scores == sorted(scores, reverse=True)
     again = tmp_path / f"again.{suffix}"
     assert main([*arguments, "--out", str(again)]) == 0
     assert again.read_bytes() == out.read_bytes()
@@ -80,6 +80,8 @@ def test_fewer_rows_come_with_a_warning(
     contexts = contexts_file(tmp_path)
     arguments = ["generate", str(fitted), "--contexts", str(contexts), "--rows", "13"]
     assert main([*arguments, "--out", str(out)]) == 0
+    assert "warning: context row 2: only 9 new rows of 13" in capsys.readouterr().err
+    assert main([*arguments, "--no-new-only", "--out", str(out)]) == 0
     assert "warning: context row 1: only 12 different rows of 13" in capsys.readouterr().err
     assert len(out.read_text().splitlines()) == 1 + 2 * 12
 
@@ -179,7 +181,7 @@ def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     (tmp_path / "contexts.csv").write_text("shop\nwest\n")
     contexts = ["--contexts", str(tmp_path / "contexts.csv"), "--rows", "2"]
     assert main(["generate", str(run), *contexts, "--out", str(out)]) == 0
-    assert out.read_text().splitlines()[0] == "shop,cut,shade,estimated_score,judge_score"
+    assert out.read_text().splitlines()[0] == "shop,cut,shade,estimated_score,judge_score,in_table"
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main([*arguments, "--out", str(run), *QUICK, *aligned, "--resume"]) == 0
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
@@ -295,6 +297,10 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
     [
         (["generate", "RUN", "--rows", "0", "--out", "x.csv"], "--rows must be at least 1"),
         (["generate", "RUN", "--rows", "2", "--out", "x.csv"], "shop"),
+        (
+            ["generate", "RUN", "--contexts", "TABLE", "--diversity", "3", "--out", "x.csv"],
+            "diversity must be from 1 to the number of features, 2, got 3",
+        ),
         (["generate", "absent", "--out", "x.csv"], "holds no fit"),
         (["report", "absent"], "holds no fit"),
         (["report", "."], "holds no fit"),
@@ -375,6 +381,29 @@ def test_two_processes_under_torchrun_end_with_the_same_quality(
     assert "discrete-grad: error: both holds a fit; use --resume" in taken.stderr
     assert abs(judged[0] - judged[1]) < 0.2
     assert errors[1] < 1.25 * errors[0] + 0.02
+
+
+def test_two_processes_share_the_contexts_and_write_parts(fitted: Path, tmp_path: Path) -> None:
+    lines = [f"{10 + i / 7},{('east', 'west')[i % 2]}\n" for i in range(31)]
+    (tmp_path / "contexts.csv").write_text("price,shop\n" + "".join(lines))
+    arguments = ["discrete_grad", "generate", str(fitted), "--contexts", "contexts.csv"]
+    arguments += ["--rows", "4", "--diversity", "2"]
+    torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
+    alone = command(*arguments, "--out", "rows.parquet", folder=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    both = command(*torchrun, *arguments, "--out", "rows.parquet", folder=tmp_path)
+    assert both.returncode == 0, both.stderr
+    parts = [
+        pq.read_table(tmp_path / f"rows.part-0000{i}-of-00002.parquet").to_pylist() for i in (0, 1)
+    ]
+    assert [len({row["price"] for row in part}) for part in parts] == [15, 16]
+    whole = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    for mine, row in zip([*parts[0], *parts[1]], whole, strict=True):
+        assert mine == pytest.approx(row)
+    wrong = command(*torchrun, *arguments, "--out", "rows.csv", folder=tmp_path)
+    assert wrong.returncode != 0
+    assert wrong.stderr.count("discrete-grad: ") == 1
+    assert "2 processes write parts in Parquet: rows.csv must end in .parquet" in wrong.stderr
 
 
 def test_without_the_extra_the_command_says_what_to_install(

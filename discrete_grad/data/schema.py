@@ -163,7 +163,7 @@ class Schema:
     def space(self) -> CategoricalSpace:
         """The features' space, with the labels as categories."""
         features = {feature.name: feature.labels for feature in self.features}
-        return CategoricalSpace(features, ordered=[f.name for f in self.features if f.ordered])
+        return CategoricalSpace(features, ordered=[f.name for f in self.features if f.in_order])
 
     @cached_property
     def context_spec(self) -> ContextSpec | None:

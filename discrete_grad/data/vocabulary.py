@@ -99,6 +99,16 @@ class Vocabulary:
         return self.values[-1] is None
 
     @property
+    def in_order(self) -> bool:
+        """Whether neighbouring categories may be alike: ordered ones, and numbers, by value.
+
+        Example:
+            >>> Vocabulary("layers", (1, 2, 4)).in_order, Vocabulary("cut", ("a", "b")).in_order
+            (True, False)
+        """
+        return self.ordered or type(self.values[0]) in (int, float)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The categories as text, in the order of their codes; `(missing)` for None."""
         if not self.has_missing:

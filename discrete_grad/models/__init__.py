@@ -12,13 +12,15 @@ from discrete_grad.models.conditional import (
 )
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
 from discrete_grad.models.estimator import BaseEstimator, Estimator
-from discrete_grad.models.generator import Generator, distinct_rows
+from discrete_grad.models.generator import Generator
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import KernelEnsemble
+from discrete_grad.models.likely_rows import most_likely_rows
 from discrete_grad.models.local_search import single_swap_ascent
 from discrete_grad.models.mixed_ensemble import MixedEnsemble
 from discrete_grad.models.multilinear import MultilinearEstimator
 from discrete_grad.models.preference import PreferenceModel
+from discrete_grad.models.row_search import best_rows
 from discrete_grad.models.sequence import SequenceNetwork
 from discrete_grad.models.sequential import SequentialPolicy, log_prob_by_steps
 from discrete_grad.models.stacked import StackedEnsemble
@@ -44,12 +46,13 @@ __all__ = [
     "SequentialPolicy",
     "StackedEnsemble",
     "StepValue",
+    "best_rows",
     "chosen_log_probs",
     "conditional_logits",
-    "distinct_rows",
     "in_steps",
     "known_mask",
     "log_prob_by_steps",
+    "most_likely_rows",
     "num_steps",
     "single_swap_ascent",
 ]

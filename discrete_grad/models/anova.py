@@ -178,7 +178,7 @@ class AnovaEnsemble(BaseEnsemble):
         return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """What each group adds `(..., G)`, the mean over the members, of a row's likeliest codes."""
+        """Effect `(..., G)` of each group, the mean over the members, of the likeliest codes."""
         return self.cells.mean(1)[self.places(self.joint(row, context))]
 
     @cached_property

@@ -18,7 +18,13 @@ from discrete_grad.training.dpo import DPOConfig, fit_dpo
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import Run
 from discrete_grad.training.fit_config import FitConfig
-from discrete_grad.training.generate import FewRowsWarning, check_columns, generate, polished_row
+from discrete_grad.training.generate import (
+    FewRowsWarning,
+    check_columns,
+    generate,
+    part_path,
+    polished_row,
+)
 from discrete_grad.training.generator import (
     Guides,
     fit_generator,
@@ -127,6 +133,7 @@ __all__ = [
     "nearest_distance",
     "new_ensemble",
     "new_preference_model",
+    "part_path",
     "polished_row",
     "prefer",
     "random_pairs",

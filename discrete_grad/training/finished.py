@@ -77,15 +77,6 @@ class Run:
         config = replace(self.config.generator, pessimism=self.pessimism)
         return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
 
-    def value(self, codes: Tensor, context: Tensor | None) -> Tensor:
-        """What generated rows are ordered by, `(...)`: the judge's score, and the reward."""
-        value: Tensor = self.judge(codes, context)
-        if self.preference is None:
-            return value
-        weight = self.config.generator.preference / self.reward_unit
-        reward: Tensor = self.preference(codes, context)
-        return value + weight * reward
-
     def to_units(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, in the units of the score column, of scaled ones.
 

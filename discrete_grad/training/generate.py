@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from discrete_grad.data import Schema
+from discrete_grad.data import Schema, output_format
 from discrete_grad.evaluation import nearest_hamming
-from discrete_grad.models import distinct_rows, single_swap_ascent
-from discrete_grad.sampling import seeded
+from discrete_grad.models import BaseEstimator, single_swap_ascent
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.finished import Run
-from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.proposals import Proposals, propose
 
-__all__ = ["FewRowsWarning", "check_columns", "generate", "polished_row"]
+__all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 
-_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
+_ESTIMATED, _JUDGED, _SEEN = "estimated_score", "judge_score", "in_table"
+_SCORED = 1024  # rows at a time
+_TOLD = 3  # contexts with too few rows that are named one by one
 
 
 class FewRowsWarning(UserWarning):
@@ -43,7 +44,7 @@ def check_columns(schema: Schema) -> None:
         the table has a column 'judge_score', which generate writes itself: rename it
     """
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_ESTIMATED, _JUDGED):
+    for name in (_ESTIMATED, _JUDGED, _SEEN):
         if name in taken:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"
@@ -52,25 +53,45 @@ def check_columns(schema: Schema) -> None:
 
 @torch.no_grad()
 def generate(
-    run: Run, columns: dict[str, list[Any]], contexts: Tensor | None, *, rows: int, seed: int = 0
+    run: Run,
+    columns: dict[str, list[Any]],
+    contexts: Tensor | None,
+    *,
+    rows: int,
+    seed: int = 0,
+    diversity: int = 1,
+    new_only: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, list[Any]]:
-    """Different rows for each context, the best first, by the judge's score: lowest if minimised.
+    """Good and different rows for each context, the best first, by the score trained by.
 
-    In a fit with preferences their reward counts as well, with the weight it was trained with.
+    That score is the estimator's, with the run's pessimism and preferences; see `row_score`. Of
+    the best 16 the first is the one of the least sum of places, by that score and by the
+    generator's probability.
+
+    The rows are found by `best_rows`. Half a million evaluations of the estimator are shared out
+    over the contexts, at most 131,072 for one, which is every row of a small space, and at least 8
+    for each row wanted.
 
     Args:
         run: a finished fit.
         columns: the contexts as given, S values a column, from `read_contexts`; empty without.
         contexts: the same encoded, `(S, C)`; None for the one distribution of a fit without.
         rows: different rows wanted for each context, at least 1.
-        seed: decides every random number.
+        seed: decides every random number; a context's rows do not depend on the other contexts,
+            only on how many there are.
+        diversity: features in which any two rows of a context differ at least, from 1.
+        new_only: leave out the rows that the table has in the same context.
+        share: which part of the contexts, and of how many: (1, 4) for the second quarter.
 
     Returns:
         Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
-        units. A context that has fewer different rows gets fewer, with a `FewRowsWarning`.
+        units, and `in_table`, whether the table has the row in the same context. A context that has
+        fewer such rows gets fewer, with a `FewRowsWarning`.
 
     Raises:
-        RunError: as `check_columns`, or for fewer than 1 row.
+        RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
+            the features there are, or more shares than contexts.
 
     Example:
         >>> import tempfile
@@ -81,30 +102,45 @@ def generate(
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few)
         >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
-        >>> generate(run, {}, None, rows=1)["cut"]
+        >>> generate(run, {}, None, rows=1, new_only=False)["cut"]
         [2]
     """
-    if rows < 1:
-        raise RunError(f"rows must be at least 1, got {rows}")
     schema = run.table.schema
-    check_columns(schema)
-    names = [*columns, *schema.space.names, _ESTIMATED, _JUDGED]
+    _check(schema, rows, diversity)
+    total = 1 if contexts is None else len(contexts)
+    if share[1] > max(1, total):
+        raise RunError(f"more processes than contexts: {share[1]} for {total}")
+    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in names}
-    for index in range(1 if contexts is None else len(contexts)):
-        context = None if contexts is None else contexts[index]
-        noise = seeded(derive_seed(seed, "generate", index))
-        logits = run.generator(context)
-        also = polished_row(run, context).unsqueeze(0) if run.config.polish else None
-        value = partial(run.value, context=context)
-        codes = distinct_rows(schema.space, logits, rows, value, also=also, generator=noise)
-        if len(codes) < rows:
-            place = "" if contexts is None else f"context row {index + 1}: "
-            text = f"{place}only {len(codes)} different rows of {rows}"
-            warnings.warn(text, FewRowsWarning, stacklevel=2)
-        part = {name: [values[index]] * len(codes) for name, values in columns.items()}
-        for name, values in (part | _columns(run, codes, context)).items():
+    short: list[tuple[int, int]] = []
+    for part in propose(
+        run, contexts, rows=rows, seed=seed, diversity=diversity, new_only=new_only, share=share
+    ):
+        given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
+        for name, values in (given | _columns(run, contexts, part)).items():
             written[name] += values
+        short += _short(part, rows)
+    _warn(short, f"{'new' if new_only else 'different'} rows of {rows}", contexts)
     return written
+
+
+def part_path(path: Path, place: int, count: int) -> Path:
+    """File of one of several processes that write a file together; the file itself for one.
+
+    Raises:
+        TableError: as `output_format`.
+        RunError: unless several processes write Parquet.
+
+    Example:
+        >>> part_path(Path("rows.parquet"), 0, 2).name
+        'rows.part-00000-of-00002.parquet'
+    """
+    kind = output_format(path)
+    if count == 1:
+        return path
+    if kind != "parquet":
+        raise RunError(f"{count} processes write parts in Parquet: {path} must end in .parquet")
+    return path.with_name(f"{path.stem}.part-{place:05d}-of-{count:05d}{path.suffix}")
 
 
 @torch.no_grad()
@@ -136,10 +172,47 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
     return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0)
 
 
-def _columns(run: Run, codes: Tensor, context: Tensor | None) -> dict[str, list[Any]]:
-    """Features and scores of codes `(N, F)` in one context `(C,)`."""
-    repeated = None if context is None else context.expand(len(codes), -1)
-    columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(codes))
+def _check(schema: Schema, rows: int, diversity: int) -> None:
+    check_columns(schema)
+    if rows < 1:
+        raise RunError(f"rows must be at least 1, got {rows}")
+    features = schema.space.num_features
+    if not 1 <= diversity <= features:
+        raise RunError(
+            f"diversity must be from 1 to the number of features, {features}, got {diversity}"
+        )
+
+
+def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, list[Any]]:
+    """Features, scores and marks of proposed rows."""
+    columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(part.codes))
+    here = None if contexts is None else contexts[part.where]
     for name, model in ((_ESTIMATED, run.estimator), (_JUDGED, run.judge)):
-        columns[name] = run.to_units(model(codes, repeated), repeated).tolist()
-    return columns
+        columns[name] = run.to_units(_predicted(model, part.codes, here), here).tolist()
+    return columns | {_SEEN: part.seen.tolist()}
+
+
+def _predicted(model: BaseEstimator, codes: Tensor, contexts: Tensor | None) -> Tensor:
+    """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
+    parts = codes.split(_SCORED)
+    here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
+    scores = [model(some, context) for some, context in zip(parts, here, strict=True)]
+    return torch.cat(scores) if scores else torch.zeros(0)
+
+
+def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
+    """Number and rows of each context that got fewer than were asked for."""
+    first = part.contexts.start
+    counts = torch.bincount(part.where - first, minlength=len(part.contexts))
+    few = (counts < rows).nonzero().squeeze(1).tolist()
+    return [(first + i, int(counts[i])) for i in few]
+
+
+def _warn(short: list[tuple[int, int]], wanted: str, contexts: Tensor | None) -> None:
+    """Warn of contexts with too few rows: of the first ones by name."""
+    for index, count in short[:_TOLD]:
+        place = "" if contexts is None else f"context row {index + 1}: "
+        warnings.warn(f"{place}only {count} {wanted}", FewRowsWarning, stacklevel=3)
+    if (further := len(short) - _TOLD) > 0:
+        text = f"{further:,} further contexts: too few {wanted}"
+        warnings.warn(text, FewRowsWarning, stacklevel=3)

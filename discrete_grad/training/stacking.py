@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
+from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.training.rows import Rows
@@ -17,6 +18,7 @@ __all__ = ["fit_families", "fit_weights"]
 _PRIOR_ROWS = 10
 _LEAST_WEIGHT = 0.03
 _CHUNK = 2**14
+_MOST_ROWS = 2**21
 
 
 @torch.no_grad()
@@ -29,24 +31,34 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         held_out: indices `(M, H)` of the rows that each member may not see.
         seed: of the Gaussian process.
     """
-    weights = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    count = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    some = _some(len(rows), seed)
+    shown = rows.part(some)
+    weights = count[:, some]
     asked = []
     for index, family in enumerate(model.families.values()):
         if isinstance(family, KernelEnsemble | AnovaEnsemble):
-            family.joint.fit(rows.context)
-            codes = family.joint(rows.codes, rows.context)
+            family.joint.fit(shown.context)
+            codes = family.joint(shown.codes, shown.context)
         if isinstance(family, KernelEnsemble):
             if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
                 continue
-            fit_kernel(family, codes, rows.scores, weights, seed=seed)
+            fit_kernel(family, codes, shown.scores, weights, seed=seed)
         elif isinstance(family, AnovaEnsemble):
-            family.arrange(anova_groups(family.joint.sizes, len(rows)))
-            fit_anova(family, codes, rows.scores, weights)
+            family.arrange(anova_groups(family.joint.sizes, len(shown)))
+            fit_anova(family, codes, shown.scores, weights)
         asked.append(index)
     predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
     fitted, model.constant = fit_weights(predicted, rows.scores[held_out].flatten())
     model.weights = torch.zeros(len(model.families))
     model.weights[asked] = fitted
+
+
+def _some(count: int, seed: int) -> Tensor:
+    """Places of all rows, or of as many as tables of effects are fitted to."""
+    if count <= _MOST_ROWS:
+        return torch.arange(count)
+    return permutation(count, generator=seeded(seed))[:_MOST_ROWS]
 
 
 def _held_out(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from discrete_grad.training import (
     synthetic_preferences,
     write_preferences,
 )
+from discrete_grad.training.row_score import row_score
 from tests.test_cli import QUICK
 from tests.training.small import likely_rows, small_config, small_table, weights_of
 
@@ -219,9 +220,8 @@ def test_a_generator_is_trained_by_score_and_preferences(run: Run, tmp_path: Pat
     expected = liked.estimator(rows, context)
     expected = expected + 3.0 * liked.preference(rows, context) / liked.reward_unit
     assert torch.allclose(mixed, expected, atol=1e-4)
-    judged = liked.value(rows, context) - liked.judge(rows, context)
-    assert torch.allclose(judged, mixed - liked.estimator(rows, context), atol=1e-4)
-    assert run.value(rows, context).equal(run.judge(rows, context))
+    everywhere = torch.arange(len(rows))
+    assert row_score(liked, context)(rows, everywhere).equal(mixed)
 
 
 def test_the_mixed_score_draws_one_row_for_both_parts(run: Run) -> None:

@@ -105,7 +105,7 @@ def test_generate_proposes_the_polished_row(tmp_path: Path) -> None:
     swaps = run.table.schema.space.swaps(row)
     assert score(row) >= score(swaps).max()
     values = run.table.schema.decode_features(row.unsqueeze(0))
-    written = generate(run, {}, None, rows=24)
+    written = generate(run, {}, None, rows=24, new_only=False)
     pairs = zip(*(written[name] for name in values), strict=True)
     assert tuple(v[0] for v in values.values()) in set(pairs)
 

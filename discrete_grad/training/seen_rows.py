@@ -1,0 +1,61 @@
+"""Which rows a table holds already, context by context."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from discrete_grad.data import Table
+from discrete_grad.models.row_search import row_keys
+
+__all__ = ["SeenRows"]
+
+_ODD = 0x9E3779B97F4A7C15 - 2**64  # spreads the numbers of the contexts over 64 bits
+
+
+class SeenRows:
+    """The rows of a table that have one of the given contexts.
+
+    Args:
+        table: with or without contexts.
+        contexts: `(S, C)`, or None; a row of the table belongs to those that are equal to its own.
+
+    Example:
+        >>> from discrete_grad.data import read_table
+        >>> columns = {"cut": [0, 1], "shop": ["a", "b"], "score": [1.0, 2.0]}
+        >>> table = read_table(columns, score="score", context=["shop"])
+        >>> seen = SeenRows(table, table.context)
+        >>> codes = torch.tensor([[0], [1]])
+        >>> seen(codes, torch.tensor([0, 0])), seen(codes, torch.tensor([1, 1]))
+        (tensor([ True, False]), tensor([False,  True]))
+    """
+
+    def __init__(self, table: Table, contexts: Tensor | None) -> None:
+        self.space = table.schema.space
+        groups, self.group = _groups(table.context, contexts, len(table))
+        known = torch.isin(groups, self.group)
+        keys, order = self._keys(table.codes[known], groups[known]).sort()
+        self.keys, self.codes, self.groups = keys, table.codes[known][order], groups[known][order]
+
+    def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
+        """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`."""
+        group = self.group[where]
+        if not len(self.keys):
+            return torch.zeros_like(group, dtype=torch.bool)
+        keys = self._keys(codes, group)
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        found = (self.keys[place] == keys) & (self.groups[place] == group)
+        # few are found, and a key alone is no proof
+        found[found.clone()] = (self.codes[place[found]] == codes[found]).all(-1)
+        return found
+
+    def _keys(self, codes: Tensor, group: Tensor) -> Tensor:
+        return row_keys(self.space, codes) + group * _ODD
+
+
+def _groups(table: Tensor | None, contexts: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:
+    """A number for the context of each of a table's rows `(N,)` and of the contexts `(S,)`."""
+    if table is None or contexts is None:
+        return torch.zeros(rows, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    group: Tensor = torch.cat([table, contexts]).unique(dim=0, return_inverse=True)[1]
+    return group[:rows], group[rows:]
