@@ -103,7 +103,7 @@ def fused(cls: type[Relaxation], **options: Any) -> Make:
 
     def make(embedding: SoftEmbedding) -> Step:
         relaxation = cls(embedding.space, **options)
-        return lambda logits: embedding.sample(logits, relaxation)
+        return lambda logits: embedding.sample(logits, relaxation, kernels=logits.is_cuda)
 
     return make
 

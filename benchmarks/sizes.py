@@ -196,8 +196,8 @@ def _how() -> str:
     )
     return (
         f"Slopes of logs over the {FITTED} largest sizes, each twice the one before, ± half the "
-        f"95% interval; 1 is linear growth. A fit has {STEPS} steps a stage. What else a table has, by "
-        f"what grows: {bases}."
+        f"95% interval; 1 is linear growth. A fit has {STEPS} steps a stage. What else a table "
+        f"has, by what grows: {bases}."
     )
 
 

@@ -54,6 +54,7 @@ def embed_sample(
     relaxation: Relaxation,
     *,
     generator: torch.Generator | None = None,
+    kernels: bool = False,
 ) -> Tensor:
     """Embedded row `(..., F, dim)` drawn by a relaxation; see `SoftEmbedding.sample`.
 
@@ -63,6 +64,7 @@ def embed_sample(
         weight: `(D, dim)`, as for `embed`.
         relaxation: a gradient estimator that is a layer.
         generator: source of the noise.
+        kernels: as in `SoftEmbedding.sample`.
 
     Example:
         >>> from discrete_grad import StraightThrough
@@ -82,8 +84,9 @@ def embed_sample(
     if pullback is None or compiled or (pullback.noisy and is_wrapped(logits)):
         return embed(space, relaxation(logits, generator=generator), weight)
     space.check_logits(logits)
-    usable = triton_kernels.available(logits) and triton_kernels.available(weight)
-    method = _method(relaxation) if usable and not is_wrapped(logits) else None
+    usable = kernels and not is_wrapped(logits)
+    usable = usable and triton_kernels.available(logits) and triton_kernels.available(weight)
+    method = _method(relaxation) if usable else None
     seed = None
     if method:
         seed = int(random_indices(2**62, (), generator=generator))
@@ -185,22 +188,31 @@ class SoftEmbedding(nn.Module):
         return embed(self.space, row, self.weight)
 
     def sample(
-        self, logits: Tensor, relaxation: Relaxation, *, generator: torch.Generator | None = None
+        self,
+        logits: Tensor,
+        relaxation: Relaxation,
+        *,
+        generator: torch.Generator | None = None,
+        kernels: bool = False,
     ) -> Tensor:
         """Embedded row drawn by a relaxation: `self(relaxation(logits))`, only faster.
 
         `StraightThrough`, `ReinMax` and the hard `GumbelSoftmax` are computed without the row: a
         lookup forward, and backward what their gradient needs, of a part of the batch at a time.
         Law and gradient are those of the plain path. `StraightThrough` and `ReinMax` also draw the
-        same rows from the same generator; `GumbelSoftmax` draws its noise given the row. On a GPU
-        with Triton kernels draw all three, from noise of their own. Every other relaxation takes
-        the plain path, and so do `torch.compile` and `torch.export`. Forward-mode derivatives
-        (`torch.func.jvp`) and `is_grads_batched=True` need the plain path, written out.
+        same rows from the same generator; `GumbelSoftmax` draws its noise given the row. Every
+        other relaxation takes the plain path, and so do `torch.compile` and `torch.export`.
+        Forward-mode derivatives (`torch.func.jvp`) and `is_grads_batched=True` need the plain path,
+        written out.
 
         Args:
             logits: `(..., D)`.
             relaxation: a gradient estimator that is a layer; its space, if given, is this one's.
             generator: source of the noise; None uses the global one.
+            kernels: draw and differentiate these three by Triton kernels, from noise of their own,
+                where logits and embedding lie on a GPU, in float32 or less, and Triton is there.
+                Not the default: the kernels are tested through Triton's interpreter, and have not
+                yet been measured on a GPU.
 
         Returns:
             `(..., F, dim)`, differentiable in the logits and in the embedding.
@@ -215,7 +227,9 @@ class SoftEmbedding(nn.Module):
             >>> layer.sample(torch.zeros(5, 10), ReinMax(space)).shape
             torch.Size([5, 2, 4])
         """
-        return embed_sample(self.space, logits, self.weight, relaxation, generator=generator)
+        return embed_sample(
+            self.space, logits, self.weight, relaxation, generator=generator, kernels=kernels
+        )
 
     def extra_repr(self) -> str:
         """Shown by `repr`."""

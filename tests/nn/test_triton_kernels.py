@@ -310,7 +310,7 @@ def test_available() -> None:
         (GumbelSoftmax(SPACE, tau=0.5), "gumbel_softmax"),
     ],
 )
-def test_the_embedding_uses_them_where_they_run(
+def test_the_embedding_uses_them_where_they_are_asked_for(
     relaxation: Relaxation, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triton_kernels, "available", lambda tensor: True)
@@ -319,7 +319,7 @@ def test_the_embedding_uses_them_where_they_run(
     logits = torch.randn(5, SPACE.width, device=DEVICE, requires_grad=True)
     down = torch.randn(5, SPACE.num_features, 3, device=DEVICE)
     source = torch.Generator().manual_seed(7)
-    embedded = layer.sample(logits, relaxation, generator=source)
+    embedded = layer.sample(logits, relaxation, generator=source, kernels=True)
     seed = int(random_indices(2**62, (), generator=source.manual_seed(7)))
     codes = draw(SPACE, logits, seed)
     assert torch.equal(embedded, layer(codes))
@@ -334,4 +334,19 @@ def test_what_they_do_not_know_goes_the_other_way(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(triton_kernels, "available", lambda tensor: True)
     monkeypatch.setattr(triton_kernels, "draw", None)
     layer, logits = SoftEmbedding(SPACE, 3), torch.randn(5, SPACE.width)
-    assert layer.sample(logits, ReinMax(SPACE, tau=1.3)).shape == (5, 6, 3)
+    assert layer.sample(logits, ReinMax(SPACE, tau=1.3), kernels=True).shape == (5, 6, 3)
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_they_are_used_only_on_request(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def drawn(space: CategoricalSpace, logits: Tensor, seed: int) -> Tensor:
+        asked.append(seed)
+        return torch.zeros(*logits.shape[:-1], space.num_features, dtype=torch.long)
+
+    monkeypatch.setattr(triton_kernels, "available", lambda tensor: True)
+    monkeypatch.setattr(triton_kernels, "draw", drawn)
+    layer, logits = SoftEmbedding(SPACE, 3), torch.randn(5, SPACE.width)
+    layer.sample(logits, ReinMax(SPACE), kernels=kernels)
+    assert len(asked) == kernels
