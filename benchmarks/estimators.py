@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks import harness
@@ -87,31 +88,42 @@ def measure(config: Config, setting: Setting, seed: int, method: str) -> dict[st
     task = load(setting.table, seed, setting.rows)
     if method in PEERS and len(task.codes) > PEERS[method].max_rows:
         return {"left out": f"more than {PEERS[method].max_rows:,} rows take too long"}
-    shown = task.codes, task.scores, task.sizes
-    predict, figures = measured(_fit(config, task, seed, method))
+    with threadpool_limits(1):  # some peers take every core otherwise
+        predict, figures = measured(_fit(config, task, seed, method))
+        figures |= _held_out(task, predict)
+        if task.truth is not None:
+            figures |= _proposed(config, task, predict, seed)
+        if task.truth is not None and method == OURS:
+            figures |= _generated(task, recipe(config.fit, seed, quick=config.quick))
+    return figures
+
+
+def _held_out(task: Task, predict: Predict) -> dict[str, Any]:
     began = time.perf_counter()
     predicted = predict(task.test_codes)
-    figures |= {
+    return {
         "predict seconds": time.perf_counter() - began,
         "spearman": agreement(predicted, task.test_truth),
         "recall": recall(predicted, task.test_truth),
         "rows": len(task.codes),
     }
-    if task.truth is None:
-        return figures
+
+
+def _proposed(config: Config, task: Task, predict: Predict, seed: int) -> dict[str, Any]:
     starts = QUICK_STARTS if config.quick else STARTS
-    figures[LOCAL] = worth(task, local_search(predict, task.space, starts, seed))
+    found = {LOCAL: worth(task, local_search(predict, task.space, starts, seed))}
     if task.all_scores is not None:
-        figures[ALL_ROWS] = worth(task, best_of_all(predict, task.space))
-    if method == OURS:
-        began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FewRowsWarning)  # their number is among the figures
-            fitted = recipe(config.fit, seed, quick=config.quick)
-            rows = generated_rows(*shown, fitted, PROPOSED)
-        figures["generate seconds"] = time.perf_counter() - began
-        figures[GENERATED] = worth(task, rows)
-    return figures
+        found[ALL_ROWS] = worth(task, best_of_all(predict, task.space))
+    return found
+
+
+def _generated(task: Task, config: FitConfig) -> dict[str, Any]:
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewRowsWarning)  # their number is among the figures
+        rows = generated_rows(task.codes, task.scores, task.sizes, config, PROPOSED)
+    seconds = time.perf_counter() - began
+    return {"generate seconds": seconds, GENERATED: worth(task, rows)}
 
 
 def _fit(config: Config, task: Task, seed: int, method: str) -> Callable[[], Predict]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.estimators_common import Predict, apart, in_parts
 from discrete_grad import CategoricalSpace
+from discrete_grad.sampling import isolated_seed
 
 PASSES = 16  # over the rows without improvement
 
@@ -20,8 +21,7 @@ def tabm_network(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int)
     """TabM with its authors' optimiser, stopped early; narrower than theirs, for one core."""
     import tabm
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with isolated_seed(seed):
         model = tabm.TabM.make(cat_cardinalities=[*sizes], d_out=1, n_blocks=2, d_block=128)
         learnt, held = (torch.from_numpy(part) for part in apart(len(scores), seed))
         mean, deviation = scores[learnt].mean(), scores[learnt].std().clamp_min(1e-12)

@@ -27,6 +27,7 @@ NOTE = (
     "pairs. Families are means over their tables. Ring: rows of pair interactions, noisy, and the "
     "truth without noise."
 )
+Cells = dict[tuple[str, str], dict[int, Any]]
 Value = Callable[[dict[str, Any]], float | None]
 
 
@@ -42,27 +43,31 @@ def of(*path: str) -> Value:
     return value
 
 
-def by_seed(results: Results, setting: str, method: str, value: Value) -> Seeds:
-    """A method's figure on a setting, by seed."""
-    found = {}
+def indexed(results: Results) -> Cells:
+    """The cells that have figures, by setting and method and then by seed."""
+    cells: Cells = {}
     for key, cell in succeeded(results).items():
-        label, seed, name = key.split("/")
-        number = value(cell) if (label, name) == (setting, method) else None
-        if number is not None:
-            found[int(seed)] = number
-    return dict(sorted(found.items()))
+        setting, seed, method = key.split("/")
+        cells.setdefault((setting, method), {})[int(seed)] = cell
+    return cells
 
 
-def family_mean(results: Results, settings: Sequence[str], method: str, value: Value) -> Seeds:
+def by_seed(cells: Cells, setting: str, method: str, value: Value) -> Seeds:
+    """A method's figure on a setting, by seed."""
+    found = {seed: value(cell) for seed, cell in cells.get((setting, method), {}).items()}
+    return {seed: number for seed, number in sorted(found.items()) if number is not None}
+
+
+def family_mean(cells: Cells, settings: Sequence[str], method: str, value: Value) -> Seeds:
     """The mean over settings, of the seeds that all of them have."""
-    parts = [by_seed(results, setting, method, value) for setting in settings]
+    parts = [by_seed(cells, setting, method, value) for setting in settings]
     seeds = set.intersection(*map(set, parts)) if parts else set()
     return {seed: fmean(part[seed] for part in parts) for seed in sorted(seeds)}
 
 
-def groups(results: Results) -> Iterator[tuple[str, tuple[str, ...]]]:
+def groups(cells: Cells) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Label and settings of each line: a setting alone, or the tables of a family."""
-    have = {key.split("/")[0] for key in results["cells"]}
+    have = {setting for setting, _ in cells}
     members = {TITLES[family]: names for family, names in FAMILIES.items()}
     inside = {name for names in members.values() for name in names}
     for setting in (*QUICK, *SETTINGS):
@@ -75,25 +80,26 @@ def groups(results: Results) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def tables(results: Results) -> list[Table]:
     """Rank correlation first, then recall, proposed rows, each table, costs and what is missing."""
+    cells = indexed(results)
     return [
-        _methods(results, "Rank correlation with held-out truth", of("spearman"), NOTE, mean=True),
-        _methods(results, "Recall of the top decile", of("recall"), NOTE, mean=True),
-        _bind(results),
-        _ways(results, "First row", "first", "percentile"),
-        _ways(results, "Best of 128 rows", "best", "score"),
-        _ways(results, "Median of 128 rows", "median", "score"),
-        _ways(results, "Mean of 128 rows", "mean", "percentile"),
-        _ways(results, "Mean of the first 16 rows", "mean of 16", "percentile"),
-        _each(results),
-        _methods(results, "Seconds of a fit", of("fit seconds"), "On one core.", digits=1),
-        _methods(results, "Memory of a fit", of("MiB"), "MiB at most, above before.", digits=0),
+        _methods(cells, "Rank correlation with held-out truth", of("spearman"), NOTE, mean=True),
+        _methods(cells, "Recall of the top decile", of("recall"), NOTE, mean=True),
+        _bind(cells),
+        _ways(cells, "First row", "first", "percentile"),
+        _ways(cells, "Best of 128 rows", "best", "score"),
+        _ways(cells, "Median of 128 rows", "median", "score"),
+        _ways(cells, "Mean of 128 rows", "mean", "percentile"),
+        _ways(cells, "Mean of the first 16 rows", "mean of 16", "percentile"),
+        _each(cells),
+        _methods(cells, "Seconds of a fit", of("fit seconds"), "On one core.", digits=1),
+        _methods(cells, "Memory of a fit", of("MiB"), "MiB at most, above before.", digits=0),
         _left_out(results),
         failures(results),
     ]
 
 
 def _methods(
-    results: Results,
+    cells: Cells,
     title: str,
     value: Value,
     note: str,
@@ -103,8 +109,8 @@ def _methods(
 ) -> Table:
     """A line a group, a column a method."""
     every = [
-        (label, {m: family_mean(results, settings, m, value) for m in METHODS})
-        for label, settings in groups(results)
+        (label, {m: family_mean(cells, settings, m, value) for m in METHODS})
+        for label, settings in groups(cells)
     ]
     rows = [_line(label, found, digits, margin=mean) for label, found in every]
     if mean and every:
@@ -137,13 +143,13 @@ def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     return [f"mean of the {len(full)} that all methods were fitted to", "", *shown, ""]
 
 
-def _ways(results: Results, title: str, which: str, kind: str) -> Table:
+def _ways(cells: Cells, title: str, which: str, kind: str) -> Table:
     """A line a way to propose rows, a column a group."""
-    lines = list(groups(results))
+    lines = list(groups(cells))
     rows = [
         [
             way,
-            *(_way(results, settings, method, of(how, f"{which} {kind}")) for _, settings in lines),
+            *(_way(cells, settings, method, of(how, f"{which} {kind}")) for _, settings in lines),
         ]
         for way, (method, how) in WAYS.items()
     ]
@@ -157,19 +163,19 @@ def _ways(results: Results, title: str, which: str, kind: str) -> Table:
     return Table(f"{title}: true {kind}", ("", *(lines[i][0] for i in shown)), kept, note)
 
 
-def _way(results: Results, settings: Sequence[str], method: str, value: Value) -> str:
-    found = family_mean(results, settings, method, value)
+def _way(cells: Cells, settings: Sequence[str], method: str, value: Value) -> str:
+    found = family_mean(cells, settings, method, value)
     return f"{fmean(found.values()):.3f}" if found else "-"
 
 
-def _bind(results: Results) -> Table:
+def _bind(cells: Cells) -> Table:
     """Best and median with intervals on the four settings of TF Bind 8."""
     settings = [s for s in SETTINGS if s.startswith("TF Bind 8")]
     header = ["", *(f"{s}: {which}" for s in settings for which in ("best", "median"))]
     rows = []
     for way, (method, how) in WAYS.items():
         entries = [
-            figure(by_seed(results, s, method, of(how, f"{which} score")))
+            figure(by_seed(cells, s, method, of(how, f"{which} score")))
             for s in settings
             for which in ("best", "median")
         ]
@@ -181,12 +187,12 @@ def _bind(results: Results) -> Table:
     return Table("TF Bind 8: proposed rows", header, rows, note)
 
 
-def _each(results: Results) -> Table:
+def _each(cells: Cells) -> Table:
     """Rank correlation on each table of the families."""
-    have = {key.split("/")[0] for key in results["cells"]}
+    have = {setting for setting, _ in cells}
     names = [name for names in FAMILIES.values() for name in names if name in have]
     rows = [
-        _line(n, {m: by_seed(results, n, m, of("spearman")) for m in METHODS}, 3, margin=True)
+        _line(n, {m: by_seed(cells, n, m, of("spearman")) for m in METHODS}, 3, margin=True)
         for n in names
     ]
     return Table("Rank correlation, each table", ("", "seeds", *METHODS, "margin"), rows, NOTE)
@@ -209,10 +215,11 @@ def plot(results: Results, path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    lines = [*reversed(list(groups(results)))]
+    cells = indexed(results)
+    lines = [*reversed(list(groups(cells)))]
     drawing, axes = plt.subplots(figsize=(11, 1.5 + 0.4 * len(lines)))
     for index, method in enumerate(METHODS):
-        found = [family_mean(results, settings, method, of("spearman")) for _, settings in lines]
+        found = [family_mean(cells, settings, method, of("spearman")) for _, settings in lines]
         places = [i for i, seeds in enumerate(found) if seeds]
         means = [fmean(found[i].values()) for i in places]
         marker, colour = ("*", "black") if method == OURS else ("o", f"C{index}")

