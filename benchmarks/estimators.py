@@ -161,12 +161,14 @@ def best_of_all(predict: Predict, space: CategoricalSpace) -> Tensor:
 
 
 def local_search(predict: Predict, space: CategoricalSpace, starts: int, seed: int) -> Tensor:
-    """The `PROPOSED` highest of the ends of climbs by single swaps and of the ends' neighbours."""
+    """The `PROPOSED` highest of the ends of climbs by single swaps and two shells of neighbours."""
     uniform = torch.zeros(starts, space.width)
     drawn = categorical(space, uniform, uniform_like(space, uniform, generator=seeded(seed)))
-    ends = single_swap_ascent(space, predict, drawn)
-    rows: Tensor = torch.cat([ends, space.swaps(ends).flatten(0, 1)]).unique(dim=0)
-    return rows[predict(rows).topk(min(PROPOSED, len(rows))).indices]
+    rows: Tensor = single_swap_ascent(space, predict, drawn)
+    for _ in range(2):
+        rows = torch.cat([rows, space.swaps(rows).flatten(0, 1)]).unique(dim=0)
+        rows = rows[predict(rows).topk(min(PROPOSED, len(rows))).indices]
+    return rows
 
 
 def worth(task: Task, codes: Tensor) -> dict[str, float]:

@@ -182,6 +182,7 @@ def test_proposals_of_a_perfect_estimator_are_the_best_rows() -> None:
             estimators.local_search(additive, SPACE, 256, 0),
         ]
     best = task.all_scores.topk(10).values
+    assert torch.equal(additive(rows[1]), best)  # all within two swaps of the best
     for proposed in rows:
         assert len(proposed.unique(dim=0)) == 10
         assert torch.equal(additive(proposed)[0], best[0])
