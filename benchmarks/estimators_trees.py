@@ -18,6 +18,7 @@ LEAVES: tuple[dict[str, float], ...] = (
     {"learning_rate": 0.1, "max_leaf_nodes": 31},
     {"learning_rate": 0.05, "max_leaf_nodes": 8},
 )
+TUNED_ON = 20_000  # rows at most, by which settings are chosen
 MAX_ENCODED = 2_000_000  # entries of a one-hot matrix that a forest may see
 
 
@@ -40,29 +41,45 @@ def _boosted(sizes: Sequence[int], seed: int, **settings: float) -> HistGradient
 def boosted_tuned(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
     """The same with more patience, of the settings and target that held-out rows prefer."""
     learnt, held = apart(len(scores), seed)
-    rows, unseen = codes[learnt].numpy(), codes[held].numpy()
-    found = []
-    for target in (scores, ranks(scores)):
-        for settings in LEAVES:
-            model = _boosted(sizes, seed, n_iter_no_change=PATIENCE, **settings)
-            model.fit(rows, target[learnt].numpy(), X_val=unseen, y_val=target[held].numpy())
-            found.append((agreement(model.predict(unseen), scores[held]), model))
-    best = max(found, key=lambda pair: pair[0])[1]
-    return in_parts(lambda part: best.predict(part.numpy()))
+
+    def fitted(choice: tuple[Tensor, dict[str, float]], learnt: Places) -> Predict:
+        target, settings = choice
+        model = _boosted(sizes, seed, n_iter_no_change=PATIENCE, **settings)
+        unseen = {"X_val": codes[held].numpy(), "y_val": target[held].numpy()}
+        model.fit(codes[learnt].numpy(), target[learnt].numpy(), **unseen)
+        return in_parts(lambda part: model.predict(part.numpy()))
+
+    choices = [(target, leaves) for target in (scores, ranks(scores)) for leaves in LEAVES]
+    return _chosen(fitted, choices, learnt, lambda p: agreement(p(codes[held]), scores[held]))
+
+
+def _chosen(
+    fitted: Callable[[Any, Places], Predict],
+    choices: Sequence[Any],
+    learnt: Places,
+    quality: Callable[[Predict], float],
+) -> Predict:
+    """The fit by the best choice, which is made on `TUNED_ON` rows at most."""
+    few = learnt[:TUNED_ON]
+    found = [
+        (quality(predict), i, predict) for i, predict in enumerate(fitted(c, few) for c in choices)
+    ]
+    _, best, predict = max(found, key=lambda entry: entry[0])
+    return predict if len(few) == len(learnt) else fitted(choices[best], learnt)
 
 
 def xgboosted(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
     """XGBoost, early stopping, native categories, of the depth and target held-out rows prefer."""
     learnt, held = apart(len(scores), seed)
-    unseen, found = _matrix(codes[held]), []
-    for target in (scores, ranks(scores)):
-        for depth in DEPTHS:
-            booster = _xgboosted(codes, target, learnt, held, {"max_depth": depth, "seed": seed})
-            used = (0, booster.best_iteration + 1)
-            predicted = booster.predict(unseen, iteration_range=used)
-            found.append((agreement(predicted, scores[held]), booster, used))
-    _, best, rounds = max(found, key=lambda entry: entry[0])
-    return in_parts(lambda part: best.predict(_matrix(part), iteration_range=rounds))
+
+    def fitted(choice: tuple[Tensor, int], learnt: Places) -> Predict:
+        target, depth = choice
+        booster = _xgboosted(codes, target, learnt, held, {"max_depth": depth, "seed": seed})
+        used = (0, booster.best_iteration + 1)
+        return in_parts(lambda part: booster.predict(_matrix(part), iteration_range=used))
+
+    choices = [(target, depth) for target in (scores, ranks(scores)) for depth in DEPTHS]
+    return _chosen(fitted, choices, learnt, lambda p: agreement(p(codes[held]), scores[held]))
 
 
 def _xgboosted(

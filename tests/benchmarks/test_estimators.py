@@ -163,7 +163,7 @@ def test_recall_by_hand() -> None:
     assert estimators.recall(truth, truth) == 1.0
     assert estimators.recall(-truth, truth) == 0.0
     swapped = truth.clone()
-    swapped[[29, 3]] = swapped[[3, 29]]
+    swapped[[29, 26]] = swapped[[26, 29]]
     assert estimators.recall(swapped, truth) == pytest.approx(2 / 3)
 
 
