@@ -114,7 +114,7 @@ def _methods(
     ]
     rows = [_line(label, found, digits, margin=mean) for label, found in every]
     if mean and every:
-        rows.append(_mean_line(every))
+        rows += [_mean_line(every), _lead_line(every)]
     header = ("", "seeds", *METHODS, *(["margin"] if mean else []))
     return Table(title, header, rows, note)
 
@@ -141,6 +141,16 @@ def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     means = {m: fmean(fmean(f[m].values()) for f in full) for m in METHODS} if full else {}
     shown = [f"{means[m]:.3f}" if m in means else "-" for m in METHODS]
     return [f"mean of the {len(full)} that all methods were fitted to", "", *shown, ""]
+
+
+def _lead_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
+    """Ours minus each peer, the mean over the groups that both have."""
+    entries = []
+    for method in METHODS:
+        both = [f for _, f in every if f[OURS] and f[method]]
+        apart = [fmean(f[OURS].values()) - fmean(f[method].values()) for f in both]
+        entries.append(f"{fmean(apart):+.3f} ({len(apart)})" if apart else "-")
+    return [f"{OURS} minus it, mean over as many lines", "", "", *entries[1:], ""]
 
 
 def _ways(cells: Cells, title: str, which: str, kind: str) -> Table:

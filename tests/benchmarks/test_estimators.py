@@ -315,7 +315,11 @@ def test_the_mean_is_of_what_every_method_was_fitted_to() -> None:
             results["cells"][f"fair/{seed}/{method}"]["spearman"] = 0.0
     table = estimators_tables.tables(results)[0]
     count = len(list(estimators_tables.groups(estimators_tables.indexed(results))))
-    label, _, mean, *_ = table.rows[-1]
+    label, _, mean, *_ = table.rows[-2]
+    lead = table.rows[-1]
+    assert lead[3] == f"+{0.1 * (count - 1) / count:.3f} ({count})"  # level on fair
+    ridge = 2 + METHODS.index("ridge, ranks")
+    assert lead[ridge] == f"+{0.5 * (count - 2) / (count - 1):.3f} ({count - 1})"
     assert label == f"mean of the {count - 1} that all methods were fitted to"
     assert float(mean) == pytest.approx(0.902 * (count - 2) / (count - 1), abs=1e-3)
 
