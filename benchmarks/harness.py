@@ -42,7 +42,9 @@ PEERS = (
     "scikit-learn",
     "selfies",
     "stable-baselines3",
+    "tabm",
     "torchrl",
+    "xgboost-cpu",
 )
 MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a common machine
 SAVE_EVERY = 2.0  # seconds
@@ -326,6 +328,26 @@ def peak_bytes(call: Callable[[], object]) -> int:
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])
     return int(max(accumulate((e["args"]["Bytes"] for e in changes), initial=0)))
+
+
+def reset_peak_resident() -> int:
+    """Bytes of memory that the process holds; `peak_resident` counts from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def peak_resident() -> int:
+    """The most bytes of memory that the process has held since `reset_peak_resident`.
+
+    For methods whose memory torch does not give out.
+    """
+    return _resident("VmHWM")
+
+
+def _resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in status if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
 
 
 # --- figures as text ------------------------------------------------------------------------------

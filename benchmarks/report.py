@@ -40,6 +40,7 @@ NAMES = (
     "rl",
     "warm_start",
     "preferences",
+    "estimators",
     "sizes",
 )
 README = Path(__file__).parent.parent / "README.md"

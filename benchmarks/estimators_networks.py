@@ -1,0 +1,109 @@
+"""TabM and a Gaussian process as peers of the estimators."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.estimators_common import Predict, apart, in_parts
+from discrete_grad import CategoricalSpace
+from discrete_grad.sampling import isolated_seed
+
+PASSES = 16  # over the rows without improvement
+
+
+def tabm_network(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+    """TabM with its authors' optimiser, stopped early; narrower than theirs, for one core."""
+    import tabm
+
+    with isolated_seed(seed):
+        model = tabm.TabM.make(cat_cardinalities=[*sizes], d_out=1, n_blocks=2, d_block=128)
+        learnt, held = (torch.from_numpy(part) for part in apart(len(scores), seed))
+        mean, deviation = scores[learnt].mean(), scores[learnt].std().clamp_min(1e-12)
+        target = ((scores - mean) / deviation).float()
+        _early_stopped(model, codes, target, learnt, held)
+
+    @torch.no_grad()
+    def predict(part: Tensor) -> Tensor:
+        outputs = [model(x_cat=rows).mean((1, 2)) for rows in part.split(1024)]
+        return torch.cat(outputs).double() * deviation + mean
+
+    return in_parts(predict)
+
+
+def _early_stopped(
+    model: torch.nn.Module, codes: Tensor, target: Tensor, learnt: Tensor, held: Tensor
+) -> None:
+    """AdamW until `PASSES` bring nothing on the held-out rows; the best weights stay."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
+    best, kept, stale = math.inf, model.state_dict(), 0
+    while stale < PASSES:
+        model.train()
+        for batch in learnt[torch.randperm(len(learnt))].split(256):
+            loss = (model(x_cat=codes[batch]).squeeze(-1) - target[batch, None]).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        model.eval()
+        with torch.no_grad():
+            parts = [model(x_cat=codes[p]).mean((1, 2)) for p in held.split(1024)]
+        now = (torch.cat(parts) - target[held]).square().mean().item()
+        stale += 1
+        if now < best:
+            best, stale = now, 0
+            kept = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(kept)
+
+
+def process(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+    """BoTorch's Gaussian process, a length scale a feature, by marginal likelihood.
+
+    The covariance falls with the weighted Hamming distance.
+    """
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from gpytorch.kernels import ScaleKernel
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+    from gpytorch.settings import skip_posterior_variances
+
+    kernel = ScaleKernel(hamming_kernel(sizes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that inputs are not scaled, which codes need not be
+        model = SingleTaskGP(codes.double(), scores.double()[:, None], covar_module=kernel)
+        fit_gpytorch_mll(
+            ExactMarginalLogLikelihood(model.likelihood, model),
+            optimizer_kwargs={"options": {"maxiter": 50}},
+        )
+    model.eval()
+
+    @torch.no_grad()
+    def predict(part: Tensor) -> Tensor:
+        with skip_posterior_variances():
+            return torch.cat([model.posterior(p.double()).mean[:, 0] for p in part.split(2048)])
+
+    return in_parts(predict)
+
+
+def hamming_kernel(sizes: Sequence[int]) -> Any:
+    """`exp(-sum_i [x_i != y_i] / (F l_i))` of codes; BoTorch's own, by products of matrices."""
+    from botorch.models.kernels.categorical import CategoricalKernel
+
+    space = CategoricalSpace.from_sizes(sizes)
+
+    class Hamming(CategoricalKernel):
+        def forward(
+            self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False
+        ) -> Tensor:
+            if diag:
+                return torch.ones(x1.shape[:-1], dtype=x1.dtype)
+            weights = (1 / (len(sizes) * self.lengthscale)).squeeze(-2)
+            wide = weights.repeat_interleave(torch.tensor(sizes), dim=-1).sqrt()
+            first, second = (space.one_hot(x.long()).to(x) * wide for x in (x1, x2))
+            return torch.exp(first @ second.mT - weights.sum(-1))
+
+    return Hamming(ard_num_dims=len(sizes))

@@ -1,0 +1,52 @@
+"""The library's estimators and generated rows, by its public functions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.estimators_common import Predict, in_parts
+from discrete_grad import CategoricalSpace
+from discrete_grad.data import Table, Vocabulary, read_table
+from discrete_grad.training import (
+    EstimatorConfig,
+    FitConfig,
+    Rows,
+    ScoreScale,
+    fit,
+    fit_estimator,
+    generate,
+    new_ensemble,
+)
+
+
+def fitted_estimator(
+    codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int, config: EstimatorConfig
+) -> Predict:
+    """The default ensemble, fitted to the rank-scaled scores of all rows."""
+    scaled = ScoreScale.fit("rank", scores, None, None).apply(scores)
+    ensemble = new_ensemble(CategoricalSpace.from_sizes(sizes), None, config, seed=seed)
+    ensemble = fit_estimator(ensemble, Rows(codes, scaled), config=config, seed=seed)
+    return torch.no_grad()(in_parts(ensemble))
+
+
+def generated_rows(
+    codes: Tensor, scores: Tensor, sizes: Sequence[int], config: FitConfig, count: int
+) -> Tensor:
+    """Codes `(n, F)` of the rows that a fit writes, in its order; n is at most `count`."""
+    table = as_table(codes, scores, sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit(table, Path(folder) / "run", config)
+        written = generate(fitted, {}, None, rows=count, seed=config.seed)
+    return torch.tensor([written[name] for name in table.schema.space.names]).T
+
+
+def as_table(codes: Tensor, scores: Tensor, sizes: Sequence[int]) -> Table:
+    """A table whose categories are the codes."""
+    features = {f"x{i}": Vocabulary(f"x{i}", tuple(range(size))) for i, size in enumerate(sizes)}
+    columns = dict(zip(features, codes.T.numpy(), strict=True)) | {"score": scores.numpy()}
+    return read_table(columns, score="score", features=features)
