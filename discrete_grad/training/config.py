@@ -8,6 +8,8 @@ from typing import Literal
 
 _USUAL_ROWS = 1500
 _MOST_BATCH = 1024
+_MANY_ROWS, _VERY_MANY_ROWS = 15_000, 50_000
+_PASSES = 16
 
 __all__ = [
     "AlignerConfig",
@@ -96,8 +98,8 @@ class EstimatorConfig(LoopConfig):
     """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
     and those of observed ones up, in units of the scaled score."""
     scaling: bool = True
-    """Beyond 1,500 rows take larger batches, more steps, wider networks and less weight decay than
-    given here, by the number of rows."""
+    """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
+    rows, more steps, wider networks and fewer members; see `for_rows`."""
     steps: int = 2000
     batch_size: int = 64
     learning_rate: float = 1e-2
@@ -108,18 +110,30 @@ class EstimatorConfig(LoopConfig):
     def for_rows(self, count: int) -> EstimatorConfig:
         """The settings that so many rows are learnt with.
 
+        The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
+        network's prior then weighs as much against all rows as it does against 1,500. There are
+        steps for 16 passes over the rows, at most 4 times as many as given; from 15,000 rows the
+        layers are twice as wide, and from 50,000 there are half the members, at least 2.
+
         Example:
-            >>> EstimatorConfig().for_rows(150_000).batch_size
-            1024
+            >>> large = EstimatorConfig().for_rows(150_000)
+            >>> large.batch_size, large.steps, large.hidden, large.members
+            (1024, 2344, (128, 128), 2)
         """
         ratio = count / _USUAL_ROWS
         if not self.scaling or ratio <= 1:
             return self
+        batch = min(round(self.batch_size * ratio), max(self.batch_size, _MOST_BATCH))
+        wide = 2 if count >= _MANY_ROWS else 1
+        few = 2 if count >= _VERY_MANY_ROWS and self.members > 2 else 1
         return replace(
             self,
             scaling=False,
-            batch_size=min(round(self.batch_size * ratio), max(self.batch_size, _MOST_BATCH)),
+            batch_size=batch,
             weight_decay=self.weight_decay / ratio,
+            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 4 * self.steps),
+            hidden=tuple(wide * width for width in self.hidden),
+            members=max(len(self.architectures), math.ceil(self.members / few)),
         )
 
 

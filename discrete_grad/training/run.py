@@ -220,7 +220,9 @@ class _Stages:
 
     def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
-        ensemble = new_ensemble(schema.space, schema.context_spec, config, seed=seed)
+        ensemble = new_ensemble(
+            schema.space, schema.context_spec, config, seed=seed, rows=len(rows)
+        )
         return self._stage(
             name, ensemble, partial(fit_estimator, rows=rows, config=config, stage=name)
         )
