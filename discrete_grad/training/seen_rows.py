@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
-from discrete_grad.models.row_search import row_keys
+from discrete_grad.models.row_pool import row_keys
 
 __all__ = ["SeenRows"]
 
