@@ -28,7 +28,7 @@ __all__ = ["best_rows", "contexts_at_once"]
 # the last draws every category that is allowed alike
 _TEMPERATURES = (1.0, 3.0, 10.0, 1e6)
 # numbers of codes that are held at a time, and by which a context's pool grows in a step
-_HELD, _STEP = 2**22, 2**16
+_HELD, _STEP = 2**22, 2**21
 _POOL, _DRAWS, _SWAPS = 256, 2**12, 64
 
 
@@ -188,13 +188,17 @@ def _climbed(
         where = worth.any(1).nonzero().squeeze(1)
         if not len(where):
             return pool
-        part = Pool(*(tensor[where] for tensor in pool))
+        everywhere = len(where) == len(left)
+        part = pool if everywhere else Pool(*(tensor[where] for tensor in pool))
         place, meant = _best_unopened(part, worth[where], plan, left[where])
         opened = part.opened | torch.zeros_like(part.opened).scatter(1, place, meant)
         rows, keys = _swaps(space, logits[where], part.at(place), plan.swaps)
         asked = meant.repeat_interleave(plan.swaps, 1)
         part, spent = join(part._replace(opened=opened), rows, keys, where=where, asked=asked)
         left[where] -= spent
+        if everywhere:
+            pool = part
+            continue
         for whole, tensor in zip(pool, part, strict=True):
             whole[where] = tensor
 

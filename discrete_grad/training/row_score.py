@@ -28,6 +28,7 @@ def row_score(run: Run, contexts: Tensor | None) -> ByContext:
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from pathlib import Path
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.training import EstimatorConfig, FitConfig, fit
