@@ -71,7 +71,7 @@ def generate(
 
     The rows are found by `best_rows`. So many evaluations of the estimator as read four million
     codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
-    space, and at least 8 for each row wanted.
+    space, and at least 64, or 8 for each row wanted.
 
     Args:
         run: a finished fit.

@@ -140,8 +140,8 @@ def test_the_batching_of_contexts_changes_nothing(
 ) -> None:
     given, contexts = shops(run, 7)
     # too few evaluations for all rows of the space: draws and swaps
-    monkeypatch.setattr(proposals, "_LEAST_A_ROW", 3)
-    monkeypatch.setattr(proposals, "_CODES", 210)
+    for name, value in {"_LEAST": 1, "_LEAST_A_ROW": 4, "_CODES": 1, "_AGREED": 4}.items():
+        monkeypatch.setattr(proposals, name, value)
     whole = silent(run, given, contexts, rows=5, seed=3)
     monkeypatch.setattr(proposals, "contexts_at_once", lambda *arguments: 2)
     assert_close(silent(run, given, contexts, rows=5, seed=3), whole)
