@@ -123,6 +123,22 @@ def test_barred_rows_are_not_returned_but_lead_on() -> None:
     assert (none[1] == -torch.inf).all()
 
 
+def test_a_better_barred_row_is_opened_before_the_rows_to_be_returned() -> None:
+    space = CategoricalSpace.from_sizes((9, 9, 9, 9))
+    logits = 20 * space.one_hot(torch.tensor([[4, 4, 4, 4]]))
+    logits[0, :9] = 0.1 * logits[0, :9]  # the likely rows differ in the first feature
+    best, beside = torch.tensor([4, 4, 4, 4]), torch.tensor([4, 4, 4, 8])
+
+    def score(codes: Tensor, where: Tensor) -> Tensor:
+        return 9.0 * (codes == best).all(-1) + 5.0 * (codes == beside).all(-1)
+
+    def barred(codes: Tensor, where: Tensor) -> Tensor:
+        return (codes == best).all(-1)
+
+    codes, values = best_rows(space, logits, score, 1, evaluations=60, barred=barred)
+    assert (codes[0, 0].tolist(), values[0, 0]) == (beside.tolist(), 5)
+
+
 @pytest.mark.parametrize("distance", [1, 3])
 @pytest.mark.parametrize("evaluations", [60, 700, 10**6])
 def test_a_batch_is_its_contexts_one_by_one(evaluations: int, distance: int) -> None:
