@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -93,7 +94,7 @@ def _split_kind(text: str, names: Sequence[str]) -> tuple[str, str | None]:
 
 
 def _require_once(names: list[str], role: str) -> None:
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise TableError(f"{role} columns are given twice: {listing(repeated)}")
 
@@ -101,8 +102,9 @@ def _require_once(names: list[str], role: str) -> None:
 def _require_one_role(scores: list[str], context: list[str], features: list[str]) -> None:
     roles = {"score": scores, "context": context, "feature": features}
     for first, second in (("score", "context"), ("score", "feature"), ("context", "feature")):
+        others = set(roles[second])
         for name in roles[first]:
-            if name in roles[second]:
+            if name in others:
                 raise TableError(f"column {name!r} cannot be both {first} and {second}")
 
 
