@@ -221,7 +221,7 @@ def test_fit_tells_what_it_did_with_a_real_table(
     assert printed.out.startswith("cost, lower is better")
     assert main(["generate", str(run), "--rows", "3", "--out", str(out)]) == 0
     rows = list(csv.DictReader(out.read_text().splitlines()))
-    assert list(rows[0]) == ["day", "cut", "size", "price", "estimated_score", "judge_score"]
+    assert list(rows[0]) == ["day", "cut", "size", "price", "estimated_score", "judge_score", "in_table"]
     assert re.fullmatch(r"[\[(][\d.]+, [\d.]+\]", rows[0]["price"])
     judged = [float(row["judge_score"]) for row in rows]
     assert judged == sorted(judged)

@@ -87,9 +87,16 @@ class AnovaEnsemble(BaseEnsemble):
         self._layout()
         self.cells = torch.zeros(self.first[-1], self.num_members, device=device)
 
+    def centre(self) -> None:
+        """Drop the last member, and move the others so that their mean is what it was."""
+        for name in ("cells", "offsets"):
+            values = getattr(self, name)
+            others, last = values[..., :-1], values[..., -1:]
+            setattr(self, name, others - others.mean(-1, keepdim=True) + last)
+
     def _layout(self) -> None:
         """Where each group's table begins, and the steps of its columns within it."""
-        sizes, listed = self.joint.sizes, self.groups.tolist()
+        sizes, listed, device = self.joint.sizes, self.groups.tolist(), self.groups.device
         self.shapes = [[sizes[c] for c in group if c >= 0] for group in listed]
         self.first = [0]
         for shape in self.shapes:
@@ -98,7 +105,7 @@ class AnovaEnsemble(BaseEnsemble):
         # a column that is not there counts as the first one, by steps of 0
         self.columns = self.groups.clamp_min(0)
         padded = [[*step, 0, 0][:_ORDER] for step in steps]
-        self.steps = torch.tensor(padded, device=self.groups.device).reshape(-1, _ORDER)
+        self.steps = torch.tensor(padded, dtype=torch.long, device=device).reshape(-1, _ORDER)
         self.__dict__.pop("swap_entries", None)
 
     @property
@@ -134,18 +141,19 @@ class AnovaEnsemble(BaseEnsemble):
 
     def _own(self, row: Tensor, context: Tensor | None) -> Tensor:
         parts = []
-        for member in range(self.num_members):
+        for member in range(len(row)):
             own = None if context is None else context[member]
             parts.append(self.predictions(row[member], own)[member])
         return torch.stack(parts)
 
     def _looked_up(self, codes: Tensor) -> Tensor:
         """Scores `(M, ...)` of joint codes `(..., columns)`."""
-        flat = codes.flatten(0, -2) if codes.dim() > 1 else codes.unsqueeze(0)
-        part = max(1, _CHUNK // max(1, len(self.groups)))
+        if not len(self.groups):
+            return self.offsets.view(-1, *(1,) * (codes.dim() - 1)).repeat(1, *codes.shape[:-1])
+        flat = codes.reshape(-1, codes.shape[-1])
+        part = max(1, _CHUNK // len(self.groups))
         sums = [F.embedding_bag(self.places(c), self.cells, mode="sum") for c in flat.split(part)]
-        scores = torch.cat(sums) if len(self.groups) else self.cells.new_zeros(len(flat), 1)
-        return (scores + self.offsets).T.reshape(-1, *codes.shape[:-1])
+        return (torch.cat(sums) + self.offsets).T.reshape(self.num_members, *codes.shape[:-1])
 
     def _contracted(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Scores `(M, ...)` of any flat rows, one group after another."""

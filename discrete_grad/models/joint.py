@@ -30,7 +30,7 @@ class JointColumns(nn.Module):
         >>> joint.sizes
         (2, 3, 2, 16)
         >>> joint.fit(torch.tensor([[1.0, 0.0, p] for p in range(32)]))
-        >>> joint(torch.tensor([[1, 2]]), torch.tensor([[0.0, 1.0, 30.0]]))
+        >>> joint(torch.tensor([[1, 2]]), torch.tensor([[0.0, 1.0, 31.0]]))
         tensor([[ 1,  2,  1, 15]])
     """
 

@@ -77,6 +77,13 @@ class KernelEnsemble(BaseEnsemble):
         self.alike, self.points, self.weights, self.offsets = alike, points, weights, offsets
         self._layout()
 
+    def centre(self) -> None:
+        """Drop the last member, and move the others so that their mean is what it was."""
+        for name in ("weights", "offsets"):
+            values = getattr(self, name)
+            others, last = values[..., :-1], values[..., -1:]
+            setattr(self, name, others - others.mean(-1, keepdim=True) + last)
+
     def _layout(self) -> None:
         """Log-correlation `(D + context, Z)` of every category with every point's."""
         blocks = log_correlations(self.joint, self.alike)
@@ -98,7 +105,7 @@ class KernelEnsemble(BaseEnsemble):
             return torch.stack(
                 [
                     self.predictions(row[m], None if context is None else context[m])[m]
-                    for m in range(self.num_members)
+                    for m in range(len(row))
                 ]
             )
         if not is_codes(row):
@@ -117,7 +124,7 @@ class KernelEnsemble(BaseEnsemble):
         flat = codes.reshape(-1, codes.shape[-1])
         part = max(1, _CHUNK // len(self.points))
         scores = torch.cat([self._weighted(self.correlations(c)) for c in flat.split(part)], 1)
-        return scores.view(-1, *codes.shape[:-1])
+        return scores.view(self.num_members, *codes.shape[:-1])
 
     def correlations(self, codes: Tensor) -> Tensor:
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""

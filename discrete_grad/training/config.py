@@ -65,7 +65,7 @@ class LoopConfig:
 
 
 Architecture = Literal["mlp", "shallow", "multilinear"]
-Family = Literal["networks", "kernel", "anova"]
+Family = Literal["networks", "kernel", "anova", "trees"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,11 @@ class EstimatorConfig(LoopConfig):
 
     members: int = 4
     """Estimators in the ensemble."""
-    families: tuple[Family, ...] = ("networks", "kernel", "anova")
+    families: tuple[Family, ...] = ("networks", "kernel", "anova", "trees")
     """Kinds of models that each estimator is a weighted sum of, by weights fitted on the rows its
     members hold out: `networks` of the architectures below, `kernel` a Gaussian process (for up to
-    3,000 rows), `anova` tables of effects of one, two and three columns."""
+    3,000 rows), `anova` tables of effects of one, two and three columns, `trees` boosted trees of
+    depth 3 (for more than 3,000 rows, with the extra `trees`)."""
     dim: int = 16
     """Length of a feature's embedding."""
     hidden: tuple[int, ...] = (64, 64)
@@ -96,7 +97,7 @@ class EstimatorConfig(LoopConfig):
     their total width, `multilinear` with products of features instead."""
     conservative: float = 0.0
     """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
-    and those of observed ones up, in units of the scaled score."""
+    and those of observed ones up, in units of the scaled score; for networks alone."""
     scaling: bool = True
     """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
     rows, more steps, wider networks and fewer members; see `for_rows`."""
@@ -150,6 +151,7 @@ class PreferenceConfig(EstimatorConfig):
     """Share of right answers that every annotator is believed to give at first, in (0, 1)."""
     reliability_answers: float = 20.0
     """Answers that this belief weighs as much as."""
+    members: int = 8
     families: tuple[Family, ...] = ("networks",)
     scaling: bool = False
     steps: int = 1000

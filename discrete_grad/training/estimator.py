@@ -101,6 +101,7 @@ def new_ensemble(
         "networks": lambda: _new_networks(space, spec, config, seed),
         "kernel": lambda: KernelEnsemble(space, context=spec, members=config.members),
         "anova": lambda: AnovaEnsemble(space, context=spec, members=config.members),
+        "trees": lambda: AnovaEnsemble(space, context=spec, members=config.members),
     }
     if config.families == ("networks",):
         return makers["networks"]()

@@ -79,6 +79,11 @@ class FitConfig:
         for name, part in ensembles.items():
             if len(set(part.families)) < len(part.families):
                 raise ValueError(f"{name}.families has one twice: {part.families}")
+            if part.conservative and part.families != ("networks",):
+                raise ValueError(
+                    f"{name}.conservative changes networks alone: set {name}.families to networks, "
+                    f"got {part.families}"
+                )
             if part.dropout >= 1:
                 raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
             if part.members < len(part.architectures):

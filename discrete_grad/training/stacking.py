@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import torch
@@ -12,6 +13,7 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.training.rows import Rows
+from discrete_grad.training.trees import fit_trees, has_trees
 
 __all__ = ["fit_families", "fit_weights"]
 
@@ -25,33 +27,68 @@ _MOST_ROWS = 2**21
 def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: int) -> None:
     """Fit the families that gradients do not train, and the weights of all of them.
 
+    The weights are those under which the members predict best what they hold out. Afterwards the
+    mean of a family's members is that of a fit to all rows, and their spread that of the fits
+    which hold rows out.
+
     Args:
         model: its networks, if it has any, are trained already.
         rows: with scores of about mean 0 and variance 1.
         held_out: indices `(M, H)` of the rows that each member may not see.
-        seed: of the Gaussian process.
+        seed: of the Gaussian process and the trees.
     """
-    count = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    kept = torch.ones(len(held_out) + 1, len(rows))
+    kept[:-1].scatter_(1, held_out, 0.0)
     some = _some(len(rows), seed)
-    shown = rows.part(some)
-    weights = count[:, some]
-    asked = []
-    for index, family in enumerate(model.families.values()):
-        if isinstance(family, KernelEnsemble | AnovaEnsemble):
-            family.joint.fit(shown.context)
-            codes = family.joint(shown.codes, shown.context)
-        if isinstance(family, KernelEnsemble):
-            if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
-                continue
-            fit_kernel(family, codes, shown.scores, weights, seed=seed)
-        elif isinstance(family, AnovaEnsemble):
-            family.arrange(anova_groups(family.joint.sizes, len(shown)))
-            fit_anova(family, codes, shown.scores, weights)
-        asked.append(index)
+    asked = [
+        index
+        for index, name in enumerate(model.names)
+        if name not in _FITS
+        or _FITS[name](model.family(index), rows.part(some), kept[:, some], seed)
+    ]
     predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
     fitted, model.constant = fit_weights(predicted, rows.scores[held_out].flatten())
-    model.weights = torch.zeros(len(model.families))
+    model.weights = torch.zeros(len(model.names))
     model.weights[asked] = fitted
+    for index in asked:
+        family = model.family(index)
+        if isinstance(family, KernelEnsemble | AnovaEnsemble):
+            family.centre()
+
+
+def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, KernelEnsemble)
+    if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
+        return False
+    family.joint.fit(rows.context)
+    codes = family.joint(rows.codes, rows.context)
+    fit_kernel(family, codes, rows.scores, weights, seed=seed)
+    return True
+
+
+def _fit_anova(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, AnovaEnsemble)
+    family.joint.fit(rows.context)
+    family.arrange(anova_groups(family.joint.sizes, len(rows)))
+    fit_anova(family, family.joint(rows.codes, rows.context), rows.scores, weights)
+    return True
+
+
+def _fit_trees(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, AnovaEnsemble)
+    # with fewer rows the Gaussian process is better, and trees add nothing to it
+    if len(rows) <= MOST_POINTS or not has_trees():
+        return False
+    family.joint.fit(rows.context)
+    codes = family.joint(rows.codes, rows.context)
+    return fit_trees(family, codes, rows.scores, weights, seed=seed)
+
+
+_FITS: dict[str, Callable[[BaseEnsemble, Rows, Tensor, int], bool]] = {
+    "kernel": _fit_kernel,
+    "anova": _fit_anova,
+    "trees": _fit_trees,
+}
 
 
 def _some(count: int, seed: int) -> Tensor:
@@ -90,14 +127,15 @@ def fit_weights(
         >>> truth = torch.linspace(-1.0, 1.0, 400)
         >>> weights, constant = fit_weights(torch.stack([truth, -truth]), truth)
         >>> weights.round(decimals=2), constant.abs() < 0.01
-        (tensor([0.9600, 0.0000]), tensor(True))
+        (tensor([0.9900, 0.0000]), tensor(True))
     """
     families, count = len(predictions), torch.ones_like(scores) if counts is None else counts
     share = (count / count.sum()).double()
     x, y = predictions.double(), scores.double()
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
-    prior = _PRIOR_ROWS / float(count.sum()) * y.square().mean()
+    # above 0 even where all scores are equal
+    prior = _PRIOR_ROWS / float(count.sum()) * y.square().mean() + 1e-9
     gram = (x * share) @ x.T + prior * torch.eye(families, dtype=torch.float64)
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))

@@ -40,6 +40,7 @@ def everything() -> FitConfig:
             architectures=("mlp", "shallow", "multilinear"),
             members=4,
             conservative=0.1,
+            families=("networks",),
         ),
         generator=replace(
             config.generator,
@@ -63,8 +64,11 @@ def noisy_rows(count: int, seed: int) -> Rows:
 
 
 def quickly(**changes: object) -> EstimatorConfig:
-    """A short training."""
-    return replace(EstimatorConfig(members=4, hidden=(16,), steps=200, patience=0), **changes)
+    """A short training of networks."""
+    usual = EstimatorConfig(
+        members=4, hidden=(16,), steps=200, patience=0, families=("networks",), scaling=False
+    )
+    return replace(usual, **changes)
 
 
 def fitted(config: EstimatorConfig, rows: Rows) -> EstimatorEnsemble | MixedEnsemble:
