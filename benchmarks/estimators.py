@@ -121,13 +121,13 @@ def _generated(task: Task, config: FitConfig) -> dict[str, Any]:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewRowsWarning)  # their number is among the figures
-        rows = generated_rows(task.codes, task.scores, task.sizes, config, PROPOSED)
+        rows = generated_rows(task.codes, task.scores, task.space, config, PROPOSED)
     seconds = time.perf_counter() - began
     return {"generate seconds": seconds, GENERATED: worth(task, rows)}
 
 
 def _fit(config: Config, task: Task, seed: int, method: str) -> Callable[[], Predict]:
-    shown = task.codes, task.scores, task.sizes, seed
+    shown = task.codes, task.scores, task.space, seed
     if method != OURS:
         return partial(PEERS[method].fit, *shown)
     estimator = recipe(config.fit, seed, quick=config.quick).estimator

@@ -1,7 +1,7 @@
 """What the peers of the estimators share: ranks, held-out rows, encodings.
 
-Each peer is a function of codes `(N, F)`, scores `(N,)`, sizes and a seed, and returns a function
-that predicts scores of codes `(M, F)`.
+Each peer is a function of codes `(N, F)`, scores `(N,)`, the space and a seed, and returns one that
+predicts scores of codes `(M, F)`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from discrete_grad import CategoricalSpace
+
 Predict = Callable[[Tensor], Tensor]
-Fit = Callable[[Tensor, Tensor, Sequence[int], int], Predict]
+Fit = Callable[[Tensor, Tensor, CategoricalSpace, int], Predict]
 Places = NDArray[np.int64]
 HELD_OUT = 0.1
 CHUNK = 2**14  # rows predicted at once
@@ -32,7 +34,7 @@ def ranks(scores: Tensor) -> Tensor:
 
 def ranked(fit: Fit) -> Fit:
     """The same peer, fitted to ranks."""
-    return lambda codes, scores, sizes, seed: fit(codes, ranks(scores), sizes, seed)
+    return lambda codes, scores, space, seed: fit(codes, ranks(scores), space, seed)
 
 
 def apart(count: int, seed: int) -> tuple[Places, Places]:

@@ -12,32 +12,35 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from benchmarks.estimators_common import Predict, apart, columns, in_parts, indicators
+from discrete_grad import CategoricalSpace
 
 ALPHAS = tuple(10.0**power for power in range(-1, 5))
 MAX_PAIRS = 200_000
 
 
-def additive(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+def additive(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
     """Ridge on one-hot rows, of the penalty that held-out rows prefer."""
-    return _ridge(codes, scores, sizes, seed, ())
+    return _ridge(codes, scores, space, seed, ())
 
 
-def pairwise(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+def pairwise(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
     """Ridge on one-hot rows and all pairs, of the penalty that held-out rows prefer."""
+    sizes = space.sizes
     pairs = list(combinations(range(len(sizes)), 2))
     width = sum(sizes[i] * sizes[j] for i, j in pairs)
     if width > MAX_PAIRS:
         raise ValueError(f"{width:,} pairs of categories; at most {MAX_PAIRS:,} are fitted")
-    return _ridge(codes, scores, sizes, seed, pairs)
+    return _ridge(codes, scores, space, seed, pairs)
 
 
 def _ridge(
     codes: Tensor,
     scores: Tensor,
-    sizes: Sequence[int],
+    space: CategoricalSpace,
     seed: int,
     pairs: Sequence[tuple[int, int]],
 ) -> Predict:
+    sizes = space.sizes
     width = sum(sizes) + sum(sizes[i] * sizes[j] for i, j in pairs)
     rows, target = indicators(columns(codes, sizes, pairs), width), scores.numpy()
     learnt, held = apart(len(scores), seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from discrete_grad.sampling import isolated_seed
 PASSES = 16  # over the rows without improvement
 
 
-def tabm_network(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+def tabm_network(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
     """TabM with its authors' optimiser, stopped early; narrower than theirs, for one core.
 
     Scores have mean 0 and variance 1, as ranks do.
@@ -25,7 +24,7 @@ def tabm_network(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int)
     import tabm
 
     with isolated_seed(seed):
-        model = tabm.TabM.make(cat_cardinalities=[*sizes], d_out=1, n_blocks=2, d_block=128)
+        model = tabm.TabM.make(cat_cardinalities=[*space.sizes], d_out=1, n_blocks=2, d_block=128)
         learnt, held = (torch.from_numpy(part) for part in apart(len(scores), seed))
         _early_stopped(model, codes, scores.float(), learnt, held)
 
@@ -61,7 +60,7 @@ def _early_stopped(
     model.load_state_dict(kept)
 
 
-def process(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> Predict:
+def process(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
     """BoTorch's Gaussian process, a length scale a feature, by marginal likelihood.
 
     The covariance falls with the weighted Hamming distance.
@@ -72,7 +71,7 @@ def process(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> P
     from gpytorch.mlls import ExactMarginalLogLikelihood
     from gpytorch.settings import skip_posterior_variances
 
-    kernel = ScaleKernel(hamming_kernel(sizes))
+    kernel = ScaleKernel(hamming_kernel(space))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that inputs are not scaled, which codes need not be
         model = SingleTaskGP(codes.double(), scores.double()[:, None], covar_module=kernel)
@@ -90,11 +89,11 @@ def process(codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int) -> P
     return in_parts(predict)
 
 
-def hamming_kernel(sizes: Sequence[int]) -> Any:
+def hamming_kernel(space: CategoricalSpace) -> Any:
     """`exp(-sum_i [x_i != y_i] / (F l_i))` of codes; BoTorch's own, by products of matrices."""
     from botorch.models.kernels.categorical import CategoricalKernel
 
-    space = CategoricalSpace.from_sizes(sizes)
+    sizes = space.sizes
 
     class Hamming(CategoricalKernel):
         def forward(

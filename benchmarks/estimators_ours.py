@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,30 +24,32 @@ from discrete_grad.training import (
 
 
 def fitted_estimator(
-    codes: Tensor, scores: Tensor, sizes: Sequence[int], seed: int, config: EstimatorConfig
+    codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int, config: EstimatorConfig
 ) -> Predict:
     """The default ensemble, fitted to the rank-scaled scores of all rows."""
     scaled = ScoreScale.fit("rank", scores, None, None).apply(scores)
-    ensemble = new_ensemble(
-        CategoricalSpace.from_sizes(sizes), None, config, seed=seed, rows=len(codes)
-    )
+    ensemble = new_ensemble(space, None, config, seed=seed, rows=len(codes))
     ensemble = fit_estimator(ensemble, Rows(codes, scaled), config=config, seed=seed)
     return torch.no_grad()(in_parts(ensemble))
 
 
 def generated_rows(
-    codes: Tensor, scores: Tensor, sizes: Sequence[int], config: FitConfig, count: int
+    codes: Tensor, scores: Tensor, space: CategoricalSpace, config: FitConfig, count: int
 ) -> Tensor:
     """Codes `(n, F)` of the rows that a fit writes, in its order; n is at most `count`."""
-    table = as_table(codes, scores, sizes)
+    table = as_table(codes, scores, space)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(table, Path(folder) / "run", config)
         written = generate(fitted, {}, None, rows=count, seed=config.seed)
-    return torch.tensor([written[name] for name in table.schema.space.names]).T
+    return torch.tensor([list(map(int, written[name])) for name in table.schema.space.names]).T
 
 
-def as_table(codes: Tensor, scores: Tensor, sizes: Sequence[int]) -> Table:
+def as_table(codes: Tensor, scores: Tensor, space: CategoricalSpace) -> Table:
     """A table whose categories are the codes."""
-    features = {f"x{i}": Vocabulary(f"x{i}", tuple(range(size))) for i, size in enumerate(sizes)}
-    columns = dict(zip(features, codes.T.numpy(), strict=True)) | {"score": scores.numpy()}
+    features = {
+        f"x{i}": Vocabulary(f"x{i}", tuple(map(str, range(size))), ordered)
+        for i, (size, ordered) in enumerate(zip(space.sizes, space.ordered, strict=True))
+    }
+    cells = [column.astype(str) for column in codes.T.numpy()]
+    columns = dict(zip(features, cells, strict=True)) | {"score": scores.numpy()}
     return read_table(columns, score="score", features=features)

@@ -21,7 +21,7 @@ class Peer:
     """One method.
 
     Args:
-        fit: codes, scores, sizes and seed to what predicts.
+        fit: codes, scores, space and seed to what predicts.
         package: that it needs, by import name.
         max_rows: that it is fitted to; more take too long.
     """

@@ -55,6 +55,7 @@ class Task:
         extremes: lowest and highest true score of all rows; None where rows are unknown.
         all_scores: true scores of all rows in the order of `space.enumerate()`; None where rows
             are unknown or too many.
+        ordered: names of the features that are numbers, which every method may use as such.
     """
 
     name: str
@@ -67,11 +68,13 @@ class Task:
     truth: Callable[[Tensor], Tensor] | None = None
     extremes: tuple[float, float] | None = None
     all_scores: Tensor | None = None
+    ordered: tuple[str, ...] = ()
 
     @property
     def space(self) -> CategoricalSpace:
         """The features' space."""
-        return CategoricalSpace(dict(zip(self.features, self.sizes, strict=True)))
+        sizes = dict(zip(self.features, self.sizes, strict=True))
+        return CategoricalSpace(sizes, ordered=self.ordered)
 
     def normalised(self, codes: Tensor) -> Tensor:
         """True scores `(...)` of rows `(..., F)`, 0 for the worst row of all and 1 for the best.
@@ -150,7 +153,12 @@ def ring(rows: int, seed: int) -> Task:
 
 
 def _complete(
-    name: str, sizes: dict[str, int], scores: Tensor, learnt: Tensor, rows: int | None
+    name: str,
+    sizes: dict[str, int],
+    scores: Tensor,
+    learnt: Tensor,
+    rows: int | None,
+    ordered: tuple[str, ...] = (),
 ) -> Task:
     """A table whose `scores` of `space.enumerate()` are known; `learnt` are positions there.
 
@@ -171,6 +179,7 @@ def _complete(
         truth=partial(_looked_up, space.sizes, scores),
         extremes=(scores.min().item(), scores.max().item()),
         all_scores=scores,
+        ordered=ordered,
     )
 
 
@@ -185,7 +194,9 @@ def _example(name: str, seed: int, rows: int | None) -> Task:
     learnt = training_table(example, dataset, regime, seed)
     where = files.positions(example.space.sizes, learnt.codes)
     sizes = dict(zip(example.space.names, example.space.sizes, strict=True))
-    return _complete(name, sizes, example.scores[0], where, rows)
+    pairs = zip(example.space.names, example.space.ordered, strict=True)
+    ordered = tuple(feature for feature, numbers in pairs if numbers)
+    return _complete(name, sizes, example.scores[0], where, rows, ordered)
 
 
 def _split(name: str, columns: files.Columns, scores: Any, seed: int, rows: int | None) -> Task:
@@ -198,7 +209,8 @@ def _split(name: str, columns: files.Columns, scores: Any, seed: int, rows: int 
     test, learnt = order[:aside], order[aside:]
     learnt = _first(name, learnt, rows)
     shown = codes[learnt], truth[learnt], codes[test], truth[test]
-    return Task(name, space.names, space.sizes, *shown)
+    numbers = tuple(name for name, column in columns.items() if column.dtype.kind in "iuf")
+    return Task(name, space.names, space.sizes, *shown, ordered=numbers)
 
 
 def _first(name: str, learnt: Tensor, rows: int | None) -> Tensor:

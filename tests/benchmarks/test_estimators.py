@@ -54,7 +54,7 @@ def test_a_peer_learns_a_sum_over_features(name: str, monkeypatch: pytest.Monkey
         pytest.skip(f"{PEERS[name].package} is not installed")
     codes = drawn(300, 0)
     before = torch.get_rng_state()
-    predict = PEERS[name].fit(codes, additive(codes), SIZES, 0)
+    predict = PEERS[name].fit(codes, additive(codes), SPACE, 0)
     assert torch.equal(torch.get_rng_state(), before)
     everything = SPACE.enumerate()
     predicted = predict(everything)
@@ -67,9 +67,9 @@ def test_a_peer_learns_a_sum_over_features(name: str, monkeypatch: pytest.Monkey
 def test_pairs_are_learnt_by_those_that_see_them(name: str) -> None:
     codes = drawn(200, 1)
     everything = SPACE.enumerate()
-    found = PEERS[name].fit(codes, interacting(codes), SIZES, 0)(everything)
+    found = PEERS[name].fit(codes, interacting(codes), SPACE, 0)(everything)
     assert agreement(found, interacting(everything)) > 0.9
-    alone = PEERS["ridge, ranks"].fit(codes, interacting(codes), SIZES, 0)(everything)
+    alone = PEERS["ridge, ranks"].fit(codes, interacting(codes), SPACE, 0)(everything)
     assert agreement(alone, interacting(everything)) < 0.5
 
 
@@ -77,7 +77,7 @@ def test_ranked_peers_see_ranks() -> None:
     codes = drawn(300, 0)
     everything = SPACE.enumerate()
     fit = PEERS["ridge, ranks"].fit
-    plain, skewed = (fit(codes, s, SIZES, 0) for s in (additive(codes), additive(codes).exp()))
+    plain, skewed = (fit(codes, s, SPACE, 0) for s in (additive(codes), additive(codes).exp()))
     assert torch.allclose(plain(everything), skewed(everything))
 
 
@@ -101,7 +101,7 @@ def test_more_rows_than_a_peer_may_see_are_left_out() -> None:
 def test_the_kernel_is_botorchs() -> None:
     from botorch.models.kernels.categorical import CategoricalKernel
 
-    mine, theirs = hamming_kernel(SIZES), CategoricalKernel(ard_num_dims=3)
+    mine, theirs = hamming_kernel(SPACE), CategoricalKernel(ard_num_dims=3)
     for kernel in (mine, theirs):
         kernel.lengthscale = torch.tensor([0.3, 1.0, 2.0])
     first, second = drawn(6, 0).float(), drawn(4, 1).float()
@@ -229,16 +229,17 @@ def test_memory_of_a_call_is_what_it_added() -> None:
 def test_ours_learns_and_generates() -> None:
     config = recipe(FitConfig(), 0, quick=True)
     codes = drawn(200, 0)
-    predict = fitted_estimator(codes, additive(codes), SIZES, 0, config.estimator)
+    predict = fitted_estimator(codes, additive(codes), SPACE, 0, config.estimator)
     assert agreement(predict(SPACE.enumerate()), additive(SPACE.enumerate())) > 0.9
-    rows = generated_rows(codes, additive(codes), SIZES, config, 10)
+    few = codes[:40]  # so that some rows are new
+    rows = generated_rows(few, additive(few), SPACE, config, 10)
     assert rows.shape == (10, 3)
     assert additive(rows).mean() > additive(SPACE.enumerate()).mean()
 
 
 def test_the_table_has_the_codes_as_its_categories() -> None:
     codes = torch.tensor([[3, 0, 2], [1, 0, 4]])  # not every category is there
-    table = as_table(codes, torch.tensor([1.0, 2.0]), SIZES)
+    table = as_table(codes, torch.tensor([1.0, 2.0]), SPACE)
     assert table.schema.space.sizes == SIZES
     assert torch.equal(table.codes, codes)
     assert table.scores.tolist() == [1.0, 2.0]
@@ -337,7 +338,7 @@ def test_the_versions_of_the_peers_are_kept() -> None:
 def test_boosted_trees_are_told_which_features_are_categories() -> None:
     from benchmarks.estimators_trees import _boosted
 
-    model: HistGradientBoostingRegressor = _boosted((4, 256), 0)
+    model: HistGradientBoostingRegressor = _boosted(CategoricalSpace.from_sizes((4, 256)), 0)
     assert model.categorical_features == [True, False]
     assert model.max_iter == 1000
     assert model.early_stopping is True
