@@ -24,7 +24,15 @@ from torch import Tensor
 from benchmarks import generation_common as common
 from benchmarks import harness
 from benchmarks.generation_baselines import SEARCHES, Counted
-from benchmarks.generation_common import BEST_SEEN, ESTIMATOR_MAX, FAMILIES, JUDGE_MAX, REGIMES
+from benchmarks.generation_common import (
+    BEST_SEEN,
+    ESTIMATOR_MAX,
+    FAMILIES,
+    JUDGE_MAX,
+    OWN_BEST,
+    REGIMES,
+    WRITTEN,
+)
 from benchmarks.generation_tables import plot, tables
 from benchmarks.harness import Benchmark, Cell, run
 from discrete_grad.data import load_example
@@ -73,6 +81,7 @@ def measure(config: Config, family: str, regime: str, dataset: str, seed: int) -
         BEST_SEEN: table.codes[table.scores.argmax()],
         ESTIMATOR_MAX: highest,
         JUDGE_MAX: common.exact_argmax(fitted.judge),
+        **_written(fitted, seed),
     }
     searched = _searched(fitted, config.evaluations, seed)
     for name, codes in (rows | {name: row for name, (row, _) in searched.items()}).items():
@@ -81,6 +90,14 @@ def measure(config: Config, family: str, regime: str, dataset: str, seed: int) -
     for name, (_, asked) in searched.items():
         figures[name] |= asked
     return figures
+
+
+def _written(fitted: Run, seed: int) -> dict[str, Tensor]:
+    """The rows that `generate` writes, and as many that the estimator values most."""
+    rows = common.written(fitted, max(WRITTEN), seed)
+    best = common.best_unseen(fitted.estimator, fitted.table.codes, max(OWN_BEST))
+    mine = {name: rows[:count] for count, name in WRITTEN.items()}
+    return mine | {name: best[:count] for count, name in OWN_BEST.items()}
 
 
 def _searched(fitted: Run, evaluations: int, seed: int) -> dict[str, tuple[Tensor, dict[str, Any]]]:

@@ -8,6 +8,7 @@ true score minus the row's, in units of the table's interquartile range.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,14 @@ from discrete_grad.data import Table as Rows
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import BaseEstimator
 from discrete_grad.sampling import categorical, seeded, uniform_like
-from discrete_grad.training import FitConfig, Run, fit, polished_row
+from discrete_grad.training import (
+    FewRowsWarning,
+    FitConfig,
+    Run,
+    fit,
+    generate,
+    polished_row,
+)
 
 Seeds = dict[int, float]  # a figure by seed
 
@@ -57,6 +65,8 @@ BEST_SEEN, ESTIMATOR_MAX, JUDGE_MAX = (
     "judge's exact argmax",
 )
 GENERATED = (LIKELY, *BEST.values(), MEAN)
+WRITTEN = {1: "first row written", 16: "mean of 16 written", 128: "mean of 128 written"}
+OWN_BEST = {16: "mean of the estimator's best 16", 128: "mean of the estimator's best 128"}
 REGRET_NOTE = (
     "Regret is the best true score of the table minus the row's, in units of the interquartile "
     "range of the table's true scores."
@@ -131,6 +141,23 @@ def generated(run: Run, context: Tensor | None, seed: int) -> dict[str, Tensor]:
     where = None if context is None else context[0]
     likely = polished_row(run, where) if run.config.polish else space.argmax(logits)
     return {LIKELY: likely, **best, MEAN: samples}
+
+
+def written(run: Run, count: int, seed: int) -> Tensor:
+    """Codes `(n, F)` of the rows that `generate` writes without a context; n is at most `count`."""
+    schema = run.table.schema
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewRowsWarning)  # of a nearly complete table
+        columns = generate(run, {}, None, rows=count, seed=seed)
+    return schema.encode_features({name: columns[name] for name in schema.space.names})
+
+
+def best_unseen(model: BaseEstimator, known: Tensor, count: int) -> Tensor:
+    """The rows `(n, F)` of the highest predictions that are not among the known ones."""
+    space = model.space
+    values = predicted(model, space.enumerate())
+    values[space.row_number(known.long())] = -torch.inf
+    return space.enumerate()[values.topk(min(count, int(values.isfinite().sum()))).indices]
 
 
 @torch.no_grad()
