@@ -79,10 +79,10 @@ class FitConfig:
         for name, part in ensembles.items():
             if len(set(part.families)) < len(part.families):
                 raise ValueError(f"{name}.families has one twice: {part.families}")
-            if part.conservative and part.families != ("networks",):
+            if part.conservative and "networks" not in part.families:
                 raise ValueError(
-                    f"{name}.conservative changes networks alone: set {name}.families to networks, "
-                    f"got {part.families}"
+                    f"{name}.conservative changes networks alone, which {name}.families lacks: "
+                    f"{part.families}"
                 )
             if part.dropout >= 1:
                 raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")

@@ -261,6 +261,7 @@ def test_tables_of_generation(tmp_path: Path) -> None:
     config = generation.Config(seeds=(3, 2, 1))
     names = [*common.GENERATED, *generation.SEARCHES]
     names += [common.BEST_SEEN, common.ESTIMATOR_MAX, common.JUDGE_MAX]
+    names += [*common.WRITTEN.values(), *common.OWN_BEST.values()]
     results = fake(generation.BENCHMARK, config, lambda _: names)
     tables = checked(generation.BENCHMARK, results, tmp_path)
     leading = {tuple(row[:2]): row for row in tables[0].rows}
