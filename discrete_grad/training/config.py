@@ -9,7 +9,7 @@ from typing import Literal
 _USUAL_ROWS = 1500
 _MOST_BATCH = 1024
 _MANY_ROWS, _VERY_MANY_ROWS = 15_000, 50_000
-_PASSES = 16
+_PASSES = 12
 
 __all__ = [
     "AlignerConfig",
@@ -113,13 +113,13 @@ class EstimatorConfig(LoopConfig):
 
         The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
         network's prior then weighs as much against all rows as it does against 1,500. There are
-        steps for 16 passes over the rows, at most 4 times as many as given; from 15,000 rows the
+        steps for 12 passes over the rows, at most 2.5 times as many as given; from 15,000 rows the
         layers are twice as wide, and from 50,000 there are half the members, at least 2.
 
         Example:
             >>> large = EstimatorConfig().for_rows(150_000)
             >>> large.batch_size, large.steps, large.hidden, large.members
-            (1024, 2344, (128, 128), 2)
+            (1024, 2000, (128, 128), 2)
         """
         ratio = count / _USUAL_ROWS
         if not self.scaling or ratio <= 1:
@@ -132,7 +132,7 @@ class EstimatorConfig(LoopConfig):
             scaling=False,
             batch_size=batch,
             weight_decay=self.weight_decay / ratio,
-            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 4 * self.steps),
+            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 5 * self.steps // 2),
             hidden=tuple(wide * width for width in self.hidden),
             members=max(len(self.architectures), math.ceil(self.members / few)),
         )
