@@ -32,6 +32,8 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         seed: of the Gaussian process.
     """
     count = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    if rows.counts is not None:
+        count = count * rows.counts
     some = _some(len(rows), seed)
     shown = rows.part(some)
     weights = count[:, some]
@@ -43,13 +45,14 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         if isinstance(family, KernelEnsemble):
             if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
                 continue
-            fit_kernel(family, codes, shown.scores, weights, seed=seed)
+            fit_kernel(family, codes, shown.scores, weights, seed=seed, spread=shown.spread)
         elif isinstance(family, AnovaEnsemble):
             family.arrange(anova_groups(family.joint.sizes, len(shown)))
-            fit_anova(family, codes, shown.scores, weights)
+            fit_anova(family, codes, shown.scores, weights, spread=shown.spread)
         asked.append(index)
     predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
-    fitted, model.constant = fit_weights(predicted, rows.scores[held_out].flatten())
+    asked_of = rows.part(held_out.flatten())
+    fitted, model.constant = fit_weights(predicted, asked_of.scores, asked_of.counts)
     model.weights = torch.zeros(len(model.families))
     model.weights[asked] = fitted
 
