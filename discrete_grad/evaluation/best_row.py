@@ -29,20 +29,24 @@ def best_row(codes: Tensor, scores: Tensor) -> tuple[int, float, int]:
         scores: `(N,)`, more is better.
 
     Returns:
-        A place of the row, the mean of its scores, and G.
+        The first place of the row, the mean of its scores, and G.
 
     Reference:
         Variances: Searle, Casella, McCulloch (1992), "Variance components", section 3.6. Shrunken
         mean: Efron, Morris (1975), "Data analysis using Stein's estimator and its generalizations".
 
     Example:
-        >>> codes = torch.tensor([[0], [0], [0], [0], [1], [2], [2]])
-        >>> best_row(codes, torch.tensor([3.0, 2.0, 3.0, 2.0, 3.1, -4.0, -2.0]))
-        (0, 2.5, 3)
+        >>> codes = torch.tensor([0, 0, 0, 0, 0, 0, 1, 2, 2, 2, 2]).unsqueeze(1)
+        >>> scores = torch.tensor([3.0, -1, 3, -1, 3, -1, 2, 1, -3, 1, -3])
+        >>> best_row(codes, scores)
+        (0, 1.0, 3)
     """
     group, scores = row_groups(codes), scores.double()
     first = first_rows(group)
     different, number = len(first), len(scores)
+    if different == number:
+        best = int(scores.argmax())
+        return best, float(scores[best]), number
     sums = scores.new_zeros(2, different)
     # of the scores less their mean, or much would be lost to rounding where that is large
     middle = scores.mean()
@@ -54,5 +58,5 @@ def best_row(codes: Tensor, scores: Tensor) -> tuple[int, float, int]:
     # without the factor t, which all have
     shrunken = mean * count / (count * between + within).clamp_min(torch.finfo(mean.dtype).tiny)
     leading = (shrunken == shrunken.max()).nonzero()[:, 0]
-    best = leading[first[leading].argmin()]
-    return int(first[best]), float(mean[best] + middle), different
+    place = int(first[leading].min())
+    return place, float(scores[group == group[place]].mean()), different

@@ -71,5 +71,8 @@ class Rows:
 
     def part(self, indices: Tensor) -> Rows:
         """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
-        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Rows(**{n: None if c is None else c[indices] for n, c in columns.items()})
+        columns = {item.name: getattr(self, item.name) for item in fields(self)}
+        picked: dict[str, Any] = {
+            name: None if column is None else column[indices] for name, column in columns.items()
+        }
+        return Rows(**picked)
