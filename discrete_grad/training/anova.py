@@ -95,7 +95,7 @@ def fit_anova(
     total = weights.sum(1).clamp_min(1)
     mean = (weights * scores).sum(1) / total
     residual = scores - mean.unsqueeze(1)
-    within = torch.zeros_like(total) if spread is None else weights @ spread.square()
+    within = torch.zeros_like(total) if spread is None else (weights * spread.square()).sum(1)
     noise = ((weights * residual.square()).sum(1) + within) / total / 2 + _LEAST_NOISE
     tables = [_Table(model, index, codes, weights, noise) for index in range(len(model.groups))]
     for sweep in range(sweeps):

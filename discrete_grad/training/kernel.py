@@ -124,7 +124,7 @@ def _maximise(
     prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor, within: Tensor
 ) -> None:
     """Raise the marginal likelihood; its gradient in the covariance is written out (eq. 5.9)."""
-    squares, freedom = (counts * within).sum(), (counts - 1).sum()
+    squares, freedom, total = (counts * within).sum(), (counts - 1).sum(), counts.sum()
     optimiser = torch.optim.Adam(prior.parameters(), lr=0.1)
     for _ in range(_STEPS):
         optimiser.zero_grad()
@@ -135,9 +135,9 @@ def _maximise(
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ targets
-            slope = (inverse - solved.outer(solved)) / 2 / len(codes)
+            slope = (inverse - solved.outer(solved)) / 2 / total
         # of n observations beside their mean: n - 1 deviations, which only the noise explains
-        apart = (squares / values.noise + freedom * values.noise.log()) / 2 / len(codes)
+        apart = (squares / values.noise + freedom * values.noise.log()) / 2 / total
         ((slope * covariance).sum() + apart).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
