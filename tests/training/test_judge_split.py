@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -43,6 +43,10 @@ SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=4).map(tuple)
 
 
 @given(st.integers(10, 80), SIZES, st.integers(0, 10**6), st.sampled_from([0.1, 0.2, 0.5]))
+# where rows given back make room for others
+@example(13, (2, 11, 12, 8), 198, 0.2)
+@example(13, (6, 12, 12, 3), 327, 0.1)
+@example(17, (10, 9, 5), 370, 0.5)
 def test_every_category_reaches_both_sides(
     count: int, sizes: tuple[int, ...], seed: int, share: float
 ) -> None:

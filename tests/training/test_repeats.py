@@ -140,17 +140,18 @@ def test_counts_of_one_change_nothing(families: tuple[str, ...]) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_networks_learn_the_mean_of_the_observations() -> None:
-    """Equal rows of two scores, of which one counts for nine."""
+@pytest.mark.parametrize("families", [("networks",), ("anova",), ("kernel",)])
+def test_every_family_learns_the_mean_of_the_observations(families: tuple[str, ...]) -> None:
+    """Equal rows of two scores, of which one counts for nine, or for seven and three."""
     space = CategoricalSpace.from_sizes((2,))
-    codes = torch.tensor([[0], [0], [1], [1]]).repeat(10, 1)
-    scores = torch.tensor([1.0, -1.0, -1.0, 1.0]).repeat(10)
-    rows = Rows(codes, scores, counts=torch.tensor([9, 1, 9, 1]).repeat(10))
-    config = EstimatorConfig(members=2, hidden=(8,), steps=400, families=("networks",), patience=0)
+    codes = torch.tensor([[0], [0], [1], [1]]).repeat_interleave(100, 0)
+    scores = torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat_interleave(100)
+    rows = Rows(codes, scores, counts=torch.tensor([9, 1, 7, 3]).repeat_interleave(100))
+    config = EstimatorConfig(members=4, hidden=(8,), steps=400, families=families, patience=0)
     config = replace(config, weight_decay=0.0)
     ensemble = fit_estimator(new_ensemble(space, None, config, seed=0), rows, config=config, seed=0)
-    wanted = torch.tensor([0.8, -0.8])
-    torch.testing.assert_close(ensemble(space.enumerate()), wanted, atol=0.1, rtol=0)
+    wanted = torch.tensor([0.8, 0.4])
+    torch.testing.assert_close(ensemble(space.enumerate()), wanted, atol=0.12, rtol=0)
 
 
 def test_held_out_rows_weigh_by_their_counts() -> None:
@@ -230,8 +231,9 @@ def few_rows(different: int) -> Table:
 
 @pytest.mark.parametrize("different", [1, 2, 3])
 def test_tables_of_few_different_rows_fit(tmp_path: Path, different: int) -> None:
-    table = few_rows(different)
-    run = fit(table, tmp_path / "run", small_config())
+    table, config = few_rows(different), small_config()
+    aligned = replace(config.generator, alignment=0.2, trust=0.1, reference_kl=0.1)
+    run = fit(table, tmp_path / "run", replace(config, generator=aligned))
     assert torch.isfinite(run.estimator(run.rows.codes)).all()
     assert len(load_run(tmp_path / "run").rows) == len(run.rows)
     assert write_report(run)["contexts"][0]["different_rows"] == different
