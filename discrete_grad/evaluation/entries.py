@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.evaluation.best_row import best_row
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import distinct_share
 from discrete_grad.evaluation.nearest import KnownRows
@@ -46,7 +47,8 @@ def context_report(
     """
     mine = subject.observed.places(index)
     observed = subject.observed.scores[mine].double()
-    groups = [_best(subject, mine), _random(subject.space, samples, noise)]
+    best, different = _best(subject, mine)
+    groups = [best, _random(subject.space, samples, noise)]
     for name, policy_logits in logits.items():
         groups += _policy_groups(subject.space, name, policy_logits, samples, noise)
     scores = _scores(subject, index, groups, known)
@@ -57,6 +59,7 @@ def context_report(
     report: dict[str, Any] = {
         "label": subject.labels[index],
         "rows": len(observed),
+        "different_rows": different,
         "quantiles": _quantiles(observed),
         "entries": [_entry(subject.space, *pair) for pair in zip(groups, scores, strict=True)],
     }
@@ -78,16 +81,15 @@ class _Group:
     known: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _best(subject: Subject, mine: Tensor) -> _Group:
-    """The context's best training row, the first among equals; no row if it has none."""
-    scores = subject.observed.scores[mine]
-    if not len(scores):
-        codes = subject.observed.codes[mine].long()
-        return _Group("best training row", "best training row", False, codes)
-    best = (subject.observed.sign * scores).argmax()
-    known = {"observed": float(scores[best])}
-    codes = subject.observed.codes[mine[best, None]].long()
-    return _Group("best training row", "best training row", False, codes, known)
+def _best(subject: Subject, mine: Tensor) -> tuple[_Group, int]:
+    """The context's best training row, none if it has none, and the number of different ones."""
+    codes, sign = subject.observed.codes[mine], subject.observed.sign
+    if not len(codes):
+        return _Group("best training row", "best training row", False, codes.long()), 0
+    place, mean, different = best_row(codes, sign * subject.observed.scores[mine])
+    row = codes[place, None].long()
+    known = {"observed": sign * mean}
+    return _Group("best training row", "best training row", False, row, known), different
 
 
 def _random(space: CategoricalSpace, samples: int, noise: torch.Generator) -> _Group:

@@ -57,6 +57,12 @@ _EXPLAINED = {
     "the samples, on the scale it was trained on: what it promises for a row that cannot exist",
 }
 
+_REPEATED = (
+    "; equal rows are one, with the mean of their scores, and the best is the one whose mean is "
+    "highest after it has been drawn towards the context's, the more so the fewer its scores and "
+    "the more they vary"
+)
+
 
 def render_html(report: Mapping[str, Any]) -> str:
     """A self-contained page: verdict, tables and plots, for light and dark screens and for print.
@@ -132,7 +138,7 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
         f"The policies side by side{average}",
         f"All scores are in units of {short(report['score_name'], 60)}; {better} is better.",
         _table(report, report["average"])
-        + _legend(report["average"])
+        + _legend(report)
         + _paragraphs(nearest_sentences(report)),
     )
     if several:
@@ -214,10 +220,14 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
     return grid(["", *headers], lines)
 
 
-def _legend(entries: Sequence[Mapping[str, Any]]) -> str:
+def _legend(report: Mapping[str, Any]) -> str:
     """What the columns mean."""
-    headers, _ = columns(entries)
-    items = "".join(f"<dt>{escape(h)}</dt><dd>{escape(_EXPLAINED[h])}</dd>" for h in headers)
+    headers, _ = columns(report["average"])
+    explained = dict(_EXPLAINED)
+    # reports written before equal rows were merged do not count them
+    if any(c.get("different_rows", c["rows"]) < c["rows"] for c in report["contexts"]):
+        explained["observed"] += _REPEATED
+    items = "".join(f"<dt>{escape(h)}</dt><dd>{escape(explained[h])}</dd>" for h in headers)
     return f"<details><summary>What the columns mean</summary><dl>{items}</dl></details>"
 
 

@@ -50,7 +50,9 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
 
     - `estimated`, `estimated_std` (between the ensemble's members), `judged`, `true`,
       `true_percentile`: of the row, or the mean over the samples;
-    - `observed`: the best training row's score in the table; `row`: a single row's categories;
+    - `observed`: the best training row's score in the table, the mean where it is there several
+      times (the best row is then that of the largest shrunken mean, see `best_row`); `row`: a
+      single row's categories;
     - `entropy`: of the policy, in nats; `distinct_share`: different samples over all samples;
     - `nearest_mean`, `nearest_min`: features in which rows differ from the most similar training
       row of any context; of very many training rows a sample is compared, as `nearest` states, and
@@ -61,8 +63,8 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     `average` holds the same entries, averaged over the contexts where a value is known;
     `nearest_min` is the least there. `swaps` is from `swap_agreement` for the last policy's most
     likely rows and for training rows, with the effects themselves for the first contexts;
-    `held_out` tells how well the models predict rows they have not seen: `rows` drawn of those
-    there are, `of`;
+    `held_out` tells how well the models predict what they have not seen: `rows` drawn of those
+    there are, `of`; a row with a count is there as often;
     `exploitation` from `exploitation_report`, None without a trail of the policy's training;
     `robustness` from `context_robustness`.
 
@@ -212,10 +214,12 @@ def _known(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 def _held_out(scorer: Scorer, rows: ScoredRows, seed: int) -> dict[str, Any]:
     """How well a scorer predicts rows it has not seen, on the scale it is trained on."""
-    count = len(rows.scores)
-    chosen = torch.arange(count)
+    chosen = torch.arange(len(rows.scores))
+    if rows.counts is not None:
+        chosen = chosen.repeat_interleave(rows.counts)
+    count = len(chosen)
     if count > _MAX_HELD_OUT:
-        chosen = permutation(count, generator=seeded(seed))[:_MAX_HELD_OUT]
+        chosen = chosen[permutation(count, generator=seeded(seed))[:_MAX_HELD_OUT]]
     context = None if rows.context is None else rows.context[chosen]
     predicted = in_parts(scorer, rows.codes[chosen].long(), context)
     scores = rows.scores[chosen]

@@ -82,7 +82,8 @@ class ScoredRows(Protocol):
         >>> import torch
         >>> from types import SimpleNamespace
         >>> codes = torch.zeros(5, 2, dtype=torch.long)
-        >>> rows: ScoredRows = SimpleNamespace(codes=codes, scores=torch.zeros(5), context=None)
+        >>> held = {"scores": torch.zeros(5), "context": None, "counts": None}
+        >>> rows: ScoredRows = SimpleNamespace(codes=codes, **held)
         >>> len(rows.scores)
         5
     """
@@ -98,6 +99,10 @@ class ScoredRows(Protocol):
     @property
     def context(self) -> Tensor | None:
         """`(N, C)`, or None."""
+
+    @property
+    def counts(self) -> Tensor | None:
+        """`(N,)` integers, observations that each row is the mean of; None for 1."""
 
 
 @dataclass(frozen=True, eq=False)

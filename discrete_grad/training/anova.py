@@ -56,7 +56,13 @@ def anova_groups(sizes: Sequence[int], rows: int) -> list[tuple[int, ...]]:
 
 @torch.no_grad()
 def fit_anova(
-    model: AnovaEnsemble, codes: Tensor, scores: Tensor, weights: Tensor, *, sweeps: int = _SWEEPS
+    model: AnovaEnsemble,
+    codes: Tensor,
+    scores: Tensor,
+    weights: Tensor,
+    *,
+    spread: Tensor | None = None,
+    sweeps: int = _SWEEPS,
 ) -> None:
     """Fit the tables of every member to rows weighted for it.
 
@@ -70,6 +76,8 @@ def fit_anova(
         codes: joint codes `(N, columns)`, see `JointColumns`.
         scores: `(N,)`.
         weights: `(M, N)`, at least 0, how many observations each row counts for in each member.
+        spread: `(N,)`, standard deviation of the observations that each row is the mean of; by
+            default 0. With it the fit is that to these observations, one by one.
         sweeps: over all tables, at most.
 
     Reference:
@@ -87,7 +95,8 @@ def fit_anova(
     total = weights.sum(1).clamp_min(1)
     mean = (weights * scores).sum(1) / total
     residual = scores - mean.unsqueeze(1)
-    noise = (weights * residual.square()).sum(1) / total / 2 + _LEAST_NOISE
+    within = torch.zeros_like(total) if spread is None else (weights * spread.square()).sum(1)
+    noise = ((weights * residual.square()).sum(1) + within) / total / 2 + _LEAST_NOISE
     tables = [_Table(model, index, codes, weights, noise) for index in range(len(model.groups))]
     for sweep in range(sweeps):
         changed, spent = torch.zeros_like(noise), torch.zeros_like(noise)
@@ -96,7 +105,7 @@ def fit_anova(
             changed, spent = changed + moved, spent + degrees
         if sweep:
             _learn_variances(tables)
-        left = (weights * residual.square()).sum(1)
+        left = (weights * residual.square()).sum(1) + within
         noise = (left / (total - spent).clamp_min(total / 20)).clamp_min(_LEAST_NOISE)
         if sweep > 2 and bool((changed / total < _TOLERANCE).all()):
             break

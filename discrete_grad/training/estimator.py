@@ -30,6 +30,7 @@ from discrete_grad.training.stacking import fit_families
 __all__ = ["fit_estimator", "new_ensemble"]
 
 _MAX_HELD_OUT = 4096
+_FINE = 2**31  # times as many observations it is below 2^63
 _TEMPTING_SWAPS = 2
 _Ensemble = TypeVar("_Ensemble", bound=BaseEnsemble)
 
@@ -46,7 +47,8 @@ def fit_estimator(
     """Train an ensemble by squared error; every member holds out rows of its own.
 
     Networks stop early by the held-out rows; then the other families are fitted, and all of them
-    weighted by what they predict for the rows their members hold out.
+    weighted by what they predict for the rows their members hold out. A row with a count is learnt
+    from as so many observations with its score as their mean.
 
     Args:
         ensemble: trained in place; made for the same config.
@@ -174,12 +176,13 @@ class _EstimatorObjective(Objective):
         self.held_out = held_out
         self.config = config
         self.kept = kept_parts(held_out, len(rows))
+        self.ends: Tensor | None = None
+        if rows.counts is not None and rows.repeated:
+            self.ends = rows.counts[self.kept].cumsum(1)
 
     def forward(self, step: Step) -> Tensor:
         """Sum of the members' losses, so that each learns as if alone."""
-        members, count = self.kept.shape
-        picked = self.kept.gather(1, step.batch(count, members, self.config.batch_size))
-        rows = self.rows.take(picked)
+        rows = self.rows.take(self._batch(step))
         predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
         loss = (predicted - rows.scores).square().mean(-1).sum()
         if self.config.conservative:
@@ -192,7 +195,23 @@ class _EstimatorObjective(Objective):
         """Mean squared error of every member on its held-out rows, `(M,)`."""
         rows = self.rows.take(self.held_out)
         predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
-        return (predicted - rows.scores).square().mean(-1)
+        squares = (predicted - rows.scores).square()
+        if rows.counts is None:
+            return squares.mean(-1)
+        return (squares * rows.counts).sum(-1) / rows.counts.sum(-1)
+
+    def _batch(self, step: Step) -> Tensor:
+        """Places `(M, B)` of each member's rows, drawn in proportion to their counts.
+
+        Weights in the loss would be right on average, too, but a rare draw of a row with a large
+        count would make a step of its own.
+        """
+        members, count = self.kept.shape
+        if self.ends is None:
+            return self.kept.gather(1, step.batch(count, members, self.config.batch_size))
+        drawn = step.batch(_FINE, members, self.config.batch_size)
+        observation = drawn * self.ends[:, -1:] // _FINE
+        return self.kept.gather(1, torch.searchsorted(self.ends, observation, right=True))
 
     def members(self, name: str) -> slice:
         """Those of the ensemble the parameter belongs to."""

@@ -35,12 +35,14 @@ class Run:
         table: all rows, with the schema.
         source: what the caller said of the table's origin, JSON.
         scale: from `table.scores` to what the models predict, and back; see `to_units`.
-        rows: the rows the generator's side has seen, scores scaled.
-        judge_rows: the rows only the judge has seen, scores scaled.
+        rows: what the generator's side has seen, scores scaled, equal rows merged with their counts
+            (see `learning_rows`).
+        judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
+            least 4 times, other observations of the same.
         judge: trained on `judge_rows`.
         estimator: trained on `rows`.
-        reference: the data policy: reproduces `rows`.
-        naive: the naive baseline: reproduces `rows` by inverse score.
+        reference: the data policy: reproduces the observations that `rows` are merged from.
+        naive: the naive baseline: reproduces them by inverse score.
         generator: trained through `estimator`.
         aligner: None unless the generator's config gives alignment a weight.
         pessimism: standard deviations below the mean that the generator was trained by; the

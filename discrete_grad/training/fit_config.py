@@ -33,7 +33,10 @@ class FitConfig:
     score_scale: Literal["rank", "standard", "raw"] = "rank"
     """What the models are trained on; scores are reported in the table's units."""
     judge_share: float = 0.2
-    """Share of the rows that train the judge alone."""
+    """Share of the rows that train the judge alone; more where it would miss a category."""
+    merge_repeats: bool = True
+    """Equal rows are one with their mean and count; the judge gets observations of those observed
+    at least 4 times. Without it they are learnt one by one, equal ones all on one side."""
     calibration_share: float = 0.1
     """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
     polish: bool = False
@@ -109,7 +112,7 @@ class FitConfig:
 
 
 # settings of runs made before these could be set
-_BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False}
+_BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}
 
 
 def _build(cls: Any, values: dict[str, Any]) -> Any:

@@ -23,7 +23,13 @@ _JITTER = 1e-4
 
 
 def fit_kernel(
-    model: KernelEnsemble, codes: Tensor, scores: Tensor, weights: Tensor, *, seed: int
+    model: KernelEnsemble,
+    codes: Tensor,
+    scores: Tensor,
+    weights: Tensor,
+    *,
+    seed: int,
+    spread: Tensor | None = None,
 ) -> None:
     """Fit the posterior mean of every member to rows weighted for it.
 
@@ -36,6 +42,8 @@ def fit_kernel(
         scores: `(N,)`, of about mean 0 and variance 1.
         weights: `(M, N)`, at least 0, how many observations each row counts for in each member.
         seed: draws the 600 rows.
+        spread: `(N,)`, standard deviation of the observations that each row is the mean of; by
+            default 0. With it the fit is that to these observations, one by one.
 
     Raises:
         ValueError: for more than 3,000 rows.
@@ -59,7 +67,8 @@ def fit_kernel(
     picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
     prior = _Prior(model.joint)
     counts = observed.amax(0).clamp_min(1)
-    _maximise(prior, codes[picked], targets[picked], counts[picked])
+    within = torch.zeros_like(targets) if spread is None else spread.double().square()
+    _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
     with torch.no_grad():
         solved = prior.values()
         covariance = solved.amplitude * prior.correlations(codes, codes)
@@ -111,8 +120,11 @@ class _Prior(nn.Module):
 
 
 @torch.enable_grad()
-def _maximise(prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor) -> None:
+def _maximise(
+    prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor, within: Tensor
+) -> None:
     """Raise the marginal likelihood; its gradient in the covariance is written out (eq. 5.9)."""
+    squares, freedom, total = (counts * within).sum(), (counts - 1).sum(), counts.sum()
     optimiser = torch.optim.Adam(prior.parameters(), lr=0.1)
     for _ in range(_STEPS):
         optimiser.zero_grad()
@@ -123,8 +135,10 @@ def _maximise(prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor) -> 
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ targets
-            slope = (inverse - solved.outer(solved)) / 2 / len(codes)
-        (slope * covariance).sum().backward()  # type: ignore[no-untyped-call]
+            slope = (inverse - solved.outer(solved)) / 2 / total
+        # of n observations beside their mean: n - 1 deviations, which only the noise explains
+        apart = (squares / values.noise + freedom * values.noise.log()) / 2 / total
+        ((slope * covariance).sum() + apart).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 

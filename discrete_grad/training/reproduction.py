@@ -39,7 +39,8 @@ def fit_reproduction(
     Args:
         policy: trained in place.
         rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
-            give the data policy, the rows' own scores the naive baseline.
+            give the data policy, the rows' own scores the naive baseline. A row with a count weighs
+            as so many rows.
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
@@ -152,4 +153,5 @@ class _ReproductionObjective(Objective):
             logits = model(rows.codes, rows.context, given, known=known)
         else:
             logits = model(rows.context)
-        return inverse_score_cross_entropy(model.space, logits, rows.codes, rows.scores)
+        weights = rows.scores if rows.counts is None else rows.scores / rows.counts
+        return inverse_score_cross_entropy(model.space, logits, rows.codes, weights)

@@ -29,11 +29,8 @@ from discrete_grad.training.folder import (
     open_folder,
     read_settings,
 )
-from discrete_grad.training.generator import (
-    Guides,
-    fit_generator,
-    make_gradient_estimator,
-)
+from discrete_grad.training.generator import Guides, fit_generator, make_gradient_estimator
+from discrete_grad.training.judge_split import judge_split
 from discrete_grad.training.logs import JsonLinesLog, Log, no_log
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.pessimism import conformal_pessimism
@@ -42,6 +39,7 @@ from discrete_grad.training.preference import (
     new_preference_model,
     reward_unit,
 )
+from discrete_grad.training.repeats import learning_rows
 from discrete_grad.training.reproduction import fit_reproduction
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
@@ -177,19 +175,18 @@ class _Stages:
         scaled = scale.apply(table.scores, table.context)
         behaviour = scale_behaviour(kind, table.all_scores, table.context, spec)
         scored = Rows(table.codes, scaled, table.context, behaviour)
-        seed = derive_seed(config.seed, "judge rows")
-        mine, judged = scored.for_judge(config.judge_share, seed=seed)
-        calibrating = (
-            round(len(mine) * config.calibration_share) if config.generator.coverage else 0
-        )
-        aside, mine = mine[:calibrating], mine[calibrating:]
-        rows, judge_rows = scored.part(mine), scored.part(judged)
+        split = partial(judge_split, scored, spec=spec, mixed=config.merge_repeats)
+        mine, judged = split(config.judge_share, seed=derive_seed(config.seed, "judge rows"))
+        share = config.calibration_share if config.generator.coverage else 0
+        aside, mine = mine.tensor_split([round(len(mine) * share)])
+        observations = scored.part(mine)
+        rows, judge_rows = self._merged(observations), self._merged(scored.part(judged))
         quantiles = _quantiles(table.scores)[mine]
 
         judge = self._ensemble("judge", judge_rows, config.judge)
         estimator = self._ensemble("estimator", rows, config.estimator)
-        reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
-        naive = self._reproduction("naive", rows, quantiles)
+        reference = self._reproduction("reference", observations, torch.ones_like(quantiles))
+        naive = self._reproduction("naive", observations, quantiles)
         aligner = self._aligner(estimator, rows)
         preference = self._preference()
         unit = 1.0 if preference is None else reward_unit(preference, rows)
@@ -218,14 +215,17 @@ class _Stages:
             reward_unit=unit,
         )
 
+    def _merged(self, observations: Rows) -> Rows:
+        possible = self.table.schema.space.num_rows
+        return learning_rows(observations, possible) if self.config.merge_repeats else observations
+
     def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
         ensemble = new_ensemble(
             schema.space, schema.context_spec, config, seed=seed, rows=len(rows)
         )
-        return self._stage(
-            name, ensemble, partial(fit_estimator, rows=rows, config=config, stage=name)
-        )
+        fit = partial(fit_estimator, rows=rows, config=config, stage=name)
+        return self._stage(name, ensemble, fit)
 
     def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
         """A generator that reproduces the rows, each loss divided by a score."""

@@ -39,6 +39,8 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     """
     kept = torch.ones(len(held_out) + 1, len(rows))
     kept[:-1].scatter_(1, held_out, 0.0)
+    if rows.counts is not None:
+        kept = kept * rows.counts
     some = _some(len(rows), seed)
     asked = [
         index
@@ -47,7 +49,8 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         or _FITS[name](model.family(index), rows.part(some), kept[:, some], seed)
     ]
     predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
-    fitted, model.constant = fit_weights(predicted, rows.scores[held_out].flatten())
+    aside = rows.part(held_out.flatten())
+    fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
     model.weights = torch.zeros(len(model.names))
     model.weights[asked] = fitted
     for index in asked:
@@ -62,7 +65,7 @@ def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) ->
         return False
     family.joint.fit(rows.context)
     codes = family.joint(rows.codes, rows.context)
-    fit_kernel(family, codes, rows.scores, weights, seed=seed)
+    fit_kernel(family, codes, rows.scores, weights, seed=seed, spread=rows.spread)
     return True
 
 
@@ -70,7 +73,8 @@ def _fit_anova(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> 
     assert isinstance(family, AnovaEnsemble)
     family.joint.fit(rows.context)
     family.arrange(anova_groups(family.joint.sizes, len(rows)))
-    fit_anova(family, family.joint(rows.codes, rows.context), rows.scores, weights)
+    codes = family.joint(rows.codes, rows.context)
+    fit_anova(family, codes, rows.scores, weights, spread=rows.spread)
     return True
 
 

@@ -21,6 +21,7 @@ class Rows:
     codes: Tensor
     scores: Tensor
     context: Tensor | None
+    counts: Tensor | None = None
 
 
 @dataclass(frozen=True)

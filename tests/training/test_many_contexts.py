@@ -9,6 +9,7 @@ import torch
 from discrete_grad.data import Schema, Table, read_contexts, read_table
 from discrete_grad.evaluation import context_labels, distinct_contexts
 from discrete_grad.training import Rows, fit, generate, load_run, write_report
+from discrete_grad.training.judge_split import judge_split
 from discrete_grad.training.preference_file import context_columns
 from tests.training.small import small_config
 
@@ -69,12 +70,14 @@ def test_a_fit_a_report_rows_and_the_loaded_run(tmp_path: Path) -> None:
 def test_narrow_codes_are_a_batch_of_int64_and_the_same_split() -> None:
     table = many_contexts()
     assert table.codes.dtype == torch.uint8
+    spec = table.schema.context_spec
     rows = Rows(table.codes, table.scores.float(), table.context)
     assert rows.take(torch.tensor([[0, 1]])).codes.dtype == torch.int64
     assert rows.part(torch.tensor([0, 1])).codes.dtype == torch.uint8
     wide = Rows(table.codes.long(), table.scores.float(), table.context)
-    for mine, theirs in zip(rows.for_judge(0.3, seed=1), wide.for_judge(0.3, seed=1), strict=True):
-        assert torch.equal(mine, theirs)
+    for mixed in (True, False):
+        splits = [judge_split(r, 0.3, seed=1, spec=spec, mixed=mixed) for r in (rows, wide)]
+        assert all(map(torch.equal, *splits))
 
 
 def test_a_schema_made_before_contexts_were_embedded_keeps_its_one_hot_blocks() -> None:
