@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
+from discrete_grad.training.calibrate import Known, load_calibration, write_calibration
+from discrete_grad.training.calibration import Calibration
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
-from discrete_grad.training.config import EstimatorConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import METRICS, Run
 from discrete_grad.training.fit_config import FitConfig
@@ -46,6 +47,7 @@ from discrete_grad.training.reproduction import fit_reproduction
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
 from discrete_grad.training.trail import Trail
+from discrete_grad.training.units import ScoreUnits
 
 __all__ = ["fit", "load_run"]
 
@@ -137,11 +139,11 @@ def _check(table: Table, config: FitConfig) -> None:
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest, column = table.all_scores.abs().amax(0).max(0)
-    if config.score_scale == "raw" and largest > _MAX_RAW:
+    if config.maximise == "raw" and largest > _MAX_RAW:
         name = (table.schema.score, *table.schema.more_scores)[column]
         raise RunError(
-            f"score_scale raw trains on the scores as they are, which must lie within "
-            f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or standard"
+            f"maximise raw trains on the scores as they are, which must lie within "
+            f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
         )
 
 
@@ -186,8 +188,16 @@ class _Stages:
         rows, judge_rows = scored.part(mine), scored.part(judged)
         quantiles = _quantiles(table.scores)[mine]
 
-        judge = self._ensemble("judge", judge_rows, config.judge)
-        estimator = self._ensemble("estimator", rows, config.estimator)
+        judge = self._ensemble("judge", judge_rows)
+        estimator = self._ensemble("estimator", rows)
+        standard = ScoreScale.fit("standard", table.scores, table.context, spec)
+        truth = standard.apply(table.scores, table.context)
+        estimated = Known(estimator, rows, truth[mine])
+        known: dict[Literal["estimator", "judge"], Known] = {
+            "estimator": estimated,
+            "judge": Known(judge, judge_rows, truth[judged]),
+        }
+        calibrations, held_out = self._calibrations(known, scale)
         reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
         naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
@@ -204,6 +214,8 @@ class _Stages:
             table=table,
             source=self.source,
             scale=scale,
+            to_units=ScoreUnits(table.schema, scale, standard, calibrations["estimator"]),
+            judge_to_units=ScoreUnits(table.schema, scale, standard, calibrations["judge"]),
             rows=rows,
             judge_rows=judge_rows,
             judge=judge,
@@ -216,16 +228,29 @@ class _Stages:
             preferences=self.preferences,
             preference=preference,
             reward_unit=unit,
+            held_out=held_out,
         )
 
-    def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
+    def _ensemble(self, name: Literal["estimator", "judge"], rows: Rows) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
+        config = self.config.scorer(name)
         ensemble = new_ensemble(
             schema.space, schema.context_spec, config, seed=seed, rows=len(rows)
         )
-        return self._stage(
-            name, ensemble, partial(fit_estimator, rows=rows, config=config, stage=name)
-        )
+        absolute = self.config.maximise == "median"
+        fit = partial(fit_estimator, rows=rows, config=config, stage=name, absolute=absolute)
+        return self._stage(name, ensemble, fit)
+
+    def _calibrations(
+        self, known: dict[Literal["estimator", "judge"], Known], scale: ScoreScale
+    ) -> tuple[dict[str, Calibration | None], dict[str, float]]:
+        """Calibrations of estimator and judge, and how well the estimator ranks unseen rows."""
+        path = self.weights("calibration")
+        if not path.is_file():
+            if self.weights("generator").is_file():  # a run made before there were any
+                return {name: None for name in known}, {}
+            distributed.first(partial(write_calibration, path, known, scale, self.config))
+        return load_calibration(path, len(scale.keys) + 1)
 
     def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
         """A generator that reproduces the rows, each loss divided by a score."""

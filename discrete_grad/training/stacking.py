@@ -48,7 +48,9 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
             family.arrange(anova_groups(family.joint.sizes, len(shown)))
             fit_anova(family, codes, shown.scores, weights)
         asked.append(index)
-    predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
+    predicted = torch.stack(
+        [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
+    )
     fitted, model.constant = fit_weights(predicted, rows.scores[held_out].flatten())
     model.weights = torch.zeros(len(model.families))
     model.weights[asked] = fitted
@@ -61,7 +63,7 @@ def _some(count: int, seed: int) -> Tensor:
     return permutation(count, generator=seeded(seed))[:_MOST_ROWS]
 
 
-def _held_out(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
+def held_out_predictions(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
     """Predictions `(M, H)` of each member for the rows `(M, H)` it holds out."""
     parts = []
     for places in held_out.split(_CHUNK, dim=1):
