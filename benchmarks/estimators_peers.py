@@ -43,6 +43,6 @@ PEERS: dict[str, Peer] = {
     "random forest, ranks": Peer(ranked(forest), max_rows=100_000),
     "ridge, ranks": Peer(ranked(additive)),
     "ridge on pairs, ranks": Peer(ranked(pairwise)),
-    "TabM, ranks": Peer(ranked(tabm_network), "tabm", max_rows=50_000),
+    "TabM, ranks": Peer(ranked(tabm_network), "tabm", max_rows=10_000),
     "Gaussian process, ranks": Peer(ranked(process), "botorch", max_rows=2_000),
 }

@@ -1,11 +1,12 @@
-"""Seconds and memory of reading a table, a fit and a report, as the table grows.
+"""Processor time and memory of reading a table, a fit and a report, as the table grows.
 
 A random table in a Parquet file; its rows, features, categories of every feature, or values of a
-categorical context grow one at a time. A fit takes few steps, so that what is seen is what the size
-of the table costs and not the training, whose steps are the user's choice. Memory is the most that
-the process holds of the machine's while a stage runs, above what it held before the table was read.
-On log-log axes either becomes a line: linear growth has a slope of 1, or less where what does not
-grow (plots, imports) is still a good part.
+categorical context grow one at a time. Time is that of the processor, so that what else the machine
+does counts for little. A fit takes few steps: what is seen is what the size of the table costs and
+not the training, whose steps are the user's choice. Memory is the most that the process holds of
+the machine's while a stage runs, above what it held before the table was read. On log-log axes
+either becomes a line: linear growth has a slope of 1, or less where what does not grow (plots,
+imports) is still a good part.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ def measure(size: Mapping[str, int]) -> dict[str, Any]:
 
         def stage(name: str, call: Callable[[], _T]) -> _T:
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark is that of now
-            began = time.perf_counter()
+            began = time.process_time()
             result = call()
-            seconds[name] = time.perf_counter() - began
+            seconds[name] = time.process_time() - began
             memory[name] = max(1, _resident("VmHWM") - before)
             return result
 
@@ -158,7 +159,7 @@ def tables(results: Results) -> list[Table]:
     """The slopes of time and memory, and what the largest tables take."""
     header = ("what grows", "up to", *STAGES)
     return [
-        _slopes(results, "stage_seconds", "Growth of the seconds with the table", header),
+        _slopes(results, "stage_seconds", "Growth of the processor time with the table", header),
         _slopes(results, "memory", "Growth of the memory with the table", header),
         Table(
             "Seconds and memory at the largest",

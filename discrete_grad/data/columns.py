@@ -23,12 +23,14 @@ _DATE = (
 
 def pick(table: ArrowTable, name: str, role: str) -> ArrowColumn:
     """The column of that name, or a `TableError` that says which columns there are."""
-    names = table.column_names
-    if name not in names:
+    # not by the list of names, which Arrow makes anew for every column picked
+    index = table.schema.get_field_index(name)
+    if index < 0:
+        names = table.column_names
         raise TableError(
             f"the table has no {role} column {name!r}, only {listing(names)}{closest(name, names)}"
         )
-    return table.column(name)
+    return table.column(index)
 
 
 def is_declared(column: ArrowColumn) -> bool:

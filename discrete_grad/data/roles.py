@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -138,7 +139,7 @@ def _split_kind(text: str, names: Sequence[str], kinds: Sequence[str]) -> tuple[
 
 
 def _require_once(names: list[str], role: str) -> None:
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise TableError(f"{role} columns are given twice: {listing(repeated)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -156,11 +156,27 @@ def _known_rows(subject: Subject, samples: int) -> KnownRows:
 def _exploitation(subject: Subject, seed: int) -> dict[str, Any] | None:
     if not subject.trail or subject.reference is None:
         return None
-    trail = {k: _logits(subject, policy, f"step {k}") for k, policy in subject.trail.items()}
+    trail = _TrailLogits(subject)
     reference = _logits(subject, subject.reference, "the reference")
     names = [name for name, policy in subject.policies.items() if policy is subject.reference]
     part = exploitation_report(subject, trail, reference, seed=seed)
     return {"reference_name": (*names, "reference")[0], **part}
+
+
+class _TrailLogits(Mapping[int, Tensor]):
+    """Logits `(S, D)` of each state of the last policy, computed when they are asked for."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def __getitem__(self, step: int) -> Tensor:
+        return _logits(self.subject, self.subject.trail[step], f"step {step}")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.subject.trail)
+
+    def __len__(self) -> int:
+        return len(self.subject.trail)
 
 
 def _logits(subject: Subject, policy: Policy, name: str) -> Tensor:

@@ -41,7 +41,7 @@ class FitConfig:
     """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
     polish: bool = False
     """Climb from the most likely row by the best single swaps, under the score the generator was
-    trained by, and propose the row that is reached as well."""
+    trained by, and report the row that is reached as well."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)

@@ -71,9 +71,9 @@ def generate(
     the best 16 the first is the one of the least sum of places, by that score and by the
     generator's probability.
 
-    The rows are found by `best_rows`. Half a million evaluations of the estimator are shared out
-    over the contexts, at most 131,072 for one, which is every row of a small space, and at least 8
-    for each row wanted.
+    The rows are found by `best_rows`. So many evaluations of the estimator as read four million
+    codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
+    space, and at least 64, or 8 for each row wanted.
 
     Args:
         run: a finished fit.

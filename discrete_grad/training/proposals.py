@@ -20,8 +20,9 @@ from discrete_grad.training.seen_rows import SeenRows
 
 __all__ = ["Proposals", "propose"]
 
-# of a row by the estimator: shared out over the contexts, within bounds for each of them
-_EVALUATIONS, _MOST, _LEAST_A_ROW = 2**19, 2**17, 8
+# numbers of codes whose rows the estimator scores: shared out over the contexts, within bounds of
+# rows for each of them
+_CODES, _MOST, _LEAST, _LEAST_A_ROW = 2**22, 2**17, 64, 8
 # the first row is one of the best so many
 _AGREED = 16
 
@@ -57,7 +58,8 @@ def propose(
 ) -> Iterator[Proposals]:
     """Good and different rows for each context, some contexts at a time; see `generate`."""
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
-    evaluations = max(_LEAST_A_ROW * rows, min(_MOST, _EVALUATIONS // max(1, total)))
+    shared = _CODES // (space.num_features * max(1, total))
+    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]

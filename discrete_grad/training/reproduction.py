@@ -67,8 +67,8 @@ def fit_reproduction(
         >>> policy = AutoregressiveGenerator(space, hidden=(16,))
         >>> rows = Rows(codes, torch.ones(40))
         >>> policy = fit_reproduction(policy, rows, config=config, seed=0)
-        >>> [round(p, 1) for p in policy.log_prob(space.enumerate()).exp().tolist()]
-        [0.0, 0.5, 0.5, 0.0]
+        >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
+        [0, 1, 1, 0]
     """
     _check(policy, rows, attributes, hide)
     objective = _ReproductionObjective(

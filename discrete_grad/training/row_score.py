@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from discrete_grad.evaluation import nearest_hamming
+from discrete_grad.models.row_pool import ByContext
 from discrete_grad.training.finished import Run
 
-__all__ = ["Score", "row_score"]
-
-Score = Callable[[Tensor, Tensor], Tensor]
-"""Codes `(n, F)` and the places `(n,)` of their contexts -> `(n,)`."""
+__all__ = ["row_score"]
 
 
-def row_score(run: Run, contexts: Tensor | None) -> Score:
+def row_score(run: Run, contexts: Tensor | None) -> ByContext:
     """The score the generator was trained by, less what its config says of each row.
 
     Without `reference_kl` and `trust` that is `Run.score`. The first adds its weight times the
@@ -32,6 +28,7 @@ def row_score(run: Run, contexts: Tensor | None) -> Score:
 
     Example:
         >>> import tempfile
+        >>> import torch
         >>> from pathlib import Path
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.training import EstimatorConfig, FitConfig, fit

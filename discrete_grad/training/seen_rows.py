@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
-from discrete_grad.models.row_search import row_keys
+from discrete_grad.models.row_pool import row_keys
 
 __all__ = ["SeenRows"]
 
@@ -35,7 +35,7 @@ class SeenRows:
         groups, self.group = _groups(table.context, contexts, len(table))
         known = torch.isin(groups, self.group)
         keys, order = self._keys(table.codes[known], groups[known]).sort()
-        self.keys, self.codes, self.groups = keys, table.codes[known][order], groups[known][order]
+        self.keys, self.codes = keys, table.codes[known][order]
 
     def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
         """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`."""
@@ -44,8 +44,8 @@ class SeenRows:
             return torch.zeros_like(group, dtype=torch.bool)
         keys = self._keys(codes, group)
         place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        found = (self.keys[place] == keys) & (self.groups[place] == group)
-        # few are found, and a key alone is no proof
+        found = self.keys[place] == keys
+        # few are found, and a key alone is no proof; of equal rows it is, since the factor is odd
         found[found.clone()] = (self.codes[place[found]] == codes[found]).all(-1)
         return found
 

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.models import best_rows
-from discrete_grad.models.row_search import ByContext, contexts_at_once, row_keys
+from discrete_grad.models.row_pool import ByContext, row_keys
+from discrete_grad.models.row_search import contexts_at_once
 from discrete_grad.sampling import normal, seeded
 from tests.strategies import random_logits, spaces
 
@@ -122,6 +123,22 @@ def test_barred_rows_are_not_returned_but_lead_on() -> None:
     assert (none[1] == -torch.inf).all()
 
 
+def test_a_better_barred_row_is_opened_before_the_rows_to_be_returned() -> None:
+    space = CategoricalSpace.from_sizes((9, 9, 9, 9))
+    logits = 20 * space.one_hot(torch.tensor([[4, 4, 4, 4]]))
+    logits[0, :9] = 0.1 * logits[0, :9]  # the likely rows differ in the first feature
+    best, beside = torch.tensor([4, 4, 4, 4]), torch.tensor([4, 4, 4, 8])
+
+    def score(codes: Tensor, where: Tensor) -> Tensor:
+        return 9.0 * (codes == best).all(-1) + 5.0 * (codes == beside).all(-1)
+
+    def barred(codes: Tensor, where: Tensor) -> Tensor:
+        return (codes == best).all(-1)
+
+    codes, values = best_rows(space, logits, score, 1, evaluations=60, barred=barred)
+    assert (codes[0, 0].tolist(), values[0, 0]) == (beside.tolist(), 5)
+
+
 @pytest.mark.parametrize("distance", [1, 3])
 @pytest.mark.parametrize("evaluations", [60, 700, 10**6])
 def test_a_batch_is_its_contexts_one_by_one(evaluations: int, distance: int) -> None:
@@ -143,7 +160,8 @@ def test_global_state_is_untouched_and_a_seed_decides() -> None:
     logits, score, _ = rugged()
     before = torch.get_rng_state()
     one, again, other = (
-        best_rows(SPACE, 9 * logits, score, 30, evaluations=500, seed=seed)[1] for seed in (0, 0, 1)
+        best_rows(SPACE, logits, score, 30, evaluations=300, distance=2, seed=seed)[1]
+        for seed in (0, 0, 1)
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -156,10 +174,22 @@ def test_keys_tell_rows_apart() -> None:
     assert torch.equal(row_keys(SPACE, rows[5]), row_keys(SPACE, rows)[5])
 
 
-def test_wide_rows_are_taken_few_at_a_time() -> None:
+def test_wide_rows_are_taken_few_at_a_time_and_their_likely_swaps_alone() -> None:
     wide = CategoricalSpace.from_sizes((10,) * 1000)
     assert contexts_at_once(wide, 1000, 8000, 1) == 1
     assert contexts_at_once(SPACE, 8, 64, 1) > 1000
+    logits = torch.zeros(1, wide.width)
+    logits[0, wide.columns(torch.full((1000,), 4))[::50]] = -0.5  # 20 of the categories 4
+    asked: list[Tensor] = []
+
+    def score(codes: Tensor, where: Tensor) -> Tensor:
+        asked.append(codes)
+        return (codes == 4).sum(-1).float()
+
+    _, values = best_rows(wide, logits, score, 4, evaluations=4000)
+    assert sum(map(len, asked)) <= 4000
+    assert max(map(len, asked)) <= 131
+    assert values[0, 0] > 105  # a draw has about 100, the swaps do the rest
 
 
 def test_errors() -> None:

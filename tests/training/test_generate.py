@@ -135,18 +135,21 @@ def test_seen_rows_are_those_of_the_context_alone() -> None:
     assert there.tolist() == [True, False, True, False, False, True]
 
 
+@pytest.mark.parametrize("rows", [5, 20])
 def test_the_batching_of_contexts_changes_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    given, contexts = shops(run, 7)
-    # too few evaluations for all rows of the space: draws and swaps
-    monkeypatch.setattr(proposals, "_LEAST_A_ROW", 3)
-    monkeypatch.setattr(proposals, "_EVALUATIONS", 70)
-    whole = silent(run, given, contexts, rows=5, seed=3)
+    contexts = run.table.context[:7]  # each with a row of the table
+    given: dict[str, list[object]] = {"number": [*range(7)]}
+    # for 5 rows too few evaluations for all rows of the space: most likely ones and swaps
+    for name, value in {"_LEAST": 1, "_LEAST_A_ROW": 4, "_CODES": 1, "_AGREED": 4}.items():
+        monkeypatch.setattr(proposals, name, value)
+    whole = silent(run, given, contexts, rows=rows, seed=3)
     monkeypatch.setattr(proposals, "contexts_at_once", lambda *arguments: 2)
-    assert_close(silent(run, given, contexts, rows=5, seed=3), whole)
-    parts = [silent(run, given, contexts, rows=5, seed=3, share=(i, 3)) for i in range(3)]
+    assert_close(silent(run, given, contexts, rows=rows, seed=3), whole)
+    parts = [silent(run, given, contexts, rows=rows, seed=3, share=(i, 3)) for i in range(3)]
     assert_close({n: [*chain.from_iterable(part[n] for part in parts)] for n in whole}, whole)
+    assert not any(whole["in_table"])
 
 
 def assert_close(mine: Written, theirs: Written) -> None:

@@ -75,3 +75,15 @@ def test_narrow_codes_are_a_batch_of_int64_and_the_same_split() -> None:
     wide = Rows(table.codes.long(), table.scores.float(), table.context)
     for mine, theirs in zip(rows.for_judge(0.3, seed=1), wide.for_judge(0.3, seed=1), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_schema_made_before_contexts_were_embedded_keeps_its_one_hot_blocks() -> None:
+    values = ", ".join(str(i) for i in range(300))
+    schema = Schema.from_json(
+        '{"features": [{"name": "cut", "values": ["a", "b"]}], "context": '
+        f'[{{"name": "shop", "values": [{values}]}}], "score": "score"}}'
+    )
+    context = schema.encode_context({"shop": [299, 0]})
+    assert context is not None
+    assert context.argmax(1).tolist() == [299, 0]
+    assert context.sum(1).tolist() == [1, 1]
