@@ -42,6 +42,11 @@ def beyond_sentences(report: Report) -> list[str]:
 
     Args:
         report: from `build_report`.
+
+    Example:
+        >>> entries = [{"kind": "row", "beyond_observed": 1.0}]
+        >>> beyond_sentences({"contexts": [{"entries": entries}]})[0][:57]
+        '1 of the 1 rows shown is estimated beyond the best observ'
     """
     shown = [
         entry
