@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from discrete_grad.evaluation.wording import number, short, sign
+from discrete_grad.evaluation.wording import short, sign
 
 __all__ = ["beyond_sentences", "estimator_sentences", "maximised_sentences"]
 
@@ -46,7 +46,7 @@ def beyond_sentences(report: Report) -> list[str]:
     Example:
         >>> entries = [{"kind": "row", "beyond_observed": 1.0}]
         >>> beyond_sentences({"contexts": [{"entries": entries}]})[0][:57]
-        '1 of the 1 rows shown is estimated beyond the best observ'
+        'Of 1 rows shown 1 is estimated beyond the best observed s'
     """
     shown = [
         entry
@@ -59,9 +59,9 @@ def beyond_sentences(report: Report) -> list[str]:
         return []
     best = "highest" if sign(report) > 0 else "lowest"
     return [
-        f"{count:,} of the {len(shown):,} rows shown {'is' if count == 1 else 'are'} estimated "
-        "beyond the best observed score of the context: nothing is known out there, and the "
-        f"{best} observed score is given instead."
+        f"Of {len(shown):,} rows shown {count:,} {'is' if count == 1 else 'are'} estimated beyond "
+        f"the best observed score, where nothing is known: the {best} observed score is given "
+        "instead."
     ]
 
 
@@ -100,9 +100,12 @@ def _held_out(part: Report) -> list[str]:
     if part.get("spearman") is None:
         return []
     baseline = part.get("baseline")
-    beside = "" if baseline is None else f"; a sum of single columns' effects: {_share(baseline)}"
+    beside = (
+        "" if baseline is None else f"; of a sum of effects of single columns {_share(baseline)}"
+    )
     rows = f"{part['rows']:,} held-out rows"
-    return [f"Estimator: rank correlation {_share(part['spearman'])} on {rows}{beside}."]
+    found = _share(part["spearman"])
+    return [f"Estimator: rank correlation with the score {found} on {rows}{beside}."]
 
 
 def _settings(part: Report) -> str:
@@ -117,7 +120,7 @@ def _settings(part: Report) -> str:
 
 
 def _families(weights: Mapping[str, float]) -> str:
-    used = ", ".join(f"{name} {_share(weight)}" for name, weight in weights.items() if weight)
+    used = ", ".join(f"{name} {_share(weight, 2)}" for name, weight in weights.items() if weight)
     unused = ", ".join(name for name, weight in weights.items() if not weight)
     return f"Families by weight: {used or 'none'}{f'; left out: {unused}' if unused else ''}."
 
@@ -126,13 +129,12 @@ def _ranges(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
     if not ranges:
         return []
     told = "; ".join(
-        f"{short(name)} from {number(low)} to {number(high)}"
-        for name, (low, high) in ranges.items()
+        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in ranges.items()
     )
     return [f"Numeric contexts of the training rows: {told}; far outside, estimates are guesses."]
 
 
-def _share(value: float) -> str:
-    """Two decimals without the leading zero: .57, -.03, 1.00."""
-    text = f"{value:.2f}"
+def _share(value: float, digits: int = 3) -> str:
+    """Decimals without the leading zero: .571, -.030, 1.000."""
+    text = f"{value:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text

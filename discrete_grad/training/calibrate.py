@@ -37,35 +37,40 @@ class Known:
     Args:
         model: its members hold out rows as `fit_estimator` decides.
         rows: N of them.
-        standard: `(N,)`, their scores, of mean 0 and variance 1 in their context.
+        places: `(N,)`, their places in the table.
     """
 
     model: BaseEnsemble
     rows: Rows
-    standard: Tensor
+    places: Tensor
 
 
 @torch.no_grad()
 def write_calibration(
-    path: Path, known: Mapping[Name, Known], scale: ScoreScale, config: FitConfig
+    path: Path,
+    known: Mapping[Name, Known],
+    scores: Tensor,
+    standard: ScoreScale,
+    config: FitConfig,
 ) -> None:
     """Calibrate each model by the rows its members hold out, and measure the estimator there.
 
     Args:
         path: the file to write.
         known: the estimator and the judge.
-        scale: whose groups have curves of their own.
+        scores: `(N,)`, of all rows of the table.
+        standard: the scale of what is predicted, whose groups have curves of their own.
         config: of the fit. The median has no calibration: the scale maps it exactly.
     """
     tensors: dict[str, Tensor] = {}
     held_out = {name: _held_out(name, part, config) for name, part in known.items()}
     for name, part in known.items():
-        places = held_out[name]
-        predicted = held_out_predictions(part.model, part.rows, places).flatten()
-        places = places.flatten()
+        predicted = held_out_predictions(part.model, part.rows, held_out[name]).flatten()
+        places = held_out[name].flatten()
         context = None if part.rows.context is None else part.rows.context[places]
-        group = scale.groups(context, len(places))
-        curve = Calibration.fit(predicted, part.standard[places], group, len(scale.keys))
+        truth = standard.apply(scores[part.places[places]], context)
+        group = standard.groups(context, len(places))
+        curve = Calibration.fit(predicted, truth, group, len(standard.keys))
         if curve is not None and config.maximise != "median":
             tensors |= {f"{name}/x": curve.x, f"{name}/y": curve.y}
     measured = _measured(known["estimator"], held_out["estimator"], config.seed)

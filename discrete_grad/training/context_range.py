@@ -58,9 +58,9 @@ def warn_far_contexts(table: Table, columns: dict[str, list[Any]], contexts: Ten
     for place, (name, (least, most)) in enumerate(trained_ranges(table).items()):
         rows = far[:, place].nonzero().squeeze(1).tolist()
         if rows:
-            more = f" and {len(rows) - 1:,} further rows" if len(rows) > 1 else ""
+            more = f" (and in {len(rows) - 1:,} more)" if len(rows) > 1 else ""
             warnings.warn(
-                f"context column {name!r}: {columns[name][rows[0]]} in row {rows[0] + 1}{more} "
+                f"context column {name!r}: {columns[name][rows[0]]} in row {rows[0] + 1}{more} is "
                 f"far outside the range of the training rows, {least:.5g} to {most:.5g}: "
                 "estimates there are guesses",
                 FarContextWarning,

@@ -191,13 +191,11 @@ class _Stages:
         judge = self._ensemble("judge", judge_rows)
         estimator = self._ensemble("estimator", rows)
         standard = ScoreScale.fit("standard", table.scores, table.context, spec)
-        truth = standard.apply(table.scores, table.context)
-        estimated = Known(estimator, rows, truth[mine])
         known: dict[Literal["estimator", "judge"], Known] = {
-            "estimator": estimated,
-            "judge": Known(judge, judge_rows, truth[judged]),
+            "estimator": Known(estimator, rows, mine),
+            "judge": Known(judge, judge_rows, judged),
         }
-        calibrations, held_out = self._calibrations(known, scale)
+        calibrations, held_out = self._calibrations(known, standard)
         reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
         naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
@@ -242,15 +240,16 @@ class _Stages:
         return self._stage(name, ensemble, fit)
 
     def _calibrations(
-        self, known: dict[Literal["estimator", "judge"], Known], scale: ScoreScale
+        self, known: dict[Literal["estimator", "judge"], Known], standard: ScoreScale
     ) -> tuple[dict[str, Calibration | None], dict[str, float]]:
         """Calibrations of estimator and judge, and how well the estimator ranks unseen rows."""
         path = self.weights("calibration")
         if not path.is_file():
             if self.weights("generator").is_file():  # a run made before there were any
                 return {name: None for name in known}, {}
-            distributed.first(partial(write_calibration, path, known, scale, self.config))
-        return load_calibration(path, len(scale.keys) + 1)
+            write = partial(write_calibration, path, known, self.table.scores, standard)
+            distributed.first(partial(write, self.config))
+        return load_calibration(path, len(standard.keys) + 1)
 
     def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
         """A generator that reproduces the rows, each loss divided by a score."""

@@ -33,13 +33,13 @@ FACTS: dict[str, Any] = {
 
 def test_every_fact_is_told_in_a_line() -> None:
     assert estimator_sentences({"estimator": FACTS}) == [
-        "Estimator: rank correlation .71 on 600 held-out rows; a sum of single columns' effects: "
-        "-.05.",
+        "Estimator: rank correlation with the score .710 on 600 held-out rows; of a sum of effects "
+        "of single columns -.050.",
         "Trained on 1,200 rows: 4 members, batches of 64, at most 2,000 steps, weight decay .3, "
         "layers of 64, 64.",
         "Families by weight: networks .57, anova .05; left out: kernel.",
         "Still improving at the last step: more steps may help.",
-        "Numeric contexts of the training rows: carat from 0.2000 to 5.010; far outside, estimates "
+        "Numeric contexts of the training rows: carat from 0.2 to 5.01; far outside, estimates "
         "are guesses.",
     ]
 
@@ -92,7 +92,7 @@ def test_rows_estimated_beyond_the_best_score_are_counted(minimised: bool) -> No
     count = sum(entry["beyond_observed"] == 1 for entry in rows)
     assert 2 <= count < len(rows)
     (sentence,) = beyond_sentences(report)
-    assert sentence.startswith(f"{count} of the {len(rows)} rows shown are estimated beyond the")
+    assert sentence.startswith(f"Of {len(rows)} rows shown {count} are estimated beyond the best")
     assert f"the {'lowest' if minimised else 'highest'} observed score is given" in sentence
     page = render_html(report)
     assert sentence.split(":")[0] in page

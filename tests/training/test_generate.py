@@ -263,7 +263,7 @@ def test_a_context_far_outside_the_trained_range_is_told(run: Run, price: float,
     assert len(texts) == far
     if far:
         least, most = trained_ranges(run.table)["price"]
-        assert f"'price': {price} in row 2 far outside" in texts[0]
+        assert f"'price': {price} in row 2 is far outside" in texts[0]
         assert f"{least:.5g} to {most:.5g}" in texts[0]
         assert 0 <= least < 0.1
         assert 0.9 < most <= 1
