@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from discrete_grad.data import Table
 from discrete_grad.evaluation import spearman
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import fit_anova
 from discrete_grad.training.calibration import Calibration
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
+from discrete_grad.training.distributed import first
 from discrete_grad.training.estimator import held_out_parts
 from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale
 from discrete_grad.training.stacking import held_out_predictions
+from discrete_grad.training.units import ScoreUnits
 
-__all__ = ["Known", "load_calibration", "write_calibration"]
+__all__ = ["Known", "calibrated_units", "load_calibration", "write_calibration"]
 
 _BASELINE_ROWS = 2**16
 
@@ -43,6 +47,39 @@ class Known:
     model: BaseEnsemble
     rows: Rows
     places: Tensor
+
+
+def calibrated_units(
+    path: Path,
+    known: Mapping[Name, Known],
+    table: Table,
+    scale: ScoreScale,
+    config: FitConfig,
+    *,
+    write: bool,
+) -> tuple[dict[Name, ScoreUnits], dict[str, float]]:
+    """Units of what each model predicts, and the measures of the estimator.
+
+    Args:
+        path: the file of a run's calibration.
+        known: the estimator and the judge.
+        table: of the run.
+        scale: what the models are trained on.
+        config: of the fit.
+        write: make the file if it is missing; otherwise there is then no calibration.
+
+    Raises:
+        RunError: if the file is damaged or of another fit.
+    """
+    schema = table.schema
+    standard = ScoreScale.fit("standard", table.scores, table.context, schema.context_spec)
+    if write and not path.is_file():
+        first(partial(write_calibration, path, known, table.scores, standard, config))
+    curves: dict[Name, Calibration | None] = dict.fromkeys(known)
+    measured: dict[str, float] = {}
+    if path.is_file():
+        curves, measured = load_calibration(path, len(standard.keys) + 1)
+    return {n: ScoreUnits(schema, scale, standard, c) for n, c in curves.items()}, measured
 
 
 @torch.no_grad()
@@ -79,7 +116,7 @@ def write_calibration(
 
 def load_calibration(
     path: Path, curves: int
-) -> tuple[dict[str, Calibration | None], dict[str, float]]:
+) -> tuple[dict[Name, Calibration | None], dict[str, float]]:
     """What `write_calibration` wrote: a calibration of each model, or None, and the measures.
 
     Args:
@@ -90,7 +127,7 @@ def load_calibration(
         RunError: if the file is damaged or of another fit.
     """
     tensors, measured = load_tensors(path)
-    calibrations: dict[str, Calibration | None] = {"estimator": None, "judge": None}
+    calibrations: dict[Name, Calibration | None] = {"estimator": None, "judge": None}
     for name in calibrations:
         x, y = tensors.get(f"{name}/x"), tensors.get(f"{name}/y")
         if x is None or y is None:

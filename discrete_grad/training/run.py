@@ -17,8 +17,7 @@ from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
-from discrete_grad.training.calibrate import Known, load_calibration, write_calibration
-from discrete_grad.training.calibration import Calibration
+from discrete_grad.training.calibrate import Known, calibrated_units
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import METRICS, Run
@@ -47,7 +46,6 @@ from discrete_grad.training.reproduction import fit_reproduction
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale, scale_behaviour
 from discrete_grad.training.trail import Trail
-from discrete_grad.training.units import ScoreUnits
 
 __all__ = ["fit", "load_run"]
 
@@ -190,12 +188,14 @@ class _Stages:
 
         judge = self._ensemble("judge", judge_rows)
         estimator = self._ensemble("estimator", rows)
-        standard = ScoreScale.fit("standard", table.scores, table.context, spec)
         known: dict[Literal["estimator", "judge"], Known] = {
             "estimator": Known(estimator, rows, mine),
             "judge": Known(judge, judge_rows, judged),
         }
-        calibrations, held_out = self._calibrations(known, standard)
+        # a run without calibration but with a generator was made before there was any
+        new = not self.weights("generator").is_file()
+        path = self.weights("calibration")
+        units, held_out = calibrated_units(path, known, table, scale, config, write=new)
         reference = self._reproduction("reference", rows, torch.ones_like(rows.scores))
         naive = self._reproduction("naive", rows, quantiles)
         aligner = self._aligner(estimator, rows)
@@ -212,8 +212,8 @@ class _Stages:
             table=table,
             source=self.source,
             scale=scale,
-            to_units=ScoreUnits(table.schema, scale, standard, calibrations["estimator"]),
-            judge_to_units=ScoreUnits(table.schema, scale, standard, calibrations["judge"]),
+            to_units=units["estimator"],
+            judge_to_units=units["judge"],
             rows=rows,
             judge_rows=judge_rows,
             judge=judge,
@@ -238,18 +238,6 @@ class _Stages:
         absolute = self.config.maximise == "median"
         fit = partial(fit_estimator, rows=rows, config=config, stage=name, absolute=absolute)
         return self._stage(name, ensemble, fit)
-
-    def _calibrations(
-        self, known: dict[Literal["estimator", "judge"], Known], standard: ScoreScale
-    ) -> tuple[dict[str, Calibration | None], dict[str, float]]:
-        """Calibrations of estimator and judge, and how well the estimator ranks unseen rows."""
-        path = self.weights("calibration")
-        if not path.is_file():
-            if self.weights("generator").is_file():  # a run made before there were any
-                return {name: None for name in known}, {}
-            write = partial(write_calibration, path, known, self.table.scores, standard)
-            distributed.first(partial(write, self.config))
-        return load_calibration(path, len(standard.keys) + 1)
 
     def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
         """A generator that reproduces the rows, each loss divided by a score."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from discrete_grad.data import Table, read_table
@@ -14,11 +15,12 @@ from discrete_grad.training import (
     GeneratorConfig,
     Run,
     RunError,
+    calibrate,
     fit,
+    generate,
     load_run,
     write_report,
 )
-from discrete_grad.training import run as run_module
 from discrete_grad.training.calibrate import load_calibration
 from discrete_grad.training.recipe import estimator_facts
 from tests.training.small import small_config, small_table
@@ -114,7 +116,7 @@ def test_a_loaded_run_says_the_same_and_fits_nothing(
     def never(*_: object) -> None:
         raise AssertionError("calibrated again")
 
-    monkeypatch.setattr(run_module, "write_calibration", never)
+    monkeypatch.setattr(calibrate, "write_calibration", never)
     again = load_run(skewed.folder)
     predicted = torch.linspace(-3, 3, 50)
     for mine, other in (
@@ -124,6 +126,20 @@ def test_a_loaded_run_says_the_same_and_fits_nothing(
         assert mine.calibration is not None
         assert torch.equal(mine(predicted), other(predicted))
     assert estimator_facts(again) == estimator_facts(skewed)
+
+
+def test_estimator_and_judge_have_each_their_own_curve(skewed: Run) -> None:
+    kept = load_file(skewed.folder / "weights" / "calibration.safetensors")
+    written = generate(skewed, {}, None, rows=20, new_only=False)
+    codes = skewed.table.schema.encode_features(written)
+    for name, column, to_units, model in (
+        ("estimator", "estimated_score", skewed.to_units, skewed.estimator),
+        ("judge", "judge_score", skewed.judge_to_units, skewed.judge),
+    ):
+        assert torch.equal(to_units.calibration.x, kept[f"{name}/x"])
+        assert torch.equal(to_units.calibration.y, kept[f"{name}/y"])
+        assert written[column] == pytest.approx(to_units(model(codes)).tolist())
+    assert not torch.equal(kept["estimator/x"], kept["judge/x"])
 
 
 def test_a_run_made_before_calibration_is_loaded_with_the_places_on_the_scale(

@@ -249,7 +249,7 @@ def test_estimates_beyond_the_observed_scores_are_marked(bare: Run, place: int) 
 
 
 @pytest.mark.parametrize(
-    ("price", "far"), [(0.5, False), (1.02, False), (50.0, True), (-9.0, True)]
+    ("price", "far"), [(0.5, False), (1.02, False), (1.2, True), (50.0, True), (-9.0, True)]
 )
 def test_a_context_far_outside_the_trained_range_is_told(run: Run, price: float, far: bool) -> None:
     columns = {"shop": ["east", "west"], "price": [0.4, price]}
