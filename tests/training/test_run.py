@@ -237,7 +237,7 @@ def test_equal_rows_stay_on_one_side(tmp_path: Path) -> None:
 def test_raw_scores_far_from_0_are_refused(tmp_path: Path) -> None:
     table = small_table(context=False)
     far = replace(table, scores=table.scores + 1000)
-    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or standard"):
+    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or mean"):
         fit(far, tmp_path / "run", replace(small_config(), maximise="raw"))
     assert not (tmp_path / "run").exists()
 
