@@ -64,7 +64,7 @@ SWITCHES: dict[str, Change] = {
     "generator stopped by the judge": {"generator.patience": 10},
     "1 row a step and context": {"generator.samples": 1},
     "1,000 steps of the generator": {"generator.steps": 1000},
-    "standard scores": {"score_scale": "standard"},
+    "standard scores": {"maximise": "mean"},
     "1 member": {"estimator.members": 1},
     "3 members": {"estimator.members": 3},
     "three architectures": {"estimator.architectures": ("mlp", "shallow", "multilinear")},

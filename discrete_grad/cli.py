@@ -26,8 +26,15 @@ from discrete_grad.data import (
     read_table,
     write_rows,
 )
-from discrete_grad.evaluation import format_table, verdict
+from discrete_grad.evaluation import (
+    beyond_sentences,
+    estimator_sentences,
+    format_table,
+    maximised_sentences,
+    verdict,
+)
 from discrete_grad.training import (
+    FarContextWarning,
     FewRowsWarning,
     FitConfig,
     Run,
@@ -151,6 +158,7 @@ class Generate:
         run = load_run(self.run_folder)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
         with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", FarContextWarning)
             warnings.simplefilter("always", FewRowsWarning)
             written = generate(
                 run,
@@ -288,8 +296,9 @@ def _one_score_a_flag(words: Sequence[str]) -> list[str]:
 def _report(run: Run) -> None:
     """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
-    sentences = "\n".join(verdict(report))
-    print(f"{format_table(report)}\n\n{sentences}\n")
+    said = [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
+    for block in (format_table(report), "\n".join(said), "\n".join(estimator_sentences(report))):
+        print(f"{block}\n")
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
         share = held_out_accuracy(run.preference, run.preferences, config=config, seed=seed)

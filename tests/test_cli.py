@@ -59,15 +59,15 @@ def test_generate_writes_new_rows_and_marks_them(fitted: Path, tmp_path: Path, s
     else:
         rows = pq.read_table(out).to_pylist()
     assert len(rows) == 10
-    expected = ["shop", "price", "cut", "shade", "estimated_score", "judge_score", "in_table"]
-    assert sorted(rows[0]) == sorted(expected)
+    scores = ["estimated_score", "judge_score", "beyond_observed", "in_table"]
+    assert sorted(rows[0]) == sorted(["shop", "price", "cut", "shade", *scores])
     for part, shop in ((rows[:5], "west"), (rows[5:], "east")):
         assert {row["shop"] for row in part} == {shop}
         assert len({(row["cut"], row["shade"]) for row in part}) == 5
         assert {str(row["in_table"]) for row in part} == {"False"}
         # the first is the one that the generator agrees on
-        scores = [float(row["estimated_score"]) for row in part[1:]]
-        assert scores == sorted(scores, reverse=True)
+        estimates = [float(row["estimated_score"]) for row in part[1:]]
+        assert estimates == sorted(estimates, reverse=True)
     again = tmp_path / f"again.{suffix}"
     assert main([*arguments, "--out", str(again)]) == 0
     assert again.read_bytes() == out.read_bytes()
@@ -84,6 +84,35 @@ def test_fewer_rows_come_with_a_warning(
     assert main([*arguments, "--no-new-only", "--out", str(out)]) == 0
     assert "warning: context row 1: only 12 different rows of 13" in capsys.readouterr().err
     assert len(out.read_text().splitlines()) == 1 + 2 * 12
+
+
+def test_a_context_far_outside_the_trained_range_is_told(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "far.csv"
+    path.write_text("price,shop\n11.5,west\n500,west\n")
+    arguments = ["generate", str(fitted), "--contexts", str(path), "--rows", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "new_rows.csv")]) == 0
+    told = (
+        "warning: context column 'price': 500.* in row 2 is far outside the range of the training"
+    )
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_fit_tells_what_is_maximised_and_what_the_estimator_is_made_of(
+    fitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(fitted)]) == 0
+    printed = capsys.readouterr().out
+    assert "\nGenerated rows maximise the mean rank of 'score': a row that is good" in printed
+    blocks = printed.split("\n\n")
+    recipe = next(block for block in blocks if block.startswith("Estimator: rank correlation"))
+    lines = recipe.splitlines()
+    assert re.match(r"Estimator: .* with the score -?1?\.\d+ on \d+ held-out rows; of a", lines[0])
+    assert "2 members, batches of 64, at most 30 steps, weight decay .3, layers of 8." in lines[1]
+    assert re.match(r"Families by weight: .*(networks|kernel|anova) -?1?\.\d\d", lines[2])
+    report = json.loads((fitted / "report.json").read_text())
+    assert report["estimator"]["settings"]["steps"] == 30
 
 
 def test_report_is_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +210,8 @@ def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     (tmp_path / "contexts.csv").write_text("shop\nwest\n")
     contexts = ["--contexts", str(tmp_path / "contexts.csv"), "--rows", "2"]
     assert main(["generate", str(run), *contexts, "--out", str(out)]) == 0
-    assert out.read_text().splitlines()[0] == "shop,cut,shade,estimated_score,judge_score,in_table"
+    header = "shop,cut,shade,estimated_score,judge_score,beyond_observed,in_table"
+    assert out.read_text().splitlines()[0] == header
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main([*arguments, "--out", str(run), *QUICK, *aligned, "--resume"]) == 0
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
@@ -221,13 +251,13 @@ def test_fit_tells_what_it_did_with_a_real_table(
     assert printed.out.startswith("cost, lower is better")
     assert main(["generate", str(run), "--rows", "3", "--out", str(out)]) == 0
     rows = list(csv.DictReader(out.read_text().splitlines()))
-    own = ["estimated_score", "judge_score", "in_table"]
-    assert list(rows[0]) == ["day", "cut", "size", "price", *own]
+    scores = ["estimated_score", "judge_score", "beyond_observed", "in_table"]
+    assert list(rows[0]) == ["day", "cut", "size", "price", *scores]
     assert re.fullmatch(r"[\[(][\d.]+, [\d.]+\]", rows[0]["price"])
-    estimated = [float(row["estimated_score"]) for row in rows]
-    # the first is also one of the likeliest
-    assert estimated[1:] == sorted(estimated[1:])
-    assert all(5 < score < 25 for score in estimated)
+    estimates = [float(row["estimated_score"]) for row in rows]
+    # the first is the one that the generator agrees on
+    assert estimates[1:] == sorted(estimates[1:])
+    assert all(5 < float(row["judge_score"]) < 25 for row in rows)
 
 
 def test_a_missing_category_and_an_order_reach_the_generated_rows(

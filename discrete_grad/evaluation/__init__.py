@@ -11,6 +11,11 @@ from discrete_grad.evaluation.contexts import (
     distinct_contexts,
 )
 from discrete_grad.evaluation.environment import environment
+from discrete_grad.evaluation.estimator_text import (
+    beyond_sentences,
+    estimator_sentences,
+    maximised_sentences,
+)
 from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.gain_curve import GainCurve, fit_gain_curve
 from discrete_grad.evaluation.metrics import (
@@ -54,6 +59,7 @@ __all__ = [
     "TrainingContexts",
     "Truth",
     "alignment_metrics",
+    "beyond_sentences",
     "build_report",
     "compare_metrics",
     "context_labels",
@@ -61,9 +67,11 @@ __all__ = [
     "distinct_contexts",
     "distinct_share",
     "environment",
+    "estimator_sentences",
     "exploitation_report",
     "fit_gain_curve",
     "format_table",
+    "maximised_sentences",
     "mean_interval",
     "median_interval",
     "nearest_hamming",

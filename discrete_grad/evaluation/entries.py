@@ -21,7 +21,15 @@ __all__ = ["context_report"]
 
 _SHOWN_CATEGORIES = 12
 _QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-_MEANS = ("estimated", "estimated_std", "judged", "true", "true_percentile", "soft_hard_gap")
+_MEANS = (
+    "estimated",
+    "estimated_std",
+    "beyond_observed",
+    "judged",
+    "true",
+    "true_percentile",
+    "soft_hard_gap",
+)
 
 
 def context_report(
@@ -127,9 +135,11 @@ def _scores(
         "scaled": estimate,
         "estimated": units(estimate),
         "estimated_std": (units(estimate + std) - units(estimate - std)).abs() / 2,
-        "judged": units(in_parts(subject.judge, codes, context)),
+        "judged": subject.judged_units(in_parts(subject.judge, codes, context), context),
         "nearest": known.distance(codes),
     }
+    if subject.outside is not None:
+        measures["beyond_observed"] = subject.outside(estimate, context) > 0
     if subject.truth is not None:
         measures["true"] = subject.truth.score(codes, index)
         measures["true_percentile"] = subject.truth.percentile(codes, index)

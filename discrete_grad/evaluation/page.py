@@ -6,6 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from discrete_grad.evaluation.estimator_text import (
+    beyond_sentences,
+    estimator_sentences,
+    maximised_sentences,
+)
 from discrete_grad.evaluation.findings import (
     exploitation_sentences,
     nearest_sentences,
@@ -100,7 +105,9 @@ def render_html(report: Mapping[str, Any]) -> str:
             f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>",
             '<section class="verdict" id="verdict">',
-            _paragraphs(verdict(report)),
+            _paragraphs(
+                [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
+            ),
             "</section>",
             *_sections(report),
             "</body></html>",
@@ -143,6 +150,9 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
     )
     if several:
         yield _section("contexts", "Context by context", _CONTEXTS, _context_tables(report))
+    if report.get("estimator"):
+        said = _paragraphs(estimator_sentences(report))
+        yield _section("estimator", "The estimator", "", said)
     yield _section("scores", "Scores", _scores_text(report), _figure(scores_plot(report)))
     yield _section(
         "distribution",

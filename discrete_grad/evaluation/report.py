@@ -30,6 +30,7 @@ _AVERAGED = (
     "observed",
     "estimated",
     "estimated_std",
+    "beyond_observed",
     "judged",
     "true",
     "true_percentile",
@@ -50,6 +51,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
 
     - `estimated`, `estimated_std` (between the ensemble's members), `judged`, `true`,
       `true_percentile`: of the row, or the mean over the samples;
+    - `beyond_observed`: share of the rows estimated better than every observed score;
     - `observed`: the best training row's score in the table, the mean where it is there several
       times (the best row is then that of the largest shrunken mean, see `best_row`); `row`: a
       single row's categories;
@@ -66,7 +68,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     `held_out` tells how well the models predict what they have not seen: `rows` drawn of those
     there are, `of`; a row with a count is there as often;
     `exploitation` from `exploitation_report`, None without a trail of the policy's training;
-    `robustness` from `context_robustness`.
+    `robustness` from `context_robustness`; `estimator`, the subject's facts.
 
     Args:
         subject: what to report on.
@@ -131,6 +133,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "nearest": {"different_rows": known.count, "compared": known.compared},
         "seed": seed,
         "settings": dict(subject.settings),
+        "estimator": dict(subject.estimator_facts),
         "average": _average([context["entries"] for context in contexts]),
         "contexts": contexts,
         "held_out": {

@@ -167,7 +167,11 @@ class Subject:
         observed: the training rows.
         estimator: what the generator was trained through.
         judge: learned from other rows.
-        to_units: from the models' scaled scores to the user's units.
+        to_units: from the estimator's scaled scores to the user's units.
+        judge_to_units: the same from the judge's; None if they are alike.
+        outside: for the estimator's scaled scores and their contexts 1 where the score is better
+            than all observed ones, -1 where it is worse, else 0; None if that is not known.
+        estimator_facts: of `discrete_grad.training.recipe`, kept in the report.
         policies: by name; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
@@ -214,6 +218,14 @@ class Subject:
     reference: Policy | None = None
     training_contexts: TrainingContexts | None = None
     contexts_in_table: int = 0
+    judge_to_units: ToUnits | None = None
+    outside: ToUnits | None = None
+    estimator_facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def judged_units(self) -> ToUnits:
+        """From the judge's scaled scores to the user's units."""
+        return self.judge_to_units or self.to_units
 
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""

@@ -87,13 +87,6 @@ class AnovaEnsemble(BaseEnsemble):
         self._layout()
         self.cells = torch.zeros(self.first[-1], self.num_members, device=device)
 
-    def centre(self) -> None:
-        """Drop the last member, and move the others so that their mean is what it was."""
-        for name in ("cells", "offsets"):
-            values = getattr(self, name)
-            others, last = values[..., :-1], values[..., -1:]
-            setattr(self, name, others - others.mean(-1, keepdim=True) + last)
-
     def _layout(self) -> None:
         """Where each group's table begins, and the steps of its columns within it."""
         sizes, listed, device = self.joint.sizes, self.groups.tolist(), self.groups.device

@@ -77,13 +77,6 @@ class KernelEnsemble(BaseEnsemble):
         self.alike, self.points, self.weights, self.offsets = alike, points, weights, offsets
         self._layout()
 
-    def centre(self) -> None:
-        """Drop the last member, and move the others so that their mean is what it was."""
-        for name in ("weights", "offsets"):
-            values = getattr(self, name)
-            others, last = values[..., :-1], values[..., -1:]
-            setattr(self, name, others - others.mean(-1, keepdim=True) + last)
-
     def _layout(self) -> None:
         """Log-correlation `(D + context, Z)` of every category with every point's."""
         blocks = log_correlations(self.joint, self.alike)

@@ -11,6 +11,7 @@ from discrete_grad.training.config import (
     PreferenceConfig,
     ReproductionConfig,
 )
+from discrete_grad.training.context_range import FarContextWarning
 from discrete_grad.training.descent import DistillConfig
 from discrete_grad.training.distill import Sampler, distill
 from discrete_grad.training.distill_teacher import distill_guidance, distill_rows
@@ -78,6 +79,7 @@ __all__ = [
     "DPOConfig",
     "DistillConfig",
     "EstimatorConfig",
+    "FarContextWarning",
     "FewRowsWarning",
     "FitConfig",
     "GeneratorConfig",

@@ -9,7 +9,7 @@ from typing import Literal
 _USUAL_ROWS = 1500
 _MOST_BATCH = 1024
 _MANY_ROWS, _VERY_MANY_ROWS = 15_000, 50_000
-_PASSES = 12
+_PASSES = 32
 
 __all__ = [
     "AlignerConfig",
@@ -101,7 +101,7 @@ class EstimatorConfig(LoopConfig):
     scaling: bool = True
     """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
     rows, more steps, wider networks and fewer members; see `for_rows`."""
-    steps: int = 2000
+    steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-2
     weight_decay: float = 0.3
@@ -113,13 +113,13 @@ class EstimatorConfig(LoopConfig):
 
         The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
         network's prior then weighs as much against all rows as it does against 1,500. There are
-        steps for 12 passes over the rows, at most 2.5 times as many as given; from 15,000 rows the
+        steps for 32 passes over the rows, at most 5 times as many as given; from 15,000 rows the
         layers are twice as wide, and from 50,000 there are half the members, at least 2.
 
         Example:
             >>> large = EstimatorConfig().for_rows(150_000)
             >>> large.batch_size, large.steps, large.hidden, large.members
-            (1024, 2000, (128, 128), 2)
+            (1024, 4688, (128, 128), 2)
         """
         ratio = count / _USUAL_ROWS
         if not self.scaling or ratio <= 1:
@@ -132,7 +132,7 @@ class EstimatorConfig(LoopConfig):
             scaling=False,
             batch_size=batch,
             weight_decay=self.weight_decay / ratio,
-            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 5 * self.steps // 2),
+            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 5 * self.steps),
             hidden=tuple(wide * width for width in self.hidden),
             members=max(len(self.architectures), math.ceil(self.members / few)),
         )

@@ -42,6 +42,7 @@ def fit_estimator(
     config: EstimatorConfig,
     seed: int,
     stage: str = "estimator",
+    absolute: bool = False,
     **options: Any,
 ) -> _Ensemble:
     """Train an ensemble by squared error; every member holds out rows of its own.
@@ -56,10 +57,14 @@ def fit_estimator(
         config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
         stage: name in the log and in the seeds.
+        absolute: train networks by absolute error, under which they learn the median.
         options: `log` and `checkpoint`, as in `train`.
 
     Returns:
         The ensemble, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: for an absolute error and a family that learns the mean.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -71,11 +76,13 @@ def fit_estimator(
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
+    if absolute and config.families != ("networks",):
+        raise ValueError(f"networks alone learn the median, got families {config.families}")
     config = config.for_rows(len(rows))
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     networks = networks_of(ensemble)
     if networks is not None:
-        objective = _EstimatorObjective(networks, rows, held_out, config)
+        objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
         train(objective, config, seed=seed, stage=stage, **options)
     ensemble.requires_grad_(False).eval()
     if isinstance(ensemble, StackedEnsemble):
@@ -168,13 +175,19 @@ class _EstimatorObjective(Objective):
     model: BaseEnsemble
 
     def __init__(
-        self, model: BaseEnsemble, rows: Rows, held_out: Tensor, config: EstimatorConfig
+        self,
+        model: BaseEnsemble,
+        rows: Rows,
+        held_out: Tensor,
+        config: EstimatorConfig,
+        absolute: bool,
     ) -> None:
         super().__init__()
         self.model = model
         self.rows = rows
         self.held_out = held_out
         self.config = config
+        self.error = torch.abs if absolute else torch.square
         self.kept = kept_parts(held_out, len(rows))
         self.ends: Tensor | None = None
         if rows.counts is not None and rows.repeated:
@@ -184,7 +197,7 @@ class _EstimatorObjective(Objective):
         """Sum of the members' losses, so that each learns as if alone."""
         rows = self.rows.take(self._batch(step))
         predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
-        loss = (predicted - rows.scores).square().mean(-1).sum()
+        loss = self.error(predicted - rows.scores).mean(-1).sum()
         if self.config.conservative:
             tempting = _tempting(self.model, rows)
             sought = self.model.predictions(tempting, rows.context, own_rows=True)
@@ -192,13 +205,13 @@ class _EstimatorObjective(Objective):
         return loss
 
     def validate(self) -> Tensor:
-        """Mean squared error of every member on its held-out rows, `(M,)`."""
+        """Mean error of every member on its held-out rows, `(M,)`."""
         rows = self.rows.take(self.held_out)
         predicted = self.model.predictions(rows.codes, rows.context, own_rows=True)
-        squares = (predicted - rows.scores).square()
+        errors = self.error(predicted - rows.scores)
         if rows.counts is None:
-            return squares.mean(-1)
-        return (squares * rows.counts).sum(-1) / rows.counts.sum(-1)
+            return errors.mean(-1)
+        return (errors * rows.counts).sum(-1) / rows.counts.sum(-1)
 
     def _batch(self, step: Step) -> Tensor:
         """Places `(M, B)` of each member's rows, drawn in proportion to their counts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.pessimism import guided_score
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.score_scale import ScoreScale
+from discrete_grad.training.units import ScoreUnits
 
 __all__ = ["METRICS", "Run"]
 
@@ -34,7 +35,9 @@ class Run:
         config: how it was made.
         table: all rows, with the schema.
         source: what the caller said of the table's origin, JSON.
-        scale: from `table.scores` to what the models predict, and back; see `to_units`.
+        scale: from `table.scores` to what the models predict.
+        to_units: from what the estimator predicts to scores in the units of the score column.
+        judge_to_units: from what the judge predicts.
         rows: what the generator's side has seen, scores scaled, equal rows merged with their counts
             (see `learning_rows`).
         judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
@@ -50,6 +53,9 @@ class Run:
         preferences: those given, or None.
         preference: trained on them, or None.
         reward_unit: standard deviation of its reward between `rows`, in log-odds.
+        held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
+            `baseline`, that of a sum of effects of single columns; nothing for runs of versions
+            that did not measure it.
 
     Example:
         >>> sorted(Run.__dataclass_fields__)[:3]
@@ -61,6 +67,8 @@ class Run:
     table: Table
     source: dict[str, Any]
     scale: ScoreScale
+    to_units: ScoreUnits
+    judge_to_units: ScoreUnits
     rows: Rows
     judge_rows: Rows
     judge: BaseEnsemble
@@ -73,18 +81,12 @@ class Run:
     preferences: Preferences | None = None
     preference: PreferenceModel | None = None
     reward_unit: float = 1.0
+    held_out: dict[str, float] = field(default_factory=dict)
 
     def score(self, context: Tensor | None) -> RowFunction:
         """What the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
         return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
-
-    def to_units(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
-        """Scores `(N,)`, float64, in the units of the score column, of scaled ones.
-
-        Scaled, more is better; in the units of a column that is minimised, less is.
-        """
-        return self.table.schema.in_units(self.scale.invert(scaled, context))
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of the log of training.

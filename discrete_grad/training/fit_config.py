@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_type_hints
 
 from discrete_grad.training.config import (
@@ -30,8 +30,11 @@ class FitConfig:
 
     seed: int = 0
     """Decides every random number."""
-    score_scale: Literal["rank", "standard", "raw"] = "rank"
-    """What the models are trained on; scores are reported in the table's units."""
+    maximise: Literal["rank", "mean", "median", "raw"] = "rank"
+    """Of a row's scores, which may vary: `rank` the mean of their quantiles in the context, so that
+    one huge score counts like any other best one; `mean` their mean, which a few huge scores may
+    decide; `median` their median, learnt by networks alone. `raw` is the mean, too, learnt from
+    scores as they are, which must lie within 10 of 0."""
     judge_share: float = 0.2
     """Share of the rows that train the judge alone; more where it would miss a category."""
     merge_repeats: bool = True
@@ -60,6 +63,14 @@ class FitConfig:
                 raise ValueError(f"{name}.{error}") from error
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
+        if self.maximise not in _SCALES:
+            raise ValueError(f"maximise must be one of {list(_SCALES)}, got {self.maximise!r}")
+        for name in ("estimator", "judge"):
+            families = getattr(self, name).families
+            if self.maximise == "median" and "networks" not in families:
+                raise ValueError(
+                    f"maximise median is learnt by networks alone, {name}.families are {families}"
+                )
         ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
         shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
         shares["preference.reliability"] = self.preference.reliability
@@ -95,6 +106,21 @@ class FitConfig:
                     f"got {part.members}"
                 )
 
+    @property
+    def score_scale(self) -> str:
+        """The kind of `ScoreScale` that the models are trained on."""
+        return _SCALES[self.maximise]
+
+    def scorer(self, name: Literal["estimator", "judge"]) -> EstimatorConfig:
+        """Settings of the estimator or the judge, of the families that can learn what is wanted.
+
+        Example:
+            >>> FitConfig(maximise="median").scorer("judge").families
+            ('networks',)
+        """
+        part: EstimatorConfig = getattr(self, name)
+        return replace(part, families=("networks",)) if self.maximise == "median" else part
+
     def to_json(self) -> str:
         """All settings as JSON."""
         return json.dumps(asdict(self), indent=2)
@@ -107,9 +133,16 @@ class FitConfig:
             >>> FitConfig.from_json(FitConfig(seed=3).to_json()) == FitConfig(seed=3)
             True
         """
-        config: FitConfig = _build(cls, json.loads(text))
+        values = json.loads(text)
+        if "score_scale" in values:  # a run made before `maximise`
+            scale = values.pop("score_scale")
+            values["maximise"] = "mean" if scale == "standard" else scale
+        config: FitConfig = _build(cls, values)
         return config
 
+
+# what is maximised -> what the models are trained on
+_SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}
 
 # settings of runs made before these could be set
 _BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}

@@ -13,12 +13,14 @@ from discrete_grad.data import Schema, output_format
 from discrete_grad.evaluation import nearest_hamming
 from discrete_grad.models import BaseEstimator, single_swap_ascent
 from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.context_range import warn_far_contexts
 from discrete_grad.training.finished import Run
 from discrete_grad.training.proposals import Proposals, propose
 
 __all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 
-_ESTIMATED, _JUDGED, _SEEN = "estimated_score", "judge_score", "in_table"
+_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
+_BEYOND, _SEEN = "beyond_observed", "in_table"
 _SCORED = 1024  # rows at a time
 _TOLD = 3  # contexts with too few rows that are named one by one
 
@@ -44,7 +46,7 @@ def check_columns(schema: Schema) -> None:
         the table has a column 'judge_score', which generate writes itself: rename it
     """
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_ESTIMATED, _JUDGED, _SEEN):
+    for name in (_ESTIMATED, _JUDGED, _BEYOND, _SEEN):
         if name in taken:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"
@@ -86,8 +88,10 @@ def generate(
 
     Returns:
         Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
-        units, and `in_table`, whether the table has the row in the same context. A context that has
-        fewer such rows gets fewer, with a `FewRowsWarning`.
+        units, `beyond_observed`, whether either lay outside the scores observed in the context and
+        is given as the nearest of them, and `in_table`, whether the table has the row in the same
+        context. A context that has fewer such rows gets fewer, with a `FewRowsWarning`; numeric
+        contexts far outside the trained range are told by a `FarContextWarning`.
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
@@ -110,7 +114,9 @@ def generate(
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
-    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _SEEN)
+    if share[0] == 0:
+        warn_far_contexts(run.table, columns, contexts)
+    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _BEYOND, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in names}
     short: list[tuple[int, int]] = []
     for part in propose(
@@ -187,9 +193,15 @@ def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, li
     """Features, scores and marks of proposed rows."""
     columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(part.codes))
     here = None if contexts is None else contexts[part.where]
-    for name, model in ((_ESTIMATED, run.estimator), (_JUDGED, run.judge)):
-        columns[name] = run.to_units(_predicted(model, part.codes, here), here).tolist()
-    return columns | {_SEEN: part.seen.tolist()}
+    beyond = torch.zeros_like(part.seen)
+    for name, model, to_units in (
+        (_ESTIMATED, run.estimator, run.to_units),
+        (_JUDGED, run.judge, run.judge_to_units),
+    ):
+        predicted = _predicted(model, part.codes, here)
+        columns[name] = to_units(predicted, here).tolist()
+        beyond |= to_units.outside(predicted, here) != 0
+    return columns | {_BEYOND: beyond.tolist(), _SEEN: part.seen.tolist()}
 
 
 def _predicted(model: BaseEstimator, codes: Tensor, contexts: Tensor | None) -> Tensor:

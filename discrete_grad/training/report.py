@@ -26,6 +26,7 @@ from discrete_grad.models import Generator
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.finished import Run
 from discrete_grad.training.generate import polished_row
+from discrete_grad.training.recipe import estimator_facts
 from discrete_grad.training.trail import load_trail
 
 __all__ = ["write_report"]
@@ -79,6 +80,9 @@ def _subject(run: Run) -> Subject:
         estimator=run.estimator,
         judge=run.judge,
         to_units=run.to_units,
+        judge_to_units=run.judge_to_units,
+        outside=run.to_units.outside,
+        estimator_facts=estimator_facts(run),
         policies={
             "data policy": run.reference,
             "naive baseline": run.naive,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
+from discrete_grad.training.calibrate import Known, calibrated_units
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
-from discrete_grad.training.config import EstimatorConfig
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.finished import METRICS, Run
 from discrete_grad.training.fit_config import FitConfig
@@ -135,11 +135,11 @@ def _check(table: Table, config: FitConfig) -> None:
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest, column = table.all_scores.abs().amax(0).max(0)
-    if config.score_scale == "raw" and largest > _MAX_RAW:
+    if config.maximise == "raw" and largest > _MAX_RAW:
         name = (table.schema.score, *table.schema.more_scores)[column]
         raise RunError(
-            f"score_scale raw trains on the scores as they are, which must lie within "
-            f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or standard"
+            f"maximise raw trains on the scores as they are, which must lie within "
+            f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
         )
 
 
@@ -183,8 +183,17 @@ class _Stages:
         rows, judge_rows = self._merged(observations), self._merged(scored.part(judged))
         quantiles = _quantiles(table.scores)[mine]
 
-        judge = self._ensemble("judge", judge_rows, config.judge)
-        estimator = self._ensemble("estimator", rows, config.estimator)
+        judge = self._ensemble("judge", judge_rows)
+        estimator = self._ensemble("estimator", rows)
+        true = replace(scored, scores=table.scores)
+        known: dict[Literal["estimator", "judge"], Known] = {
+            "estimator": Known(estimator, rows, self._merged(true.part(mine)).scores),
+            "judge": Known(judge, judge_rows, self._merged(true.part(judged)).scores),
+        }
+        # a run without calibration but with a generator was made before there was any
+        new = not self.weights("generator").is_file()
+        path = self.weights("calibration")
+        units, held_out = calibrated_units(path, known, table, scale, config, write=new)
         reference = self._reproduction("reference", observations, torch.ones_like(quantiles))
         naive = self._reproduction("naive", observations, quantiles)
         aligner = self._aligner(estimator, rows)
@@ -201,6 +210,8 @@ class _Stages:
             table=table,
             source=self.source,
             scale=scale,
+            to_units=units["estimator"],
+            judge_to_units=units["judge"],
             rows=rows,
             judge_rows=judge_rows,
             judge=judge,
@@ -213,18 +224,23 @@ class _Stages:
             preferences=self.preferences,
             preference=preference,
             reward_unit=unit,
+            held_out=held_out,
         )
 
     def _merged(self, observations: Rows) -> Rows:
-        possible = self.table.schema.space.num_rows
-        return learning_rows(observations, possible) if self.config.merge_repeats else observations
+        # a median is none of means
+        if not self.config.merge_repeats or self.config.maximise == "median":
+            return observations
+        return learning_rows(observations, self.table.schema.space.num_rows)
 
-    def _ensemble(self, name: str, rows: Rows, config: EstimatorConfig) -> BaseEnsemble:
+    def _ensemble(self, name: Literal["estimator", "judge"], rows: Rows) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
+        config = self.config.scorer(name)
         ensemble = new_ensemble(
             schema.space, schema.context_spec, config, seed=seed, rows=len(rows)
         )
-        fit = partial(fit_estimator, rows=rows, config=config, stage=name)
+        absolute = self.config.maximise == "median"
+        fit = partial(fit_estimator, rows=rows, config=config, stage=name, absolute=absolute)
         return self._stage(name, ensemble, fit)
 
     def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:

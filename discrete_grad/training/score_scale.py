@@ -10,10 +10,9 @@ from torch import Tensor
 
 from discrete_grad.space import ContextSpec
 
-__all__ = ["ScoreScale", "scale_behaviour"]
+__all__ = ["ScoreScale", "interpolate", "map_groups", "scale_behaviour"]
 
 _KNOTS = 2049
-_TENTH = _KNOTS // 10
 _MIN_GROUP = 50
 # quantile 0 to 1 as a number of mean 0 and variance 1
 _AXIS = torch.linspace(-math.sqrt(3), math.sqrt(3), _KNOTS, dtype=torch.float64)
@@ -34,6 +33,7 @@ class ScoreScale:
             group and, last, for the whole table.
         keys: `(G,)` sorted numbers of the groups; see `fit`.
         spec: the context columns, or None.
+        ends: `(G + 1, 2)` float64, the least and the largest score in units of the same groups.
 
     Example:
         >>> scores = torch.tensor([10.0, 20.0, 40.0, 80.0], dtype=torch.float64)
@@ -44,9 +44,16 @@ class ScoreScale:
     """
 
     def __init__(
-        self, kind: str, unit: float, grid: Tensor, keys: Tensor, spec: ContextSpec | None
+        self,
+        kind: str,
+        unit: float,
+        grid: Tensor,
+        keys: Tensor,
+        spec: ContextSpec | None,
+        ends: Tensor,
     ) -> None:
         self.kind, self.unit, self.grid, self.keys, self.spec = kind, unit, grid, keys, spec
+        self.ends = ends
 
     @classmethod
     def fit(
@@ -59,36 +66,63 @@ class ScoreScale:
         values, counts = keys.unique_consecutive(return_counts=True)
         groups = small[by_key].split(counts.tolist()) if len(values) > 1 else []
         kept = [index for index, group in enumerate(groups) if len(group) >= _MIN_GROUP]
-        grid = torch.stack([_grid(kind, group) for group in (*(groups[i] for i in kept), small)])
-        return cls(kind, unit, grid, values[kept], spec)
+        scaled = [*(groups[i] for i in kept), small]
+        grid = torch.stack([_grid(kind, group) for group in scaled])
+        ends = torch.stack([torch.stack([group[0], group[-1]]) for group in scaled])
+        return cls(kind, unit, grid, values[kept], spec, ends)
 
     def apply(self, scores: Tensor, context: Tensor | None = None) -> Tensor:
         """Scaled scores `(N,)`, float32, of rows with contexts `(N, C)`."""
         if self.kind == "raw":
             return scores.float()
         small = scores.double() / self.unit
-        return self._map(small, context, lambda knots, x: _interpolate(knots, _AXIS, x)).float()
+        return self._map(small, context, lambda knots, x: interpolate(knots, _AXIS, x)).float()
 
     def invert(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, in the table's units, of scaled ones."""
         if self.kind == "raw":
             return scaled.double()
-        small = self._map(scaled, context, lambda knots, x: _interpolate(_AXIS, knots, x))
+        small = self._map(scaled, context, lambda knots, x: interpolate(_AXIS, knots, x))
         return (small * self.unit).nan_to_num()
+
+    def groups(self, context: Tensor | None, count: int) -> Tensor:
+        """Place `(N,)` of the group that scales each of N rows with contexts `(N, C)`."""
+        keys = _keys(context, self.spec, count)
+        place = torch.searchsorted(self.keys, keys)
+        known = torch.cat([self.keys, self.keys.new_full((1,), -1)])[place] == keys
+        return place.where(known, len(self.keys))
+
+    def observed(self, context: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+        """Least and largest score `(N,)` of the rows that each of N rows is scaled like."""
+        low, high = (self.ends[self.groups(context, count)] * self.unit).unbind(1)
+        return low, high
 
     def _map(
         self, values: Tensor, context: Tensor | None, f: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        keys = _keys(context, self.spec, len(values))
-        place = torch.searchsorted(self.keys, keys)
-        known = torch.cat([self.keys, self.keys.new_full((1,), -1)])[place] == keys
-        group, order = place.where(known, len(self.keys)).sort(stable=True)
-        indices, counts = group.unique_consecutive(return_counts=True)
-        parts = zip(indices.tolist(), values[order].double().split(counts.tolist()), strict=True)
-        mapped = torch.empty(len(values), dtype=torch.float64)
-        if len(values):
-            mapped[order] = torch.cat([f(self.grid[index], part) for index, part in parts])
-        return mapped
+        group = self.groups(context, len(values))
+        return map_groups(values, group, lambda index, part: f(self.grid[index], part))
+
+
+def map_groups(values: Tensor, group: Tensor, f: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """`f(g, values)` as float64 `(N,)` of the values of each group.
+
+    Args:
+        values: `(N,)`.
+        group: `(N,)`, whole numbers from 0.
+        f: maps the values `(n,)`, float64, of one group.
+
+    Example:
+        >>> map_groups(torch.ones(3), torch.tensor([0, 5, 0]), lambda group, part: part * group)
+        tensor([0., 5., 0.], dtype=torch.float64)
+    """
+    ordered, order = group.sort(stable=True)
+    indices, counts = ordered.unique_consecutive(return_counts=True)
+    parts = zip(indices.tolist(), values[order].double().split(counts.tolist()), strict=True)
+    mapped = torch.empty(len(values), dtype=torch.float64)
+    if len(values):
+        mapped[order] = torch.cat([f(index, part) for index, part in parts])
+    return mapped
 
 
 def scale_behaviour(
@@ -131,18 +165,31 @@ def _grid(kind: str, ordered: Tensor) -> Tensor:
     return ordered.mean() + ordered.std(correction=0) * _AXIS
 
 
-def _interpolate(x_knots: Tensor, y_knots: Tensor, x: Tensor) -> Tensor:
-    """Piecewise linear map through the knots; a run of equal knots maps to its middle."""
+def interpolate(x_knots: Tensor, y_knots: Tensor, x: Tensor, *, share: float = 0.1) -> Tensor:
+    """Piecewise linear map through the knots; a run of equal knots maps to its middle.
+
+    Args:
+        x_knots: `(Q,)` ascending, at least 2.
+        y_knots: `(Q,)`.
+        x: `(N,)`; outside the knots the map goes on with the slope of an outermost share of them.
+        share: of the knots, at least 2.
+
+    Example:
+        >>> knots = torch.tensor([0.0, 1.0])
+        >>> interpolate(knots, 10 * knots, torch.tensor([0.5, 2.0]))
+        tensor([ 5., 20.])
+    """
+    last, outer = len(x_knots) - 1, max(2, int(len(x_knots) * share))
     first = torch.searchsorted(x_knots, x)
     after = torch.searchsorted(x_knots, x, right=True)
-    right = after.clamp(1, _KNOTS - 1)
+    right = after.clamp(1, last)
     width = (x_knots[right] - x_knots[right - 1]).clamp_min(torch.finfo(x.dtype).tiny)
-    share = (x - x_knots[right - 1]) / width
-    inside = torch.lerp(y_knots[right - 1], y_knots[right], share.clamp(0, 1))
-    tied = (y_knots[first.clamp(max=_KNOTS - 1)] + y_knots[(after - 1).clamp_min(0)]) / 2
+    part = (x - x_knots[right - 1]) / width
+    inside = torch.lerp(y_knots[right - 1], y_knots[right], part.clamp(0, 1))
+    tied = (y_knots[first.clamp(max=last)] + y_knots[(after - 1).clamp_min(0)]) / 2
     inside = torch.where(after > first, tied, inside)
-    below = (x - x_knots[0]).clamp_max(0) * _slope(x_knots[:_TENTH], y_knots[:_TENTH])
-    above = (x - x_knots[-1]).clamp_min(0) * _slope(x_knots[-_TENTH:], y_knots[-_TENTH:])
+    below = (x - x_knots[0]).clamp_max(0) * _slope(x_knots[:outer], y_knots[:outer])
+    above = (x - x_knots[-1]).clamp_min(0) * _slope(x_knots[-outer:], y_knots[-outer:])
     return inside + below + above
 
 

@@ -27,9 +27,7 @@ _MOST_ROWS = 2**21
 def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: int) -> None:
     """Fit the families that gradients do not train, and the weights of all of them.
 
-    The weights are those under which the members predict best what they hold out. Afterwards the
-    mean of a family's members is that of a fit to all rows, and their spread that of the fits
-    which hold rows out.
+    The weights are those under which the members predict best what they hold out.
 
     Args:
         model: its networks, if it has any, are trained already.
@@ -37,8 +35,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         held_out: indices `(M, H)` of the rows that each member may not see.
         seed: of the Gaussian process and the trees.
     """
-    kept = torch.ones(len(held_out) + 1, len(rows))
-    kept[:-1].scatter_(1, held_out, 0.0)
+    kept = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
     if rows.counts is not None:
         kept = kept * rows.counts
     some = _some(len(rows), seed)
@@ -48,15 +45,13 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         if name not in _FITS
         or _FITS[name](model.family(index), rows.part(some), kept[:, some], seed)
     ]
-    predicted = torch.stack([_held_out(model.family(i), rows, held_out).flatten() for i in asked])
+    predicted = torch.stack(
+        [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
+    )
     aside = rows.part(held_out.flatten())
     fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
     model.weights = torch.zeros(len(model.names))
     model.weights[asked] = fitted
-    for index in asked:
-        family = model.family(index)
-        if isinstance(family, KernelEnsemble | AnovaEnsemble):
-            family.centre()
 
 
 def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
@@ -102,7 +97,7 @@ def _some(count: int, seed: int) -> Tensor:
     return permutation(count, generator=seeded(seed))[:_MOST_ROWS]
 
 
-def _held_out(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
+def held_out_predictions(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
     """Predictions `(M, H)` of each member for the rows `(M, H)` it holds out."""
     parts = []
     for places in held_out.split(_CHUNK, dim=1):

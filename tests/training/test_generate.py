@@ -1,5 +1,6 @@
 """New rows of a finished run: which, in what order, and what is said of them."""
 
+import copy
 import warnings
 from dataclasses import replace
 from itertools import chain
@@ -14,6 +15,7 @@ from discrete_grad.data import Vocabulary, read_contexts, read_table
 from discrete_grad.data.schema import Schema
 from discrete_grad.evaluation import nearest_hamming
 from discrete_grad.training import (
+    FarContextWarning,
     FewRowsWarning,
     Run,
     RunError,
@@ -23,6 +25,7 @@ from discrete_grad.training import (
     part_path,
     proposals,
 )
+from discrete_grad.training.context_range import trained_ranges
 from discrete_grad.training.row_score import row_score
 from discrete_grad.training.seen_rows import SeenRows
 from tests.training.small import small_config, small_table
@@ -185,7 +188,13 @@ def test_a_table_that_has_all_rows_leaves_none(tmp_path: Path) -> None:
     run = fit(table, tmp_path / "run", small_config())
     with pytest.warns(FewRowsWarning, match="only 0 new rows of 2"):
         written = generate(run, {}, None, rows=2)
-    assert written == {"cut": [], "estimated_score": [], "judge_score": [], "in_table": []}
+    assert written == {
+        "cut": [],
+        "estimated_score": [],
+        "judge_score": [],
+        "beyond_observed": [],
+        "in_table": [],
+    }
     assert generate(run, {}, None, rows=2, new_only=False)["in_table"] == [True, True]
 
 
@@ -212,9 +221,52 @@ def test_wrong_use(run: Run) -> None:
             generate(run, given, contexts, rows=1, diversity=diversity)
     with pytest.raises(RunError, match="more processes than contexts: 4 for 3"):
         generate(run, given, contexts, rows=1, share=(0, 4))
-    for name in ("estimated_score", "judge_score", "in_table"):
+    for name in ("estimated_score", "judge_score", "beyond_observed", "in_table"):
         with pytest.raises(RunError, match=f"has a column '{name}'"):
             check_columns(Schema((Vocabulary(name, (1, 2)),), (), "score"))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_estimates_beyond_the_observed_scores_are_marked(bare: Run, place: int) -> None:
+    """Of a model that promises too much, the estimator (0) or the judge (1)."""
+    name = ("estimator", "judge")[place]
+    model = getattr(bare, name)
+    proud = copy.deepcopy(model)
+    best = bare.table.scores.max()
+    proud.predictions = lambda r, c=None, own_rows=False: 40 + model.predictions(r, c)
+    changed = replace(bare, **{name: proud})
+    written = silent(changed, {}, None, rows=4)
+    assert written["beyond_observed"] == [True] * 4
+    column = ("estimated_score", "judge_score")[place]
+    assert written[column] == pytest.approx([float(best)] * 4)
+    modest = silent(bare, {}, None, rows=4)
+    codes = codes_of(bare, modest)
+    outside = [
+        (to_units.outside(m(codes)) != 0).tolist()
+        for m, to_units in ((bare.estimator, bare.to_units), (bare.judge, bare.judge_to_units))
+    ]
+    assert modest["beyond_observed"] == [a or b for a, b in zip(*outside, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("price", "far"), [(0.5, False), (1.02, False), (1.2, True), (50.0, True), (-9.0, True)]
+)
+def test_a_context_far_outside_the_trained_range_is_told(run: Run, price: float, far: bool) -> None:
+    columns = {"shop": ["east", "west"], "price": [0.4, price]}
+    given, contexts = read_contexts(columns, run.table.schema)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        generate(run, given, contexts, rows=1)
+        # the first of several processes tells it
+        generate(run, given, contexts, rows=1, share=(1, 2))
+    texts = [str(w.message) for w in told if w.category is FarContextWarning]
+    assert len(texts) == far
+    if far:
+        least, most = trained_ranges(run.table)["price"]
+        assert f"'price': {price} in row 2 is far outside" in texts[0]
+        assert f"{least:.5g} to {most:.5g}" in texts[0]
+        assert 0 <= least < 0.1
+        assert 0.9 < most <= 1
 
 
 def test_files_of_parts(tmp_path: Path) -> None:

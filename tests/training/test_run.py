@@ -239,8 +239,8 @@ def test_frequent_rows_are_on_both_sides_by_different_observations(tmp_path: Pat
 def test_raw_scores_far_from_0_are_refused(tmp_path: Path) -> None:
     table = small_table(context=False)
     far = replace(table, scores=table.scores + 1000)
-    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or standard"):
-        fit(far, tmp_path / "run", replace(small_config(), score_scale="raw"))
+    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or mean"):
+        fit(far, tmp_path / "run", replace(small_config(), maximise="raw"))
     assert not (tmp_path / "run").exists()
 
 
@@ -333,7 +333,7 @@ def test_the_folder_of_one_score_is_what_it_was_before_there_were_several(tmp_pa
 def test_a_raw_further_score_far_from_0_is_refused(tmp_path: Path) -> None:
     table = small_table()
     near = replace(table, schema=replace(table.schema, more_scores=("near", "far")))
-    raw = replace(small_config(), score_scale="raw")
+    raw = replace(small_config(), maximise="raw")
     far = torch.stack([table.scores, table.scores - 1000], dim=1)
     with pytest.raises(RunError, match=r"'far' reaches (99|100)\d"):
         fit(replace(near, more_scores=far), tmp_path / "run", raw)
