@@ -71,14 +71,23 @@ from discrete_grad.training.rewards import (
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
+from discrete_grad.training.teacher import (
+    Agreement,
+    Fidelity,
+    Teacher,
+    learn_teacher,
+    predict_teacher,
+)
 
 __all__ = [
+    "Agreement",
     "Algorithm",
     "AlignerConfig",
     "DPOConfig",
     "DistillConfig",
     "EstimatorConfig",
     "FewRowsWarning",
+    "Fidelity",
     "FitConfig",
     "GeneratorConfig",
     "Guides",
@@ -102,6 +111,7 @@ __all__ = [
     "RunningScale",
     "Sampler",
     "ScoreScale",
+    "Teacher",
     "TensorBoardLog",
     "add_low_rank",
     "adversarial_reward",
@@ -125,6 +135,7 @@ __all__ = [
     "generate",
     "guided_score",
     "held_out_accuracy",
+    "learn_teacher",
     "load_run",
     "make_gradient_estimator",
     "memory_weights",
@@ -135,6 +146,7 @@ __all__ = [
     "new_preference_model",
     "part_path",
     "polished_row",
+    "predict_teacher",
     "prefer",
     "random_pairs",
     "read_preferences",
