@@ -2,6 +2,7 @@
 
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
+from discrete_grad.training.black_box import Teacher, predict_teacher
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.config import (
     AlignerConfig,
@@ -71,13 +72,7 @@ from discrete_grad.training.rewards import (
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
-from discrete_grad.training.teacher import (
-    Agreement,
-    Fidelity,
-    Teacher,
-    learn_teacher,
-    predict_teacher,
-)
+from discrete_grad.training.teacher import Agreement, Fidelity, learn_teacher
 
 __all__ = [
     "Agreement",

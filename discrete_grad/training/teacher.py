@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +12,21 @@ from torch import Tensor
 from discrete_grad.evaluation import spearman
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import BaseEnsemble, StackedEnsemble
+from discrete_grad.models.estimator import check_context
 from discrete_grad.sampling import random_codes, random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.training.black_box import Teacher, ask
 from discrete_grad.training.config import EstimatorConfig
 from discrete_grad.training.drawn_rows import draw_rows, rows_near
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.rows import Rows
 
-__all__ = ["Agreement", "Fidelity", "Teacher", "learn_teacher", "predict_teacher"]
-
-Teacher = Callable[[Tensor, Tensor | None], Any]
-"""Codes `(N, F)`, int64, and contexts `(N, C)` or None to N numbers, a tensor or an array."""
+__all__ = ["Agreement", "Fidelity", "learn_teacher"]
 
 TEACHER_CONFIG = EstimatorConfig(weight_decay=0.0)
 """A teacher's answers have no noise: nothing is to be decayed away."""
 
-_ASKED_AT_ONCE = 2**14
 _JUDGED = 4096
 _LEAST_JUDGED = 100
 
@@ -87,49 +84,6 @@ class Fidelity:
         return "\n".join([f"{self.asked:,} rows asked", *near, f"uniform rows: {self.uniform}"])
 
 
-def predict_teacher(
-    model: Any, space: CategoricalSpace, *, encode: Literal["codes", "one-hot"] = "codes"
-) -> Teacher:
-    """A teacher of anything fitted that has `predict(X)`: scikit-learn, XGBoost, LightGBM.
-
-    X is a float32 array `(N, columns)` of the row, followed by the context as it is.
-
-    Args:
-        model: fitted to the same columns.
-        space: the features of a row.
-        encode: the row as one column of codes a feature, or as one-hot blocks.
-
-    Raises:
-        TypeError: for a model without `predict`.
-        ValueError: for another encoding, and later for columns the model does not expect.
-
-    Example:
-        >>> class Linear:
-        ...     def predict(self, X):
-        ...         return X @ [1.0, 10.0]
-        >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> predict_teacher(Linear(), space)(torch.tensor([[1, 2]]), None)
-        array([21.])
-    """
-    if not callable(getattr(model, "predict", None)):
-        raise TypeError(f"a teacher needs a method predict, {type(model).__name__} has none")
-    if encode not in ("codes", "one-hot"):
-        raise ValueError(f"encode must be 'codes' or 'one-hot', got {encode!r}")
-
-    def teacher(codes: Tensor, context: Tensor | None) -> Any:
-        row = codes.float() if encode == "codes" else space.one_hot(codes)
-        shown = row if context is None else torch.cat([row, context.float()], -1)
-        expected = getattr(model, "n_features_in_", shown.shape[1])
-        if expected != shown.shape[1]:
-            raise ValueError(
-                f"{type(model).__name__} was fitted to {expected} columns, but a row as "
-                f"{encode} and its context have {shown.shape[1]}"
-            )
-        return model.predict(shown.numpy())
-
-    return teacher
-
-
 def learn_teacher(
     space: CategoricalSpace,
     teacher: Teacher,
@@ -184,10 +138,7 @@ def learn_teacher(
         >>> space.argmax(logits)
         tensor([2, 4])
     """
-    if context is not None and (rows is None or rows.context is None):
-        raise ValueError(
-            f"the contexts of {context.names} are drawn from a table's rows: give rows"
-        )
+    _check_rows(space, rows, context)
     codes, shown = draw_rows(space, rows, count, seed=derive_seed(seed, "teacher", "rows"))
     answers = ask(teacher, space, codes, shown)
     mean, spread = answers.mean(), answers.std(correction=0)
@@ -204,6 +155,17 @@ def learn_teacher(
     fitted = fit_estimator(made, asked, config=config, seed=seed, stage="teacher", **options)
     student = _in_unit(fitted, mean, spread)
     return student, _fidelity(student, teacher, asked, rows, seed)
+
+
+def _check_rows(space: CategoricalSpace, rows: Rows | None, context: ContextSpec | None) -> None:
+    shown = None if rows is None else rows.context
+    if rows is not None:
+        space.check_codes(rows.codes)
+    if context is not None and shown is None:
+        raise ValueError(f"contexts of {context.names} are drawn from a table's rows: give some")
+    if context is None and shown is not None:
+        raise ValueError(f"rows have a context of {shown.shape[-1]} numbers, but no context spec")
+    check_context(shown, context)
 
 
 def _in_unit(fitted: BaseEnsemble, mean: Tensor, spread: Tensor) -> StackedEnsemble:
@@ -253,48 +215,3 @@ def _unseen(asked: Rows, codes: Tensor, context: Tensor | None) -> Tensor:
         tables.append(torch.cat([asked.context, context]))
     group = row_groups(*tables)
     return ~torch.isin(group[len(asked) :], group[: len(asked)])
-
-
-def ask(teacher: Teacher, space: CategoricalSpace, codes: Tensor, context: Tensor | None) -> Tensor:
-    """Answers `(N,)`, float64, to codes `(N, F)` in contexts `(N, C)`, asked in parts.
-
-    Raises:
-        ValueError: for a teacher that fails, or whose answers are not N finite numbers.
-    """
-    parts = codes.split(_ASKED_AT_ONCE)
-    contexts = [None] * len(parts) if context is None else context.split(_ASKED_AT_ONCE)
-    pairs = zip(parts, contexts, strict=True)
-    return torch.cat([_answers(teacher, space, c, shown) for c, shown in pairs])
-
-
-def _answers(
-    teacher: Teacher, space: CategoricalSpace, codes: Tensor, context: Tensor | None
-) -> Tensor:
-    first = _described(space, codes[0])
-    try:
-        with torch.no_grad():
-            # a teacher that writes into what it is shown changes a copy
-            given = teacher(codes.clone(), None if context is None else context.clone())
-        answers = torch.as_tensor(given).detach().cpu().double()
-    except Exception as error:
-        raise ValueError(
-            f"the teacher failed on {len(codes)} rows from {first} on: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    if answers.shape != (len(codes),):
-        raise ValueError(
-            f"the teacher must answer {len(codes)} rows by ({len(codes)},) numbers, "
-            f"got {tuple(answers.shape)}"
-        )
-    if not (fine := answers.isfinite()).all():
-        worst = int((~fine).nonzero()[0])
-        raise ValueError(
-            f"the teacher must answer finite numbers, got {answers[worst].item()} for the row "
-            f"{_described(space, codes[worst])}"
-        )
-    return answers
-
-
-def _described(space: CategoricalSpace, row: Tensor) -> str:
-    names = zip(space.names, space.categories, row.tolist(), strict=True)
-    return "(" + ", ".join(f"{name}={labels[code]}" for name, labels, code in names) + ")"
