@@ -73,6 +73,7 @@ from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
 from discrete_grad.training.teacher import Agreement, Fidelity, learn_teacher
+from discrete_grad.training.trees import tables_of_trees
 
 __all__ = [
     "Agreement",
@@ -149,6 +150,7 @@ __all__ = [
     "reward_unit",
     "synthetic_preferences",
     "table_reward",
+    "tables_of_trees",
     "trainable",
     "weighted_reward",
     "with_swaps",

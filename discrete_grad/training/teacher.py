@@ -24,8 +24,10 @@ from discrete_grad.training.rows import Rows
 
 __all__ = ["Agreement", "Fidelity", "learn_teacher"]
 
-TEACHER_CONFIG = EstimatorConfig(weight_decay=0.0)
-"""A teacher's answers have no noise: nothing is to be decayed away."""
+TEACHER_CONFIG = EstimatorConfig(
+    members=1, hidden=(128, 128), weight_decay=0.0, held_out=0.03, patience=40
+)
+"""Answers without noise need no weight decay, and no second member to average it out."""
 
 _JUDGED = 4096
 _LEAST_JUDGED = 100
