@@ -17,6 +17,7 @@ from discrete_grad.training.distill import Sampler, distill
 from discrete_grad.training.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.training.dpo import DPOConfig, fit_dpo
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.exact_trees import exact_trees
 from discrete_grad.training.finished import Run
 from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.generate import (
@@ -73,7 +74,6 @@ from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
 from discrete_grad.training.teacher import Agreement, Fidelity, learn_teacher
-from discrete_grad.training.trees import tables_of_trees
 
 __all__ = [
     "Agreement",
@@ -121,6 +121,7 @@ __all__ = [
     "distill",
     "distill_guidance",
     "distill_rows",
+    "exact_trees",
     "fit",
     "fit_aligner",
     "fit_dpo",
@@ -150,7 +151,6 @@ __all__ = [
     "reward_unit",
     "synthetic_preferences",
     "table_reward",
-    "tables_of_trees",
     "trainable",
     "weighted_reward",
     "with_swaps",

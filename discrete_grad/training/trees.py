@@ -14,17 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discrete_grad.models import AnovaEnsemble
-from discrete_grad.sampling import random_codes, seeded
-from discrete_grad.space import CategoricalSpace
 
-__all__ = ["fit_trees", "has_trees", "tables_of_trees"]
+__all__ = ["fit_trees", "has_trees", "tree_leaves"]
 
 _DEPTHS = (3, 2, 1)
 _ROUNDS, _PATIENCE, _RATE = 1000, 50, 0.1
 _MOST_ROWS = 300_000
 _MOST_CELLS = 2**22
-_ORDER = 3
-_CHECKED, _TOLERANCE = 4096, 1e-4
 
 _Effects = dict[tuple[int, ...], NDArray[np.float64]]
 
@@ -84,76 +80,6 @@ def fit_trees(
     return False
 
 
-def tables_of_trees(model: Any, space: CategoricalSpace) -> AnovaEnsemble:
-    """A fitted XGBoost model as an estimator of the same answers, without asking or training.
-
-    Args:
-        model: of xgboost's scikit-learn classes, fitted to an array `(N, F)` of codes; no path of
-            its trees asks about more than 3 features, so of depth 3 or less.
-        space: the features of a row.
-
-    Returns:
-        An ensemble of one member, which answers within 1e-4 standard deviations as the model does.
-
-    Raises:
-        TypeError: for another kind of model.
-        ValueError: for deeper trees, other columns, tables of more than 4 million cells, or answers
-            that are not the sum of the trees; `learn_teacher` learns these.
-
-    Example:
-        >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> codes = space.enumerate()
-        >>> if has_trees():
-        ...     from xgboost import XGBRegressor
-        ...     trees = XGBRegressor(n_estimators=5, max_depth=2).fit(codes.numpy(), codes.sum(-1))
-        ...     exact = tables_of_trees(trees, space)
-        ...     assert torch.allclose(exact(codes), torch.tensor(trees.predict(codes.numpy())))
-    """
-    if not hasattr(model, "get_booster") or model.get_params()["booster"] == "gblinear":
-        raise TypeError(f"tables are made of XGBoost's trees, got {type(model).__name__}")
-    booster = model.get_booster()
-    if booster.feature_names is not None or booster.num_features() != space.num_features:
-        raise ValueError(
-            f"the model must be fitted to an array of {space.num_features} columns of codes, "
-            f"got one of {booster.num_features()} columns, named {booster.feature_names}"
-        )
-    # of trees grown after the best round, predict uses none
-    rounds = int(booster.attr("best_iteration") or booster.num_boosted_rounds() - 1) + 1
-    effects = _effects(booster[:rounds], space.sizes)
-    groups = sorted(effects)
-    _check_groups(groups, space)
-    tables = AnovaEnsemble(space)
-    _write(tables, groups, [effects], 0.0)
-    tables.offsets = tables.offsets + _constant(model, tables)
-    return tables.requires_grad_(False).eval()
-
-
-def _check_groups(groups: list[tuple[int, ...]], space: CategoricalSpace) -> None:
-    for group in groups:
-        if len(group) > _ORDER:
-            asked = ", ".join(space.names[column] for column in group)
-            raise ValueError(f"a path of a tree asks about {len(group)} features, not 3: {asked}")
-    cells = sum(math.prod(space.sizes[c] for c in group) for group in groups)
-    if cells > _MOST_CELLS:
-        raise ValueError(f"the trees need tables of {cells:,} cells, more than {_MOST_CELLS:,}")
-
-
-def _constant(model: Any, tables: AnovaEnsemble) -> float:
-    """Difference of a model's answers to those of its tables, which must be one number."""
-    codes = random_codes(tables.space, _CHECKED, generator=seeded(0))
-    answers = torch.as_tensor(model.predict(codes.numpy())).double()
-    if answers.shape != (len(codes),):
-        raise ValueError(f"the model must answer by one number a row, got {tuple(answers.shape)}")
-    gap = answers - tables(codes).double()
-    off = (gap - gap.mean()).abs().max()
-    if off > _TOLERANCE * answers.std(correction=0) + _TOLERANCE**2:
-        raise ValueError(
-            f"the model's answers must be the sum of its trees and a constant, they differ by "
-            f"{off.item():.2g} (the objective is {model.objective!r})"
-        )
-    return float(gap.mean())
-
-
 def _boosted(
     model: AnovaEnsemble,
     codes: NDArray[np.integer[Any]],
@@ -194,7 +120,7 @@ def _effects(booster: Any, sizes: Sequence[int]) -> _Effects:
     """Table of every set of columns that some path asks about."""
     effects: _Effects = {}
     for tree in booster.get_dump(dump_format="json"):
-        for value, allowed in _leaves(json.loads(tree), sizes, {}):
+        for value, allowed in tree_leaves(json.loads(tree), sizes, {}):
             group = tuple(sorted(allowed))
             if group not in effects:
                 effects[group] = np.zeros([sizes[column] for column in group])
@@ -205,7 +131,7 @@ def _effects(booster: Any, sizes: Sequence[int]) -> _Effects:
     return effects
 
 
-def _leaves(
+def tree_leaves(
     node: dict[str, Any], sizes: Sequence[int], allowed: dict[int, NDArray[np.bool_]]
 ) -> Iterator[tuple[float, dict[int, NDArray[np.bool_]]]]:
     """Value of every leaf, and the categories of each column that lead there."""
@@ -218,7 +144,7 @@ def _leaves(
     before = allowed.get(column, np.ones(sizes[column], dtype=bool))
     for child in node["children"]:
         side = yes if child["nodeid"] == node["yes"] else ~yes
-        yield from _leaves(child, sizes, allowed | {column: before & side})
+        yield from tree_leaves(child, sizes, allowed | {column: before & side})
 
 
 def _write(

@@ -19,7 +19,6 @@ from discrete_grad.training import (
     Teacher,
     learn_teacher,
     predict_teacher,
-    tables_of_trees,
 )
 from discrete_grad.training.drawn_rows import draw_rows, rows_near
 
@@ -139,14 +138,17 @@ def test_a_seed_decides_everything_and_the_global_state_is_untouched() -> None:
     before = torch.get_rng_state()
     rows = table(LARGE)
 
-    def learnt(seed: int) -> tuple[Tensor, Fidelity]:
-        student, fidelity = learn_teacher(LARGE, additive, rows, count=300, config=QUICK, seed=seed)
-        return student(rows.codes), fidelity
+    def learnt(seed: int) -> tuple[Tensor, Fidelity, Tensor]:
+        teacher = Recording(additive)
+        student, fidelity = learn_teacher(LARGE, teacher, rows, count=300, config=QUICK, seed=seed)
+        return student(rows.codes), fidelity, torch.cat(teacher.codes)
 
     first, again, other = learnt(1), learnt(1), learnt(2)
     assert torch.equal(first[0], again[0])
     assert first[1] == again[1]
+    assert torch.equal(first[2], again[2])
     assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[2][:300], other[2][:300])
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -209,6 +211,9 @@ def test_other_bad_input_is_named() -> None:
         learn_teacher(SMALL, additive, table(SMALL), context=SPEC)
     with pytest.raises(ValueError, match="context of 3 numbers, but no context spec"):
         learn_teacher(SMALL, additive, table(SMALL, context=True))
+    wide = Rows(torch.zeros(5, 4, dtype=torch.long), torch.zeros(5), torch.zeros(5, 7))
+    with pytest.raises(ValueError, match=r"context must be \(\.\.\., 3\) .* got \(5, 7\)"):
+        learn_teacher(SMALL, additive, wide, context=SPEC)
     with pytest.raises(ValueError, match="got count=0"):
         learn_teacher(SMALL, additive, count=0)
     with pytest.raises(ValueError, match="a table of 0"):
@@ -328,63 +333,3 @@ def test_fidelity_reads_as_text() -> None:
         "rows near the table: R^2 0.910, rank correlation 0.920 (4,000 rows not learnt from)",
         "uniform rows: R^2 1.000, rank correlation 0.500 (120 of the rows learnt from)",
     ]
-
-
-# --- exact tables ---------------------------------------------------------------------------------
-
-
-def _boosted(targets: Tensor, **settings: Any) -> Any:
-    xgboost = pytest.importorskip("xgboost")
-    model = xgboost.XGBRegressor(n_estimators=30, n_jobs=1, **settings)
-    return model.fit(SMALL.enumerate().numpy(), targets.numpy())
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("kind", ["q", "c"])
-def test_trees_of_depth_3_become_tables_of_the_same_answers(depth: int, kind: str) -> None:
-    codes = SMALL.enumerate()
-    targets = additive(codes, None) * (1.0 + codes[:, 2])
-    kinds = {"feature_types": [kind] * 4, "enable_categorical": True, "max_cat_to_onehot": 1}
-    trees = _boosted(targets, max_depth=depth, **kinds)
-    exact = tables_of_trees(trees, SMALL)
-    assert torch.allclose(exact(codes), torch.as_tensor(trees.predict(codes.numpy())))
-    flat = SMALL.one_hot(codes[:50]).requires_grad_()
-    (slope,) = torch.autograd.grad(exact(flat).sum(), flat)
-    swaps = SMALL.swaps(codes[:50])
-    gain = torch.as_tensor(trees.predict(swaps.flatten(0, 1).numpy())).view(50, -1)
-    gain = gain - exact(codes[:50]).unsqueeze(1)
-    promised = SMALL.less_own(slope, codes[:50])
-    others = SMALL.one_hot(codes[:50]) == 0
-    # the table's gradient at a hard row is the change by each single swap
-    assert torch.allclose(promised[others].view(50, -1), gain, atol=1e-2)
-
-
-def test_trees_stopped_early_are_those_that_predict() -> None:
-    codes = SMALL.enumerate()
-    noise = torch.randn(len(codes), generator=torch.Generator().manual_seed(0))
-    xgboost = pytest.importorskip("xgboost")
-    trees = xgboost.XGBRegressor(
-        n_estimators=50, max_depth=2, learning_rate=1.0, early_stopping_rounds=5
-    )
-    shown = codes.numpy()
-    trees.fit(shown, codes[:, 0] + noise, eval_set=[(shown, codes[:, 0].numpy())], verbose=False)
-    assert trees.best_iteration + 1 < trees.get_booster().num_boosted_rounds()
-    assert torch.allclose(
-        tables_of_trees(trees, SMALL)(codes), torch.as_tensor(trees.predict(shown)), atol=1e-5
-    )
-
-
-def test_models_that_tables_cannot_hold_are_named() -> None:
-    codes = SMALL.enumerate()
-    targets = additive(codes, None) * codes.float().prod(1)
-    with pytest.raises(ValueError, match="asks about 4 features, not 3: cut, shade, size, shop"):
-        tables_of_trees(_boosted(targets, max_depth=6), SMALL)
-    with pytest.raises(ValueError, match="an array of 8 columns of codes, got one of 4 columns"):
-        tables_of_trees(_boosted(targets), LARGE)
-    logistic = _boosted((targets > 0).float(), max_depth=3, objective="reg:logistic")
-    with pytest.raises(ValueError, match=r"sum of its trees .* objective is 'reg:logistic'"):
-        tables_of_trees(logistic, SMALL)
-    with pytest.raises(TypeError, match="XGBoost's trees, got XGBRegressor"):
-        tables_of_trees(_boosted(targets, booster="gblinear"), SMALL)
-    with pytest.raises(TypeError, match="XGBoost's trees, got Seeing"):
-        tables_of_trees(Seeing(4), SMALL)
