@@ -15,6 +15,7 @@ from discrete_grad.models.estimator import BaseEstimator, Estimator
 from discrete_grad.models.generator import Generator
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import KernelEnsemble
+from discrete_grad.models.leaves import LeafEnsemble
 from discrete_grad.models.likely_rows import most_likely_rows
 from discrete_grad.models.local_search import single_swap_ascent
 from discrete_grad.models.mixed_ensemble import MixedEnsemble
@@ -38,6 +39,7 @@ __all__ = [
     "Generator",
     "JointColumns",
     "KernelEnsemble",
+    "LeafEnsemble",
     "MixedEnsemble",
     "MultilinearEstimator",
     "Policy",

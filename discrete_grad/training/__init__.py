@@ -2,6 +2,7 @@
 
 from discrete_grad.training.aligner import fit_aligner
 from discrete_grad.training.answers import Preferences
+from discrete_grad.training.black_box import Teacher, predict_teacher
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.config import (
     AlignerConfig,
@@ -17,6 +18,7 @@ from discrete_grad.training.distill import Sampler, distill
 from discrete_grad.training.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.training.dpo import DPOConfig, fit_dpo
 from discrete_grad.training.estimator import fit_estimator, new_ensemble
+from discrete_grad.training.exact_trees import exact_trees
 from discrete_grad.training.finished import Run
 from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.generate import (
@@ -72,8 +74,10 @@ from discrete_grad.training.rewards import (
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.run import fit, load_run
 from discrete_grad.training.score_scale import ScoreScale
+from discrete_grad.training.teacher import Agreement, Fidelity, learn_teacher
 
 __all__ = [
+    "Agreement",
     "Algorithm",
     "AlignerConfig",
     "DPOConfig",
@@ -81,6 +85,7 @@ __all__ = [
     "EstimatorConfig",
     "FarContextWarning",
     "FewRowsWarning",
+    "Fidelity",
     "FitConfig",
     "GeneratorConfig",
     "Guides",
@@ -104,6 +109,7 @@ __all__ = [
     "RunningScale",
     "Sampler",
     "ScoreScale",
+    "Teacher",
     "TensorBoardLog",
     "add_low_rank",
     "adversarial_reward",
@@ -117,6 +123,7 @@ __all__ = [
     "distill",
     "distill_guidance",
     "distill_rows",
+    "exact_trees",
     "fit",
     "fit_aligner",
     "fit_dpo",
@@ -127,6 +134,7 @@ __all__ = [
     "generate",
     "guided_score",
     "held_out_accuracy",
+    "learn_teacher",
     "load_run",
     "make_gradient_estimator",
     "memory_weights",
@@ -137,6 +145,7 @@ __all__ = [
     "new_preference_model",
     "part_path",
     "polished_row",
+    "predict_teacher",
     "prefer",
     "random_pairs",
     "read_preferences",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from discrete_grad.models import AnovaEnsemble
 
-__all__ = ["fit_trees", "has_trees"]
+__all__ = ["fit_trees", "has_trees", "tree_leaves"]
 
 _DEPTHS = (3, 2, 1)
 _ROUNDS, _PATIENCE, _RATE = 1000, 50, 0.1
@@ -116,7 +116,7 @@ def _effects(booster: Any, sizes: Sequence[int]) -> _Effects:
     """Table of every set of columns that some path asks about."""
     effects: _Effects = {}
     for tree in booster.get_dump(dump_format="json"):
-        for value, allowed in _leaves(json.loads(tree), sizes, {}):
+        for value, allowed in tree_leaves(json.loads(tree), sizes, {}):
             group = tuple(sorted(allowed))
             if group not in effects:
                 effects[group] = np.zeros([sizes[column] for column in group])
@@ -127,7 +127,7 @@ def _effects(booster: Any, sizes: Sequence[int]) -> _Effects:
     return effects
 
 
-def _leaves(
+def tree_leaves(
     node: dict[str, Any], sizes: Sequence[int], allowed: dict[int, NDArray[np.bool_]]
 ) -> Iterator[tuple[float, dict[int, NDArray[np.bool_]]]]:
     """Value of every leaf, and the categories of each column that lead there."""
@@ -140,7 +140,7 @@ def _leaves(
     before = allowed.get(column, np.ones(sizes[column], dtype=bool))
     for child in node["children"]:
         side = yes if child["nodeid"] == node["yes"] else ~yes
-        yield from _leaves(child, sizes, allowed | {column: before & side})
+        yield from tree_leaves(child, sizes, allowed | {column: before & side})
 
 
 def _write(
