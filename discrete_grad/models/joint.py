@@ -52,12 +52,12 @@ class JointColumns(nn.Module):
 
     def fit(self, context: Tensor | None) -> None:
         """Bins of the numeric columns at the quantiles of contexts `(N, C)`."""
-        if not len(self.edges) or context is None:
+        if context is None or self.context_spec is None or not len(self.edges):
             return
         shown = context
         if len(context) > _MAX_SORTED:
             shown = context[permutation(len(context), generator=seeded(0))[:_MAX_SORTED]]
-        numbers = self._spec().numbers(shown).sort(0).values
+        numbers = self.context_spec.numbers(shown).sort(0).values
         share = torch.arange(1, _BINS) / _BINS
         self.edges = numbers[(share * len(shown)).long()].T.contiguous()
 
@@ -66,13 +66,12 @@ class JointColumns(nn.Module):
         check_context(context, self.context_spec)
         if context is None or self.context_spec is None:
             return None
-        numbers = self._spec().numbers(context).unsqueeze(-1)
+        codes = self.context_spec.codes(context)
+        if self.context_spec.categorical is not None:
+            self.context_spec.categorical.check_codes(codes)
+        numbers = self.context_spec.numbers(context).unsqueeze(-1)
         binned = (numbers > self.edges.to(numbers.dtype)).sum(-1)
-        return torch.cat([self._spec().codes(context), binned], -1)
-
-    def _spec(self) -> ContextSpec:
-        assert self.context_spec is not None
-        return self.context_spec
+        return torch.cat([codes, binned], -1)
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes `(..., F + columns)` of codes `(..., F)`, or of flat rows by their likeliest."""

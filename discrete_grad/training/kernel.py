@@ -103,7 +103,8 @@ class _Prior(nn.Module):
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
         total = torch.zeros((), dtype=torch.float64)
-        blocks = log_correlations(self.joint, self.values().alike)
+        own = [torch.arange(size) for size in self.joint.sizes]
+        blocks = log_correlations(self.joint, self.values().alike, own)
         for index, block in enumerate(blocks):
             rows = nn.functional.one_hot(first[:, index].long(), len(block)).double() @ block
             total = total + rows[:, second[:, index].long()]
@@ -124,7 +125,7 @@ def _maximise(prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor) -> 
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ targets
             slope = (inverse - solved.outer(solved)) / 2 / len(codes)
-        (slope * covariance).sum().backward()  # type: ignore[no-untyped-call]
+        (slope * covariance).sum().backward()
         optimiser.step()
 
 
