@@ -15,7 +15,7 @@ from torch import Tensor
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import JointColumns, is_hard
-from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["AnovaEnsemble"]
 
@@ -138,7 +138,7 @@ class AnovaEnsemble(BaseEnsemble):
             self.space.check_codes(row)
             return self._looked_up(self.joint(row, context))
         self.space.check_flat(row, what="a flat row")
-        if can_inspect(row) and is_hard(self.space, row):
+        if is_hard(self.space, row, context):
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
             scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
@@ -202,14 +202,12 @@ class AnovaEnsemble(BaseEnsemble):
     ) -> None:
         # the groups depend on the rows a model was fitted to: they are taken as they are saved
         names = ("groups", "cells", "offsets")
-        groups, cells, _ = saved = [state_dict.get(prefix + name) for name in names]
-        fit = all(isinstance(tensor, Tensor) for tensor in saved)
-        if fit and not self._takes(groups, len(cells)):
+        saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if len(saved) == len(names) and not self._takes(saved["groups"], len(saved["cells"])):
             arguments[-1].append(f"{prefix}groups are not of this model's columns and cells")
             return
-        for name, tensor in zip(names, saved, strict=True):
-            if fit:
-                setattr(self, name, torch.empty_like(tensor, device=self.cells.device))
+        for name, tensor in saved.items():
+            setattr(self, name, torch.empty_like(tensor, device=self.cells.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._layout()
 
@@ -251,8 +249,11 @@ def _swaps(groups: Tensor, steps: Tensor, space: CategoricalSpace) -> _Swaps:
 def _contract(table: Tensor, blocks: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
     """A table `(K, ..., C, ..., M)` times blocks `(..., K)`, at codes `(...)`: `(..., M)`."""
     if codes:
-        among = range(len(blocks), len(blocks) + len(codes))
-        table = table.movedim([*among], [*range(len(codes))])[tuple(codes)]
+        place = codes[0]
+        for size, code in zip(table.shape[len(blocks) + 1 : -1], codes[1:], strict=True):
+            place = place * size + code
+        contexts = table.flatten(len(blocks), -2).movedim(-2, 0)
+        table = F.embedding(place, contexts.flatten(1)).unflatten(-1, contexts.shape[1:])
     else:
         table, blocks = torch.tensordot(blocks[0], table, 1), blocks[1:]
     for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):

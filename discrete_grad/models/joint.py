@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from discrete_grad.models.estimator import check_context
 from discrete_grad.sampling import permutation, seeded
-from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
 
 __all__ = ["JointColumns"]
 
@@ -83,8 +83,10 @@ class JointColumns(nn.Module):
         return torch.cat([codes.expand(*shape, -1), known.expand(*shape, -1)], -1).long()
 
 
-def is_hard(space: CategoricalSpace, row: Tensor) -> bool:
-    """Whether flat rows are one-hot in every feature, each entry exactly 0 or 1."""
+def is_hard(space: CategoricalSpace, row: Tensor, context: Tensor | None) -> bool:
+    """Whether Python can see that flat rows are one-hot, each entry exactly 0 or 1."""
+    if not can_inspect(row) or not (context is None or can_inspect(context)):
+        return False
     row = row.detach()
     ones = row == 1
     return bool((ones | (row == 0)).all() and (ones.sum(-1) == space.num_features).all()) and all(

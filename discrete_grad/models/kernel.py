@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import JointColumns, is_hard
-from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["KernelEnsemble", "log_correlations"]
 
@@ -121,7 +121,7 @@ class KernelEnsemble(BaseEnsemble):
             )
         if not is_codes(row):
             self.space.check_flat(row, what="a flat row")
-            if not can_inspect(row) or not is_hard(self.space, row):
+            if not is_hard(self.space, row, context):
                 return self._weighted(self._product(row, context))
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
@@ -152,7 +152,7 @@ class KernelEnsemble(BaseEnsemble):
         known = self.joint.context_codes(context)
         if known is not None:
             for code, table in zip(known.unbind(-1), tables[len(blocks) :], strict=True):
-                value = value * table[code]
+                value = value * F.embedding(code, table)
         return value
 
     def _weighted(self, correlations: Tensor) -> Tensor:
@@ -180,14 +180,15 @@ class KernelEnsemble(BaseEnsemble):
     ) -> None:
         # as many points as there were rows: they are taken as they are saved
         names = ("points", "weights", "offsets")
-        points, weights, _ = saved = [state_dict.get(prefix + name) for name in names]
-        fit = all(isinstance(tensor, Tensor) for tensor in saved)
-        if fit and points.shape != (len(weights), len(self.joint.sizes)):
+        saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if len(saved) == len(names) and saved["points"].shape != (
+            len(saved["weights"]),
+            len(self.joint.sizes),
+        ):
             arguments[-1].append(f"{prefix}points are not of this model's columns")
             return
-        for name, tensor in zip(names, saved, strict=True):
-            if fit:
-                setattr(self, name, torch.empty_like(tensor, device=self.alike.device))
+        for name, tensor in saved.items():
+            setattr(self, name, torch.empty_like(tensor, device=self.alike.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._layout()
 
