@@ -254,9 +254,9 @@ class Schema:
                 for column in data["context"]
             ]
             features = tuple(Vocabulary(**column) for column in data["features"])
-            more = (tuple(data.get(name, ())) for name in ("more_scores", "minimised"))
+            more, minimised = (tuple(data.get(name, ())) for name in ("more_scores", "minimised"))
             embed = bool(data.get("embed_context", False))
-            return cls(features, tuple(context), data["score"], *more, embed)
+            return cls(features, tuple(context), data["score"], more, minimised, embed)
 
     @property
     def _context_kinds(self) -> tuple[list[Vocabulary], list[NumericColumn]]:

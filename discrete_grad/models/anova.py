@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,12 @@ from torch import Tensor
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import JointColumns, is_hard
-from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["AnovaEnsemble"]
 
 _ORDER = 3
-_CHUNK = 2**24
+_CHUNK = 2**22
 
 
 class AnovaEnsemble(BaseEnsemble):
@@ -99,7 +100,14 @@ class AnovaEnsemble(BaseEnsemble):
         self.columns = self.groups.clamp_min(0)
         padded = [[*step, 0, 0][:_ORDER] for step in steps]
         self.steps = torch.tensor(padded, dtype=torch.long, device=device).reshape(-1, _ORDER)
-        self.__dict__.pop("swap_entries", None)
+        self.begins = torch.tensor(self.first[:-1], dtype=torch.long, device=device)
+        self.__dict__.pop("swaps", None)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Lay out anew on another device."""
+        super()._apply(fn, recurse)
+        self._layout()
+        return self
 
     @property
     def num_members(self) -> int:
@@ -108,10 +116,8 @@ class AnovaEnsemble(BaseEnsemble):
 
     def places(self, codes: Tensor) -> Tensor:
         """Cell `(..., G)` of each group for joint codes `(..., columns)`."""
-        device = codes.device
-        place = torch.tensor(self.first[:-1], dtype=torch.long, device=device)
-        for i in range(_ORDER):
-            column, step = self.columns[:, i].to(device), self.steps[:, i].to(device)
+        place = self.begins
+        for column, step in zip(self.columns.unbind(1), self.steps.unbind(1), strict=True):
             place = place + codes[..., column] * step
         return place
 
@@ -125,7 +131,7 @@ class AnovaEnsemble(BaseEnsemble):
             self.space.check_codes(row)
             return self._looked_up(self.joint(row, context))
         self.space.check_flat(row, what="a flat row")
-        if can_inspect(row) and is_hard(self.space, row):
+        if is_hard(self.space, row, context):
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
             scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
@@ -150,21 +156,18 @@ class AnovaEnsemble(BaseEnsemble):
 
     def _contracted(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Scores `(M, ...)` of any flat rows, one group after another."""
-        blocks = list(self.space.split(row))
         known = self.joint.context_codes(context)
-        if known is not None:
-            sizes = self.joint.sizes[len(blocks) :]
-            blocks += [
-                F.one_hot(code, size).to(row.dtype)
-                for code, size in zip(known.unbind(-1), sizes, strict=True)
-            ]
+        codes = () if known is None else known.unbind(-1)
+        blocks, count = self.space.split(row), self.space.num_features
         total = self.offsets.to(row.dtype)
         for index, group in enumerate(self.groups.tolist()):
             table = self.cells[self.first[index] : self.first[index + 1]].to(row.dtype)
             total = total + _contract(
-                table, self.shapes[index], [blocks[c] for c in group if c >= 0]
+                table.view(*self.shapes[index], -1),
+                [blocks[c] for c in group if 0 <= c < count],
+                [codes[c - count] for c in group if c >= count],
             )
-        shape = torch.broadcast_shapes(*[block.shape[:-1] for block in blocks])
+        shape = torch.broadcast_shapes(row.shape[:-1], *[code.shape for code in codes[:1]])
         return total.expand(*shape, self.num_members).movedim(-1, 0)
 
     def sample_predictions(
@@ -183,35 +186,72 @@ class AnovaEnsemble(BaseEnsemble):
         return self.cells.mean(1)[self.places(self.joint(row, context))]
 
     @cached_property
-    def swap_entries(self) -> tuple[Tensor, ...]:
-        """Each category of each row feature of each group: group, feature, category and step."""
-        entries = [
-            (index, column, category, step)
-            for index, group in enumerate(self.groups.tolist())
-            for column, step in zip(group, self.steps[index].tolist(), strict=True)
-            if 0 <= column < self.space.num_features
-            for category in range(self.joint.sizes[column])
-        ]
-        table = torch.tensor(entries, dtype=torch.long, device=self.cells.device)
-        return table.reshape(-1, 4).unbind(1)
+    def swaps(self) -> _Swaps:
+        """The cells that each category of each feature looks up."""
+        return _swaps(self.groups, self.steps, self.space)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
     ) -> None:
         # the groups depend on the rows a model was fitted to: they are taken as they are saved
-        for name in ("groups", "cells", "offsets"):
-            if isinstance(saved := state_dict.get(prefix + name), Tensor):
-                setattr(self, name, torch.empty_like(saved, device=self.cells.device))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
+        names = ("groups", "cells", "offsets")
+        saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if len(saved) == len(names) and not self._takes(saved["groups"], len(saved["cells"])):
+            arguments[-1].append(f"{prefix}groups are not of this model's columns and cells")
+            return
+        for name, tensor in saved.items():
+            setattr(self, name, torch.empty_like(tensor, device=self.cells.device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._layout()
 
+    def _takes(self, groups: Tensor, cells: int) -> bool:
+        # a column of -1 is not there, and the 1 is its size
+        sizes = torch.tensor([*self.joint.sizes, 1])
+        if groups.shape[1:] != (_ORDER,) or not ((groups >= -1) & (groups < len(sizes) - 1)).all():
+            return False
+        return int(sizes[groups.cpu()].prod(1).sum()) == cells
 
-def _contract(table: Tensor, shape: Sequence[int], blocks: Sequence[Tensor]) -> Tensor:
-    """A table `(cells, M)` times the blocks `(..., K)` of its columns: `(..., M)`."""
-    value = blocks[0] @ table.view(shape[0], -1)
-    for size, block in zip(shape[1:], blocks[1:], strict=True):
-        value = (block.unsqueeze(-1) * value.unflatten(-1, (size, -1))).sum(-2)
-    return value
+
+@dataclass(frozen=True)
+class _Swaps:
+    """Uses of features by groups, P of them, and the E cells that all categories look up."""
+
+    group: Tensor  # (P,)
+    feature: Tensor  # (P,)
+    step: Tensor  # (P,)
+    use: Tensor  # (E,), those of one category one after another
+    shift: Tensor  # (E,), from the cell of category 0
+    begins: Tensor  # (D,), where those of each category begin
+
+
+def _swaps(groups: Tensor, steps: Tensor, space: CategoricalSpace) -> _Swaps:
+    group, place = ((groups >= 0) & (groups < space.num_features)).nonzero().unbind(1)
+    order = groups[group, place].argsort(stable=True)
+    group, place = group[order], place[order]
+    feature, step = groups[group, place], steps[group, place]
+    counts = torch.bincount(feature, minlength=space.num_features)
+    uses = torch.arange(len(group), device=group.device).split(counts.tolist())
+    pairs = [*zip(uses, space.sizes, strict=True)]
+    use = torch.cat([of.repeat(size) for of, size in pairs])
+    moves = [torch.outer(torch.arange(size, device=step.device), step[of]) for of, size in pairs]
+    shift = torch.cat([move.flatten() for move in moves])
+    lengths = torch.cat([c.expand(k) for c, k in zip(counts, space.sizes, strict=True)])
+    return _Swaps(group, feature, step, use, shift, lengths.cumsum(0) - lengths)
+
+
+def _contract(table: Tensor, blocks: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
+    """A table `(K, ..., C, ..., M)` times blocks `(..., K)`, at codes `(...)`: `(..., M)`."""
+    if codes:
+        place = codes[0]
+        for size, code in zip(table.shape[len(blocks) + 1 : -1], codes[1:], strict=True):
+            place = place * size + code
+        contexts = table.flatten(len(blocks), -2).movedim(-2, 0)
+        table = F.embedding(place, contexts.flatten(1)).unflatten(-1, contexts.shape[1:])
+    else:
+        table, blocks = torch.tensordot(blocks[0], table, 1), blocks[1:]
+    for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
+        table = (block[(..., *[None] * left)] * table).sum(-left - 1)
+    return table
 
 
 class _AtHardRow(torch.autograd.Function):
@@ -224,25 +264,24 @@ class _AtHardRow(torch.autograd.Function):
         return model._looked_up(codes).to(row.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
         model: AnovaEnsemble = ctx.model
-        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.flatten(1).T
-        entries = model.swap_entries
-        part = max(1, _CHUNK // max(1, len(entries[0]) * model.num_members))
+        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.reshape(len(gradient), -1).T
+        part = max(1, _CHUNK // max(1, len(model.swaps.use)))
         pairs = zip(flat.split(part), share.split(part), strict=True)
-        slopes = torch.cat([_slopes(model, entries, c, g) for c, g in pairs])
-        return slopes.view(*codes.shape[:-1], -1).to(ctx.dtype), None, None
+        slopes = torch.cat([_slopes(model, c, g) for c, g in pairs])
+        return slopes.view(*codes.shape[:-1], model.space.width).to(ctx.dtype), None, None
 
 
-def _slopes(
-    model: AnovaEnsemble, entries: tuple[Tensor, ...], codes: Tensor, gradient: Tensor
-) -> Tensor:
+def _slopes(model: AnovaEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
     """Gradient `(N, D)` at joint codes `(N, columns)` of the members' sum weighted `(N, M)`."""
-    group, column, category, step = entries
-    place = model.places(codes)[:, group] + (category - codes[:, column]) * step
-    value = (model.cells[place] * gradient.unsqueeze(1).to(model.cells.dtype)).sum(-1)
-    starts = torch.tensor(model.space.offsets, device=codes.device)
-    slopes = value.new_zeros(len(codes), model.space.width)
-    return slopes.index_add_(1, starts[column] + category, value)
+    swaps = model.swaps
+    other = model.places(codes)[:, swaps.group] - codes[:, swaps.feature] * swaps.step
+    place = other[:, swaps.use] + swaps.shift
+    begins = torch.arange(len(codes), device=codes.device).unsqueeze(1) * place.shape[1]
+    bags = (begins + swaps.begins).flatten()
+    sums = F.embedding_bag(place.flatten(), model.cells, bags, mode="sum")
+    sums = sums.view(len(codes), model.space.width, model.num_members)
+    return (sums * gradient.unsqueeze(1).to(sums.dtype)).sum(-1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from discrete_grad.models.estimator import check_context
 from discrete_grad.sampling import permutation, seeded
-from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
 
 __all__ = ["JointColumns"]
 
@@ -52,12 +52,12 @@ class JointColumns(nn.Module):
 
     def fit(self, context: Tensor | None) -> None:
         """Bins of the numeric columns at the quantiles of contexts `(N, C)`."""
-        if not len(self.edges) or context is None:
+        if context is None or self.context_spec is None or not len(self.edges):
             return
         shown = context
         if len(context) > _MAX_SORTED:
             shown = context[permutation(len(context), generator=seeded(0))[:_MAX_SORTED]]
-        numbers = self._spec().numbers(shown).sort(0).values
+        numbers = self.context_spec.numbers(shown).sort(0).values
         share = torch.arange(1, _BINS) / _BINS
         self.edges = numbers[(share * len(shown)).long()].T.contiguous()
 
@@ -66,13 +66,12 @@ class JointColumns(nn.Module):
         check_context(context, self.context_spec)
         if context is None or self.context_spec is None:
             return None
-        numbers = self._spec().numbers(context).unsqueeze(-1)
+        codes = self.context_spec.codes(context)
+        if self.context_spec.categorical is not None:
+            self.context_spec.categorical.check_codes(codes)
+        numbers = self.context_spec.numbers(context).unsqueeze(-1)
         binned = (numbers > self.edges.to(numbers.dtype)).sum(-1)
-        return torch.cat([self._spec().codes(context), binned], -1)
-
-    def _spec(self) -> ContextSpec:
-        assert self.context_spec is not None
-        return self.context_spec
+        return torch.cat([codes, binned], -1)
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes `(..., F + columns)` of codes `(..., F)`, or of flat rows by their likeliest."""
@@ -84,8 +83,10 @@ class JointColumns(nn.Module):
         return torch.cat([codes.expand(*shape, -1), known.expand(*shape, -1)], -1).long()
 
 
-def is_hard(space: CategoricalSpace, row: Tensor) -> bool:
-    """Whether flat rows are one-hot in every feature, each entry exactly 0 or 1."""
+def is_hard(space: CategoricalSpace, row: Tensor, context: Tensor | None) -> bool:
+    """Whether Python can see that flat rows are one-hot, each entry exactly 0 or 1."""
+    if not can_inspect(row) or not (context is None or can_inspect(context)):
+        return False
     row = row.detach()
     ones = row == 1
     return bool((ones | (row == 0)).all() and (ones.sum(-1) == space.num_features).all()) and all(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import JointColumns, is_hard
-from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["KernelEnsemble", "log_correlations"]
 
@@ -79,11 +79,22 @@ class KernelEnsemble(BaseEnsemble):
 
     def _layout(self) -> None:
         """Log-correlation `(D + context, Z)` of every category with every point's."""
-        blocks = log_correlations(self.joint, self.alike)
-        pairs = zip(blocks, self.points.unbind(1), strict=True)
-        self.logs = torch.cat([block[:, codes] for block, codes in pairs])
+        columns = [column.unique(return_inverse=True) for column in self.points.unbind(1)]
+        blocks = log_correlations(self.joint, self.alike, [seen for seen, _ in columns])
+        self.kinds = [place for _, place in columns]
+        self.logs = torch.cat(
+            [block[:, place] for block, place in zip(blocks, self.kinds, strict=True)]
+        )
+        # of the features alone: correlation (K, U) with each category that some point has
+        self.factors = [block.exp() for block in blocks[: self.space.num_features]]
         starts = torch.tensor([0, *self.joint.sizes[:-1]]).cumsum(0)
         self.starts = starts.to(self.points.device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Lay out anew on another device, or in another type."""
+        super()._apply(fn, recurse)
+        self._layout()
+        return self
 
     @property
     def num_members(self) -> int:
@@ -103,7 +114,7 @@ class KernelEnsemble(BaseEnsemble):
             )
         if not is_codes(row):
             self.space.check_flat(row, what="a flat row")
-            if not can_inspect(row) or not is_hard(self.space, row):
+            if not is_hard(self.space, row, context):
                 return self._weighted(self._product(row, context))
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
@@ -117,27 +128,29 @@ class KernelEnsemble(BaseEnsemble):
         flat = codes.reshape(-1, codes.shape[-1])
         part = max(1, _CHUNK // len(self.points))
         scores = torch.cat([self._weighted(self.correlations(c)) for c in flat.split(part)], 1)
-        return scores.view(self.num_members, *codes.shape[:-1])
+        return scores.reshape(self.num_members, *codes.shape[:-1])
 
     def correlations(self, codes: Tensor) -> Tensor:
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
-        return F.embedding_bag(codes + self.starts, self.logs, mode="sum").exp()
+        logs: Tensor = F.embedding_bag(codes + self.starts, self.logs, mode="sum")
+        return logs.exp_()
 
     def _product(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Correlations `(..., Z)` of any flat rows with the points."""
         tables = self.logs.exp().to(row.dtype).split(list(self.joint.sizes))
         blocks = self.space.split(row)
-        value = blocks[0] @ tables[0]
+        value: Tensor = blocks[0] @ tables[0]
         for block, table in zip(blocks[1:], tables[1 : len(blocks)], strict=True):
             value = value * (block @ table)
         known = self.joint.context_codes(context)
         if known is not None:
             for code, table in zip(known.unbind(-1), tables[len(blocks) :], strict=True):
-                value = value * table[code]
+                value = value * F.embedding(code, table)
         return value
 
     def _weighted(self, correlations: Tensor) -> Tensor:
-        scores = correlations @ self.weights.to(correlations.dtype) + self.offsets
+        weights, offsets = (t.to(correlations.dtype) for t in (self.weights, self.offsets))
+        scores: Tensor = correlations @ weights + offsets
         return scores.movedim(-1, 0)
 
     def sample_predictions(
@@ -159,10 +172,17 @@ class KernelEnsemble(BaseEnsemble):
         self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
     ) -> None:
         # as many points as there were rows: they are taken as they are saved
-        for name in ("points", "weights", "offsets"):
-            if isinstance(saved := state_dict.get(prefix + name), Tensor):
-                setattr(self, name, torch.empty_like(saved, device=self.alike.device))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)  # type: ignore[arg-type]
+        names = ("points", "weights", "offsets")
+        saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        if len(saved) == len(names) and saved["points"].shape != (
+            len(saved["weights"]),
+            len(self.joint.sizes),
+        ):
+            arguments[-1].append(f"{prefix}points are not of this model's columns")
+            return
+        for name, tensor in saved.items():
+            setattr(self, name, torch.empty_like(tensor, device=self.alike.device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._layout()
 
 
@@ -176,41 +196,45 @@ class _AtHardRow(torch.autograd.Function):
         return model._looked_up(codes).to(row.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (codes,) = ctx.saved_tensors
         model: KernelEnsemble = ctx.model
-        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.flatten(1).T
+        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.reshape(len(gradient), -1).T
         part = max(1, _CHUNK // len(model.points))
         pairs = zip(flat.split(part), share.split(part), strict=True)
         slopes = torch.cat([_slopes(model, c, g) for c, g in pairs])
-        return slopes.view(*codes.shape[:-1], -1).to(ctx.dtype), None, None
+        return slopes.view(*codes.shape[:-1], model.space.width).to(ctx.dtype), None, None
 
 
 def _slopes(model: KernelEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
     """Gradient `(N, D)` at joint codes `(N, columns)` of the members' sum weighted `(N, M)`."""
-    weighted = model.correlations(codes) * (gradient.to(model.weights.dtype) @ model.weights.T)
-    tables = model.logs.split(list(model.joint.sizes))[: model.space.num_features]
-    return torch.cat(
-        [
-            (weighted * (-table).exp()[code]) @ table.exp().T
-            for table, code in zip(tables, codes.unbind(-1), strict=False)
-        ],
-        -1,
-    )
+    weighted = (gradient.to(model.weights.dtype) @ model.weights.T).mul_(model.correlations(codes))
+    # points of one category share its factors: they are added up first
+    features = list(zip(model.factors, model.kinds, codes.unbind(-1), strict=False))
+    kinds = [F.one_hot(kind, factors.shape[1]) for factors, kind, _ in features]
+    sums = weighted @ torch.cat(kinds, 1).to(weighted.dtype)
+    parts = sums.split([kind.shape[1] for kind in kinds], 1)
+    slopes = [
+        (part / factors[code]) @ factors.T
+        for part, (factors, _, code) in zip(parts, features, strict=True)
+    ]
+    return torch.cat(slopes, -1)
 
 
-def log_correlations(joint: JointColumns, alike: Tensor) -> list[Tensor]:
-    """Log-correlation `(K, K)` of the categories of each column; see `KernelEnsemble.place`."""
+def log_correlations(joint: JointColumns, alike: Tensor, codes: Sequence[Tensor]) -> list[Tensor]:
+    """Log-correlation `(K, Z)` of each column's categories with some codes `(Z,)` of it.
+
+    The second argument is that of `KernelEnsemble.place`.
+    """
     blocks = []
-    for size, ordered, (differ, share, reach) in zip(
-        joint.sizes, joint.ordered, alike, strict=True
+    for size, ordered, (differ, share, reach), others in zip(
+        joint.sizes, joint.ordered, alike, codes, strict=True
     ):
-        same = torch.eye(size, dtype=alike.dtype, device=alike.device)
-        near = same
+        categories = torch.arange(size, device=alike.device).unsqueeze(1)
+        near = same = (categories == others).to(alike.dtype)
         if ordered and size > 1:
-            place = torch.arange(size, dtype=alike.dtype, device=alike.device) / (size - 1)
-            distance = (place.unsqueeze(1) - place).abs()
+            distance = (categories - others).abs().to(alike.dtype) / (size - 1)
             near = share * (-distance / reach).exp() + (1 - share) * same
         blocks.append((differ + (1 - differ) * near).log())
     return blocks

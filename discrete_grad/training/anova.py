@@ -41,17 +41,25 @@ def anova_groups(sizes: Sequence[int], rows: int) -> list[tuple[int, ...]]:
 
     groups: list[tuple[int, ...]] = [(c,) for c in range(len(sizes))]
     used = sum(sizes)
-    pairs = sorted(combinations(range(len(sizes)), 2), key=cells)
-    for pair in pairs[: _MOST_GROUPS - len(groups)]:
+    for pair in _smallest_pairs(sizes, _MOST_GROUPS - len(groups)):
         used += cells(pair)
         if used > _MOST_CELLS:
             return groups
         groups.append(pair)
-    count = math.comb(len(sizes), 3)
-    if len(pairs) == len(groups) - len(sizes) and count + len(groups) <= _MOST_GROUPS:
+    complete = len(groups) == len(sizes) + math.comb(len(sizes), 2)
+    if complete and len(groups) + math.comb(len(sizes), 3) <= _MOST_GROUPS:
         triples = list(combinations(range(len(sizes)), 3))
         groups += triples if sum(map(cells, triples)) <= rows else []
     return groups
+
+
+def _smallest_pairs(sizes: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """At most so many pairs of columns, those with the fewest cells first."""
+    order, count = sorted(range(len(sizes)), key=lambda c: sizes[c]), max(count, 0)
+    # (i + 1) (j - i) pairs of that order, of no later columns, have no more cells than (i, j)
+    near = [(i, j) for i in range(len(order)) for j in range(i + 1, i + 1 + count // (i + 1))]
+    pairs = [tuple(sorted((order[i], order[j]))) for i, j in near if j < len(order)]
+    return sorted(pairs, key=lambda p: (sizes[p[0]] * sizes[p[1]], p))[:count]
 
 
 @torch.no_grad()

@@ -124,15 +124,16 @@ class EstimatorConfig(LoopConfig):
         ratio = count / _USUAL_ROWS
         if not self.scaling or ratio <= 1:
             return self
-        batch = min(round(self.batch_size * ratio), max(self.batch_size, _MOST_BATCH))
+        most = max(self.batch_size, _MOST_BATCH)
+        passes = _PASSES * max(_USUAL_ROWS / self.batch_size, count / most)
         wide = 2 if count >= _MANY_ROWS else 1
         few = 2 if count >= _VERY_MANY_ROWS and self.members > 2 else 1
         return replace(
             self,
             scaling=False,
-            batch_size=batch,
+            batch_size=min(round(self.batch_size * ratio), most),
             weight_decay=self.weight_decay / ratio,
-            steps=min(max(self.steps, math.ceil(_PASSES * count / batch)), 5 * self.steps),
+            steps=min(max(self.steps, math.ceil(passes)), 5 * self.steps),
             hidden=tuple(wide * width for width in self.hidden),
             members=max(len(self.architectures), math.ceil(self.members / few)),
         )

@@ -112,7 +112,8 @@ class _Prior(nn.Module):
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
         total = torch.zeros((), dtype=torch.float64)
-        blocks = log_correlations(self.joint, self.values().alike)
+        own = [torch.arange(size) for size in self.joint.sizes]
+        blocks = log_correlations(self.joint, self.values().alike, own)
         for index, block in enumerate(blocks):
             rows = nn.functional.one_hot(first[:, index].long(), len(block)).double() @ block
             total = total + rows[:, second[:, index].long()]
@@ -138,7 +139,7 @@ def _maximise(
             slope = (inverse - solved.outer(solved)) / 2 / total
         # of n observations beside their mean: n - 1 deviations, which only the noise explains
         apart = (squares / values.noise + freedom * values.noise.log()) / 2 / total
-        ((slope * covariance).sum() + apart).backward()  # type: ignore[no-untyped-call]
+        ((slope * covariance).sum() + apart).backward()
         optimiser.step()
 
 

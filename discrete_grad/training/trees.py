@@ -80,7 +80,7 @@ def fit_trees(
 def _boosted(
     model: AnovaEnsemble,
     codes: NDArray[np.integer[Any]],
-    targets: NDArray[np.float32],
+    targets: NDArray[np.floating[Any]],
     weights: NDArray[np.float32],
     depth: int,
 ) -> Any:
