@@ -17,8 +17,8 @@ __all__ = ["MOST_POINTS", "fit_kernel"]
 MOST_POINTS = 3000
 """Rows that a Gaussian process is fitted to at most: its time grows with their cube."""
 
-_SUBSET = 600
-_STEPS = 50
+_SUBSET = 500
+_STEPS = 40
 _JITTER = 1e-4
 
 
@@ -33,7 +33,7 @@ def fit_kernel(
 ) -> None:
     """Fit the posterior mean of every member to rows weighted for it.
 
-    Amplitude, noise and correlations maximise the marginal likelihood of at most 600 rows, by 50
+    Amplitude, noise and correlations maximise the marginal likelihood of at most 500 rows, by 40
     steps of Adam, and are shared by the members.
 
     Args:
@@ -41,7 +41,7 @@ def fit_kernel(
         codes: joint codes `(N, columns)`, N at most 3,000, see `JointColumns`.
         scores: `(N,)`, of about mean 0 and variance 1.
         weights: `(M, N)`, at least 0, how many observations each row counts for in each member.
-        seed: draws the 600 rows.
+        seed: draws the 500 rows.
         spread: `(N,)`, standard deviation of the observations that each row is the mean of; by
             default 0. With it the fit is that to these observations, one by one.
 
