@@ -12,6 +12,7 @@ from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, St
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
+from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.rows import Rows
 from discrete_grad.training.trees import fit_trees, has_trees
 
@@ -39,12 +40,13 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     if rows.counts is not None:
         kept = kept * rows.counts
     some = _some(len(rows), seed)
-    asked = [
-        index
-        for index, name in enumerate(model.names)
-        if name not in _FITS
-        or _FITS[name](model.family(index), rows.part(some), kept[:, some], seed)
-    ]
+    asked, shown, kept = [], rows.part(some), kept[:, some]
+    bar = progress_bar("families", len(model.names), 0)
+    for index, name in enumerate(model.names):
+        if name not in _FITS or _FITS[name](model.family(index), shown, kept, seed):
+            asked.append(index)
+        bar.update()
+    bar.close()
     predicted = torch.stack(
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
