@@ -46,7 +46,7 @@ def test_xgboost_is_answered_exactly(depth: int, kind: str) -> None:
         "enable_categorical": True,
         "max_cat_to_onehot": 1,
     }
-    check(xgboost(max_depth=depth, **kinds))
+    check(xgboost(max_depth=depth, max_cat_to_onehot=1, **kinds))
 
 
 @pytest.mark.parametrize(
