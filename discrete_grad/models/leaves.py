@@ -13,7 +13,7 @@ from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["LeafEnsemble"]
 
-_CHUNK = 2**24
+_ROWS, _CHUNK = 2**12, 2**24
 
 
 class LeafEnsemble(BaseEnsemble):
@@ -71,17 +71,8 @@ class LeafEnsemble(BaseEnsemble):
     ) -> Tensor:
         """Score by every member `(1, ...)`; see `BaseEnsemble.predictions`."""
         flat = self._flat(row, context)
-        rows = flat.reshape(-1, self.space.width)
-        part = max(1, _CHUNK // max(1, len(rows) * self.space.num_features))
-        total = self.offset.to(flat.dtype)
-        for allowed, values in zip(
-            self.allowed.split(part, 1), self.values.split(part), strict=True
-        ):
-            # what a part needs for its gradient is computed anew: all leaves would fill the memory
-            total = total + checkpoint(
-                self._sum, rows, allowed, values, use_reentrant=False, preserve_rng_state=False
-            )
-        scores: Tensor = total.reshape(flat.shape[:-1])
+        parts = flat.reshape(-1, self.space.width).split(_ROWS)
+        scores = torch.cat([self._scores(part) for part in parts]).reshape(flat.shape[:-1])
         return scores if own_rows else scores.unsqueeze(0)
 
     def sample_predictions(
@@ -106,11 +97,23 @@ class LeafEnsemble(BaseEnsemble):
         self.space.check_flat(row, what="a flat row")
         return row
 
+    def _scores(self, rows: Tensor) -> Tensor:
+        """Scores `(N,)` of flat rows `(N, D)`, a part of the leaves after another."""
+        part = max(1, _CHUNK // max(1, len(rows) * self.space.num_features))
+        pairs = zip(self.allowed.split(part, 1), self.values.split(part), strict=True)
+        total = self.offset.to(rows.dtype)
+        for allowed, values in pairs:
+            # what a part needs for its gradient is computed anew: all leaves would fill the memory
+            total = total + checkpoint(
+                self._sum, rows, allowed, values, use_reentrant=False, preserve_rng_state=False
+            )
+        return total
+
     def _shares(self, flat: Tensor, allowed: Tensor) -> Tensor:
         """Share `(..., L)` of flat rows `(..., D)` in each leaf."""
         tables = allowed.to(flat.dtype).split(list(self.space.sizes))
         blocks = self.space.split(flat)
-        share = blocks[0] @ tables[0]
+        share: Tensor = blocks[0] @ tables[0]
         for block, table in zip(blocks[1:], tables[1:], strict=True):
             share = share * (block @ table)
         return share

@@ -99,6 +99,8 @@ def learn_teacher(
 ) -> tuple[StackedEnsemble, Fidelity]:
     """Train an estimator on a teacher's answers to drawn rows; see `draw_rows`.
 
+    Boosted trees need none of this: `exact_trees` takes them over as they are.
+
     Args:
         space: the features of a row.
         teacher: asked about at most 16,384 rows at once, without gradients; see
@@ -112,8 +114,9 @@ def learn_teacher(
         options: `log` and `checkpoint`, as in `train`.
 
     Returns:
-        The student, frozen and in evaluation mode, its answers in the teacher's unit, and its
-        fidelity on rows it has not learnt from; only where fewer than 100 of those drawn are new
+        The student, frozen and in evaluation mode, its answers in the teacher's unit (that of
+        `fit_generator` is one standard deviation of the scores), and its fidelity on rows it has
+        not learnt from; only where fewer than 100 of those drawn are new
         to it, as in a small space, on others.
 
     Raises:

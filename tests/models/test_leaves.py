@@ -57,7 +57,8 @@ def test_the_gradient_is_every_single_swap_and_the_same_in_parts(
     gains = model(SPACE.swaps(codes)) - model(codes).unsqueeze(1)
     others = SPACE.one_hot(codes) == 0
     assert torch.allclose(whole[others].view(gains.shape), gains, atol=1e-5)
-    monkeypatch.setattr(leaves, "_CHUNK", 7 * len(codes) * SPACE.num_features)
+    monkeypatch.setattr(leaves, "_ROWS", 5)
+    monkeypatch.setattr(leaves, "_CHUNK", 7 * 5 * SPACE.num_features)
     assert torch.allclose(slope(), whole, atol=1e-5)
 
 
@@ -65,6 +66,10 @@ def test_a_model_is_saved_and_loaded() -> None:
     model, other = drawn(), LeafEnsemble(SPACE, torch.ones(9, 40), torch.zeros(40))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(SPACE.enumerate()), model(SPACE.enumerate()))
+
+
+def test_no_rows_have_no_scores() -> None:
+    assert drawn()(torch.empty(0, 3, dtype=torch.long)).shape == (0,)
 
 
 def test_bad_input_is_named() -> None:

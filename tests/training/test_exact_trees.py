@@ -41,12 +41,10 @@ def check(model: Any) -> None:
 @pytest.mark.parametrize("depth", [1, 3, 8])
 @pytest.mark.parametrize("kind", ["q", "c"])
 def test_xgboost_is_answered_exactly(depth: int, kind: str) -> None:
-    kinds: dict[str, Any] = {
-        "feature_types": [kind] * 4,
-        "enable_categorical": True,
-        "max_cat_to_onehot": 1,
-    }
-    check(xgboost(max_depth=depth, **kinds))
+    kinds = [kind] * 4
+    check(
+        xgboost(max_depth=depth, feature_types=kinds, enable_categorical=True, max_cat_to_onehot=1)
+    )
 
 
 @pytest.mark.parametrize(
