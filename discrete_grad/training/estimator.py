@@ -59,6 +59,9 @@ def fit_estimator(
     Returns:
         The ensemble, frozen and in evaluation mode.
 
+    Raises:
+        ValueError: for an ensemble of another number of members.
+
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
@@ -70,6 +73,11 @@ def fit_estimator(
         True
     """
     config = config.for_rows(len(rows))
+    if ensemble.num_members != config.members:
+        raise ValueError(
+            f"the ensemble has {ensemble.num_members} members, the settings for {len(rows)} rows "
+            f"ask for {config.members}: make it by new_ensemble(..., rows={len(rows)})"
+        )
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     networks = networks_of(ensemble)
     if networks is not None:
