@@ -72,10 +72,13 @@ def test_weights_are_the_non_negative_least_squares(
         patch.setattr(stacking, "_LEAST_WEIGHT", 0.0)
         generator = seeded(seed)
         scores = normal((40,), generator=generator)
-        predictions = normal((families, 40), generator=generator) + 0.5 * scores
+        # alike: leaving those below 0 out at once is then not always the best
+        mix = normal((families, families), generator=generator)
+        predictions = mix @ normal((families, 40), generator=generator) + 0.5 * scores
         counts = torch.randint(0, 4, (40,), generator=generator).double() + 0.01
         weights, constant = fit_weights(predictions, scores, counts if counted else None)
     counts = counts if counted else torch.ones(40).double()
+    assert bool((weights >= 0).all())
     expected, _ = nnls(*centred(predictions, scores, counts))
     assert_close(weights.double().numpy(), expected, rtol=0, atol=1e-4)
     residual = scores - weights.double() @ predictions - constant
