@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,7 +38,8 @@ class Aligner(nn.Module):
         super().__init__()
         self.estimator = estimator.requires_grad_(False).eval()
         # the latent's length is learnt from one row rather than asked of the estimator
-        row = next(estimator.parameters()).new_zeros(1, estimator.space.width)
+        state = chain(estimator.parameters(), estimator.buffers())
+        row = next(filter(torch.is_floating_point, state)).new_zeros(1, estimator.space.width)
         spec = estimator.context_spec
         latent = estimator.to_latent(row, row.new_zeros(1, spec.width) if spec else None)
         self.trunk = mlp(latent.shape[-1], (64,))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_grad.gradient import Relaxation
+from discrete_grad.models.cells import Swaps, contract, leading, swaps_of
 from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import JointColumns, is_hard
+from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["AnovaEnsemble"]
@@ -129,12 +129,12 @@ class AnovaEnsemble(BaseEnsemble):
             return self._own(row, context)
         if is_codes(row):
             self.space.check_codes(row)
-            return self._looked_up(self.joint(row, context))
+            return self.looked_up(self.joint(row, context))
         self.space.check_flat(row, what="a flat row")
         if is_hard(self.space, row, context):
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
-            scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
+            scores: Tensor = AtHardRow.apply(row.expand(shape), codes, self)
             return scores
         return self._contracted(row, context)
 
@@ -145,7 +145,7 @@ class AnovaEnsemble(BaseEnsemble):
             parts.append(self.predictions(row[member], own)[member])
         return torch.stack(parts)
 
-    def _looked_up(self, codes: Tensor) -> Tensor:
+    def looked_up(self, codes: Tensor) -> Tensor:
         """Scores `(M, ...)` of joint codes `(..., columns)`."""
         if not len(self.groups):
             return self.offsets.view(-1, *(1,) * (codes.dim() - 1)).repeat(1, *codes.shape[:-1])
@@ -156,19 +156,22 @@ class AnovaEnsemble(BaseEnsemble):
 
     def _contracted(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Scores `(M, ...)` of any flat rows, one group after another."""
+        zero = row.new_zeros(*leading(row, context), self.num_members)
+        offsets = zero + self.offsets.to(row.dtype)
+        return sum(self._effects(row, context), offsets).movedim(-1, 0)
+
+    def _effects(self, row: Tensor, context: Tensor | None) -> Iterator[Tensor]:
+        """Each group's part of the scores of any flat rows, of leading shapes that broadcast."""
         known = self.joint.context_codes(context)
         codes = () if known is None else known.unbind(-1)
         blocks, count = self.space.split(row), self.space.num_features
-        total = self.offsets.to(row.dtype)
         for index, group in enumerate(self.groups.tolist()):
             table = self.cells[self.first[index] : self.first[index + 1]].to(row.dtype)
-            total = total + _contract(
+            yield contract(
                 table.view(*self.shapes[index], -1),
                 [blocks[c] for c in group if 0 <= c < count],
                 [codes[c - count] for c in group if c >= count],
             )
-        shape = torch.broadcast_shapes(row.shape[:-1], *[code.shape for code in codes[:1]])
-        return total.expand(*shape, self.num_members).movedim(-1, 0)
 
     def sample_predictions(
         self,
@@ -182,13 +185,23 @@ class AnovaEnsemble(BaseEnsemble):
         return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """Effect `(..., G)` of each group, the mean over the members, of the likeliest codes."""
-        return self.cells.mean(1)[self.places(self.joint(row, context))]
+        """Effect `(..., G)` of each group, the mean over the members."""
+        if is_codes(row):
+            return self.cells.mean(1)[self.places(self.joint(row, context))]
+        zero = row.new_zeros(leading(row, context))
+        effects = [zero + effect.mean(-1) for effect in self._effects(row, context)]
+        return torch.stack(effects, -1) if effects else zero.unsqueeze(-1)[..., :0]
+
+    def slopes(self, codes: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient `(N, D)` at joint codes `(N, columns)` of members' scores weighted `(N, M)`."""
+        part = max(1, _CHUNK // max(1, len(self.swaps.use)))
+        pairs = zip(codes.split(part), gradient.split(part), strict=True)
+        return torch.cat([_slopes(self, c, g) for c, g in pairs])
 
     @cached_property
-    def swaps(self) -> _Swaps:
+    def swaps(self) -> Swaps:
         """The cells that each category of each feature looks up."""
-        return _swaps(self.groups, self.steps, self.space)
+        return swaps_of(self.groups, self.steps, self.space)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any
@@ -212,71 +225,7 @@ class AnovaEnsemble(BaseEnsemble):
         return int(sizes[groups.cpu()].prod(1).sum()) == cells
 
 
-@dataclass(frozen=True)
-class _Swaps:
-    """Uses of features by groups, P of them, and the E cells that all categories look up."""
-
-    group: Tensor  # (P,)
-    feature: Tensor  # (P,)
-    step: Tensor  # (P,)
-    use: Tensor  # (E,), those of one category one after another
-    shift: Tensor  # (E,), from the cell of category 0
-    begins: Tensor  # (D,), where those of each category begin
-
-
-def _swaps(groups: Tensor, steps: Tensor, space: CategoricalSpace) -> _Swaps:
-    group, place = ((groups >= 0) & (groups < space.num_features)).nonzero().unbind(1)
-    order = groups[group, place].argsort(stable=True)
-    group, place = group[order], place[order]
-    feature, step = groups[group, place], steps[group, place]
-    counts = torch.bincount(feature, minlength=space.num_features)
-    uses = torch.arange(len(group), device=group.device).split(counts.tolist())
-    pairs = [*zip(uses, space.sizes, strict=True)]
-    use = torch.cat([of.repeat(size) for of, size in pairs])
-    moves = [torch.outer(torch.arange(size, device=step.device), step[of]) for of, size in pairs]
-    shift = torch.cat([move.flatten() for move in moves])
-    lengths = torch.cat([c.expand(k) for c, k in zip(counts, space.sizes, strict=True)])
-    return _Swaps(group, feature, step, use, shift, lengths.cumsum(0) - lengths)
-
-
-def _contract(table: Tensor, blocks: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
-    """A table `(K, ..., C, ..., M)` times blocks `(..., K)`, at codes `(...)`: `(..., M)`."""
-    if codes:
-        place = codes[0]
-        for size, code in zip(table.shape[len(blocks) + 1 : -1], codes[1:], strict=True):
-            place = place * size + code
-        contexts = table.flatten(len(blocks), -2).movedim(-2, 0)
-        table = F.embedding(place, contexts.flatten(1)).unflatten(-1, contexts.shape[1:])
-    else:
-        table, blocks = torch.tensordot(blocks[0], table, 1), blocks[1:]
-    for left, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
-        table = (block[(..., *[None] * left)] * table).sum(-left - 1)
-    return table
-
-
-class _AtHardRow(torch.autograd.Function):
-    """The same sum at one-hot rows: cells are looked up, also for the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, row: Tensor, codes: Tensor, model: AnovaEnsemble) -> Tensor:
-        ctx.save_for_backward(codes)
-        ctx.model, ctx.dtype = model, row.dtype
-        return model._looked_up(codes).to(row.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (codes,) = ctx.saved_tensors
-        model: AnovaEnsemble = ctx.model
-        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.reshape(len(gradient), -1).T
-        part = max(1, _CHUNK // max(1, len(model.swaps.use)))
-        pairs = zip(flat.split(part), share.split(part), strict=True)
-        slopes = torch.cat([_slopes(model, c, g) for c, g in pairs])
-        return slopes.view(*codes.shape[:-1], model.space.width).to(ctx.dtype), None, None
-
-
 def _slopes(model: AnovaEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient `(N, D)` at joint codes `(N, columns)` of the members' sum weighted `(N, M)`."""
     swaps = model.swaps
     other = model.places(codes)[:, swaps.group] - codes[:, swaps.feature] * swaps.step
     place = other[:, swaps.use] + swaps.shift

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import JointColumns, is_hard
+from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["KernelEnsemble", "log_correlations"]
@@ -118,17 +118,23 @@ class KernelEnsemble(BaseEnsemble):
                 return self._weighted(self._product(row, context))
             codes = self.joint(row.detach(), context)
             shape = (*codes.shape[:-1], self.space.width)
-            scores: Tensor = _AtHardRow.apply(row.expand(shape), codes, self)
+            scores: Tensor = AtHardRow.apply(row.expand(shape), codes, self)
             return scores
         self.space.check_codes(row)
-        return self._looked_up(self.joint(row, context))
+        return self.looked_up(self.joint(row, context))
 
-    def _looked_up(self, codes: Tensor) -> Tensor:
+    def looked_up(self, codes: Tensor) -> Tensor:
         """Scores `(M, ...)` of joint codes `(..., columns)`."""
         flat = codes.reshape(-1, codes.shape[-1])
         part = max(1, _CHUNK // len(self.points))
         scores = torch.cat([self._weighted(self.correlations(c)) for c in flat.split(part)], 1)
         return scores.reshape(self.num_members, *codes.shape[:-1])
+
+    def slopes(self, codes: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient `(N, D)` at joint codes `(N, columns)` of members' scores weighted `(N, M)`."""
+        part = max(1, _CHUNK // len(self.points))
+        pairs = zip(codes.split(part), gradient.split(part), strict=True)
+        return torch.cat([_slopes(self, c, g) for c, g in pairs])
 
     def correlations(self, codes: Tensor) -> Tensor:
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
@@ -186,29 +192,8 @@ class KernelEnsemble(BaseEnsemble):
         self._layout()
 
 
-class _AtHardRow(torch.autograd.Function):
-    """The same product at one-hot rows: factors are looked up, and divided out for the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, row: Tensor, codes: Tensor, model: KernelEnsemble) -> Tensor:
-        ctx.save_for_backward(codes)
-        ctx.model, ctx.dtype = model, row.dtype
-        return model._looked_up(codes).to(row.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (codes,) = ctx.saved_tensors
-        model: KernelEnsemble = ctx.model
-        flat, share = codes.reshape(-1, codes.shape[-1]), gradient.reshape(len(gradient), -1).T
-        part = max(1, _CHUNK // len(model.points))
-        pairs = zip(flat.split(part), share.split(part), strict=True)
-        slopes = torch.cat([_slopes(model, c, g) for c, g in pairs])
-        return slopes.view(*codes.shape[:-1], model.space.width).to(ctx.dtype), None, None
-
-
 def _slopes(model: KernelEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient `(N, D)` at joint codes `(N, columns)` of the members' sum weighted `(N, M)`."""
+    # factors are looked up, and the own one is divided out
     weighted = (gradient.to(model.weights.dtype) @ model.weights.T).mul_(model.correlations(codes))
     # points of one category share its factors: they are added up first
     features = list(zip(model.factors, model.kinds, codes.unbind(-1), strict=False))

@@ -100,7 +100,7 @@ class EstimatorConfig(LoopConfig):
     and those of observed ones up, in units of the scaled score; for networks alone."""
     scaling: bool = True
     """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
-    rows, more steps, wider networks and fewer members; see `for_rows`."""
+    rows, more steps, wider networks and fewer members; see `for_rows`. False takes all as given."""
     steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-2

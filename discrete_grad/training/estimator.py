@@ -64,7 +64,8 @@ def fit_estimator(
         The ensemble, frozen and in evaluation mode.
 
     Raises:
-        ValueError: for an absolute error and a family that learns the mean.
+        ValueError: for an absolute error and a family that learns the mean, or an ensemble of
+            another number of members.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -79,6 +80,11 @@ def fit_estimator(
     if absolute and config.families != ("networks",):
         raise ValueError(f"networks alone learn the median, got families {config.families}")
     config = config.for_rows(len(rows))
+    if ensemble.num_members != config.members:
+        raise ValueError(
+            f"the ensemble has {ensemble.num_members} members, the settings for {len(rows)} rows "
+            f"ask for {config.members}: make it by new_ensemble(..., rows={len(rows)})"
+        )
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     networks = networks_of(ensemble)
     if networks is not None:

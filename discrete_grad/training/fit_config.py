@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from discrete_grad.training.config import (
     AlignerConfig,
     EstimatorConfig,
+    Family,
     GeneratorConfig,
     PreferenceConfig,
     ReproductionConfig,
@@ -91,6 +92,10 @@ class FitConfig:
         if self.preference.conservative:
             raise ValueError("preference.conservative must be 0: preferences have no score")
         for name, part in ensembles.items():
+            if unknown := [family for family in part.families if family not in get_args(Family)]:
+                raise ValueError(
+                    f"{name}.families has {unknown[0]!r}; there are {', '.join(get_args(Family))}"
+                )
             if len(set(part.families)) < len(part.families):
                 raise ValueError(f"{name}.families has one twice: {part.families}")
             if part.conservative and "networks" not in part.families:

@@ -11,6 +11,7 @@ from torch import Tensor
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
+from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.rows import Rows
@@ -35,6 +36,9 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
         rows: with scores of about mean 0 and variance 1.
         held_out: indices `(M, H)` of the rows that each member may not see.
         seed: of the Gaussian process and the trees.
+
+    Raises:
+        RunError: if no family can be fitted to so many rows.
     """
     kept = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
     if rows.counts is not None:
@@ -47,6 +51,11 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
             asked.append(index)
         bar.update()
     bar.close()
+    if not asked:
+        raise RunError(
+            f"none of the families {model.names} can be fitted to {len(rows)} rows: kernel takes "
+            f"{MOST_POINTS} at most, trees more and the extra `trees`; add networks or anova"
+        )
     predicted = torch.stack(
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
@@ -136,7 +145,7 @@ def fit_weights(
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
-    prior = _PRIOR_ROWS / float(count.sum()) * y.square().mean() + 1e-9
+    prior = _PRIOR_ROWS / float(count.sum()) * (y.square() @ share) + 1e-9
     gram = (x * share) @ x.T + prior * torch.eye(families, dtype=torch.float64)
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))

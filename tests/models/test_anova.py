@@ -46,7 +46,7 @@ def test_without_groups_there_are_constants_and_no_slope() -> None:
     assert torch.equal(model.predictions(0.5 * row), expected)
     model(row).sum().backward()
     assert torch.equal(row.grad, torch.zeros(24, 9))
-    assert model.to_latent(ROWS).shape == (24, 0)
+    assert model.to_latent(ROWS).shape == model.to_latent(row).shape == (24, 0)
 
 
 def test_a_feature_of_no_group_has_no_slope() -> None:
@@ -97,3 +97,10 @@ def test_centred_the_mean_is_the_last_members_and_the_spread_the_others() -> Non
     assert model.num_members == 3
     assert_close(model(ROWS), values[3])
     assert_close(model.std(ROWS), values[:3].std(0, correction=0))
+
+
+def test_latents_are_linear_in_each_block_too() -> None:
+    model = random_tables().double()
+    soft = SPACE.softmax(normal((5, 9), generator=seeded(4)))
+    chance = SPACE.log_prob(soft.log().unsqueeze(1), ROWS).exp()
+    assert_close(model.to_latent(soft), chance @ model.to_latent(ROWS))
