@@ -90,15 +90,6 @@ def test_arranged_anew_it_begins_with_zeros_and_new_slopes() -> None:
     assert torch.equal(row.grad[:, 5:], torch.zeros(24, 4))
 
 
-def test_centred_the_mean_is_the_last_members_and_the_spread_the_others() -> None:
-    model = random_tables(4)
-    values = model.predictions(ROWS)
-    model.centre()
-    assert model.num_members == 3
-    assert_close(model(ROWS), values[3])
-    assert_close(model.std(ROWS), values[:3].std(0, correction=0))
-
-
 def test_latents_are_linear_in_each_block_too() -> None:
     model = random_tables().double()
     soft = SPACE.softmax(normal((5, 9), generator=seeded(4)))

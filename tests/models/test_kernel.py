@@ -58,15 +58,6 @@ def test_before_it_is_fitted_it_knows_nothing() -> None:
     assert torch.equal(KernelEnsemble(SPACE, members=2).predictions(ROWS), torch.zeros(2, 15))
 
 
-def test_centred_the_mean_is_the_last_members_and_the_spread_the_others() -> None:
-    model = placed(4)
-    values = model.predictions(ROWS)
-    model.centre()
-    assert model.num_members == 3
-    assert_close(model(ROWS), values[3])
-    assert_close(model.std(ROWS), values[:3].std(0, correction=0))
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_cast_it_computes_in_the_new_type(dtype: torch.dtype) -> None:
     model = placed().to(dtype)

@@ -117,12 +117,15 @@ def test_the_slope_of_the_likelihood_is_the_true_one() -> None:
     values = prior.values()
     own = values.amplitude * prior.correlations(codes, codes) + values.level
     own = own + torch.diag(values.noise / counts)
-    loss = (scores @ torch.linalg.solve(own, scores) + torch.logdet(own)) / 2 / 40
+    within = 0.3 * (counts - 1)  # of two observations, about their mean
+    apart = (counts * within).sum() / values.noise + (counts - 1).sum() * values.noise.log()
+    fit = scores @ torch.linalg.solve(own, scores) + torch.logdet(own)
+    loss = (fit + apart) / 2 / counts.sum()
     names, parameters = zip(*prior.named_parameters(), strict=True)
     expected = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "_STEPS", 1)
-        kernel._maximise(prior, codes, scores, counts)
+        kernel._maximise(prior, codes, scores, counts, within)
     for name, parameter in prior.named_parameters():
         assert_close(parameter.grad, expected[name], rtol=1e-8, atol=1e-10)
 
