@@ -306,7 +306,7 @@ def _trained(space: CategoricalSpace, seed: int, steps: int) -> Function:
     columns = example.training_rows(1500, worst=1.0, seed=seed, dataset=name)
     table = read_table(columns, score="score", features=example.features)
     scores = (table.scores - table.scores.mean()) / table.scores.std()
-    config = EstimatorConfig(members=1, steps=steps)
+    config = EstimatorConfig(members=1, steps=steps, families=("networks",))
     ensemble = new_ensemble(space, None, config, seed=seed)
     fit_estimator(ensemble, Rows(table.codes, scores.float()), config=config, seed=seed)
     return ensemble.double()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -72,7 +72,9 @@ def _learned(space: CategoricalSpace, truth: Tensor, seed: int, quick: bool) -> 
     worst = truth.argsort()[: int(LEARN_WORST * len(truth))]
     seen = worst[torch.randperm(len(worst), generator=noise)[:LEARN_ROWS]]
     codes = space.enumerate()
-    config = EstimatorConfig(steps=40, validate_every=20) if quick else EstimatorConfig()
+    # networks, since it is their exploitation that is measured
+    usual = EstimatorConfig(members=8, steps=2000, families=("networks",))
+    config = replace(usual, steps=40, validate_every=20) if quick else usual
     ensemble = new_ensemble(space, None, config, seed=seed)
     fit_estimator(ensemble, Rows(codes[seen], truth[seen].float()), config=config, seed=seed)
     with torch.no_grad():

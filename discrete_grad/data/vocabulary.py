@@ -100,13 +100,14 @@ class Vocabulary:
 
     @property
     def in_order(self) -> bool:
-        """Whether neighbouring categories may be alike: ordered ones, and numbers, by value.
+        """Whether neighbouring categories may be alike: ordered ones, or 3 numbers or more.
 
         Example:
             >>> Vocabulary("layers", (1, 2, 4)).in_order, Vocabulary("cut", ("a", "b")).in_order
             (True, False)
         """
-        return self.ordered or type(self.values[0]) in (int, float)
+        numbers = type(self.values[0]) in (int, float) and len(self) - self.has_missing > 2
+        return self.ordered or numbers
 
     @property
     def labels(self) -> tuple[str, ...]:

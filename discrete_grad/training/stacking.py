@@ -145,7 +145,7 @@ def fit_weights(
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
-    prior = _PRIOR_ROWS / float(count.sum()) * (y.square() @ share) + 1e-9
+    prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
     gram = (x * share) @ x.T + prior * torch.eye(families, dtype=torch.float64)
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))

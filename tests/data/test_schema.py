@@ -172,7 +172,9 @@ def test_schema_without_context() -> None:
 
 
 def test_schema_space_has_the_labels() -> None:
-    expected = CategoricalSpace({"cut": ["fair", "good", "ideal"], "size": ["1", "2", "7"]})
+    expected = CategoricalSpace(
+        {"cut": ["fair", "good", "ideal"], "size": ["1", "2", "7"]}, ordered=["size"]
+    )
     assert SCHEMA.space == expected
 
 
@@ -246,7 +248,7 @@ def test_what_a_column_is_not_is_not_written() -> None:
 
 def test_a_space_knows_which_features_are_ordered() -> None:
     assert NEW.space.ordered == (False, True, True)
-    assert SCHEMA.space.ordered == (False, False)
+    assert SCHEMA.space.ordered == (False, True)  # sizes are numbers
 
 
 @pytest.mark.parametrize(

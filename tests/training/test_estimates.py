@@ -27,7 +27,10 @@ from tests.training.small import small_config, small_table
 
 FEW = EstimatorConfig(members=4, steps=200, hidden=(16,), families=("networks", "anova"))
 CONFIG = FitConfig(
-    estimator=FEW, judge=replace(FEW, members=2), generator=GeneratorConfig(steps=30)
+    estimator=FEW,
+    judge=replace(FEW, members=2),
+    generator=GeneratorConfig(steps=30),
+    merge_repeats=False,
 )
 NAMES = ("a", "b", "c", "d")
 ROWS = 3000
@@ -84,7 +87,7 @@ def test_the_mean_of_estimates_is_the_mean_of_the_truth(skewed: Run, name: str) 
 def test_of_a_minimised_column_the_estimates_are_mirrored(skewed: Run, tmp_path: Path) -> None:
     low = fit(skewed_table(minimised=True), tmp_path / "run", CONFIG)
     codes = unseen()[0][:500]
-    predicted, far = skewed.estimator(codes), torch.tensor([30.0, -30.0])
+    predicted, far = skewed.estimator(codes), torch.tensor([300.0, -300.0])
     assert torch.equal(low.estimator(codes), predicted)
     assert torch.equal(skewed.to_units(predicted), -low.to_units(predicted))
     assert low.to_units.outside(far).tolist() == skewed.to_units.outside(far).tolist() == [1, -1]

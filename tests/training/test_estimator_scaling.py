@@ -55,7 +55,7 @@ def test_more_rows_are_given_more_of_everything_but_decay_and_members(
         assert few.members >= many.members
     for one in made:
         assert config.batch_size <= one.batch_size <= max(1024, config.batch_size)
-        assert config.steps <= one.steps <= 4 * config.steps
+        assert config.steps <= one.steps <= 5 * config.steps
         assert one.members >= min(2, config.members)
         one.check()
 
@@ -84,12 +84,12 @@ def test_scaled_once_it_is_not_scaled_again(config: EstimatorConfig, count: int)
 @pytest.mark.parametrize(
     ("rows", "batch", "steps", "hidden", "members", "decay"),
     [
-        (1_500, 64, 2000, (64, 64), 4, 0.3),
-        (3_000, 128, 2000, (64, 64), 4, 0.15),
-        (15_000, 640, 2000, (128, 128), 4, 0.03),
-        (49_999, 1024, 2000, (128, 128), 4, 0.009),
-        (50_000, 1024, 2000, (128, 128), 2, 0.009),
-        (1_000_000, 1024, 8000, (128, 128), 2, 0.00045),
+        (1_500, 64, 1000, (64, 64), 4, 0.3),
+        (3_000, 128, 1000, (64, 64), 4, 0.15),
+        (15_000, 640, 1000, (128, 128), 4, 0.03),
+        (49_999, 1024, 1563, (128, 128), 4, 0.009),
+        (50_000, 1024, 1563, (128, 128), 2, 0.009),
+        (1_000_000, 1024, 5000, (128, 128), 2, 0.00045),
     ],
 )
 def test_the_defaults_by_rows(
@@ -164,7 +164,7 @@ def test_other_settings_may_not_be_missing(name: str) -> None:
             {"families": ("forest",)},
             r"estimator\.families has 'forest'; there are networks, kernel",
         ),
-        ({"families": ("networks", "anova"), "conservative": 0.1}, "changes networks alone"),
+        ({"families": ("kernel", "anova"), "conservative": 0.1}, "changes networks alone"),
     ],
 )
 def test_families_that_cannot_be_are_told(changes: dict[str, Any], told: str) -> None:

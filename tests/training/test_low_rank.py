@@ -203,7 +203,9 @@ def test_faults_are_named():
     model = made(factorised)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         add_low_rank(model, rank=0)
-    with pytest.raises(ValueError, match=r"no module is called 'head'; there are \['trunk'"):
+    with pytest.raises(
+        ValueError, match=r"no module is called 'head'; there are \['reading', 'trunk'"
+    ):
         add_low_rank(model, rank=1, where=["head"])
     with pytest.raises(ValueError, match="no linear or GRU layer"):
         add_low_rank(nn.ReLU(), rank=1)
@@ -226,7 +228,7 @@ def test_trainable_restores_what_was():
 def test_trainable_names_its_faults():
     model = made(factorised)
     with (
-        pytest.raises(ValueError, match=r"'header'; there are \['trunk'.*'heads'"),
+        pytest.raises(ValueError, match=r"'header'; there are \['reading', 'trunk'.*'heads'"),
         trainable(model, ["heads", "header"]),
     ):
         pass

@@ -38,7 +38,13 @@ def gambles(*, minimised: bool = False) -> Table:
 def config(maximise: str) -> FitConfig:
     few = EstimatorConfig(members=2, steps=500, weight_decay=0.03)
     made = GeneratorConfig(steps=30)
-    return FitConfig(estimator=few, judge=few, generator=made, maximise=maximise)  # type: ignore[arg-type]
+    return FitConfig(
+        estimator=few,
+        judge=few,
+        generator=made,
+        maximise=maximise,  # type: ignore[arg-type]
+        merge_repeats=False,
+    )
 
 
 @pytest.mark.parametrize("minimised", [False, True])

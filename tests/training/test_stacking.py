@@ -118,7 +118,8 @@ def test_a_small_weight_is_left_out_and_the_others_fitted_anew() -> None:
     assert weights[0].item() == pytest.approx(alone.item(), abs=2e-3)
 
 
-def test_counts_are_repeated_rows() -> None:
+def test_counts_are_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacking, "_PRIOR_ROWS", 0)  # which is of rows, not of observations
     scores, predictions = normal((50,), generator=seeded(0)), normal((3, 50), generator=seeded(1))
     predictions = predictions + scores
     counts = torch.randint(0, 4, (50,), generator=seeded(2))
