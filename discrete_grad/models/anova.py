@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.gradient import Relaxation
 from discrete_grad.models.cells import Swaps, contract, leading, swaps_of
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
@@ -172,17 +171,6 @@ class AnovaEnsemble(BaseEnsemble):
                 [blocks[c] for c in group if 0 <= c < count],
                 [codes[c - count] for c in group if c >= count],
             )
-
-    def sample_predictions(
-        self,
-        logits: Tensor,
-        relaxation: Relaxation,
-        context: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
-        return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Effect `(..., G)` of each group, the mean over the members."""

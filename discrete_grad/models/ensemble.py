@@ -47,7 +47,6 @@ class BaseEnsemble(BaseEstimator):
             own_rows: the row and the context have a leading dimension M, a part for each member.
         """
 
-    @abstractmethod
     def sample_predictions(
         self,
         logits: Tensor,
@@ -58,9 +57,10 @@ class BaseEnsemble(BaseEstimator):
     ) -> Tensor:
         """Score `(M, ...)` by every member of one row drawn by a relaxation from `(..., D)`.
 
-        `self.predictions(relaxation(logits), context)`, only faster where the relaxation allows it:
-        the row is then never built; see `SoftEmbedding.sample`.
+        `self.predictions(relaxation(logits), context)`, and where an ensemble can without ever
+        building the row, faster; see `SoftEmbedding.sample`.
         """
+        return self.predictions(relaxation(logits, generator=generator), context)
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean score `(...)` of the members."""

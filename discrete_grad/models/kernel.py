@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
@@ -158,17 +157,6 @@ class KernelEnsemble(BaseEnsemble):
         weights, offsets = (t.to(correlations.dtype) for t in (self.weights, self.offsets))
         scores: Tensor = correlations @ weights + offsets
         return scores.movedim(-1, 0)
-
-    def sample_predictions(
-        self,
-        logits: Tensor,
-        relaxation: Relaxation,
-        context: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
-        return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Correlations `(..., Z)` with the points."""

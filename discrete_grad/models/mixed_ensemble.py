@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
 
 __all__ = ["MixedEnsemble"]
@@ -69,17 +68,6 @@ class MixedEnsemble(BaseEnsemble):
                 for ensemble, part, condition in zip(self._parts, rows, contexts, strict=True)
             ]
         )
-
-    def sample_predictions(
-        self,
-        logits: Tensor,
-        relaxation: Relaxation,
-        context: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Score `(M, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
-        return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """The latents of all members side by side."""
