@@ -72,7 +72,8 @@ def process(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -
     from gpytorch.settings import skip_posterior_variances
 
     kernel = ScaleKernel(hamming_kernel(space))
-    with warnings.catch_warnings():
+    # a fit that fails is tried again from a drawn start
+    with warnings.catch_warnings(), isolated_seed(seed):
         warnings.simplefilter("ignore")  # that inputs are not scaled, which codes need not be
         model = SingleTaskGP(codes.double(), scores.double()[:, None], covar_module=kernel)
         fit_gpytorch_mll(

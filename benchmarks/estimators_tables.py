@@ -108,14 +108,16 @@ def _methods(
     digits: int = 3,
 ) -> Table:
     """A line a group, a column a method."""
+    run = {method for _, method in cells}
+    methods = [method for method in METHODS if method in run]
     every = [
-        (label, {m: family_mean(cells, settings, m, value) for m in METHODS})
+        (label, {m: family_mean(cells, settings, m, value) for m in methods})
         for label, settings in groups(cells)
     ]
     rows = [_line(label, found, digits, margin=mean) for label, found in every]
     if mean and every:
         rows += [_mean_line(every), _lead_line(every)]
-    header = ("", "seeds", *METHODS, *(["margin"] if mean else []))
+    header = ("", "seeds", *methods, *(["margin"] if mean else []))
     return Table(title, header, rows, note)
 
 
@@ -137,16 +139,16 @@ def _margin(found: dict[str, Seeds]) -> str:
 
 def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     """Means over the groups that every method with any figure there has."""
-    full = [found for _, found in every if all(found.values())]
-    means = {m: fmean(fmean(f[m].values()) for f in full) for m in METHODS} if full else {}
-    shown = [f"{means[m]:.3f}" if m in means else "-" for m in METHODS]
+    full, methods = [found for _, found in every if all(found.values())], every[0][1]
+    means = {m: fmean(fmean(f[m].values()) for f in full) for m in methods} if full else {}
+    shown = [f"{means[m]:.3f}" if m in means else "-" for m in methods]
     return [f"mean of the {len(full)} that all methods were fitted to", "", *shown, ""]
 
 
 def _lead_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     """Ours minus each peer, the mean over the groups that both have."""
     entries = []
-    for method in METHODS:
+    for method in every[0][1]:
         both = [f for _, f in every if f[OURS] and f[method]]
         apart = [fmean(f[OURS].values()) - fmean(f[method].values()) for f in both]
         entries.append(f"{fmean(apart):+.3f} ({len(apart)})" if apart else "-")
