@@ -108,8 +108,7 @@ def _methods(
     digits: int = 3,
 ) -> Table:
     """A line a group, a column a method."""
-    run = {method for _, method in cells}
-    methods = [method for method in METHODS if method in run]
+    methods = _run(cells)
     every = [
         (label, {m: family_mean(cells, settings, m, value) for m in methods})
         for label, settings in groups(cells)
@@ -119,6 +118,12 @@ def _methods(
         rows += [_mean_line(every), _lead_line(every)]
     header = ("", "seeds", *methods, *(["margin"] if mean else []))
     return Table(title, header, rows, note)
+
+
+def _run(cells: Cells) -> list[str]:
+    """The methods that have figures."""
+    run = {method for _, method in cells}
+    return [method for method in METHODS if method in run]
 
 
 def _line(label: str, found: dict[str, Seeds], digits: int, *, margin: bool) -> list[str]:
@@ -201,13 +206,13 @@ def _bind(cells: Cells) -> Table:
 
 def _each(cells: Cells) -> Table:
     """Rank correlation on each table of the families."""
-    have = {setting for setting, _ in cells}
+    have, methods = {setting for setting, _ in cells}, _run(cells)
     names = [name for names in FAMILIES.values() for name in names if name in have]
     rows = [
-        _line(n, {m: by_seed(cells, n, m, of("spearman")) for m in METHODS}, 3, margin=True)
+        _line(n, {m: by_seed(cells, n, m, of("spearman")) for m in methods}, 3, margin=True)
         for n in names
     ]
-    return Table("Rank correlation, each table", ("", "seeds", *METHODS, "margin"), rows, NOTE)
+    return Table("Rank correlation, each table", ("", "seeds", *methods, "margin"), rows, NOTE)
 
 
 def _left_out(results: Results) -> Table:
@@ -230,7 +235,7 @@ def plot(results: Results, path: Path) -> None:
     cells = indexed(results)
     lines = [*reversed(list(groups(cells)))]
     drawing, axes = plt.subplots(figsize=(11, 1.5 + 0.4 * len(lines)))
-    for index, method in enumerate(METHODS):
+    for index, method in enumerate(_run(cells)):
         found = [family_mean(cells, settings, method, of("spearman")) for _, settings in lines]
         places = [i for i, seeds in enumerate(found) if seeds]
         means = [fmean(found[i].values()) for i in places]
