@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.estimator import check_context
 from discrete_grad.space import CategoricalSpace, is_codes
@@ -74,17 +73,6 @@ class LeafEnsemble(BaseEnsemble):
         parts = flat.reshape(-1, self.space.width).split(_ROWS)
         scores = torch.cat([self._scores(part) for part in parts]).reshape(flat.shape[:-1])
         return scores if own_rows else scores.unsqueeze(0)
-
-    def sample_predictions(
-        self,
-        logits: Tensor,
-        relaxation: Relaxation,
-        context: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Score `(1, ...)` of a drawn row; see `BaseEnsemble.sample_predictions`."""
-        return self.predictions(relaxation(logits, generator=generator), context)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """How much `(..., L)` of a row falls into each leaf."""
