@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_grad.models.block_linear import BlockLinearEnsemble
 from discrete_grad.models.cells import Swaps, contract, leading, swaps_of
-from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["AnovaEnsemble"]
@@ -22,7 +21,7 @@ _ORDER = 3
 _CHUNK = 2**22
 
 
-class AnovaEnsemble(BaseEnsemble):
+class AnovaEnsemble(BlockLinearEnsemble):
     """M functional ANOVA models: each row's score is a sum over groups of at most 3 columns.
 
     A group has a table with a cell for every combination of its columns' categories. The sum is
@@ -66,7 +65,6 @@ class AnovaEnsemble(BaseEnsemble):
         members: int = 1,
     ) -> None:
         super().__init__(space, context)
-        self.joint = JointColumns(space, context)
         self.register_buffer("groups", torch.empty(0, _ORDER, dtype=torch.long))
         self.register_buffer("cells", torch.empty(0, members))
         self.register_buffer("offsets", torch.zeros(members))
@@ -84,10 +82,10 @@ class AnovaEnsemble(BaseEnsemble):
         padded = [[*sorted(group), -1, -1][:_ORDER] for group in groups]
         device = self.cells.device
         self.groups = torch.tensor(padded, dtype=torch.long, device=device).reshape(-1, _ORDER)
-        self._layout()
+        self.layout()
         self.cells = torch.zeros(self.first[-1], self.num_members, device=device)
 
-    def _layout(self) -> None:
+    def layout(self) -> None:
         """Where each group's table begins, and the steps of its columns within it."""
         sizes, listed, device = self.joint.sizes, self.groups.tolist(), self.groups.device
         self.shapes = [[sizes[c] for c in group if c >= 0] for group in listed]
@@ -102,12 +100,6 @@ class AnovaEnsemble(BaseEnsemble):
         self.begins = torch.tensor(self.first[:-1], dtype=torch.long, device=device)
         self.__dict__.pop("swaps", None)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Lay out anew on another device."""
-        super()._apply(fn, recurse)
-        self._layout()
-        return self
-
     @property
     def num_members(self) -> int:
         """M."""
@@ -120,30 +112,6 @@ class AnovaEnsemble(BaseEnsemble):
             place = place + codes[..., column] * step
         return place
 
-    def predictions(
-        self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
-    ) -> Tensor:
-        """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
-        if own_rows:
-            return self._own(row, context)
-        if is_codes(row):
-            self.space.check_codes(row)
-            return self.looked_up(self.joint(row, context))
-        self.space.check_flat(row, what="a flat row")
-        if is_hard(self.space, row, context):
-            codes = self.joint(row.detach(), context)
-            shape = (*codes.shape[:-1], self.space.width)
-            scores: Tensor = AtHardRow.apply(row.expand(shape), codes, self)
-            return scores
-        return self._contracted(row, context)
-
-    def _own(self, row: Tensor, context: Tensor | None) -> Tensor:
-        parts = []
-        for member in range(len(row)):
-            own = None if context is None else context[member]
-            parts.append(self.predictions(row[member], own)[member])
-        return torch.stack(parts)
-
     def looked_up(self, codes: Tensor) -> Tensor:
         """Scores `(M, ...)` of joint codes `(..., columns)`."""
         if not len(self.groups):
@@ -153,7 +121,7 @@ class AnovaEnsemble(BaseEnsemble):
         sums = [F.embedding_bag(self.places(c), self.cells, mode="sum") for c in flat.split(part)]
         return (torch.cat(sums) + self.offsets).T.reshape(self.num_members, *codes.shape[:-1])
 
-    def _contracted(self, row: Tensor, context: Tensor | None) -> Tensor:
+    def soft(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Scores `(M, ...)` of any flat rows, one group after another."""
         zero = row.new_zeros(*leading(row, context), self.num_members)
         offsets = zero + self.offsets.to(row.dtype)
@@ -203,7 +171,7 @@ class AnovaEnsemble(BaseEnsemble):
         for name, tensor in saved.items():
             setattr(self, name, torch.empty_like(tensor, device=self.cells.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self._layout()
+        self.layout()
 
     def _takes(self, groups: Tensor, cells: int) -> bool:
         # a column of -1 is not there, and the 1 is its size

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import torch
 from torch import Tensor, nn
 
 from discrete_grad.models.estimator import check_context
 from discrete_grad.sampling import permutation, seeded
-from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
-__all__ = ["AtHardRow", "JointColumns", "LookedUp", "is_hard"]
+__all__ = ["JointColumns"]
 
 _BINS = 16
 _MAX_SORTED = 2**17
@@ -83,47 +81,3 @@ class JointColumns(nn.Module):
             return codes.long()
         shape = torch.broadcast_shapes(codes.shape[:-1], known.shape[:-1])
         return torch.cat([codes.expand(*shape, -1), known.expand(*shape, -1)], -1).long()
-
-
-def is_hard(space: CategoricalSpace, row: Tensor, context: Tensor | None) -> bool:
-    """Whether Python can see that flat rows are one-hot, each entry exactly 0 or 1."""
-    if not can_inspect(row) or not (context is None or can_inspect(context)):
-        return False
-    row = row.detach()
-    ones = row == 1
-    return bool((ones | (row == 0)).all() and (ones.sum(-1) == space.num_features).all()) and all(
-        bool((block.amax(-1) == 1).all()) for block in space.blocks(row)
-    )
-
-
-class LookedUp(Protocol):
-    """A model that is linear in each feature's block and knows a short way at one-hot rows."""
-
-    space: CategoricalSpace
-
-    def looked_up(self, codes: Tensor) -> Tensor:
-        """Scores `(M, ...)` of joint codes `(..., columns)`."""
-
-    def slopes(self, codes: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient `(N, D)` at joint codes `(N, columns)` of members' scores weighted `(N, M)`."""
-
-
-class AtHardRow(torch.autograd.Function):
-    """Scores `(M, ...)` at one-hot rows `(..., D)`, whose joint codes are looked up."""
-
-    @staticmethod
-    def forward(ctx: Any, row: Tensor, codes: Tensor, model: LookedUp) -> Tensor:
-        """Scores in the type of the rows."""
-        ctx.save_for_backward(codes)
-        ctx.model, ctx.dtype = model, row.dtype
-        return model.looked_up(codes).to(row.dtype)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """What each single swap changes, to the rows' gradient."""
-        (codes,) = ctx.saved_tensors
-        share = gradient.reshape(len(gradient), -1).T
-        slopes = ctx.model.slopes(codes.reshape(-1, codes.shape[-1]), share)
-        shape = (*codes.shape[:-1], ctx.model.space.width)
-        return slopes.view(shape).to(ctx.dtype), None, None

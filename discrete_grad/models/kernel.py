@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.joint import AtHardRow, JointColumns, is_hard
+from discrete_grad.models.block_linear import BlockLinearEnsemble
+from discrete_grad.models.joint import JointColumns
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["KernelEnsemble", "log_correlations"]
@@ -18,7 +18,7 @@ __all__ = ["KernelEnsemble", "log_correlations"]
 _CHUNK = 2**23
 
 
-class KernelEnsemble(BaseEnsemble):
+class KernelEnsemble(BlockLinearEnsemble):
     """M posterior means of a Gaussian process, weighted sums of correlations with observed rows.
 
     The correlation of two rows is a product over the columns of 1 where they agree and less where
@@ -54,13 +54,12 @@ class KernelEnsemble(BaseEnsemble):
         self, space: CategoricalSpace, *, context: ContextSpec | None = None, members: int = 1
     ) -> None:
         super().__init__(space, context)
-        self.joint = JointColumns(space, context)
         columns = len(self.joint.sizes)
         self.register_buffer("alike", torch.ones(columns, 3))
         self.register_buffer("points", torch.zeros(1, columns, dtype=torch.long))
         self.register_buffer("weights", torch.zeros(1, members))
         self.register_buffer("offsets", torch.zeros(members))
-        self._layout()
+        self.layout()
 
     def place(self, alike: Tensor, points: Tensor, weights: Tensor, offsets: Tensor) -> None:
         """Take what was fitted.
@@ -74,9 +73,9 @@ class KernelEnsemble(BaseEnsemble):
             offsets: `(M,)`, added to each member's score.
         """
         self.alike, self.points, self.weights, self.offsets = alike, points, weights, offsets
-        self._layout()
+        self.layout()
 
-    def _layout(self) -> None:
+    def layout(self) -> None:
         """Log-correlation `(D + context, Z)` of every category with every point's."""
         columns = [column.unique(return_inverse=True) for column in self.points.unbind(1)]
         blocks = log_correlations(self.joint, self.alike, [seen for seen, _ in columns])
@@ -89,38 +88,10 @@ class KernelEnsemble(BaseEnsemble):
         starts = torch.tensor([0, *self.joint.sizes[:-1]]).cumsum(0)
         self.starts = starts.to(self.points.device)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Lay out anew on another device, or in another type."""
-        super()._apply(fn, recurse)
-        self._layout()
-        return self
-
     @property
     def num_members(self) -> int:
         """M."""
         return self.weights.shape[1]
-
-    def predictions(
-        self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
-    ) -> Tensor:
-        """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
-        if own_rows:
-            return torch.stack(
-                [
-                    self.predictions(row[m], None if context is None else context[m])[m]
-                    for m in range(len(row))
-                ]
-            )
-        if not is_codes(row):
-            self.space.check_flat(row, what="a flat row")
-            if not is_hard(self.space, row, context):
-                return self._weighted(self._product(row, context))
-            codes = self.joint(row.detach(), context)
-            shape = (*codes.shape[:-1], self.space.width)
-            scores: Tensor = AtHardRow.apply(row.expand(shape), codes, self)
-            return scores
-        self.space.check_codes(row)
-        return self.looked_up(self.joint(row, context))
 
     def looked_up(self, codes: Tensor) -> Tensor:
         """Scores `(M, ...)` of joint codes `(..., columns)`."""
@@ -139,6 +110,10 @@ class KernelEnsemble(BaseEnsemble):
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
         logs: Tensor = F.embedding_bag(codes + self.starts, self.logs, mode="sum")
         return logs.exp_()
+
+    def soft(self, row: Tensor, context: Tensor | None) -> Tensor:
+        """Scores `(M, ...)` of any flat rows."""
+        return self._weighted(self._product(row, context))
 
     def _product(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Correlations `(..., Z)` of any flat rows with the points."""
@@ -177,7 +152,7 @@ class KernelEnsemble(BaseEnsemble):
         for name, tensor in saved.items():
             setattr(self, name, torch.empty_like(tensor, device=self.alike.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
-        self._layout()
+        self.layout()
 
 
 def _slopes(model: KernelEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:

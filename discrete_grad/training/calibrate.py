@@ -55,27 +55,25 @@ def calibrated_units(
     table: Table,
     scale: ScoreScale,
     config: FitConfig,
-    *,
-    write: bool,
 ) -> tuple[dict[Name, ScoreUnits], dict[str, float]]:
     """Units of what each model predicts, and the measures of the estimator.
 
     Args:
         path: the file of a run's calibration.
-        known: the estimator and the judge.
+        known: the estimator and the judge, if the file is to be written; empty if it is there, or
+            if there is no calibration.
         table: of the run.
         scale: what the models are trained on.
         config: of the fit.
-        write: make the file if it is missing; otherwise there is then no calibration.
 
     Raises:
         RunError: if the file is damaged or of another fit.
     """
     schema = table.schema
     standard = ScoreScale.fit("standard", table.scores, table.context, schema.context_spec)
-    if write and not path.is_file():
+    if known:
         first(partial(write_calibration, path, known, standard, config))
-    curves: dict[Name, Calibration | None] = dict.fromkeys(known)
+    curves: dict[Name, Calibration | None] = {"estimator": None, "judge": None}
     measured: dict[str, float] = {}
     if path.is_file():
         curves, measured = load_calibration(path, len(standard.keys) + 1)

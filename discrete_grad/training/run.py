@@ -185,15 +185,16 @@ class _Stages:
 
         judge = self._ensemble("judge", judge_rows)
         estimator = self._ensemble("estimator", rows)
-        true = replace(scored, scores=table.scores)
-        known: dict[Literal["estimator", "judge"], Known] = {
-            "estimator": Known(estimator, rows, self._merged(true.part(mine)).scores),
-            "judge": Known(judge, judge_rows, self._merged(true.part(judged)).scores),
-        }
-        # a run without calibration but with a generator was made before there was any
-        new = not self.weights("generator").is_file()
         path = self.weights("calibration")
-        units, held_out = calibrated_units(path, known, table, scale, config, write=new)
+        known: dict[Literal["estimator", "judge"], Known] = {}
+        # a run without calibration but with a generator was made before there was any
+        new = not path.is_file() and not self.weights("generator").is_file()
+        distributed.barrier()  # all processes have looked before the first one writes
+        if new:
+            true = replace(scored, scores=table.scores)
+            known["estimator"] = Known(estimator, rows, self._merged(true.part(mine)).scores)
+            known["judge"] = Known(judge, judge_rows, self._merged(true.part(judged)).scores)
+        units, held_out = calibrated_units(path, known, table, scale, config)
         reference = self._reproduction("reference", observations, torch.ones_like(quantiles))
         naive = self._reproduction("naive", observations, quantiles)
         aligner = self._aligner(estimator, rows)

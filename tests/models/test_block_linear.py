@@ -93,9 +93,9 @@ def soft_rows(space: CategoricalSpace, *shape: int, seed: int = 0) -> Tensor:
 def generic(model: BaseEnsemble, row: Tensor, context: Tensor | None = None) -> Tensor:
     """The path of soft rows, whatever the row."""
     if isinstance(model, AnovaEnsemble):
-        return model._contracted(row, context)
+        return model.soft(row, context)
     assert isinstance(model, KernelEnsemble)
-    return model._weighted(model._product(row, context))
+    return model.soft(row, context)
 
 
 def value_and_slope(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from discrete_grad.models.joint import JointColumns, is_hard
+from discrete_grad.models.block_linear import is_hard
+from discrete_grad.models.joint import JointColumns
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
