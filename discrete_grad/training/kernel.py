@@ -11,6 +11,7 @@ from discrete_grad.models import KernelEnsemble
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import log_correlations
 from discrete_grad.sampling import permutation, seeded
+from discrete_grad.training.devices import exact
 
 __all__ = ["MOST_POINTS", "fit_kernel"]
 
@@ -63,23 +64,25 @@ def fit_kernel(
     """
     if len(codes) > MOST_POINTS:
         raise ValueError(f"a Gaussian process takes {MOST_POINTS} rows, got {len(codes)}")
-    targets, observed = scores.double(), weights.double()
+    targets, observed = exact(scores), exact(weights)
+    codes = codes.to(targets.device)
     picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
-    prior = _Prior(model.joint)
+    prior = _Prior(model.joint).to(targets.device)
     counts = observed.amax(0).clamp_min(1)
-    within = torch.zeros_like(targets) if spread is None else spread.double().square()
+    within = torch.zeros_like(targets) if spread is None else exact(spread).square()
     _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
     with torch.no_grad():
         solved = prior.values()
         covariance = solved.amplitude * prior.correlations(codes, codes)
         parts = [_posterior(covariance + solved.level, solved, targets, w) for w in observed]
         coefficients = torch.stack(parts, 1)
-        model.place(
+        fitted = (
             solved.alike.float(),
             codes.long(),
             (solved.amplitude * coefficients).float(),
             (solved.level * coefficients.sum(0)).float(),
         )
+        model.place(*(tensor.to(scores.device) for tensor in fitted))
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ class _Prior(nn.Module):
 
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
-        total = torch.zeros((), dtype=torch.float64)
-        own = [torch.arange(size) for size in self.joint.sizes]
+        total = torch.zeros((), dtype=torch.float64, device=first.device)
+        own = [torch.arange(size, device=first.device) for size in self.joint.sizes]
         blocks = log_correlations(self.joint, self.values().alike, own)
         for index, block in enumerate(blocks):
             rows = nn.functional.one_hot(first[:, index].long(), len(block)).double() @ block

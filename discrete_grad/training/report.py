@@ -24,6 +24,7 @@ from discrete_grad.evaluation import (
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import Generator
 from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.finished import Run
 from discrete_grad.training.generate import polished_row
 from discrete_grad.training.recipe import estimator_facts
@@ -66,6 +67,11 @@ def _subject(run: Run) -> Subject:
     )
     labels = context_labels(schema, contexts)
     family = run.source.get("example")
+    home = torch.device("cpu")  # of the table, and of all that is measured
+    estimator, judge, reference, naive, generator = (
+        AskedFromCpu(model, run.device)
+        for model in (run.estimator, run.judge, run.reference, run.naive, run.generator)
+    )
     return Subject(
         space=schema.space,
         contexts=contexts,
@@ -77,24 +83,27 @@ def _subject(run: Run) -> Subject:
             schema.score,
             minimised=schema.signs[0] < 0,
         ),
-        estimator=run.estimator,
-        judge=run.judge,
+        estimator=estimator,
+        judge=judge,
         to_units=run.to_units,
         judge_to_units=run.judge_to_units,
         outside=run.to_units.outside,
         estimator_facts=estimator_facts(run),
         policies={
-            "data policy": run.reference,
-            "naive baseline": run.naive,
+            "data policy": reference,
+            "naive baseline": naive,
             **({"polished": partial(_polished, run)} if run.config.polish else {}),
-            "generator": run.generator,
+            "generator": generator,
         },
         truth=ExampleTruth(load_example(family), labels) if family else None,
-        held_out={"estimator": run.judge_rows, "judge": run.rows},
+        held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
-        trail={step: partial(_logits, run.generator, w) for step, w in _trail(run).items()},
-        reference=run.reference,
+        trail={
+            step: AskedFromCpu(partial(_logits, run.generator, weights), run.device)
+            for step, weights in _trail(run).items()
+        },
+        reference=reference,
         training_contexts=_training_contexts(table),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
@@ -120,7 +129,7 @@ def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
     for step, weights in trail.items():
         if {name: tensor.shape for name, tensor in weights.items()} != names:
             raise RunError(f"{run.folder / 'trail'}: step {step} does not fit the run's settings")
-    return trail
+    return {step: {n: t.to(run.device) for n, t in w.items()} for step, w in trail.items()}
 
 
 def _logits(generator: Generator, weights: dict[str, Tensor], contexts: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, St
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
 from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.devices import exact
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.rows import Rows
@@ -40,7 +41,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     Raises:
         RunError: if no family can be fitted to so many rows.
     """
-    kept = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    kept = rows.scores.new_ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
     if rows.counts is not None:
         kept = kept * rows.counts
     some = _some(len(rows), seed)
@@ -61,7 +62,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     )
     aside = rows.part(held_out.flatten())
     fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
-    model.weights = torch.zeros(len(model.names))
+    model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
 
@@ -140,18 +141,19 @@ def fit_weights(
         (tensor([0.9900, 0.0000]), tensor(True))
     """
     families, count = len(predictions), torch.ones_like(scores) if counts is None else counts
-    share = (count / count.sum()).double()
-    x, y = predictions.double(), scores.double()
+    share = exact(count / count.sum())
+    x, y = exact(predictions), exact(scores)
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
     prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
-    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=torch.float64)
+    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=x.dtype, device=x.device)
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))
     kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
     weights = _non_negative(gram, right, kept or tuple(range(families)))
-    return weights.float(), (y_mean - weights @ x_mean).float()
+    constant = (y_mean - weights @ x_mean).float()
+    return weights.float().to(scores.device), constant.to(scores.device)
 
 
 def _non_negative(gram: Tensor, right: Tensor, allowed: tuple[int, ...]) -> Tensor:
