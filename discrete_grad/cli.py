@@ -89,9 +89,10 @@ class Fit:
     resume: bool = False
     """Go on with a fit that was interrupted."""
     device: str = "auto"
-    """Where the models are trained: auto, cpu, cuda, cuda:1 or mps. auto is a CUDA device if there
-    is one, else the CPU; mps is never chosen by itself. A run can be resumed and read on any other
-    device. Under torchrun each process takes a CUDA device of its own."""
+    """Where the models are trained: auto, cpu, cuda or, of several, cuda:1. auto is a CUDA device
+    if there is one, else the CPU. An Apple GPU (mps) has no float64 and cannot be used. A run can
+    be resumed and read on any other device. Under torchrun each process takes a device of its
+    own."""
     tensorboard: bool = False
     """Also log for TensorBoard, in the folder's subfolder tensorboard."""
     debug: bool = False
@@ -154,7 +155,7 @@ class Generate:
     seed: int = 0
     """Decides every random number."""
     device: str = "auto"
-    """Where the models are asked: auto, cpu, cuda, cuda:1 or mps, as in `fit`."""
+    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
@@ -228,7 +229,7 @@ class Report:
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a fit."""
     device: str = "auto"
-    """Where the models are asked: auto, cpu, cuda, cuda:1 or mps, as in `fit`."""
+    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
@@ -251,7 +252,7 @@ class Demo:
     out: Path = Path("runs/demo")
     """Folder for everything the demo makes."""
     device: str = "auto"
-    """Where the models are trained: auto, cpu, cuda, cuda:1 or mps, as in `fit`."""
+    """Where the models are trained: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
     config: _Config

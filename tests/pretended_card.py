@@ -7,15 +7,17 @@ here: operations on tensors of both devices, `numpy()`, random numbers of the ot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 CARD = torch.device("cuda", 0)
 _HOME = torch.device("cpu")
@@ -143,7 +145,13 @@ class _Pretend(TorchFunctionMode):
         kinds += [a.dtype for a in rest if isinstance(a, Tensor)]
         result = tensor.to(kinds[0]) if kinds else tensor
         wanted = torch.device(to[0]).type == "cuda" if to else there
-        return result if wanted == there else _Move.apply(result, wanted, self.places)
+        if wanted == there:
+            return result
+        if result.requires_grad and torch.is_grad_enabled():
+            return _Move.apply(result, wanted, self.places)
+        copied = result.detach().clone()
+        self.places.put(copied, wanted)
+        return copied
 
 
 class _Move(torch.autograd.Function):
@@ -188,29 +196,35 @@ _DRAWS = {torch.rand, torch.randn, torch.randint, torch.randperm, Tensor.uniform
 @contextmanager
 def pretended_card() -> Iterator[None]:
     """A machine with one CUDA device, as far as tensors go."""
-    places, patch = _Places(), {"is_available": lambda: True, "device_count": lambda: 1}
-    real = {name: getattr(torch.cuda, name) for name in patch}
-    source, engine, mode = torch.Generator, torch.autograd._engine_run_backward, _Pretend(places)
+    places = _Places()
+    mode, engine = _Pretend(places), torch.autograd._engine_run_backward
+    parse = torch._C._nn._parse_to
 
     def run_backward(*args: Any, **kwargs: Any) -> Any:
         # the backward passes that are written in Python name devices, too
         with places.within(True), mode:
             return engine(*args, **kwargs)
 
-    torch.Generator = _Source  # type: ignore[misc]
-    torch.autograd._engine_run_backward = run_backward  # type: ignore[attr-defined]
-    for name, function in patch.items():
-        setattr(torch.cuda, name, function)
-    try:
-        with _Spread(places), mode:
-            yield
-    finally:
-        torch.Generator = source  # type: ignore[misc]
-        torch.autograd._engine_run_backward = engine  # type: ignore[attr-defined]
-        for name, function in real.items():
-            setattr(torch.cuda, name, function)
+    def parse_to(*args: Any, **kwargs: Any) -> Any:
+        # a module moved to where a tensor is, which torch reads in C++
+        if args and isinstance(args[0], Tensor):
+            return args[0].device, args[0].dtype, False, None
+        return parse(*args, **kwargs)
 
+    def shape(tensor: Tensor) -> tuple[int, ...]:
+        return tuple(tensor.shape)  # without the device, which is read in and outside of the mode
 
-def on_card(tree: Any) -> Any:
-    """The same tensors on the card, as leaves of their own."""
-    return tree_map(lambda leaf: leaf.to(CARD) if isinstance(leaf, Tensor) else leaf, tree)
+    with ExitStack() as stack:
+        for target, name, value in (
+            (torch, "Generator", _Source),
+            (torch.autograd, "_engine_run_backward", run_backward),
+            (torch._C._nn, "_parse_to", parse_to),
+            (torch.cuda, "is_available", lambda: True),
+            (torch.cuda, "device_count", lambda: 1),
+        ):
+            stack.enter_context(mock.patch.object(target, name, value))
+        checks = torch.utils.checkpoint._allowed_determinism_checks_to_fns
+        stack.enter_context(mock.patch.dict(checks, {"default": shape}))
+        stack.enter_context(_Spread(places))
+        stack.enter_context(mode)
+        yield

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["AskedFromCpu", "choose_device", "exact"]
+__all__ = ["AskedFromCpu", "choose_device"]
 
-_WORD = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_WORD = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def choose_device(word: str | torch.device = "auto") -> torch.device:
-    """The device of a word: auto, cpu, cuda, cuda:1 or mps.
+    """The device of a word: auto, cpu, cuda or cuda:1.
 
     `auto` is the first CUDA device, or the CPU where there is none, or where there are fewer than
     the processes that torchrun started on this machine. Of several processes each takes a CUDA
-    device of its own, by its place on its machine. `mps` is never chosen by itself: no fit has
-    been run there.
+    device of its own, by its place on its machine. An Apple GPU, `mps`, is refused: rows are drawn
+    and kernels solved in float64, which it does not have.
 
     Args:
         word: one of the words; the device of another number is `cuda:` and the number.
@@ -37,29 +37,22 @@ def choose_device(word: str | torch.device = "auto") -> torch.device:
         >>> try:
         ...     choose_device("gpu")
         ... except RunError as error:
-        ...     print(error)
-        device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got 'gpu'
+        ...     print(error)  # doctest: +ELLIPSIS
+        device must be auto, cpu, cuda or cuda:1 (or another number), got 'gpu'; torch sees ...
     """
     word = str(word)
+    if word == "mps":
+        raise RunError(
+            "device mps has no float64, in which rows are drawn: device must be cpu, got mps"
+        )
     if not _WORD.fullmatch(word):
         raise RunError(
-            f"device must be auto, cpu, cuda, cuda:1 (or another number) or mps, got {word!r}"
+            f"device must be auto, cpu, cuda or cuda:1 (or another number), got {word!r}; "
+            f"torch sees {_seen()} here"
         )
     if word == "auto":
         word = "cuda" if _cuda_devices() >= _from_torchrun("LOCAL_WORLD_SIZE", 1) else "cpu"
-    if word == "mps" and not torch.backends.mps.is_available():
-        raise RunError("device mps is asked for, and torch sees no Apple GPU here: use cpu")
     return _cuda(word) if word.startswith("cuda") else torch.device(word)
-
-
-def exact(tensor: Tensor) -> Tensor:
-    """The tensor in float64: where it is, or on the CPU where its device has no float64.
-
-    Example:
-        >>> exact(torch.ones(2)).dtype
-        torch.float64
-    """
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 class AskedFromCpu:
@@ -93,7 +86,7 @@ def _cuda(word: str) -> torch.device:
     """The CUDA device of `cuda` or `cuda:1`."""
     count, processes = _cuda_devices(), _from_torchrun("LOCAL_WORLD_SIZE", 1)
     if not count:
-        raise RunError(f"device {word} is asked for, and torch sees no CUDA device here: use cpu")
+        raise RunError(f"device {word} is asked for, and torch sees {_seen()} here: use cpu")
     if processes > 1 and word != "cuda":
         raise RunError(
             f"each of {processes} processes takes a CUDA device of its own: device must be cuda, "
@@ -101,15 +94,18 @@ def _cuda(word: str) -> torch.device:
         )
     place = _from_torchrun("LOCAL_RANK", 0) if word == "cuda" else int(word.partition(":")[2])
     if place >= count:
-        raise RunError(
-            f"device cuda:{place} is asked for, and torch sees {count} CUDA "
-            f"device{'s' if count > 1 else ''} here, cuda:0 to cuda:{count - 1}"
-        )
+        raise RunError(f"device cuda:{place} is asked for, and torch sees {_seen()} here")
     return torch.device("cuda", place)
 
 
 def _cuda_devices() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _seen() -> str:
+    """This machine's CUDA devices in words."""
+    names = [f"cuda:{place}" for place in range(_cuda_devices())]
+    return ", ".join(names) or "no CUDA device"
 
 
 def _from_torchrun(name: str, alone: int) -> int:

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["agree", "barrier", "first", "processes", "quiet_backward", "rank", "world_size", "wrap"]
+
+
+_PATIENCE = timedelta(minutes=30)  # as Gloo's own: the first process may write a report meanwhile
 
 
 @contextmanager
@@ -37,7 +41,7 @@ def processes(device: torch.device | None = None) -> Iterator[None]:
         return
     if device is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # NCCL sends from there what has no device of its own
-        dist.init_process_group("nccl", device_id=device)
+        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
     else:
         dist.init_process_group("gloo")
     try:

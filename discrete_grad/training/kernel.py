@@ -11,7 +11,6 @@ from discrete_grad.models import KernelEnsemble
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import log_correlations
 from discrete_grad.sampling import permutation, seeded
-from discrete_grad.training.devices import exact
 
 __all__ = ["MOST_POINTS", "fit_kernel"]
 
@@ -64,25 +63,23 @@ def fit_kernel(
     """
     if len(codes) > MOST_POINTS:
         raise ValueError(f"a Gaussian process takes {MOST_POINTS} rows, got {len(codes)}")
-    targets, observed = exact(scores), exact(weights)
-    codes = codes.to(targets.device)
+    targets, observed = scores.double(), weights.double()
     picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
     prior = _Prior(model.joint).to(targets.device)
     counts = observed.amax(0).clamp_min(1)
-    within = torch.zeros_like(targets) if spread is None else exact(spread).square()
+    within = torch.zeros_like(targets) if spread is None else spread.double().square()
     _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
     with torch.no_grad():
         solved = prior.values()
         covariance = solved.amplitude * prior.correlations(codes, codes)
         parts = [_posterior(covariance + solved.level, solved, targets, w) for w in observed]
         coefficients = torch.stack(parts, 1)
-        fitted = (
+        model.place(
             solved.alike.float(),
             codes.long(),
             (solved.amplitude * coefficients).float(),
             (solved.level * coefficients.sum(0)).float(),
         )
-        model.place(*(tensor.to(scores.device) for tensor in fitted))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, St
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.anova import anova_groups, fit_anova
 from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.devices import exact
 from discrete_grad.training.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.rows import Rows
@@ -141,8 +140,8 @@ def fit_weights(
         (tensor([0.9900, 0.0000]), tensor(True))
     """
     families, count = len(predictions), torch.ones_like(scores) if counts is None else counts
-    share = exact(count / count.sum())
-    x, y = exact(predictions), exact(scores)
+    share = (count / count.sum()).double()
+    x, y = predictions.double(), scores.double()
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
@@ -152,8 +151,7 @@ def fit_weights(
     weights = _non_negative(gram, right, tuple(range(families)))
     kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
     weights = _non_negative(gram, right, kept or tuple(range(families)))
-    constant = (y_mean - weights @ x_mean).float()
-    return weights.float().to(scores.device), constant.to(scores.device)
+    return weights.float(), (y_mean - weights @ x_mean).float()
 
 
 def _non_negative(gram: Tensor, right: Tensor, allowed: tuple[int, ...]) -> Tensor:
