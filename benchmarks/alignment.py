@@ -29,10 +29,7 @@ from benchmarks.generation_common import TITLES, Seeds, differences, figure
 from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
 from discrete_grad.data import load_example
 from discrete_grad.evaluation import alignment_metrics, mean_interval
-from discrete_grad.models import Aligner
-from discrete_grad.sampling import isolated_seed, permutation, seeded
-from discrete_grad.space import CategoricalSpace
-from discrete_grad.training import (
+from discrete_grad.fitting import (
     AlignerConfig,
     EstimatorConfig,
     Rows,
@@ -41,6 +38,9 @@ from discrete_grad.training import (
     fit_estimator,
     new_ensemble,
 )
+from discrete_grad.models import Aligner
+from discrete_grad.sampling import isolated_seed, permutation, seeded
+from discrete_grad.space import CategoricalSpace
 
 TABLES = ("nasbench201", "hpolib")
 SCORES = ("one", "several")

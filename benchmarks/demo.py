@@ -20,8 +20,9 @@ import tyro
 from tqdm import tqdm
 
 from discrete_grad.data import load_example, read_table
-from discrete_grad.evaluation import environment, mean_interval, scores_plot
-from discrete_grad.training import FitConfig, fit, write_report
+from discrete_grad.evaluation import mean_interval
+from discrete_grad.reporting import environment, scores_plot
+from discrete_grad.runs import FitConfig, fit, write_report
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from benchmarks.ehrlich_models import Motifs, Transitions, fit_motifs, fit_trans
 from benchmarks.ehrlich_rows import Archive, chain, moved, nearby, rates
 from discrete_grad import CategoricalSpace, ContextSpec, GradientEstimator
 from discrete_grad.gradient import catalogue
-from discrete_grad.models import Generator
 from discrete_grad.objectives import expected_score_loss, kl_to_reference
+from discrete_grad.policies import Generator
 
 
 @dataclass(frozen=True)

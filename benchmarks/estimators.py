@@ -36,8 +36,8 @@ from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.tables import Task, load
 from discrete_grad import CategoricalSpace
 from discrete_grad.models import single_swap_ascent
+from discrete_grad.runs import FewRowsWarning, FitConfig
 from discrete_grad.sampling import categorical, seeded, uniform_like
-from discrete_grad.training import FewRowsWarning, FitConfig
 
 PROPOSED = 128
 STARTS, QUICK_STARTS = 256, 2  # of the local search

@@ -11,16 +11,8 @@ from torch import Tensor
 from benchmarks.estimators_common import Predict, in_parts
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import Table, Vocabulary, read_table
-from discrete_grad.training import (
-    EstimatorConfig,
-    FitConfig,
-    Rows,
-    ScoreScale,
-    fit,
-    fit_estimator,
-    generate,
-    new_ensemble,
-)
+from discrete_grad.fitting import EstimatorConfig, Rows, ScoreScale, fit_estimator, new_ensemble
+from discrete_grad.runs import FitConfig, fit, generate
 
 
 def fitted_estimator(

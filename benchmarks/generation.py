@@ -37,7 +37,7 @@ from benchmarks.generation_tables import plot, tables
 from benchmarks.harness import Benchmark, Cell, run
 from discrete_grad.data import load_example
 from discrete_grad.models import BaseEstimator
-from discrete_grad.training import FitConfig, Run
+from discrete_grad.runs import FitConfig, Run
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, run
 from discrete_grad.data import Table as Rows
 from discrete_grad.data import load_example
 from discrete_grad.evaluation import mean_interval
-from discrete_grad.training import FitConfig, Run, fit
+from discrete_grad.runs import FitConfig, Run, fit
 
 Change = Mapping[str, Any]  # place in FitConfig, as in "generator.entropy", and the value it gets
 

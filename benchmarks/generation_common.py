@@ -23,15 +23,8 @@ from discrete_grad.data import Example, read_table
 from discrete_grad.data import Table as Rows
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import BaseEstimator
+from discrete_grad.runs import FewRowsWarning, FitConfig, Run, fit, generate, polished_row
 from discrete_grad.sampling import categorical, seeded, uniform_like
-from discrete_grad.training import (
-    FewRowsWarning,
-    FitConfig,
-    Run,
-    fit,
-    generate,
-    polished_row,
-)
 
 Seeds = dict[int, float]  # a figure by seed
 

@@ -38,7 +38,7 @@ from benchmarks.generation_effects import GROUP, columns, described, main_effect
 from benchmarks.harness import Benchmark, Cell, Results, Table, run
 from discrete_grad.data import Example, load_example, read_table
 from discrete_grad.evaluation import mean_interval
-from discrete_grad.training import FitConfig
+from discrete_grad.runs import FitConfig
 
 ALL, LEFT_OUT = "all", "left out"
 EVERY = "every data set"  # in place of a data set, where a cell has figures of all

@@ -37,11 +37,12 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
 from discrete_grad import StraightThrough
 from discrete_grad.data import load_example, read_table
 from discrete_grad.evaluation import mean_interval
+from discrete_grad.fitting import Guides, fit_generator
 from discrete_grad.gradient import catalogue
-from discrete_grad.models import Generator
+from discrete_grad.policies import Generator
+from discrete_grad.runs import FitConfig, Run, fit
 from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.training import FitConfig, Guides, Run, fit, fit_generator
 
 Values = dict[str, dict[str, list[float]]]  # by name, then by table
 

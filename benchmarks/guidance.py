@@ -22,10 +22,10 @@ from benchmarks import harness
 from benchmarks.guidance_tables import plot, tables
 from benchmarks.harness import Benchmark, Cell, run
 from discrete_grad.data import Example, load_example
-from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy
+from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.policies import AutoregressiveGenerator, SequentialPolicy
 from discrete_grad.sampling import isolated_seed, permutation, random_indices, seeded
 from discrete_grad.space import ContextSpec
-from discrete_grad.training import ReproductionConfig, Rows, fit_reproduction
 from discrete_grad.weighting import (
     AttributeSet,
     Guidance,

@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from discrete_grad.evaluation import environment, mean_interval
+from discrete_grad.evaluation import mean_interval
+from discrete_grad.reporting import environment
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = (

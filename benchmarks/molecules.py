@@ -30,16 +30,11 @@ from discrete_grad.data import (
     recombined_molecules,
     tanimoto,
 )
-from discrete_grad.models import AutoregressiveGenerator, SequentialPolicy
+from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.policies import AutoregressiveGenerator, SequentialPolicy
+from discrete_grad.reinforcement import ReinforceConfig, reinforce
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import ContextSpec
-from discrete_grad.training import (
-    ReinforceConfig,
-    ReproductionConfig,
-    Rows,
-    fit_reproduction,
-    reinforce,
-)
 from discrete_grad.weighting import AttributeSet, Guidance, Guided
 
 GAMMAS = (1.0, 2.0, 4.0, 8.0)

@@ -25,21 +25,20 @@ from benchmarks.preferences_world import RELIABILITY, TABLE, World, world
 from benchmarks.rl import ALGORITHMS, law
 from benchmarks.rl_problems import Problem, looks
 from discrete_grad.data import load_example
-from discrete_grad.models import AutoregressiveGenerator, Generator, Policy, PreferenceModel
-from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.training import (
+from discrete_grad.models import PreferenceModel
+from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
+from discrete_grad.preferences import (
     DPOConfig,
     PreferenceConfig,
     Preferences,
-    ReinforceConfig,
     choose_pairs,
     fit_dpo,
     fit_preference_model,
     new_preference_model,
     random_pairs,
-    reinforce,
-    table_reward,
 )
+from discrete_grad.reinforcement import ReinforceConfig, reinforce, table_reward
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.weighting import table_expectation, tilt
 
 DATASET = "protein_structure"

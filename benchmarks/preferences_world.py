@@ -10,13 +10,9 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import load_example
+from discrete_grad.preferences import Preferences, random_pairs, synthetic_preferences
+from discrete_grad.reinforcement import table_reward
 from discrete_grad.sampling import random_indices, seeded
-from discrete_grad.training import (
-    Preferences,
-    random_pairs,
-    synthetic_preferences,
-    table_reward,
-)
 
 TABLE = "hpolib"
 RELIABILITY = 0.9  # of the answers; one in ten is flipped

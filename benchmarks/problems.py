@@ -18,11 +18,11 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import load_example, read_table
+from discrete_grad.fitting import EstimatorConfig, Rows, fit_estimator, new_ensemble
 from discrete_grad.gradient.base import Function
 from discrete_grad.models import MultilinearEstimator
 from discrete_grad.sampling import isolated_seed, normal, random_codes, seeded
 from discrete_grad.testing import exact_gradient
-from discrete_grad.training import EstimatorConfig, Rows, fit_estimator, new_ensemble
 
 SIZES = {
     "binary": (2,),

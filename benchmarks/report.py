@@ -19,7 +19,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks.harness import RESULTS, Benchmark, Results
-from discrete_grad.evaluation.style import STYLE
+from discrete_grad.reporting.style import STYLE
 
 NAMES = (
     "gradients",

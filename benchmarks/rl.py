@@ -21,9 +21,9 @@ from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.rl_problems import DATASETS, Path, Problem, looks, problem
 from benchmarks.rl_tables import BEST_FACTORISED, plot, tables
-from discrete_grad.models import AutoregressiveGenerator, Generator, Policy
+from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
+from discrete_grad.reinforcement import ReinforceConfig, reinforce, table_reward
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training import ReinforceConfig, reinforce, table_reward
 from discrete_grad.weighting import exact_log_probs
 
 REWARDS = ("true", "learned", "learned, free")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import load_example
-from discrete_grad.training import EstimatorConfig, Rows, fit_estimator, new_ensemble
+from discrete_grad.fitting import EstimatorConfig, Rows, fit_estimator, new_ensemble
 from discrete_grad.weighting import log_partition, table_expectation, table_kl
 
 DATASETS = {"nasbench201": "cifar10", "hpolib": "protein_structure"}

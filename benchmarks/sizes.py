@@ -25,14 +25,8 @@ from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
 from benchmarks.hidden_cost import slope
 from discrete_grad.data import read_table
-from discrete_grad.training import (
-    EstimatorConfig,
-    FitConfig,
-    GeneratorConfig,
-    ReproductionConfig,
-    fit,
-    write_report,
-)
+from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
+from discrete_grad.runs import FitConfig, fit, write_report
 
 __all__ = ["BENCHMARK"]
 

@@ -36,7 +36,7 @@ from benchmarks.tilt_laws import (
 )
 from benchmarks.tilt_tables import plot, tables
 from discrete_grad.data import load_example
-from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import (

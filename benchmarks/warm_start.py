@@ -24,15 +24,10 @@ from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.rl_problems import Path, looks
 from benchmarks.warm_start_tables import GROUP, TITLES, Figures, Points, plot, tables
 from discrete_grad.data import load_example
-from discrete_grad.models import AutoregressiveGenerator, Policy
+from discrete_grad.fitting import DistillConfig
+from discrete_grad.policies import AutoregressiveGenerator, Policy
+from discrete_grad.reinforcement import ReinforceConfig, distill_guidance, reinforce, table_reward
 from discrete_grad.sampling import permutation, seeded
-from discrete_grad.training import (
-    DistillConfig,
-    ReinforceConfig,
-    distill_guidance,
-    reinforce,
-    table_reward,
-)
 from discrete_grad.weighting import (
     AttributeSet,
     Guidance,

@@ -26,30 +26,28 @@ from discrete_grad.data import (
     read_table,
     write_rows,
 )
-from discrete_grad.evaluation import (
+from discrete_grad.fitting import FarContextWarning
+from discrete_grad.preferences import held_out_accuracy, read_preferences
+from discrete_grad.reporting import (
     beyond_sentences,
     estimator_sentences,
     format_table,
     maximised_sentences,
     verdict,
 )
-from discrete_grad.training import (
-    FarContextWarning,
+from discrete_grad.runs import (
     FewRowsWarning,
     FitConfig,
     Run,
-    RunError,
-    TensorBoardLog,
     check_columns,
     fit,
     generate,
-    held_out_accuracy,
     load_run,
     part_path,
     prefer,
-    read_preferences,
     write_report,
 )
+from discrete_grad.training import RunError, TensorBoardLog
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes, rank
 from discrete_grad.training.logs import no_log

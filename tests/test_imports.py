@@ -16,12 +16,13 @@ import discrete_grad
 PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 
-CORE = {"blocks", "grouping", "space", "sampling"}
-LAYERS = CORE | {"gradient", "nn"}
-WANTED = LAYERS | {"models"}
-MEASURED = CORE | {"gradient", "models", "objectives", "data"}
-TRAINED = WANTED | {"objectives", "weighting", "data", "evaluation"}
-LIBRARY = TRAINED | {"training"}
+GROUND = {"blocks", "grouping", "hamming", "space", "sampling"}
+LAYERS = GROUND | {"gradient", "nn"}
+WANTED = LAYERS | {"models", "policies"}
+WEIGHED = WANTED | {"objectives", "training"}
+FITTED = WEIGHED | {"weighting", "data", "evaluation"}
+RUNS = FITTED | {"fitting", "reinforcement", "preferences", "reporting"}
+LIBRARY = RUNS | {"runs"}
 
 # room -> the rooms it may import
 ALLOWED = {
@@ -29,14 +30,21 @@ ALLOWED = {
     "grouping": set(),
     "space": {"blocks"},
     "sampling": {"blocks", "space"},
-    "gradient": CORE,
-    "nn": CORE | {"gradient"},
+    "hamming": {"blocks", "grouping", "space", "sampling"},
+    "gradient": GROUND,
+    "nn": GROUND | {"gradient"},
     "models": LAYERS,
+    "policies": LAYERS,
     "objectives": WANTED,
-    "weighting": WANTED,
+    "training": GROUND,
+    "weighting": WEIGHED,
     "data": {"space"},
-    "evaluation": MEASURED,
-    "training": TRAINED,
+    "evaluation": WANTED | {"objectives", "data"},
+    "reporting": WANTED | {"objectives", "data", "evaluation"},
+    "fitting": FITTED,
+    "reinforcement": FITTED | {"fitting"},
+    "preferences": FITTED | {"fitting"},
+    "runs": RUNS,
     "cli": LIBRARY,
     "testing": LIBRARY,
     "__init__": LIBRARY,
@@ -259,7 +267,7 @@ def public_names() -> list[tuple[str, str]]:
     surface = [
         source
         for source in SOURCES
-        if source.path.stem == "__init__" or (source.room in CORE and source.path.parent == PACKAGE)
+        if source.path.stem == "__init__" or (source.room in GROUND and source.path.parent == PACKAGE)
     ]
     return [(s.module, name) for s in surface for name in literal_all(s.tree) or []]
 

@@ -20,7 +20,8 @@ class TableError(ValueError):
     header is not counted: "row 3" is the third row of data.
 
     Example:
-        >>> from discrete_grad.data import TableError, read_table
+        >>> from discrete_grad.data.errors import TableError
+        >>> from discrete_grad.data.table import read_table
         >>> try:
         ...     read_table({"cut": ["fair", "good"], "score": [1.0, None]}, score="score")
         ... except TableError as error:
@@ -42,7 +43,7 @@ class TableWarning(UserWarning):
 
     Example:
         >>> import warnings
-        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.data.table import read_table
         >>> rows = {"cut": ["fair", "good", None], "score": [1.0, 2.0, 3.0]}
         >>> with warnings.catch_warnings(record=True) as told:
         ...     warnings.simplefilter("always", TableWarning)

@@ -131,7 +131,7 @@ class Example:
             ValueError: for an unknown data set, a share outside (0, 1], or too many rows.
 
         Example:
-            >>> from discrete_grad.data import read_table
+            >>> from discrete_grad.data.table import read_table
             >>> example = load_example("nasbench201", ["cifar10", "imagenet"])
             >>> rows = example.training_rows(100, seed=0)
             >>> table = read_table(rows, score="score", context="dataset")

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.evaluation.neighbours import HammingIndex
 from discrete_grad.evaluation.pair_measures import (
     anchor_spearman,
     precision_share,
@@ -28,6 +27,7 @@ from discrete_grad.evaluation.pair_measures import (
     weighted_mean,
 )
 from discrete_grad.evaluation.row_pairs import PAIR_KINDS, pairs_of_kind
+from discrete_grad.hamming import HammingIndex
 from discrete_grad.models import Aligner
 from discrete_grad.sampling import permutation, random_indices
 

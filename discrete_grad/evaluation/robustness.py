@@ -74,8 +74,10 @@ def context_robustness(
         ValueError: for less than one draw or sample, or training contexts of another width.
 
     Example:
-        >>> from discrete_grad.evaluation import Observed, TrainingContexts
-        >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
+        >>> from discrete_grad.evaluation.subject import Observed
+        >>> from discrete_grad.evaluation.contexts import TrainingContexts
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.policies import Generator
         >>> from discrete_grad.space import CategoricalSpace, ContextSpec
         >>> space, spec = CategoricalSpace.from_sizes((2, 3)), ContextSpec(numeric=["price"])
         >>> codes, prices = space.enumerate(), torch.arange(6.0).unsqueeze(-1)

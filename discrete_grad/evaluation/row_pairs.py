@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.evaluation.neighbours import HammingIndex
+from discrete_grad.hamming import HammingIndex
 from discrete_grad.sampling import permutation, random_indices
 
 __all__ = ["PAIR_KINDS", "in_context", "pairs_of_kind"]

@@ -76,7 +76,7 @@ class Truth(Protocol):
 
 
 class ScoredRows(Protocol):
-    """Rows with scaled scores, as `discrete_grad.training.Rows` holds them.
+    """Rows with scaled scores, as `discrete_grad.fitting.Rows` holds them.
 
     Example:
         >>> import torch
@@ -171,7 +171,7 @@ class Subject:
         judge_to_units: the same from the judge's; None if they are alike.
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
             than all observed ones, -1 where it is worse, else 0; None if that is not known.
-        estimator_facts: of `discrete_grad.training.recipe`, kept in the report.
+        estimator_facts: of `discrete_grad.runs.recipe`, kept in the report.
         policies: by name; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
@@ -188,7 +188,8 @@ class Subject:
 
     Example:
         >>> import torch
-        >>> from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate()
         >>> scorers = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import BaseEstimator, mlp
+from discrete_grad.models.estimator import BaseEstimator
+from discrete_grad.nn.context import mlp
 
 __all__ = ["Aligner"]
 
@@ -25,7 +26,7 @@ class Aligner(nn.Module):
 
     Example:
         >>> import torch
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models.estimator import Estimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> aligner = Aligner(Estimator(space))

@@ -26,7 +26,8 @@ class BlockLinearEnsemble(BaseEnsemble):
         context: the context columns; None for a model of rows alone.
 
     Example:
-        >>> from discrete_grad.models import AnovaEnsemble, KernelEnsemble
+        >>> from discrete_grad.models.anova import AnovaEnsemble
+        >>> from discrete_grad.models.kernel import KernelEnsemble
         >>> issubclass(AnovaEnsemble, BlockLinearEnsemble)
         True
     """

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from discrete_grad.gradient import Relaxation
-from discrete_grad.models.estimator import BaseEstimator, Estimator, with_context
+from discrete_grad.models.estimator import BaseEstimator, Estimator
+from discrete_grad.nn.context import with_context
 from discrete_grad.nn.soft_embedding import embed, embed_sample
 from discrete_grad.space import is_codes
 
@@ -23,7 +24,7 @@ class BaseEnsemble(BaseEstimator):
     """M estimators that are asked together; the score is their mean.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models.estimator import Estimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> isinstance(EstimatorEnsemble([Estimator(space)]), BaseEnsemble)
@@ -86,7 +87,7 @@ class EstimatorEnsemble(BaseEnsemble):
         ValueError: for no member or members of different architectures.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models.estimator import Estimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> ensemble = EstimatorEnsemble([Estimator(space) for _ in range(3)])
@@ -145,7 +146,7 @@ class EstimatorEnsemble(BaseEnsemble):
 
         Example:
             >>> from discrete_grad.gradient import ReinMax
-            >>> from discrete_grad.models import Estimator
+            >>> from discrete_grad.models.estimator import Estimator
             >>> from discrete_grad.space import CategoricalSpace
             >>> space = CategoricalSpace.from_sizes((2, 3))
             >>> ensemble = EstimatorEnsemble([Estimator(space) for _ in range(3)])

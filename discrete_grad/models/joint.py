@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import check_context
+from discrete_grad.nn.context import check_context
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from discrete_grad.models.ensemble import BaseEnsemble
-from discrete_grad.models.estimator import check_context
+from discrete_grad.nn.context import check_context
 from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["LeafEnsemble"]

@@ -22,7 +22,8 @@ class MixedEnsemble(BaseEnsemble):
         ValueError: for no ensemble, or different spaces or context specs.
 
     Example:
-        >>> from discrete_grad.models import Estimator, MultilinearEstimator
+        >>> from discrete_grad.models.estimator import Estimator
+        >>> from discrete_grad.models.multilinear import MultilinearEstimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> kinds = (Estimator, MultilinearEstimator)

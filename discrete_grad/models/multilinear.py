@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import BaseEstimator, ContextReading
+from discrete_grad.models.estimator import BaseEstimator
 from discrete_grad.nn import SoftEmbedding
+from discrete_grad.nn.context import ContextReading
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 __all__ = ["MultilinearEstimator"]

@@ -33,7 +33,8 @@ class PreferenceModel(BaseEnsemble):
         ValueError: for a number out of range.
 
     Example:
-        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.models.estimator import Estimator
+        >>> from discrete_grad.models.ensemble import EstimatorEnsemble
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> model = PreferenceModel(EstimatorEnsemble([Estimator(space)]), annotators=2)

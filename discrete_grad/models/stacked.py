@@ -29,7 +29,9 @@ class StackedEnsemble(BaseEnsemble):
         Stacking with weights of at least 0: Breiman (1996), "Stacked regressions".
 
     Example:
-        >>> from discrete_grad.models import Estimator, EstimatorEnsemble, MultilinearEstimator
+        >>> from discrete_grad.models.estimator import Estimator
+        >>> from discrete_grad.models.ensemble import EstimatorEnsemble
+        >>> from discrete_grad.models.multilinear import MultilinearEstimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> kinds = {"networks": Estimator, "products": MultilinearEstimator}

@@ -12,11 +12,7 @@ from discrete_grad.objectives.alignment import alignment_loss
 from discrete_grad.objectives.conservative import conservative_penalty
 from discrete_grad.objectives.contrastive import acc_con, rank_n_contrast
 from discrete_grad.objectives.contrastive_pairs import mined_contrast, nt_xent, sup_con
-from discrete_grad.objectives.metric_learning import (
-    metric_learning_loss,
-    score_bins,
-    score_pairs,
-)
+from discrete_grad.objectives.metric_learning import metric_learning_loss, score_bins, score_pairs
 from discrete_grad.objectives.policy import (
     diversity_bonus,
     entropy_bonus,

@@ -62,7 +62,7 @@ class MeanTest:
 
     Example:
         >>> from discrete_grad import LeaveOneOut
-        >>> from discrete_grad.testing import assert_unbiased
+        >>> from discrete_grad.testing.unbiased import assert_unbiased
         >>> test = assert_unbiased(LeaveOneOut(), lambda rows: rows[..., 0], torch.zeros(3))
         >>> test.power > 0.999, test.false_alarm < 1e-9, test.samples >= 2000
         (True, True, True)

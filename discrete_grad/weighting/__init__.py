@@ -13,11 +13,7 @@ from discrete_grad.weighting.draws import (
     log_mean_exp,
     systematic_draw,
 )
-from discrete_grad.weighting.guidance import (
-    AttributeSet,
-    Guidance,
-    Guided,
-)
+from discrete_grad.weighting.guidance import AttributeSet, Guidance, Guided
 from discrete_grad.weighting.guidance_exact import (
     TablePolicy,
     TablePotential,
@@ -32,11 +28,7 @@ from discrete_grad.weighting.guidance_rules import (
     top_k,
     z_scored_weights,
 )
-from discrete_grad.weighting.importance import (
-    importance_sampling,
-    pareto_k,
-    resampled_importance,
-)
+from discrete_grad.weighting.importance import importance_sampling, pareto_k, resampled_importance
 from discrete_grad.weighting.metropolis import (
     SwapProposal,
     informed_swaps,
@@ -45,13 +37,7 @@ from discrete_grad.weighting.metropolis import (
     swap_index,
     uniform_swaps,
 )
-from discrete_grad.weighting.mixture import MixtureGenerator
-from discrete_grad.weighting.particles import (
-    Proposal,
-    Twist,
-    conditional_systematic_draw,
-    no_twist,
-)
+from discrete_grad.weighting.particles import Proposal, Twist, conditional_systematic_draw, no_twist
 from discrete_grad.weighting.posthoc import (
     Weighting,
     bootstrap_interval,
@@ -72,14 +58,8 @@ from discrete_grad.weighting.reference import (
     Reward,
     as_reference,
 )
-from discrete_grad.weighting.reward_weighted import (
-    ExactTilt,
-    RewardWeighted,
-)
-from discrete_grad.weighting.roots import (
-    beta_for_kl,
-    beta_for_reward,
-)
+from discrete_grad.weighting.reward_weighted import ExactTilt, RewardWeighted
+from discrete_grad.weighting.roots import beta_for_kl, beta_for_reward
 from discrete_grad.weighting.sample_gate import SampleGate
 from discrete_grad.weighting.segments import (
     Backend,
@@ -89,11 +69,7 @@ from discrete_grad.weighting.segments import (
     segment_softmax,
     segment_sum,
 )
-from discrete_grad.weighting.smc import (
-    log_z_bounds,
-    smc_log_z,
-    twisted_smc,
-)
+from discrete_grad.weighting.smc import log_z_bounds, smc_log_z, twisted_smc
 from discrete_grad.weighting.tilt import (
     coldest,
     log_partition,
@@ -117,7 +93,6 @@ __all__ = [
     "Factorised",
     "Guidance",
     "Guided",
-    "MixtureGenerator",
     "Potential",
     "PrefixValue",
     "Proposal",

@@ -49,7 +49,7 @@ def best_of_n(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> best_of_n(target, count=5, n=100).codes.sum(-1)
@@ -80,7 +80,7 @@ def soft_best_of_n(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> soft_best_of_n(target, count=5, n=4).codes.shape

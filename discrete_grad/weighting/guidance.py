@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from discrete_grad.models import SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies import SequentialPolicy, log_prob_by_steps
 from discrete_grad.sampling import random_indices
 from discrete_grad.weighting.guidance_rules import (
     guided_log_probs,
@@ -149,7 +149,7 @@ class Guided(SequentialPolicy[_State]):
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.weighting import TablePolicy
+        >>> from discrete_grad.weighting.guidance_exact import TablePolicy
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> sums = space.enumerate().sum(-1, keepdim=True).double()
         >>> policy = TablePolicy.from_rows(space, torch.zeros(6), sums)

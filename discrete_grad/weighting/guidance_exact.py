@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.models import SequentialPolicy, log_prob_by_steps
-from discrete_grad.models.sequence import feature_order
+from discrete_grad.policies import SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies.sequence import feature_order
 from discrete_grad.space import CategoricalSpace, is_codes
 from discrete_grad.weighting.guidance import AttributeSet
 from discrete_grad.weighting.tilt import table_expectation, table_kl
@@ -240,7 +240,7 @@ def exact_log_probs(policy: SequentialPolicy[Any], context: Tensor | None = None
         context: one, `(C,)`; None without a context.
 
     Example:
-        >>> from discrete_grad.models import AutoregressiveGenerator
+        >>> from discrete_grad.policies import AutoregressiveGenerator
         >>> exact_log_probs(AutoregressiveGenerator(CategoricalSpace.from_sizes((2, 3)))).shape
         torch.Size([6])
     """

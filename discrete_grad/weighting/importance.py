@@ -54,7 +54,7 @@ def importance_sampling(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> samples = importance_sampling(target, count=100)
@@ -90,7 +90,7 @@ def resampled_importance(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> resampled_importance(target, count=5).codes.shape

@@ -68,7 +68,7 @@ def metropolis(
         Hastings (1970); Grathwohl, Swersky, Hashemi, Duvenaud, Maddison (2021), arXiv 2102.04509.
 
     Example:
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> metropolis(target, count=5, steps=10).codes.shape
@@ -128,7 +128,7 @@ def informed_swaps(target: RewardWeighted, context: Tensor | None = None) -> Swa
         Metropolis-Hastings kernels for general state spaces", on comparing chains swap by swap.
 
     Example:
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 2))
         >>> target = RewardWeighted(Generator(None, space), lambda rows, _: rows[..., 1], 0.5)
         >>> informed_swaps(target)(torch.tensor([0, 0])).exp()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.models import SequentialPolicy
+from discrete_grad.policies import SequentialPolicy
 from discrete_grad.weighting.reference import AutoregressiveReference
 from discrete_grad.weighting.value_guidance import Potential
 

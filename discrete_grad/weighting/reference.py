@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models import Generator
+from discrete_grad.policies import Generator
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting.tilt import check_reward

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from discrete_grad.models import Generator
+from discrete_grad.policies import Generator
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import roots

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from discrete_grad.models.estimator import ContextReading, mlp
+from discrete_grad.nn.context import ContextReading, mlp
 from discrete_grad.space import ContextSpec
 
 __all__ = ["SampleGate"]
@@ -32,7 +32,7 @@ class SampleGate(nn.Module):
 
     Example:
         >>> import torch
-        >>> from discrete_grad.weighting import segment_softmax
+        >>> from discrete_grad.weighting.segments import segment_softmax
         >>> gate = SampleGate(2, ContextSpec(numeric=["price"]))
         >>> gate(torch.zeros(4, 3, 2), torch.zeros(3, 1)).softmax(0)[:, 0]
         tensor([0.2500, 0.2500, 0.2500, 0.2500], grad_fn=<SelectBackward0>)

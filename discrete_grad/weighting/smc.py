@@ -61,7 +61,7 @@ def twisted_smc(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> samples = twisted_smc(target, count=32)
@@ -123,7 +123,7 @@ def smc_log_z(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> (row,) = target.sample()
@@ -169,7 +169,7 @@ def log_z_bounds(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.models import Generator
+        >>> from discrete_grad.policies import Generator
         >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 0.0 * rows.sum(-1), 1.0)
         >>> [abs(bound) < 1e-6 for bound in log_z_bounds(target, target.sample(count=2))]

@@ -14,8 +14,8 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.models import SequenceNetwork, SequentialPolicy, log_prob_by_steps
-from discrete_grad.models.sequence import Reading, feature_order
+from discrete_grad.policies import SequenceNetwork, SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies.sequence import Reading, feature_order
 from discrete_grad.sampling import random_indices
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.weighting.guidance_rules import tilted_log_probs
@@ -86,8 +86,8 @@ class ValueGuided(SequentialPolicy[_Both]):
         Yang and Klein (2021), arXiv 2104.05218; Mudgal et al. (2023), arXiv 2310.17022.
 
     Example:
-        >>> from discrete_grad.models import AutoregressiveGenerator
-        >>> from discrete_grad.weighting import TablePotential
+        >>> from discrete_grad.policies import AutoregressiveGenerator
+        >>> from discrete_grad.weighting.guidance_exact import TablePotential
         >>> space = CategoricalSpace.from_sizes((2, 2))
         >>> rows, model = space.enumerate(), AutoregressiveGenerator(space)
         >>> reward = rows.sum(-1).double()

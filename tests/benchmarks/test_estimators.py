@@ -21,8 +21,8 @@ from benchmarks.estimators_tables import ALL_ROWS, GENERATED, LOCAL, METHODS, OU
 from benchmarks.generation_common import recipe
 from benchmarks.tables import _complete, ring
 from discrete_grad import CategoricalSpace
+from discrete_grad.runs import FitConfig
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training import FitConfig
 
 SIZES = (4, 3, 5)
 SPACE = CategoricalSpace.from_sizes(SIZES)

@@ -18,9 +18,9 @@ from benchmarks.harness import Benchmark, Table
 from discrete_grad.data import Example, Schema, Vocabulary, load_example, read_table
 from discrete_grad.evaluation import percentile
 from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.runs import FitConfig, load_run
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.training import FitConfig, load_run
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 5, 4, 6, 5))
 BEST = torch.tensor([2, 0, 4, 1, 5, 2])

@@ -10,8 +10,8 @@ from benchmarks import preferences, preferences_tables
 from benchmarks.preferences import joined, percentiles, problem, worth
 from benchmarks.preferences_world import World
 from discrete_grad import CategoricalSpace
+from discrete_grad.preferences import Preferences
 from discrete_grad.sampling import normal, random_indices, seeded
-from discrete_grad.training import Preferences
 from discrete_grad.weighting import tilt
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 4))

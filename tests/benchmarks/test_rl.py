@@ -19,7 +19,7 @@ from benchmarks.rl_peers import (
 from benchmarks.rl_problems import Problem, looks
 from benchmarks.rl_tables import first_steady, parting
 from discrete_grad import CategoricalSpace
-from discrete_grad.models import AutoregressiveGenerator, Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
 REWARD = torch.linspace(-1, 1, 12).double()

@@ -9,7 +9,7 @@ import torch
 from benchmarks import warm_start
 from benchmarks.warm_start_tables import GROUP, came, saved, tables
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.weighting import Guided, TablePolicy, exact_log_probs, table_kl, tilt
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.evaluation import Observed, Subject, TrainingContexts, percentile
-from discrete_grad.models import Estimator, EstimatorEnsemble, Generator
+from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.policies import Generator
 from discrete_grad.sampling import isolated_seed, random_codes, random_indices
 
 

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from discrete_grad import ContextSpec
-from discrete_grad.evaluation import (
-    TrainingContexts,
-    build_report,
-    context_robustness,
-    render_html,
-)
-from discrete_grad.evaluation.robustness_page import robustness_sentences
+from discrete_grad.evaluation import TrainingContexts, context_robustness
+from discrete_grad.reporting import build_report, render_html
+from discrete_grad.reporting.robustness_page import robustness_sentences
 from tests.evaluation.planted import (
     MIXED,
     SHOPS,

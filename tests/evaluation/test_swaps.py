@@ -13,7 +13,6 @@ from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.evaluation import (
     SwapAgreement,
     SwapEffects,
-    build_report,
     mean_interval,
     spearman,
     swap_agreement,
@@ -22,6 +21,7 @@ from discrete_grad.evaluation import (
 from discrete_grad.evaluation.swap_agreement import _correlations
 from discrete_grad.gradient import on_codes
 from discrete_grad.models import Estimator, EstimatorEnsemble, MultilinearEstimator
+from discrete_grad.reporting import build_report
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from tests.evaluation.subjects import make_subject
 

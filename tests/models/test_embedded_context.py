@@ -10,16 +10,14 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad.models import (
-    AutoregressiveGenerator,
     BaseEstimator,
-    ContextValue,
     Estimator,
     EstimatorEnsemble,
-    Generator,
     MixedEnsemble,
     MultilinearEstimator,
-    StepValue,
 )
+from discrete_grad.policies import AutoregressiveGenerator, Generator
+from discrete_grad.reinforcement import ContextValue, StepValue
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.weighting import SampleGate
 

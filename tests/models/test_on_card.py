@@ -10,20 +10,16 @@ from discrete_grad import CategoricalSpace, ReinMax
 from discrete_grad.models import (
     Aligner,
     AnovaEnsemble,
-    AutoregressiveGenerator,
     BaseEnsemble,
     BaseEstimator,
-    ContextValue,
     Estimator,
     EstimatorEnsemble,
-    Generator,
     KernelEnsemble,
     LeafEnsemble,
     MixedEnsemble,
     MultilinearEstimator,
     PreferenceModel,
     StackedEnsemble,
-    StepValue,
     best_rows,
     most_likely_rows,
     single_swap_ascent,
@@ -133,33 +129,6 @@ def test_an_aligner_compares_rows() -> None:
         aligner = Aligner(stacked().to(CARD), 4).to(CARD)
         codes, context = CODES.to(CARD), CONTEXT.to(CARD)
         assert aligner(codes, codes.flip(0), context).device == CARD
-
-
-@pytest.mark.parametrize("backbone", ["gru", "transformer"])
-@pytest.mark.parametrize("shared", [False, True])
-def test_an_autoregressive_generator_draws_rows_and_knows_their_probability(
-    backbone: str, shared: bool
-) -> None:
-    space = CategoricalSpace.from_sizes((3, 3, 3)) if shared else SPACE
-    with pretended_card(), isolated_seed(0):
-        policy = AutoregressiveGenerator(
-            space, SPEC, backbone=backbone, hidden=(16,), shared=shared
-        ).to(CARD)
-        context = CONTEXT.to(CARD)
-        rows = policy.sample(context, 5, generator=seeded(0, CARD))
-        assert rows.device == CARD
-        log_p = policy.log_prob(rows, context)
-        log_p.sum().backward()
-        assert all(p.grad is None or p.grad.device == CARD for p in policy.parameters())
-
-
-def test_a_generator_and_the_values_answer() -> None:
-    with pretended_card():
-        codes, context = CODES.to(CARD), CONTEXT.to(CARD)
-        for spec, given in ((SPEC, context), (None, None)):
-            assert Generator(spec, SPACE).to(CARD)(given).device == CARD
-            assert ContextValue(spec).to(CARD)(codes, given).device == CARD
-            assert StepValue(SPACE, spec).to(CARD)(codes, given).device == CARD
 
 
 @pytest.mark.parametrize("evaluations", [1000, 12])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.models import ContextValue, StepValue, num_steps
 from discrete_grad.objectives import (
     advantage_weighted_loss,
     gae,
@@ -20,6 +19,8 @@ from discrete_grad.objectives import (
     ppo_loss,
     value_loss,
 )
+from discrete_grad.policies import num_steps
+from discrete_grad.reinforcement import ContextValue, StepValue
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import (
     CONTEXTS,

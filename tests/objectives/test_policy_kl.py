@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.models import conditional_logits
 from discrete_grad.objectives import conditional_kl, k1, k2, k3
+from discrete_grad.policies import conditional_logits
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import CONTEXTS, KINDS, SPACE, gradient, policy_of, rows, steps_of
 

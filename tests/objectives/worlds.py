@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import (
+from discrete_grad.policies import (
     AutoregressiveGenerator,
     Generator,
     Policy,

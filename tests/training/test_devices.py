@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from discrete_grad.training import RunError, fit, load_run
+from discrete_grad.runs import fit, load_run
+from discrete_grad.training import RunError
 from discrete_grad.training import distributed as group
 from discrete_grad.training.devices import choose_device
-from tests.training.small import small_config, small_table
+from tests.runs.small import small_config, small_table
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.training import DPOConfig
+from discrete_grad.preferences import DPOConfig
+from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors, write_atomically
 from discrete_grad.training.config import LoopConfig
-from discrete_grad.training.fit_config import FitConfig
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
 from discrete_grad.training.loop import Objective, Step, train
 

@@ -8,15 +8,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator, Generator
+from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.policies import AutoregressiveGenerator, Generator
+from discrete_grad.reinforcement import ReinforceConfig, reinforce
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training import (
-    ReinforceConfig,
-    ReproductionConfig,
-    Rows,
-    fit_reproduction,
-    reinforce,
-)
 from discrete_grad.training.distributed import processes, rank
 
 P = TypeVar("P", Generator, AutoregressiveGenerator)

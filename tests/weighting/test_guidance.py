@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, StraightThrough
 from discrete_grad.data import load_example
-from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.testing.goodness import g_test, joint_counts

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.models import Generator
+from discrete_grad.policies import Generator
 from discrete_grad.sampling import seeded
 from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (

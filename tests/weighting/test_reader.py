@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator
+from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed, normal, random_codes, random_indices, seeded
 from discrete_grad.weighting import (
     AttributeSet,

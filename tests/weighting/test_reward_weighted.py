@@ -10,7 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator, Estimator, Generator
+from discrete_grad.models import Estimator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (

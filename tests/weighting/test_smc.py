@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.models import AutoregressiveGenerator, Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed, seeded, uniform
 from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (

@@ -1,0 +1,169 @@
+"""Fit the aligner: which rows behave alike?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrete_grad.fitting.config import AlignerConfig
+from discrete_grad.fitting.hard_pairs import Mined, mine, with_swaps
+from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.models import Aligner
+from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
+from discrete_grad.sampling import seeded
+from discrete_grad.training.devices import AskedFromCpu
+from discrete_grad.training.loop import Objective, Step, derive_seed, train
+
+__all__ = ["fit_aligner"]
+
+_MAX_HELD_OUT = 512
+_HELD_OUT_TEMPERATURE = 0.1
+_OF_PAIRS = ("nt_xent", "mined")
+
+
+def fit_aligner(
+    aligner: Aligner,
+    rows: Rows,
+    *,
+    config: AlignerConfig,
+    seed: int,
+    **options: Any,
+) -> Aligner:
+    """Train a projection of the frozen estimator's latents by a contrastive loss.
+
+    Rows behave alike if their scores are near: `rows.scores`, or all of `rows.behaviour`. Training
+    stops early by the loss of held-out rows; a loss of mined pairs, of which held-out rows have
+    few, by their Rank-N-Contrast.
+
+    Args:
+        aligner: trained in place.
+        rows: at least 4.
+        config: training.
+        seed: decides every random number.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The aligner, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: for settings out of range, a loss of mined pairs where there are none, or
+            pseudo-labels for rows with several scores, of which the estimator knows one.
+
+    Example:
+        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.space import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> aligner = Aligner(Estimator(space), 4)
+        >>> aligner = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
+        >>> aligner(codes[:5], codes[5:10]).shape
+        torch.Size([5])
+    """
+    config.check_losses()
+    kept, held_out = rows.split(seed=derive_seed(seed, "aligner", "rows"), most=_MAX_HELD_OUT)
+    mined = _mined(aligner, kept, config, derive_seed(seed, "aligner", "pairs"))
+    objective = _AlignerObjective(aligner, kept, held_out, mined, config)
+    train(objective, config, seed=seed, stage="aligner", **options)
+    return aligner.requires_grad_(False).eval()
+
+
+def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mined | None:
+    """The mined pairs, if the settings want any."""
+    if not config.mined_share and config.loss not in _OF_PAIRS:
+        return None
+    device, rows, generator = rows.codes.device, rows.to(torch.device("cpu")), seeded(seed)
+    pseudo = torch.zeros(len(rows), dtype=torch.bool)
+    if count := round(config.pseudo_labels * len(rows)):
+        estimator = aligner.estimator
+        asked = AskedFromCpu(estimator, device)
+        rows, pseudo = with_swaps(rows, estimator.space, asked, count, generator=generator)
+    # sorting and looking up, on the CPU; the rows found go where the others are
+    mined = mine(rows, pseudo=pseudo, generator=generator)
+    if not len(mined) and config.loss in _OF_PAIRS:
+        raise ValueError(
+            f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
+            "row one or two features away with another score and one far away with the same"
+        )
+    return replace(mined, rows=mined.rows.to(device))
+
+
+class _AlignerObjective(Objective):
+    model: Aligner
+
+    def __init__(
+        self,
+        model: Aligner,
+        rows: Rows,
+        held_out: Rows,
+        mined: Mined | None,
+        config: AlignerConfig,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.rows, self.held_out, self.mined = rows, held_out, mined
+        self.config = config
+
+    def forward(self, step: Step) -> Tensor:
+        """Contrastive loss of a batch."""
+        config, share = self.config, self.config.mined_share if self.mined else 0.0
+        if self.mined and config.loss in _OF_PAIRS:
+            return self._pair_loss(self.mined, step)
+        triplets = int(share * config.batch_size / 3)
+        parts = [self.rows.take(step.batch(len(self.rows), config.batch_size - 3 * triplets))]
+        if self.mined and triplets:
+            parts += _drawn(self.mined, step, triplets, negatives=1)
+        return self._loss(*parts)
+
+    def validate(self) -> Tensor:
+        """Contrastive loss of the held-out rows."""
+        if self.config.loss not in _OF_PAIRS:
+            return self._loss(self.held_out)
+        projections, behaviour = self._projected(self.held_out)
+        return rank_n_contrast(projections, behaviour, temperature=_HELD_OUT_TEMPERATURE)
+
+    def _loss(self, *parts: Rows) -> Tensor:
+        """Of all rows of the parts as one batch."""
+        config, found = self.config, [self._projected(part) for part in parts]
+        projections, behaviour = (torch.cat(side) for side in zip(*found, strict=True))
+        if config.loss == "rank_n_contrast":
+            return rank_n_contrast(projections, behaviour, temperature=config.temperature)
+        if config.loss == "acc_con":
+            temperature, near = config.temperature, config.near
+            return acc_con(projections, behaviour, temperature=temperature, near=near)
+        distance = torch.cdist(behaviour, behaviour)
+        positives = distance <= config.near * distance.amax()
+        return sup_con(projections, positives, temperature=config.temperature)
+
+    def _pair_loss(self, mined: Mined, step: Step) -> Tensor:
+        """Of mined rows alone."""
+        config = self.config
+        count = max(2, config.batch_size // 3)
+        parts = _drawn(mined, step, count, negatives=mined.negatives.shape[1])
+        anchors, positives, negatives = (self._projected(part)[0] for part in parts)
+        if config.loss == "nt_xent":
+            return nt_xent(anchors, positives, temperature=config.temperature)
+        negatives = negatives.unflatten(0, (len(anchors), -1))
+        return mined_contrast(anchors, positives, negatives, temperature=config.temperature)
+
+    def _projected(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Projections `(N, P)` and behaviour `(N, S)`."""
+        return self.model.project(rows.codes, rows.context), rows.all_scores
+
+
+def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[Rows]:
+    """This process's share of `count` anchors, a positive of each and so many negatives of each."""
+    chosen = replace(step, stage=f"{step.stage} mined").batch(len(mined), count)
+    places = replace(step, stage=f"{step.stage} positives")
+    turn = places.batch(mined.positives.shape[1], count)
+    order = replace(step, stage=f"{step.stage} negatives").batch(mined.negatives.shape[1], count)
+    every = (order.unsqueeze(-1) + torch.arange(negatives)) % mined.negatives.shape[1]
+    indices = (
+        mined.anchors[chosen],
+        mined.positives[chosen, turn],
+        mined.negatives[chosen.unsqueeze(-1), every].flatten(),
+    )
+    return [mined.rows.take(index) for index in indices]

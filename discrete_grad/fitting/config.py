@@ -1,0 +1,198 @@
+"""Settings of the fits; the command line is made from these classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from discrete_grad.training.config import LoopConfig
+
+__all__ = ["AlignerConfig", "EstimatorConfig", "GeneratorConfig", "ReproductionConfig"]
+
+_USUAL_ROWS = 1500
+
+
+_MOST_BATCH = 1024
+
+
+_MANY_ROWS, _VERY_MANY_ROWS = 15_000, 50_000
+
+
+_PASSES = 32
+
+
+Architecture = Literal["mlp", "shallow", "multilinear"]
+
+
+Family = Literal["networks", "kernel", "anova", "trees"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorConfig(LoopConfig):
+    """The estimators: an ensemble whose members hold out different rows.
+
+    Example:
+        >>> EstimatorConfig(members=3).members
+        3
+    """
+
+    members: int = 4
+    """Estimators in the ensemble."""
+    families: tuple[Family, ...] = ("networks", "kernel", "anova", "trees")
+    """Kinds of models that each estimator is a weighted sum of, by weights fitted on the rows its
+    members hold out: `networks` of the architectures below, `kernel` a Gaussian process (for up to
+    3,000 rows), `anova` tables of effects of one, two and three columns, `trees` boosted trees of
+    depth 3 (for more than 3,000 rows, with the extra `trees`)."""
+    dim: int = 16
+    """Length of a feature's embedding."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    dropout: float = 0.0
+    """Probability after each hidden layer."""
+    held_out: float = 0.125
+    """Share of the rows each member holds out for early stopping."""
+    architectures: tuple[Architecture, ...] = ("mlp",)
+    """The networks are of these by turns: `mlp` with the hidden layers, `shallow` with one layer of
+    their total width, `multilinear` with products of features instead."""
+    conservative: float = 0.0
+    """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
+    and those of observed ones up, in units of the scaled score; for networks alone."""
+    scaling: bool = True
+    """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
+    rows, more steps, wider networks and fewer members; see `for_rows`. False takes all as given."""
+    steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.3
+    validate_every: int = 50
+    patience: int = 20
+
+    def for_rows(self, count: int) -> EstimatorConfig:
+        """The settings that so many rows are learnt with.
+
+        The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
+        network's prior then weighs as much against all rows as it does against 1,500. There are
+        steps for 32 passes over the rows, at most 5 times as many as given; from 15,000 rows the
+        layers are twice as wide, and from 50,000 there are half the members, at least 2.
+
+        Example:
+            >>> large = EstimatorConfig().for_rows(150_000)
+            >>> large.batch_size, large.steps, large.hidden, large.members
+            (1024, 4688, (128, 128), 2)
+        """
+        ratio = count / _USUAL_ROWS
+        if not self.scaling or ratio <= 1:
+            return self
+        most = max(self.batch_size, _MOST_BATCH)
+        passes = _PASSES * max(_USUAL_ROWS / self.batch_size, count / most)
+        wide = 2 if count >= _MANY_ROWS else 1
+        few = 2 if count >= _VERY_MANY_ROWS and self.members > 2 else 1
+        return replace(
+            self,
+            scaling=False,
+            batch_size=min(round(self.batch_size * ratio), most),
+            weight_decay=self.weight_decay / ratio,
+            steps=min(max(self.steps, math.ceil(passes)), 5 * self.steps),
+            hidden=tuple(wide * width for width in self.hidden),
+            members=max(len(self.architectures), math.ceil(self.members / few)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignerConfig(LoopConfig):
+    """The aligner: a projection of the estimator's latents, by a contrastive loss.
+
+    Example:
+        >>> AlignerConfig(loss="acc_con", temperature=0.3, mined_share=0.3).projection_dim
+        32
+    """
+
+    steps: int = 600
+    projection_dim: int = 32
+    """Length of the projection."""
+    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "rank_n_contrast"
+    """A function of discrete_grad.objectives; `mined` is mined_contrast. The last two see mined
+    rows alone."""
+    temperature: float = 0.1
+    """Of the contrastive loss, above 0."""
+    near: float = 0.1
+    """Greatest difference in score of two positives of sup_con and acc_con, in [0, 1), as a share
+    of the largest in the batch."""
+    mined_share: float = 0.0
+    """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
+    positives, a third their hard negatives."""
+    pseudo_labels: float = 0.0
+    """Rows for each observed one that may be hard positives and negatives too: swaps that only the
+    estimator has scored."""
+
+    def check_losses(self) -> None:
+        """Raise ValueError for a share out of range, or a batch without a pair."""
+        shares = 0 <= self.near < 1 and 0 <= self.mined_share <= 1
+        if not self.temperature > 0 or not shares or self.batch_size < 2:
+            raise ValueError(
+                "temperature must be above 0, near in [0, 1), mined_share in [0, 1] and batch_size "
+                f"at least 2, got {self.temperature}, {self.near}, {self.mined_share} and "
+                f"{self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproductionConfig(LoopConfig):
+    """Policies that reproduce rows: those of a fit are the data policy and the naive baseline.
+
+    Example:
+        >>> ReproductionConfig().steps
+        300
+    """
+
+    steps: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(LoopConfig):
+    """The generator, trained through the frozen estimators.
+
+    Example:
+        >>> GeneratorConfig(gradient_estimator="LeaveOneOut", samples=8).samples
+        8
+    """
+
+    gradient_estimator: str = "ReinMax"
+    """A class of discrete_grad.gradient."""
+    tau: float | None = None
+    """Its temperature, for those that have one; by default its own."""
+    samples: int = 4
+    """Rows drawn for each context of a batch."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers between context and logits."""
+    combine: Literal["mean", "median", "min"] = "mean"
+    """What of the members' scores counts."""
+    pessimism: float = 0.0
+    """The score is that minus this many of the members' standard deviations."""
+    coverage: float = 0.0
+    """If above 0, the pessimism is instead chosen so that the score stays below the true one for
+    this share of unseen rows, by conformal calibration on rows set aside."""
+    entropy: float = 0.02
+    """Weight of the entropy, in units of the scaled score a nat; without any, all rows of a context
+    end as one."""
+    diversity: float = 0.0
+    """Weight of the expected Hamming distance of two draws, in units of the scaled score a
+    feature."""
+    reference_kl: float = 0.0
+    """Weight of the divergence from the data policy, in units of the scaled score a nat."""
+    trust: float = 0.0
+    """Weight of the expected Hamming distance to the nearest observed row beyond `trust_radius`, in
+    units of the scaled score a feature."""
+    trust_radius: float = 2.0
+    """Features in which a generated row may differ from an observed one."""
+    alignment: float = 0.0
+    """Weight of the alignment to a good row of the same context."""
+    preference: float = 1.0
+    """Weight of the preference reward, of variance 1 as the scaled score is, where there is one."""
+    steps: int = 300
+    # a slower one stops before the generator has decided
+    learning_rate: float = 1e-2
+    batch_size: int = 64
+    # had the judge chosen the weights, it could not say what they are worth
+    patience: int = 0

@@ -1,0 +1,232 @@
+"""Fit a generator through the frozen estimators."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import discrete_grad.gradient as gradient
+from discrete_grad.fitting.config import GeneratorConfig
+from discrete_grad.fitting.pessimism import guided_score
+from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.grouping import first_rows, row_groups
+from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
+from discrete_grad.objectives import (
+    alignment_loss,
+    diversity_bonus,
+    entropy_bonus,
+    expected_score_loss,
+    hamming_excess,
+    kl_to_reference,
+)
+from discrete_grad.policies import Generator
+from discrete_grad.space import CategoricalSpace
+from discrete_grad.training.loop import Objective, Step, train
+
+__all__ = ["Guides", "fit_generator", "make_gradient_estimator"]
+
+_GOOD_SHARE = 0.1
+_MAX_CONTEXTS = 1024
+
+
+def make_gradient_estimator(
+    space: CategoricalSpace, config: GeneratorConfig
+) -> gradient.GradientEstimator:
+    """The gradient estimator a config names.
+
+    Raises:
+        ValueError: for a name that is none, or a `tau` it has no use for.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
+        ReinMax(CategoricalSpace(x0: 2, x1: 3), samples=4, tau=1.0)
+    """
+    classes: dict[str, Any] = dict(gradient.catalogue())
+    name = config.gradient_estimator
+    if name not in classes:
+        raise ValueError(f"no gradient estimator is called {name!r}; there are {sorted(classes)}")
+    arguments: dict[str, Any] = {"samples": config.samples}
+    if config.tau is not None:
+        arguments["tau"] = config.tau
+        if "tau" not in inspect.signature(classes[name]).parameters:
+            raise ValueError(f"{name} has no temperature, got tau={config.tau}")
+    made: gradient.GradientEstimator = classes[name](space, **arguments)
+    return made
+
+
+@dataclass(frozen=True)
+class Guides:
+    """The models a generator is trained by; `fit_generator` freezes them.
+
+    Args:
+        estimator: its gradient trains the generator.
+        judge: trained on other rows; its score of the most likely rows is the held-out loss. It
+            gives no gradient, and stops the training only if the config has some patience.
+        reference: the data policy, for `reference_kl`.
+        aligner: for `alignment`.
+        preference: its reward joins the score.
+        reward_unit: what that is divided by, above 0; see `reward_unit`.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
+        >>> Guides(*models).reference is None
+        True
+    """
+
+    estimator: BaseEnsemble
+    judge: BaseEnsemble
+    reference: Generator | None = None
+    aligner: Aligner | None = None
+    preference: PreferenceModel | None = None
+    reward_unit: float = 1.0
+
+
+def fit_generator(
+    generator: Generator,
+    guides: Guides,
+    rows: Rows,
+    *,
+    method: gradient.GradientEstimator,
+    config: GeneratorConfig,
+    seed: int,
+    **options: Any,
+) -> Generator:
+    """Train a generator through the frozen estimator.
+
+    Args:
+        generator: trained in place.
+        guides: the models it is trained by, frozen in place.
+        rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
+        method: differentiates the expected score; see `make_gradient_estimator`.
+        config: weights and training.
+        seed: decides every random number.
+        options: `log`, `checkpoint` and `look`, as in `train`.
+
+    Returns:
+        The generator, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: if a model is needed and missing from the guides.
+
+    Example:
+        >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = space.enumerate().repeat(10, 1)
+        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
+        >>> generator = fit_generator(
+        ...     Generator(None, space),
+        ...     Guides(*models),
+        ...     rows,
+        ...     method=gradient.ReinMax(space),
+        ...     config=GeneratorConfig(steps=20),
+        ...     seed=0,
+        ... )
+        >>> space.argmax(generator()).shape
+        torch.Size([2])
+    """
+    for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
+        if weight and getattr(guides, name) is None:
+            raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
+    train(
+        _GeneratorObjective(generator, guides, rows, method, config),
+        config,
+        seed=seed,
+        stage="generator",
+        **options,
+    )
+    return generator.requires_grad_(False).eval()
+
+
+class _GeneratorObjective(Objective):
+    model: Generator
+
+    def __init__(
+        self,
+        model: Generator,
+        guides: Guides,
+        rows: Rows,
+        method: gradient.GradientEstimator,
+        config: GeneratorConfig,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.guides = guides
+        self.method = method
+        # another function, so another running baseline, if the method has one
+        self.align_method = copy.deepcopy(method)
+        self.config = config
+        self.context = rows.context
+        self.shown = _some_contexts(rows.context)
+        models = (guides.estimator, guides.judge, guides.reference, guides.aligner)
+        for guide in (*models, guides.preference):
+            if guide is not None:
+                guide.requires_grad_(False).eval()
+        best = rows.scores.argsort(descending=True, stable=True)
+        if config.trust:
+            self.known = model.space.one_hot(rows.codes.unique(dim=0))
+        self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
+
+    def forward(self, step: Step) -> Tensor:
+        """Negative expected score, with the terms that have a weight."""
+        config, space = self.config, self.model.space
+        picked = step.batch(1 if self.context is None else len(self.context), config.batch_size)
+        context = None if self.context is None else self.context[picked]
+        logits = self._logits(context, len(picked))
+        noise = step.generator(logits.device)
+        guides = self.guides
+        score = guided_score(
+            guides.estimator, guides.preference, guides.reward_unit, context, config
+        )
+        loss = expected_score_loss(self.method, score, logits, generator=noise)
+        if config.entropy:
+            loss = loss - config.entropy * entropy_bonus(space, logits)
+        if config.diversity:
+            loss = loss - config.diversity * diversity_bonus(space, logits)
+        if config.trust:
+            radius = config.trust_radius
+            loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
+        if config.reference_kl and guides.reference is not None:
+            reference = guides.reference(context)
+            loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
+        if config.alignment and guides.aligner is not None:
+            loss = loss + config.alignment * self._alignment(guides.aligner, step, noise)
+        return loss
+
+    def validate(self) -> Tensor:
+        """Negative judge's score of the most likely rows."""
+        rows = self.model.space.argmax(self._logits(self.shown, 1))
+        score: Tensor = self.guides.judge(rows, self.shown).mean()
+        return -score
+
+    def _logits(self, context: Tensor | None, count: int) -> Tensor:
+        logits: Tensor = self.model(context)
+        return logits if context is not None else logits.expand(count, -1)
+
+    def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
+        good = self.good.take(step.batch(len(self.good), self.config.batch_size))
+        logits = self._logits(good.context, len(good))
+        cosine = self.align_method.expectation(
+            lambda rows: aligner(rows, good.codes, good.context), logits, generator=noise
+        )
+        with torch.no_grad():
+            likely = self.model.space.argmax(logits)
+            advantage = good.scores - self.guides.estimator(likely, good.context)
+        return alignment_loss(cosine, advantage)
+
+
+def _some_contexts(context: Tensor | None) -> Tensor | None:
+    """The different contexts, or some of them, evenly over their order."""
+    if context is None:
+        return None
+    different = context[first_rows(row_groups(context))]
+    shown = torch.linspace(0, len(different) - 1, min(len(different), _MAX_CONTEXTS))
+    return different[shown.round().long()]

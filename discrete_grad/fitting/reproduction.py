@@ -1,0 +1,157 @@
+"""Fit a policy by reproducing the rows."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from discrete_grad.fitting.config import ReproductionConfig
+from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.objectives import inverse_score_cross_entropy
+from discrete_grad.policies import AutoregressiveGenerator, Generator, known_mask
+from discrete_grad.training.loop import Objective, Step, derive_seed, train
+
+__all__ = ["fit_reproduction"]
+
+_LEAST_ROWS, _MAX_HELD_OUT = 4, 4096
+
+P = TypeVar("P", Generator, AutoregressiveGenerator)
+
+
+def fit_reproduction(
+    policy: P,
+    rows: Rows,
+    *,
+    config: ReproductionConfig,
+    seed: int,
+    stage: str = "reproduction",
+    attributes: Tensor | None = None,
+    hide: float = 0.2,
+    **options: Any,
+) -> P:
+    """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
+
+    A fifth of the rows, at most 4,096, is held out; with some patience the policy ends with the
+    weights that were best there.
+
+    Args:
+        policy: trained in place.
+        rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
+            give the data policy, the rows' own scores the naive baseline. A row with a count weighs
+            as so many rows.
+        config: training.
+        seed: decides every random number.
+        stage: name in the log and in the seeds.
+        attributes: `(N, C)`, for an `AutoregressiveGenerator` that has them.
+        hide: share of a batch's rows, in [0, 1], whose attributes are hidden, so that the policy
+            learns p(row | attributes) and p(row) at once.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The policy, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: for too few rows, codes or scores out of range, a context or attributes of
+            another shape, not finite, or of a policy without any, a share out of range, or a policy
+            that is frozen.
+
+    Reference:
+        Ho and Salimans (2022), arXiv 2207.12598, Algorithm 1, for what is hidden.
+
+    Example:
+        >>> from discrete_grad import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 2))
+        >>> codes = torch.tensor([[0, 1], [1, 0]]).repeat(20, 1)
+        >>> config = ReproductionConfig(steps=60, learning_rate=0.03)
+        >>> policy = AutoregressiveGenerator(space, hidden=(16,))
+        >>> rows = Rows(codes, torch.ones(40))
+        >>> policy = fit_reproduction(policy, rows, config=config, seed=0)
+        >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
+        [0, 1, 1, 0]
+    """
+    _check(policy, rows, attributes, hide)
+    objective = _ReproductionObjective(
+        policy,
+        rows,
+        rows.split_places(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT),
+        config.batch_size,
+        attributes=attributes,
+        hide=hide,
+    )
+    train(objective, config, seed=seed, stage=stage, **options)
+    return policy.requires_grad_(False).eval()
+
+
+def _check(policy: P, rows: Rows, attributes: Tensor | None, hide: float) -> None:
+    if len(rows) < _LEAST_ROWS:
+        raise ValueError(f"needs at least {_LEAST_ROWS} rows, got {len(rows)}")
+    policy.space.check_codes(rows.codes)
+    if rows.scores.shape != (len(rows),):
+        raise ValueError(f"scores must be ({len(rows)},), got {tuple(rows.scores.shape)}")
+    wrong = ~((rows.scores > 0) & rows.scores.isfinite())
+    if wrong.any():
+        place = int(wrong.nonzero()[0])
+        got = f"{rows.scores[place]:g} for row {place}"
+        raise ValueError(f"scores must be finite and above 0, got {got}")
+    if not 0 <= hide <= 1:
+        raise ValueError(f"hide is a share in [0, 1], got {hide}")
+    if attributes is not None and not isinstance(policy, AutoregressiveGenerator):
+        raise ValueError("attributes are given, but a Generator takes none")
+    for name, given in (("context", rows.context), ("attributes", attributes)):
+        if given is None:
+            continue
+        if given.dim() != 2 or len(given) != len(rows):
+            raise ValueError(f"{name} must be ({len(rows)}, C), got {tuple(given.shape)}")
+        if not given.isfinite().all():
+            row, column = (~given.isfinite()).nonzero()[0].tolist()
+            got = f"{given[row, column]:g} in row {row}, column {column}"
+            raise ValueError(f"{name} must be finite, got {got}")
+
+
+class _ReproductionObjective(Objective):
+    model: Generator | AutoregressiveGenerator
+
+    def __init__(
+        self,
+        model: Generator | AutoregressiveGenerator,
+        rows: Rows,
+        split: tuple[Tensor, Tensor],
+        batch_size: int,
+        *,
+        attributes: Tensor | None,
+        hide: float,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.rows, self.attributes = rows, attributes
+        self.learned, self.held_out = split
+        self.batch_size, self.hide = batch_size, hide
+
+    def forward(self, step: Step) -> Tensor:
+        """Weighted cross-entropy of a batch."""
+        places = self.learned[step.batch(len(self.learned), self.batch_size)]
+        if self.attributes is None:
+            return self._loss(places)
+        noise = step.generator(torch.device("cpu"))
+        known = known_mask((len(places),), self.hide, generator=noise)
+        return self._loss(places, known.to(self.attributes.device))
+
+    def validate(self) -> Tensor:
+        """Weighted cross-entropy of the held-out rows, expected over what is hidden."""
+        if self.attributes is None:
+            return self._loss(self.held_out)
+        known = torch.ones(len(self.held_out), dtype=torch.bool, device=self.attributes.device)
+        told, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
+        return (1 - self.hide) * told + self.hide * hidden
+
+    def _loss(self, places: Tensor, known: Tensor | None = None) -> Tensor:
+        rows, model = self.rows.take(places), self.model
+        if isinstance(model, AutoregressiveGenerator):
+            given = None if self.attributes is None else self.attributes[places]
+            logits = model(rows.codes, rows.context, given, known=known)
+        else:
+            logits = model(rows.context)
+        weights = rows.scores if rows.counts is None else rows.scores / rows.counts
+        return inverse_score_cross_entropy(model.space, logits, rows.codes, weights)

@@ -1,0 +1,170 @@
+"""Weights of an ensemble's families, by what they predict on rows they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from discrete_grad.fitting.anova import anova_groups, fit_anova
+from discrete_grad.fitting.kernel import MOST_POINTS, fit_kernel
+from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.fitting.trees import fit_trees, has_trees
+from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
+from discrete_grad.sampling import permutation, seeded
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.logs import progress_bar
+
+__all__ = ["fit_families", "fit_weights"]
+
+_PRIOR_ROWS = 10
+_LEAST_WEIGHT = 0.03
+_CHUNK = 2**14
+_MOST_ROWS = 2**21
+
+
+@torch.no_grad()
+def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: int) -> None:
+    """Fit the families that gradients do not train, and the weights of all of them.
+
+    The weights are those under which the members predict best what they hold out.
+
+    Args:
+        model: its networks, if it has any, are trained already.
+        rows: with scores of about mean 0 and variance 1.
+        held_out: indices `(M, H)` of the rows that each member may not see.
+        seed: of the Gaussian process and the trees.
+
+    Raises:
+        RunError: if no family can be fitted to so many rows.
+    """
+    kept = rows.scores.new_ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    if rows.counts is not None:
+        kept = kept * rows.counts
+    some = _some(len(rows), seed)
+    asked, shown, kept = [], rows.part(some), kept[:, some]
+    bar = progress_bar("families", len(model.names), 0)
+    for index, name in enumerate(model.names):
+        if name not in _FITS or _FITS[name](model.family(index), shown, kept, seed):
+            asked.append(index)
+        bar.update()
+    bar.close()
+    if not asked:
+        raise RunError(
+            f"none of the families {model.names} can be fitted to {len(rows)} rows: kernel takes "
+            f"{MOST_POINTS} at most, trees more and the extra `trees`; add networks or anova"
+        )
+    predicted = torch.stack(
+        [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
+    )
+    aside = rows.part(held_out.flatten())
+    fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
+    model.weights = fitted.new_zeros(len(model.names))
+    model.weights[asked] = fitted
+
+
+def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, KernelEnsemble)
+    if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
+        return False
+    family.joint.fit(rows.context)
+    codes = family.joint(rows.codes, rows.context)
+    fit_kernel(family, codes, rows.scores, weights, seed=seed, spread=rows.spread)
+    return True
+
+
+def _fit_anova(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, AnovaEnsemble)
+    family.joint.fit(rows.context)
+    family.arrange(anova_groups(family.joint.sizes, len(rows)))
+    codes = family.joint(rows.codes, rows.context)
+    fit_anova(family, codes, rows.scores, weights, spread=rows.spread)
+    return True
+
+
+def _fit_trees(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, AnovaEnsemble)
+    # with fewer rows the Gaussian process is better, and trees add nothing to it
+    if len(rows) <= MOST_POINTS or not has_trees():
+        return False
+    family.joint.fit(rows.context)
+    codes = family.joint(rows.codes, rows.context)
+    return fit_trees(family, codes, rows.scores, weights, seed=seed)
+
+
+_FITS: dict[str, Callable[[BaseEnsemble, Rows, Tensor, int], bool]] = {
+    "kernel": _fit_kernel,
+    "anova": _fit_anova,
+    "trees": _fit_trees,
+}
+
+
+def _some(count: int, seed: int) -> Tensor:
+    """Places of all rows, or of as many as tables of effects are fitted to."""
+    if count <= _MOST_ROWS:
+        return torch.arange(count)
+    return permutation(count, generator=seeded(seed))[:_MOST_ROWS]
+
+
+def held_out_predictions(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
+    """Predictions `(M, H)` of each member for the rows `(M, H)` it holds out."""
+    parts = []
+    for places in held_out.split(_CHUNK, dim=1):
+        part = rows.take(places)
+        parts.append(family.predictions(part.codes, part.context, own_rows=True))
+    return torch.cat(parts, 1)
+
+
+def fit_weights(
+    predictions: Tensor, scores: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weights of at least 0 and a constant that predict scores with the least squared error.
+
+    Ten rows' worth of evidence that the families are equally good keeps the weights of few rows
+    sensible. A family that would weigh less than .03 is left out.
+
+    Args:
+        predictions: `(P, N)`, of each family.
+        scores: `(N,)`.
+        counts: `(N,)`, observations that each row counts for; by default 1.
+
+    Returns:
+        Weights `(P,)`, float32, and the constant `()`.
+
+    Example:
+        >>> truth = torch.linspace(-1.0, 1.0, 400)
+        >>> weights, constant = fit_weights(torch.stack([truth, -truth]), truth)
+        >>> weights.round(decimals=2), constant.abs() < 0.01
+        (tensor([0.9900, 0.0000]), tensor(True))
+    """
+    families, count = len(predictions), torch.ones_like(scores) if counts is None else counts
+    share = (count / count.sum()).double()
+    x, y = predictions.double(), scores.double()
+    x_mean, y_mean = x @ share, y @ share
+    x, y = x - x_mean.unsqueeze(1), y - y_mean
+    # above 0 even where all scores are equal
+    prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
+    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=x.dtype, device=x.device)
+    right = (x * share) @ y + prior / families
+    weights = _non_negative(gram, right, tuple(range(families)))
+    kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
+    weights = _non_negative(gram, right, kept or tuple(range(families)))
+    return weights.float(), (y_mean - weights @ x_mean).float()
+
+
+def _non_negative(gram: Tensor, right: Tensor, allowed: tuple[int, ...]) -> Tensor:
+    """Minimiser `(P,)` of the quadratic form over weights of at least 0, others being 0.
+
+    There are few families: every set of those above 0 is tried.
+    """
+    best, least = torch.zeros_like(right), 0.0
+    for size in range(1, len(allowed) + 1):
+        for chosen in map(list, combinations(allowed, size)):
+            inner = torch.linalg.solve(gram[chosen][:, chosen], right[chosen])
+            value = float(-inner @ right[chosen])
+            if value < least and bool((inner >= 0).all()):
+                best, least = torch.zeros_like(right), value
+                best[chosen] = inner
+    return best

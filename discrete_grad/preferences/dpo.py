@@ -1,0 +1,155 @@
+"""Direct preference optimisation: a policy fitted to preferences without a reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.objectives import dpo_loss
+from discrete_grad.policies import Generator
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.sampling import permutation, seeded
+from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.weighting import Reference, as_reference
+
+__all__ = ["DPOConfig", "fit_dpo"]
+
+_Policy = TypeVar("_Policy", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOConfig(LoopConfig):
+    """Direct preference optimisation.
+
+    Example:
+        >>> DPOConfig(beta=0.5).flip
+        0.0
+    """
+
+    beta: float = 1.0
+    """In units of the reward, here log-odds: what one nat away from the reference must bring."""
+    flip: float = 0.0
+    """Probability in [0, 1/2) that a preference was told the wrong way round."""
+    noise: Literal["mixture", "robust", "conservative"] = "mixture"
+    """What is done about it; see `dpo_loss`."""
+    tie_width: float = 0.2
+    """Of a tie, in log-odds, where there are any."""
+    held_out: float = 0.125
+    """Share of the pairs held out for early stopping, in (0, 1)."""
+    steps: int = 1000
+    learning_rate: float = 1e-2
+
+
+def fit_dpo(
+    policy: _Policy,
+    preferences: Preferences,
+    reference: Reference | Generator,
+    *,
+    config: DPOConfig,
+    seed: int,
+    stage: str = "dpo",
+    **options: Any,
+) -> _Policy:
+    """Train a policy on preferences directly.
+
+    Args:
+        policy: trained in place; a `Generator`, or a module that is a `Reference`.
+        preferences: at least 2.
+        reference: what the policy is kept near; not trained. A copy of the policy as it was.
+        config: training.
+        seed: decides every random number.
+        stage: name in the log and in the seeds.
+        options: `log` and `checkpoint`, as in `train`.
+
+    Returns:
+        The policy, frozen and in evaluation mode.
+
+    Raises:
+        ValueError: for fewer than 2 pairs, a pair that is impossible under the reference, or a
+            number out of range.
+
+    Reference:
+        as `dpo_loss`.
+
+    Example:
+        >>> from discrete_grad import CategoricalSpace
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> rows = space.enumerate().repeat(10, 1)
+        >>> outcome = (rows.sum(-1) < rows.roll(1, 0).sum(-1)).long()
+        >>> pairs = Preferences(rows, rows.roll(1, 0), outcome)
+        >>> policy, reference = Generator(None, space), Generator(None, space)
+        >>> policy = fit_dpo(policy, pairs, reference, config=DPOConfig(steps=100), seed=0)
+        >>> space.argmax(policy()).tolist()
+        [1, 2]
+    """
+    if len(preferences) < 2 or not 0 < config.held_out < 1:
+        raise ValueError(
+            "needs 2 pairs and held_out between 0 and 1, got "
+            f"{len(preferences)} and {config.held_out}"
+        )
+    known = as_reference(reference)
+    preferences.check(known.space, getattr(policy, "context_spec", None))
+    log_reference = _reference_log_probs(known, preferences)
+    objective = _DPOObjective(policy, preferences, log_reference, config, seed, stage)
+    train(objective, config, seed=seed, stage=stage, **options)
+    return policy.requires_grad_(False).eval()
+
+
+def _pair_log_probs(policy: Reference, pairs: Preferences) -> Tensor:
+    """`(2, N)`, of the first and of the second rows."""
+    return policy.log_prob(torch.stack([pairs.first, pairs.second]), pairs.context)
+
+
+@torch.no_grad()
+def _reference_log_probs(reference: Reference, pairs: Preferences) -> Tensor:
+    log_p = _pair_log_probs(reference, pairs)
+    bad = (~log_p.isfinite()).any(0).nonzero()
+    if len(bad):
+        raise ValueError(f"pair {int(bad[0]) + 1} holds a row the reference never draws")
+    return log_p
+
+
+class _DPOObjective(Objective):
+    model: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pairs: Preferences,
+        log_reference: Tensor,
+        config: DPOConfig,
+        seed: int,
+        stage: str,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.policy = as_reference(model)  # type: ignore[arg-type]
+        self.pairs, self.log_reference, self.config = pairs, log_reference, config
+        self.width = config.tie_width if pairs.has_ties else 0.0
+        order = permutation(len(pairs), generator=seeded(derive_seed(seed, stage, "rows")))
+        size = min(max(1, round(len(pairs) * config.held_out)), len(pairs) - 1)
+        self.held_out, self.kept = order[:size], order[size:]
+
+    def forward(self, step: Step) -> Tensor:
+        """Loss of a batch of pairs."""
+        return self._loss(self.kept[step.batch(len(self.kept), self.config.batch_size)])
+
+    def validate(self) -> Tensor:
+        """Loss of the held-out pairs."""
+        return self._loss(self.held_out)
+
+    def _loss(self, picked: Tensor) -> Tensor:
+        pairs, config = self.pairs.take(picked), self.config
+        return dpo_loss(
+            _pair_log_probs(self.policy, pairs),
+            self.log_reference[:, picked],
+            pairs.outcome,
+            beta=config.beta,
+            flip=config.flip,
+            noise=config.noise,
+            tie_width=self.width,
+        ).mean()

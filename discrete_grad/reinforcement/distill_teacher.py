@@ -1,0 +1,254 @@
+"""A policy learns from another one: its conditionals, or its good rows."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from discrete_grad.fitting.descent import (
+    DistillConfig,
+    batch_index,
+    check_contexts,
+    context_name,
+    descend,
+    module_of,
+    taken,
+)
+from discrete_grad.fitting.regression import regression_loss
+from discrete_grad.policies import Generator, SequentialPolicy, conditional_logits
+from discrete_grad.sampling import seeded, uniform
+from discrete_grad.training.loop import Step, derive_seed
+from discrete_grad.weighting import (
+    Factorised,
+    Reference,
+    Reward,
+    WeightedSamples,
+    as_reference,
+    inverse_draw,
+)
+from discrete_grad.weighting.draws import take_samples
+from discrete_grad.weighting.importance import equal_weights
+from discrete_grad.weighting.reference import device_of, rewards_of
+
+__all__ = ["distill_guidance", "distill_rows"]
+
+
+def distill_guidance(
+    student: SequentialPolicy[Any] | Factorised | Generator,
+    teacher: SequentialPolicy[Any],
+    context: Tensor | None = None,
+    *,
+    config: DistillConfig | None = None,
+    prefixes: Literal["teacher", "student"] = "teacher",
+    seed: int = 0,
+) -> list[float]:
+    """Train a policy, in place, to draw as a guided one does, at the price of one call a feature.
+
+    Lowers `KL(teacher || student)` over the whole vocabulary of each feature, on prefixes that the
+    teacher draws: an unbiased estimate of the divergence of rows. A frozen copy of the teacher is
+    taken first, so a guided policy can be distilled into the policy it guides.
+
+    Args:
+        student: what is trained; a sequential one reads in the teacher's order.
+        teacher: `Guided`, `ValueGuided` or any other.
+        context: `(N, C)`, the contexts learned from; None without.
+        config: 50 steps by default.
+        prefixes: whose rows the prefixes are of; the student's own are those it will meet, but the
+            loss is then no divergence of rows.
+        seed: decides every random number.
+
+    Returns:
+        The loss of each step, in nats a row.
+
+    Raises:
+        ValueError: for another space or order, or a student that forbids what the teacher draws.
+        TypeError: for a student that is no module, or is neither sequential nor factorised.
+
+    Reference:
+        Peysakhovich and Berman (2026), arXiv 2604.15577; Agarwal et al. (2024), arXiv 2306.13649,
+        for the student's prefixes.
+
+    Example:
+        >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.policies import AutoregressiveGenerator
+        >>> from discrete_grad.weighting import TablePotential, ValueGuided
+        >>> space = CategoricalSpace.from_sizes((2, 2))
+        >>> model = AutoregressiveGenerator(space)
+        >>> rows = space.enumerate()
+        >>> potential = TablePotential(space, model.log_prob(rows).detach(), rows.sum(-1))
+        >>> losses = distill_guidance(model, ValueGuided(model, potential))
+        >>> losses[-1] < losses[0] / 10
+        True
+    """
+    config = config or DistillConfig(steps=50)
+    learner = _as_student(student)
+    _check_pair(learner, teacher, prefixes)
+    check_contexts(context)
+    teacher = copy.deepcopy(teacher)
+    source: Reference = teacher if prefixes == "teacher" else learner
+
+    def loss(step: Step) -> Tensor:
+        shown = taken(context, batch_index(context, step, config))
+        with torch.no_grad():
+            noise = step.generator(device_of(learner, context))
+            codes = source.sample(shown, config.samples, generator=noise)
+            wanted = conditionals(teacher, codes, shown)
+        own = conditionals(learner, codes, shown)
+        return learner.space.kl_divergence(wanted, own).mean()
+
+    return descend(module_of(learner), loss, config, seed=seed, stage="distill guidance")
+
+
+def conditionals(
+    policy: SequentialPolicy[Any] | Factorised, codes: Tensor, context: Tensor | None
+) -> Tensor:
+    """Log-probabilities `(..., D)` of each feature given those before it, but for a constant each.
+
+    Args:
+        policy: any.
+        codes: `(..., *batch, F)`.
+        context: `(*batch, C)`, or None.
+    """
+    if isinstance(policy, Factorised):
+        return policy.logits(context).expand(*codes.shape[:-1], -1)
+    return conditional_logits(policy, codes, context)
+
+
+def distill_rows(
+    student: Reference | Generator,
+    teacher: Reference | Generator,
+    reward: Reward,
+    context: Tensor | None = None,
+    *,
+    pool: int = 256,
+    keep: float = 0.1,
+    config: DistillConfig | None = None,
+    seed: int = 0,
+) -> list[float]:
+    """Train a policy, in place, on the best of the rows that another one draws.
+
+    The teacher draws once, before the first step. The student, which may be smaller, of another
+    kind or the teacher itself, then maximises the likelihood of the rows that are kept.
+
+    Args:
+        student: what is trained: a generator, or a module that is a `Reference`.
+        teacher: what draws the rows.
+        reward: codes `(S, *batch, F)`, context -> `(S, *batch)`; `-inf` forbids a row.
+        context: `(N, C)`, the contexts learned from; None without.
+        pool: rows drawn for each context.
+        keep: share of them, in (0, 1], that is kept: the best in each context.
+        config: steps, rows and learning rate.
+        seed: decides every random number.
+
+    Returns:
+        The loss of each step, the mean `-log p` of the rows kept, in nats.
+
+    Raises:
+        ValueError: for a share out of range, another space, a reward that is no number, a context
+            whose rows are all forbidden, or a student that forbids a row kept.
+        TypeError: for a student that is no module.
+
+    Reference:
+        Gulcehre et al. (2023), arXiv 2308.08998: one round of growing and improving.
+
+    Example:
+        >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.policies import AutoregressiveGenerator
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> teacher, student = AutoregressiveGenerator(space), Generator(None, space)
+        >>> def reward(rows, context):
+        ...     return 1.0 * rows.sum(-1)
+        >>> _ = distill_rows(student, teacher, reward, config=DistillConfig(steps=100))
+        >>> space.argmax(student())
+        tensor([1, 2])
+    """
+    config = config or DistillConfig()
+    config.check()
+    if pool < 1 or not 0 < keep <= 1:
+        raise ValueError(f"needs a row of pool and keep in (0, 1], got {pool} and {keep}")
+    learner, source = as_reference(student), as_reference(teacher)
+    if learner.space != source.space:
+        raise ValueError(
+            f"student and teacher have different spaces: {learner.space}, {source.space}"
+        )
+    check_contexts(context)
+    size = max(1, math.ceil(keep * pool))
+    kept = [
+        _best_rows(source, reward, part, pool, size, where=where, seed=seed)
+        for where, part in _parts(context, config.batch_size)
+    ]
+    dim = 0 if context is None else 1
+    codes = torch.cat([rows for rows, _ in kept], dim)
+    log_weights = torch.cat([weights for _, weights in kept], dim)
+
+    def loss(step: Step) -> Tensor:
+        index = batch_index(context, step, config)
+        rows = codes if index is None else codes[:, index]
+        weights = log_weights if index is None else log_weights[:, index]
+        shape = (config.samples, *weights.shape[1:])
+        noise = uniform(shape, device=rows.device, generator=step.generator(rows.device))
+        drawn = take_samples(rows, inverse_draw(weights, noise))
+        samples = WeightedSamples(drawn, equal_weights(drawn), 0)
+        return regression_loss(learner, samples, taken(context, index), index)
+
+    return descend(module_of(student), loss, config, seed=seed, stage="distill rows")
+
+
+def _parts(context: Tensor | None, size: int) -> list[tuple[int, Tensor | None]]:
+    """Parts of the contexts `(N, C)`, each with its first place."""
+    if context is None:
+        return [(0, None)]
+    return [(size * i, part) for i, part in enumerate(context.split(size))]
+
+
+@torch.no_grad()
+def _best_rows(
+    teacher: Reference,
+    reward: Reward,
+    context: Tensor | None,
+    pool: int,
+    size: int,
+    *,
+    where: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Codes `(size, *batch, F)`, best first, and log-weights, `-inf` for a forbidden row."""
+    device = device_of(teacher, context)
+    noise = seeded(derive_seed(seed, "distill rows", "pool", where), device)
+    codes = teacher.sample(context, pool, generator=noise)
+    values = rewards_of(reward, codes, context)
+    best, order = values.sort(stable=True, dim=0, descending=True)
+    if (best[0] == -math.inf).any():
+        place = tuple((best[0] == -math.inf).nonzero()[0].tolist())
+        name = context_name(torch.arange(where, where + best[0].numel()), place)
+        raise ValueError(f"{name}: all {pool} rows drawn are forbidden; draw more")
+    allowed = torch.zeros_like(best[:size]).masked_fill(best[:size] == -math.inf, -math.inf)
+    return take_samples(codes, order[:size]), allowed
+
+
+def _as_student(student: Reference | Generator) -> SequentialPolicy[Any] | Factorised:
+    learner = as_reference(student)
+    if not isinstance(learner, (SequentialPolicy, Factorised)):
+        name = type(learner).__name__
+        raise TypeError(f"a student must be a SequentialPolicy or factorised, got {name}")
+    return learner
+
+
+def _check_pair(
+    student: SequentialPolicy[Any] | Factorised, teacher: SequentialPolicy[Any], prefixes: str
+) -> None:
+    if prefixes not in ("teacher", "student"):
+        raise ValueError(f"prefixes must be 'teacher' or 'student', got {prefixes!r}")
+    if not isinstance(teacher, SequentialPolicy):
+        raise TypeError(f"a teacher must be a SequentialPolicy, got {type(teacher).__name__}")
+    if student.space != teacher.space:
+        raise ValueError(
+            f"student and teacher have different spaces: {student.space}, {teacher.space}"
+        )
+    if isinstance(student, SequentialPolicy) and student.order != teacher.order:
+        got = f"{student.order} and {teacher.order}"
+        raise ValueError(f"student and teacher must read in the same order, got {got}")

@@ -1,0 +1,140 @@
+"""The functional that is maximised, and the estimator's recipe, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from discrete_grad.reporting.wording import short, sign
+
+__all__ = ["beyond_sentences", "estimator_sentences", "maximised_sentences"]
+
+_MEANING = {
+    "rank": "a row that is good every time comes before a gamble with a better mean",
+    "mean": "a gamble with a better mean comes before a row that is good every time",
+    "median": "half of a row's scores lie above it, and a few huge ones do not move it",
+}
+_MEASURE = {"rank": "mean rank", "mean": "mean", "median": "median"}
+
+Report = Mapping[str, Any]
+
+
+def maximised_sentences(report: Report) -> list[str]:
+    """One sentence on the functional of a row's scores that generated rows make best.
+
+    Args:
+        report: from `build_report`; nothing is said where it does not know.
+
+    Example:
+        >>> maximised_sentences({"score_name": "price", "estimator": {"maximises": "rank"}})[0][:52]
+        "Generated rows maximise the mean rank of 'price': a "
+    """
+    part = report.get("estimator")
+    if not part:
+        return []
+    name, verb = part["maximises"], "maximise" if sign(report) > 0 else "minimise"
+    score = f"'{short(report['score_name'], 60)}'"
+    return [f"Generated rows {verb} the {_MEASURE[name]} of {score}: {_MEANING[name]}."]
+
+
+def beyond_sentences(report: Report) -> list[str]:
+    """How many of the policies' rows are estimated beyond the best observed score.
+
+    Args:
+        report: from `build_report`.
+
+    Example:
+        >>> entries = [{"kind": "row", "beyond_observed": 1.0}]
+        >>> beyond_sentences({"contexts": [{"entries": entries}]})[0][:57]
+        'Of 1 rows shown 1 is estimated beyond the best observed s'
+    """
+    shown = [
+        entry
+        for context in report["contexts"]
+        for entry in context["entries"]
+        if entry.get("kind") == "row" and entry.get("beyond_observed") is not None
+    ]
+    count = sum(entry["beyond_observed"] > 0 for entry in shown)
+    if not count:
+        return []
+    best = "highest" if sign(report) > 0 else "lowest"
+    return [
+        f"Of {len(shown):,} rows shown {count:,} {'is' if count == 1 else 'are'} estimated beyond "
+        f"the best observed score, where nothing is known: the {best} observed score is given "
+        "instead."
+    ]
+
+
+def estimator_sentences(report: Report) -> list[str]:
+    """How good the estimator is on held-out rows, and what it was made of; a few short lines.
+
+    Args:
+        report: from `build_report`; nothing is said where it does not know.
+
+    Example:
+        >>> part = {
+        ...     "rows": 960, "held_out": {"rows": 480, "spearman": 0.71, "baseline": 0.55},
+        ...     "settings": {"batch_size": 64, "steps": 2000, "weight_decay": 0.3,
+        ...                  "hidden": [64, 64], "members": 4},
+        ...     "families": {"networks": 0.9, "kernel": 0.0}, "still_improving": True,
+        ... }
+        >>> for sentence in estimator_sentences({"estimator": part})[2:]:
+        ...     print(sentence)
+        Families by weight: networks .90; left out: kernel.
+        Still improving at the last step: more steps may help.
+    """
+    part = report.get("estimator")
+    if not part:
+        return []
+    improving = ["Still improving at the last step: more steps may help."]
+    return [
+        *_held_out(part.get("held_out") or {}),
+        _settings(part),
+        _families(part["families"]),
+        *(improving if part["still_improving"] else []),
+        *_ranges(part.get("numeric_contexts") or {}),
+    ]
+
+
+def _held_out(part: Report) -> list[str]:
+    if part.get("spearman") is None:
+        return []
+    baseline = part.get("baseline")
+    beside = (
+        "" if baseline is None else f"; of a sum of effects of single columns {_share(baseline)}"
+    )
+    rows = f"{part['rows']:,} held-out rows"
+    found = _share(part["spearman"])
+    return [f"Estimator: rank correlation with the score {found} on {rows}{beside}."]
+
+
+def _settings(part: Report) -> str:
+    made = part["settings"]
+    decay = f"{made['weight_decay']:.2g}".replace("0.", ".", 1)
+    layers = ", ".join(f"{width:,}" for width in made["hidden"])
+    members = f"{made['members']} member{'' if made['members'] == 1 else 's'}"
+    return (
+        f"Trained on {part['rows']:,} rows: {members}, batches of {made['batch_size']:,}, at most "
+        f"{made['steps']:,} steps, weight decay {decay}, layers of {layers}."
+    )
+
+
+def _families(weights: Mapping[str, float]) -> str:
+    used = ", ".join(f"{name} {_share(weight, 2)}" for name, weight in weights.items() if weight)
+    unused = ", ".join(name for name, weight in weights.items() if not weight)
+    return f"Families by weight: {used or 'none'}{f'; left out: {unused}' if unused else ''}."
+
+
+def _ranges(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    if not ranges:
+        return []
+    told = "; ".join(
+        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in ranges.items()
+    )
+    return [f"Numeric contexts of the training rows: {told}; far outside, estimates are guesses."]
+
+
+def _share(value: float, digits: int = 3) -> str:
+    """Decimals without the leading zero: .571, -.030, 1.000."""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text

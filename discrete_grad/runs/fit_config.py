@@ -1,0 +1,160 @@
+"""What a whole fit can be told, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+from discrete_grad.fitting.config import AlignerConfig, EstimatorConfig, Family, GeneratorConfig, ReproductionConfig
+from discrete_grad.preferences.config import PreferenceConfig
+
+__all__ = ["FitConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """The whole job: judge, estimators, aligner, data policy, naive baseline, generator.
+
+    Example:
+        >>> config = FitConfig(seed=3, estimator=EstimatorConfig(members=3))
+        >>> config.check()
+        >>> config.estimator.members
+        3
+    """
+
+    seed: int = 0
+    """Decides every random number."""
+    maximise: Literal["rank", "mean", "median", "raw"] = "rank"
+    """Of a row's scores, which may vary: `rank` the mean of their quantiles in the context, so that
+    one huge score counts like any other best one; `mean` their mean, which a few huge scores may
+    decide; `median` their median, learnt by networks alone. `raw` is the mean, too, learnt from
+    scores as they are, which must lie within 10 of 0."""
+    judge_share: float = 0.2
+    """Share of the rows that train the judge alone; more where it would miss a category."""
+    merge_repeats: bool = True
+    """Equal rows are one with their mean and count; the judge gets observations of those observed
+    at least 4 times. Without it they are learnt one by one, equal ones all on one side."""
+    calibration_share: float = 0.1
+    """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
+    polish: bool = False
+    """Climb from the most likely row by the best single swaps, under the score the generator was
+    trained by, and report the row that is reached as well."""
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+    def check(self) -> None:
+        """Raise ValueError for a number out of range; a fit calls it first."""
+        for name in ("estimator", "judge", "preference", "aligner", "reproduction", "generator"):
+            try:
+                getattr(self, name).check()
+                if name == "aligner":
+                    self.aligner.check_losses()
+            except ValueError as error:
+                raise ValueError(f"{name}.{error}") from error
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in [0, 2**63), got {self.seed}")
+        if self.maximise not in _SCALES:
+            raise ValueError(f"maximise must be one of {list(_SCALES)}, got {self.maximise!r}")
+        for name in ("estimator", "judge"):
+            families = getattr(self, name).families
+            if self.maximise == "median" and "networks" not in families:
+                raise ValueError(
+                    f"maximise median is learnt by networks alone, {name}.families are {families}"
+                )
+        ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
+        shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
+        shares["preference.reliability"] = self.preference.reliability
+        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
+        for name, share in shares.items():
+            if not 0 < share < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
+        if (made := self.generator).coverage >= 1 or (made.coverage and made.combine != "mean"):
+            raise ValueError(
+                "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
+                f"{made.coverage} and generator.combine {made.combine!r}"
+            )
+        if self.preference.families != ("networks",):
+            raise ValueError(
+                "preference.families must be ('networks',), the only ones that learn from "
+                f"preferences, got {self.preference.families}"
+            )
+        if self.preference.conservative:
+            raise ValueError("preference.conservative must be 0: preferences have no score")
+        for name, part in ensembles.items():
+            if unknown := [family for family in part.families if family not in get_args(Family)]:
+                raise ValueError(
+                    f"{name}.families has {unknown[0]!r}; there are {', '.join(get_args(Family))}"
+                )
+            if len(set(part.families)) < len(part.families):
+                raise ValueError(f"{name}.families has one twice: {part.families}")
+            if part.conservative and "networks" not in part.families:
+                raise ValueError(
+                    f"{name}.conservative changes networks alone, which {name}.families lacks: "
+                    f"{part.families}"
+                )
+            if part.dropout >= 1:
+                raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
+            if part.members < len(part.architectures):
+                raise ValueError(
+                    f"{name}.members must be at least 1 for each of {part.architectures}, "
+                    f"got {part.members}"
+                )
+
+    @property
+    def score_scale(self) -> str:
+        """The kind of `ScoreScale` that the models are trained on."""
+        return _SCALES[self.maximise]
+
+    def scorer(self, name: Literal["estimator", "judge"]) -> EstimatorConfig:
+        """Settings of the estimator or the judge, of the families that can learn what is wanted.
+
+        Example:
+            >>> FitConfig(maximise="median").scorer("judge").families
+            ('networks',)
+        """
+        part: EstimatorConfig = getattr(self, name)
+        return replace(part, families=("networks",)) if self.maximise == "median" else part
+
+    def to_json(self) -> str:
+        """All settings as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> FitConfig:
+        """Inverse of `to_json`.
+
+        Example:
+            >>> FitConfig.from_json(FitConfig(seed=3).to_json()) == FitConfig(seed=3)
+            True
+        """
+        values = json.loads(text)
+        if "score_scale" in values:  # a run made before `maximise`
+            scale = values.pop("score_scale")
+            values["maximise"] = "mean" if scale == "standard" else scale
+        config: FitConfig = _build(cls, values)
+        return config
+
+
+# what is maximised -> what the models are trained on
+_SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}
+
+# settings of runs made before these could be set
+_BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}
+
+
+def _build(cls: Any, values: dict[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for item in fields(cls):
+        if item.name == "preference" and item.name not in values:
+            continue  # a run made before there were any
+        value = values[item.name] if item.name in values else _BEFORE[item.name]
+        if is_dataclass(hints[item.name]):
+            value = _build(hints[item.name], value)
+        arguments[item.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**arguments)

@@ -1,0 +1,172 @@
+"""What lies in the folder of a run: settings, schema, rows, weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from discrete_grad.data import Schema, Table
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
+from discrete_grad.runs.fit_config import FitConfig
+
+__all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
+
+_PREFERENCES = "preferences.safetensors"
+_HASHED = 2**16  # rows at a time
+# what a fit that was killed before it wrote its settings, or its caller's log, may have left
+_OURS = {
+    "preferences.safetensors",
+    "rows.safetensors",
+    "schema.json",
+    "tensorboard",
+    ".preferences.safetensors.part",
+    ".config.json.part",
+    ".rows.safetensors.part",
+    ".schema.json.part",
+}
+
+
+def open_folder(
+    folder: Path,
+    table: Table,
+    config: FitConfig,
+    *,
+    preferences: Preferences | None = None,
+    resume: bool,
+    source: dict[str, Any],
+) -> None:
+    """Lay out a new folder, or check that one holds a fit of this table with these settings.
+
+    The settings are written last, so a folder with settings is complete.
+
+    Raises:
+        RunError: if the folder is taken or belongs to another fit.
+    """
+    settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
+    if preferences is not None:
+        settings["preferences"] = _digest_of(_pair_tensors(preferences), preferences.annotators)
+    path = folder / "config.json"
+    if path.exists():
+        if not resume:
+            raise RunError(f"{folder} holds a fit; use --resume or another folder")
+        _compare(folder, read_settings(folder), settings, config)
+        return
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is not a folder")
+    strangers = {p.name for p in folder.glob("*")} - _OURS if folder.exists() else set()
+    if strangers:
+        raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
+    write_atomically(folder / "schema.json", table.schema.to_json().encode())
+    save_tensors(folder / "rows.safetensors", _tensors(table), {})
+    if preferences is not None:
+        names = {"annotators": preferences.annotators}
+        save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
+    write_atomically(path, json.dumps(settings, indent=2).encode())
+
+
+def _tensors(table: Table) -> dict[str, Tensor]:
+    tensors = {
+        "codes": table.codes,
+        "scores": table.scores,
+        "context": table.context,
+        "more_scores": table.more_scores,
+    }
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _pair_tensors(preferences: Preferences) -> dict[str, Tensor]:
+    names = ("first", "second", "outcome", "context", "annotator")
+    tensors = {name: getattr(preferences, name) for name in names}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _compare(
+    folder: Path, begun: dict[str, Any], settings: dict[str, Any], config: FitConfig
+) -> None:
+    if begun["table"] != settings["table"]:
+        raise RunError(f"{folder} is a fit of another table")
+    if begun["preferences"] != settings.get("preferences"):
+        raise RunError(f"{folder} is a fit of other preferences, or of none")
+    before, now = _flatten(asdict(begun["config"])), _flatten(asdict(config))
+    for name, value in now.items():
+        if before[name] != value:
+            raise RunError(
+                f"{folder} was begun with {name} = {before[name]}, not {value}; "
+                "resume with the same settings"
+            )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= _flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat
+
+
+def _digest(table: Table) -> str:
+    return _digest_of(_tensors(table), table.schema.to_json())
+
+
+def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
+    digest = hashlib.sha256(str(text).encode())
+    for tensor in tensors.values():
+        for part in tensor.split(_HASHED):
+            # a digest of the numbers, however narrow they are stored
+            wide = part if part.is_floating_point() else part.long()
+            digest.update(wide.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `open_folder` wrote: `config` (a FitConfig), `source` and the digests.
+
+    Raises:
+        RunError: if there is no fit or its settings are damaged.
+    """
+    path = folder / "config.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = FitConfig.from_json(json.dumps(content["config"]))
+        kept = {name: content[name] for name in ("source", "table")}
+        return {"config": config, "preferences": content.get("preferences"), **kept}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} is damaged, or of another version: {error}") from error
+
+
+def load_table(folder: Path) -> Table:
+    """The table a run was fitted to."""
+    tensors, _ = load_tensors(folder / "rows.safetensors")
+    try:
+        schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
+    more = tensors.get("more_scores")
+    codes = tensors["codes"].to(schema.code_dtype)
+    return Table(schema, codes, tensors["scores"], tensors.get("context"), more)
+
+
+def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | None:
+    """The preferences a run was fitted to; None for a fit without."""
+    if settings["preferences"] is None:
+        return None
+    tensors, names = load_tensors(folder / _PREFERENCES)
+    return Preferences(**tensors, annotators=tuple(names["annotators"]))
+
+
+def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
+    """Load a finished stage's weights into its model; returns their metadata."""
+    tensors, metadata = load_tensors(path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"{path} does not fit the run's settings") from error
+    return metadata

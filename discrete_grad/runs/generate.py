@@ -1,0 +1,236 @@
+"""New rows for given contexts, from a finished run."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrete_grad.data import Schema, output_format
+from discrete_grad.fitting.context_range import warn_far_contexts
+from discrete_grad.hamming import nearest_hamming
+from discrete_grad.models import single_swap_ascent
+from discrete_grad.runs.proposals import Proposals, propose
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.devices import AskedFromCpu
+
+__all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
+
+_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
+_BEYOND, _SEEN = "beyond_observed", "in_table"
+_SCORED = 1024  # rows at a time
+_TOLD = 3  # contexts with too few rows that are named one by one
+
+
+class FewRowsWarning(UserWarning):
+    """A context got fewer different rows than were asked for.
+
+    Example:
+        >>> issubclass(FewRowsWarning, UserWarning)
+        True
+    """
+
+
+def check_columns(schema: Schema) -> None:
+    """Raise RunError if the table has a column of a name that `generate` writes itself.
+
+    Example:
+        >>> from discrete_grad.data import Vocabulary
+        >>> try:
+        ...     check_columns(Schema((Vocabulary("judge_score", (1, 2)),), (), "score"))
+        ... except RunError as error:
+        ...     print(error)
+        the table has a column 'judge_score', which generate writes itself: rename it
+    """
+    taken = {column.name for column in (*schema.features, *schema.context)}
+    for name in (_ESTIMATED, _JUDGED, _BEYOND, _SEEN):
+        if name in taken:
+            raise RunError(
+                f"the table has a column {name!r}, which generate writes itself: rename it"
+            )
+
+
+@torch.no_grad()
+def generate(
+    run: Run,
+    columns: dict[str, list[Any]],
+    contexts: Tensor | None,
+    *,
+    rows: int,
+    seed: int = 0,
+    diversity: int = 1,
+    new_only: bool = True,
+    share: tuple[int, int] = (0, 1),
+) -> dict[str, list[Any]]:
+    """Good and different rows for each context, the best first, by the score trained by.
+
+    That score is the estimator's, with the run's pessimism and preferences; see `row_score`. Of
+    the best 16 the first is the one of the least sum of places, by that score and by the
+    generator's probability.
+
+    The rows are found by `best_rows`. So many evaluations of the estimator as read four million
+    codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
+    space, and at least 64, or 8 for each row wanted.
+
+    Args:
+        run: a finished fit.
+        columns: the contexts as given, S values a column, from `read_contexts`; empty without.
+        contexts: the same encoded, `(S, C)`; None for the one distribution of a fit without.
+        rows: different rows wanted for each context, at least 1.
+        seed: decides every random number; a context's rows do not depend on the other contexts,
+            only on how many there are.
+        diversity: features in which any two rows of a context differ at least, from 1.
+        new_only: leave out the rows that the table has in the same context.
+        share: which part of the contexts, and of how many: (1, 4) for the second quarter.
+
+    Returns:
+        Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
+        units, `beyond_observed`, whether either lay outside the scores observed in the context and
+        is given as the nearest of them, and `in_table`, whether the table has the row in the same
+        context. A context that has fewer such rows gets fewer, with a `FewRowsWarning`; numeric
+        contexts far outside the trained range are told by a `FarContextWarning`.
+
+    Raises:
+        RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
+            the features there are, or more shares than contexts.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.fitting import EstimatorConfig
+        >>> from discrete_grad.runs.fit_config import FitConfig
+        >>> from discrete_grad.runs.fit import fit
+        >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few)
+        >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
+        >>> generate(run, {}, None, rows=1, new_only=False)["cut"]
+        [2]
+    """
+    schema = run.table.schema
+    _check(schema, rows, diversity)
+    total = 1 if contexts is None else len(contexts)
+    if share[1] > max(1, total):
+        raise RunError(f"more processes than contexts: {share[1]} for {total}")
+    if share[0] == 0:
+        warn_far_contexts(run.table, columns, contexts)
+    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _BEYOND, _SEEN)
+    written: dict[str, list[Any]] = {name: [] for name in names}
+    short: list[tuple[int, int]] = []
+    for part in propose(
+        run, contexts, rows=rows, seed=seed, diversity=diversity, new_only=new_only, share=share
+    ):
+        given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
+        for name, values in (given | _columns(run, contexts, part)).items():
+            written[name] += values
+        short += _short(part, rows)
+    _warn(short, f"{'new' if new_only else 'different'} rows of {rows}", contexts)
+    return written
+
+
+def part_path(path: Path, place: int, count: int) -> Path:
+    """File of one of several processes that write a file together; the file itself for one.
+
+    Raises:
+        TableError: as `output_format`.
+        RunError: unless several processes write Parquet.
+
+    Example:
+        >>> part_path(Path("rows.parquet"), 0, 2).name
+        'rows.part-00000-of-00002.parquet'
+    """
+    kind = output_format(path)
+    if count == 1:
+        return path
+    if kind != "parquet":
+        raise RunError(f"{count} processes write parts in Parquet: {path} must end in .parquet")
+    return path.with_name(f"{path.stem}.part-{place:05d}-of-{count:05d}{path.suffix}")
+
+
+@torch.no_grad()
+def polished_row(run: Run, context: Tensor | None) -> Tensor:
+    """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
+
+    They climb the score the generator was trained by, and stay within `trust_radius` of an observed
+    row if the generator's config gives `trust` a weight. See `single_swap_ascent` for the cost.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.fitting import EstimatorConfig
+        >>> from discrete_grad.runs.fit_config import FitConfig
+        >>> from discrete_grad.runs.fit import fit
+        >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few)
+        >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
+        >>> polished_row(run, None)
+        tensor([2])
+    """
+    space, config = run.table.schema.space, run.config.generator
+
+    def near(codes: Tensor) -> Tensor:
+        return nearest_hamming(codes, run.rows.codes) <= config.trust_radius
+
+    context = None if context is None else context.to(run.device)
+    likely = space.argmax(run.generator(context)).unsqueeze(0)
+    allowed = near if config.trust else None
+    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0).cpu()
+
+
+def _check(schema: Schema, rows: int, diversity: int) -> None:
+    check_columns(schema)
+    if rows < 1:
+        raise RunError(f"rows must be at least 1, got {rows}")
+    features = schema.space.num_features
+    if not 1 <= diversity <= features:
+        raise RunError(
+            f"diversity must be from 1 to the number of features, {features}, got {diversity}"
+        )
+
+
+def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, list[Any]]:
+    """Features, scores and marks of proposed rows."""
+    columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(part.codes))
+    here = None if contexts is None else contexts[part.where]
+    beyond = torch.zeros_like(part.seen)
+    for name, model, to_units in (
+        (_ESTIMATED, run.estimator, run.to_units),
+        (_JUDGED, run.judge, run.judge_to_units),
+    ):
+        predicted = _predicted(AskedFromCpu(model, run.device), part.codes, here)
+        columns[name] = to_units(predicted, here).tolist()
+        beyond |= to_units.outside(predicted, here) != 0
+    return columns | {_BEYOND: beyond.tolist(), _SEEN: part.seen.tolist()}
+
+
+def _predicted(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
+    """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
+    parts = codes.split(_SCORED)
+    here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
+    scores = [model(some, context) for some, context in zip(parts, here, strict=True)]
+    return torch.cat(scores) if scores else torch.zeros(0)
+
+
+def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
+    """Number and rows of each context that got fewer than were asked for."""
+    first = part.contexts.start
+    counts = torch.bincount(part.where - first, minlength=len(part.contexts))
+    few = (counts < rows).nonzero().squeeze(1).tolist()
+    return [(first + i, int(counts[i])) for i in few]
+
+
+def _warn(short: list[tuple[int, int]], wanted: str, contexts: Tensor | None) -> None:
+    """Warn of contexts with too few rows: of the first ones by name."""
+    for index, count in short[:_TOLD]:
+        place = "" if contexts is None else f"context row {index + 1}: "
+        warnings.warn(f"{place}only {count} {wanted}", FewRowsWarning, stacklevel=3)
+    if (further := len(short) - _TOLD) > 0:
+        text = f"{further:,} further contexts: too few {wanted}"
+        warnings.warn(text, FewRowsWarning, stacklevel=3)

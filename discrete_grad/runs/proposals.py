@@ -1,0 +1,107 @@
+"""The rows that a run proposes for many contexts, as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from discrete_grad.models import best_rows
+from discrete_grad.models.row_search import contexts_at_once
+from discrete_grad.space import CategoricalSpace
+from discrete_grad.runs.run import Run
+from discrete_grad.training.logs import progress_bar
+from discrete_grad.training.loop import derive_seed
+from discrete_grad.runs.row_score import row_score
+from discrete_grad.runs.seen_rows import SeenRows
+
+__all__ = ["Proposals", "propose"]
+
+# numbers of codes whose rows the estimator scores: shared out over the contexts, within bounds of
+# rows for each of them
+_CODES, _MOST, _LEAST, _LEAST_A_ROW = 2**22, 2**17, 64, 8
+# the first row is one of the best so many
+_AGREED = 16
+
+
+class Proposals(NamedTuple):
+    """Rows for neighbouring contexts, on the CPU.
+
+    Example:
+        >>> Proposals._fields
+        ('codes', 'where', 'seen', 'contexts')
+    """
+
+    codes: Tensor
+    """`(n, F)`, those of a context together, the best first."""
+    where: Tensor
+    """`(n,)`, the number of each row's context."""
+    seen: Tensor
+    """`(n,)`, whether the table has the row in that context."""
+    contexts: range
+    """The contexts' numbers."""
+
+
+@torch.no_grad()
+def propose(
+    run: Run,
+    contexts: Tensor | None,
+    *,
+    rows: int,
+    seed: int,
+    diversity: int,
+    new_only: bool,
+    share: tuple[int, int],
+) -> Iterator[Proposals]:
+    """Good and different rows for each context, some contexts at a time; see `generate`."""
+    space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
+    shared = _CODES // (space.num_features * max(1, total))
+    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
+    size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
+    first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
+    parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
+    seen = SeenRows(run.table, contexts, device=run.device)
+    bar = progress_bar("generate", len(parts), 0)
+    for part in parts:
+        here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
+        logits = run.generator(here).reshape(-1, space.width)
+        codes, values = best_rows(
+            space,
+            logits,
+            row_score(run, here),
+            max(rows, _AGREED),
+            evaluations=evaluations,
+            barred=partial(_barred, seen, part.start) if new_only else None,
+            distance=diversity,
+            seed=derive_seed(seed, "generate"),
+        )
+        order = _agreed_first(space, logits, codes, values)[:, :rows]
+        there = values.gather(1, order) > -torch.inf
+        context, place = there.nonzero(as_tuple=True)
+        found, where = codes[context, order[context, place]], context + part.start
+        bar.update()
+        yield Proposals(found.cpu(), where.cpu(), seen(found, where).cpu(), part)
+    bar.close()
+
+
+def _barred(seen: SeenRows, first: int, codes: Tensor, where: Tensor) -> Tensor:
+    return seen(codes, where + first)
+
+
+def _agreed_first(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: Tensor) -> Tensor:
+    """The places `(S, n)` of rows `(S, n, F)` in their order, one of them brought to the front.
+
+    Among the best it is the one of the least sum of places, by value and by probability. The
+    estimator's own best row is often one that it overrates, and the generator has seen more of the
+    rows around: over 15 complete tables the true percentile of the first row rises by this.
+    """
+    some = values[:, :_AGREED]
+    likely = space.log_prob(logits.unsqueeze(1), codes[:, :_AGREED])
+    likely = likely.masked_fill(some == -torch.inf, -torch.inf)
+    by_law = likely.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    places = torch.arange(values.shape[1], device=values.device)
+    first = (by_law + places[: some.shape[1]]).argmin(-1, keepdim=True)
+    return torch.where(places == first, -1, places).argsort(-1)

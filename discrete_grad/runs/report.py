@@ -1,0 +1,138 @@
+"""The report of a run, in its folder."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from discrete_grad.data import Table, load_example
+from discrete_grad.evaluation import (
+    ExampleTruth,
+    Observed,
+    Subject,
+    TrainingContexts,
+    context_labels,
+    distinct_contexts,
+)
+from discrete_grad.grouping import row_groups
+from discrete_grad.policies import Generator
+from discrete_grad.reporting import build_report, render_html
+from discrete_grad.runs.generate import polished_row
+from discrete_grad.runs.recipe import estimator_facts
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.devices import AskedFromCpu
+from discrete_grad.training.snapshots import load_trail
+
+__all__ = ["write_report"]
+
+
+def write_report(run: Run) -> dict[str, Any]:
+    """Write `report.json` and `report.html` into the run's folder.
+
+    The truth is part of it if the run's source names an example table: `{"example": "hpolib"}`.
+
+    Returns:
+        The report, as `discrete_grad.reporting.build_report` makes it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from discrete_grad.data import read_table
+        >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
+        >>> from discrete_grad.runs.fit_config import FitConfig
+        >>> from discrete_grad.runs.fit import fit
+        >>> columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
+        >>> few = EstimatorConfig(members=2, steps=50)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> report = write_report(fit(read_table(columns, score="score"), folder, config))
+        >>> report["average"][0]["name"], (folder / "report.html").exists()
+        ('best training row', True)
+    """
+    report = build_report(_subject(run), seed=run.config.seed)
+    write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
+    write_atomically(run.folder / "report.html", render_html(report).encode())
+    return report
+
+
+def _subject(run: Run) -> Subject:
+    schema, table = run.table.schema, run.table
+    contexts, positions = distinct_contexts(
+        table.context, len(table), embedded=schema.embed_context
+    )
+    labels = context_labels(schema, contexts)
+    family = run.source.get("example")
+    home = torch.device("cpu")  # of the table, and of all that is measured
+    estimator, judge, reference, naive, generator = (
+        AskedFromCpu(model, run.device)
+        for model in (run.estimator, run.judge, run.reference, run.naive, run.generator)
+    )
+    return Subject(
+        space=schema.space,
+        contexts=contexts,
+        labels=labels,
+        observed=Observed(
+            table.codes,
+            schema.in_units(table.scores),
+            positions,
+            schema.score,
+            minimised=schema.signs[0] < 0,
+        ),
+        estimator=estimator,
+        judge=judge,
+        to_units=run.to_units,
+        judge_to_units=run.judge_to_units,
+        outside=run.to_units.outside,
+        estimator_facts=estimator_facts(run),
+        policies={
+            "data policy": reference,
+            "naive baseline": naive,
+            **({"polished": partial(_polished, run)} if run.config.polish else {}),
+            "generator": generator,
+        },
+        truth=ExampleTruth(load_example(family), labels) if family else None,
+        held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
+        metrics=run.metrics(),
+        settings={**run.source, **json.loads(run.config.to_json())},
+        trail={
+            step: AskedFromCpu(partial(_logits, run.generator, weights), run.device)
+            for step, weights in _trail(run).items()
+        },
+        reference=reference,
+        training_contexts=_training_contexts(table),
+        contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
+    )
+
+
+def _training_contexts(table: Table) -> TrainingContexts | None:
+    spec = table.schema.context_spec
+    if spec is None or table.context is None:
+        return None
+    return TrainingContexts(spec, table.context)
+
+
+def _polished(run: Run, contexts: Tensor | None) -> Tensor:
+    """Logits `(S, D)` of the policy that always writes the polished row."""
+    rows = [polished_row(run, context) for context in ([None] if contexts is None else contexts)]
+    return run.table.schema.space.one_hot(torch.stack(rows)).log()
+
+
+def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
+    """The generator's weights along its training; nothing for a run that kept none."""
+    trail = load_trail(run.folder / "trail")
+    names = {name: tensor.shape for name, tensor in run.generator.state_dict().items()}
+    for step, weights in trail.items():
+        if {name: tensor.shape for name, tensor in weights.items()} != names:
+            raise RunError(f"{run.folder / 'trail'}: step {step} does not fit the run's settings")
+    return {step: {n: t.to(run.device) for n, t in w.items()} for step, w in trail.items()}
+
+
+def _logits(generator: Generator, weights: dict[str, Tensor], contexts: Tensor | None) -> Tensor:
+    logits: Tensor = functional_call(generator, weights, (contexts,))
+    return logits

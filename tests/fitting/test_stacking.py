@@ -1,0 +1,297 @@
+"""Families fitted together, and their weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+from tests.runs.small import likely_rows, small_config, small_table
+from torch import Tensor
+from torch.testing import assert_close
+
+from discrete_grad import CategoricalSpace
+from discrete_grad.fitting import (
+    EstimatorConfig,
+    GeneratorConfig,
+    PessimisticScore,
+    Rows,
+    conformal_pessimism,
+    fit_estimator,
+    new_ensemble,
+    stacking,
+)
+from discrete_grad.fitting.estimator import held_out_parts, networks_of
+from discrete_grad.fitting.stacking import fit_weights
+from discrete_grad.models import KernelEnsemble, StackedEnsemble
+from discrete_grad.runs import fit, load_run
+from discrete_grad.sampling import normal, random_codes, seeded
+from discrete_grad.training import RunError
+from discrete_grad.training.loop import derive_seed
+
+SPACE = CategoricalSpace.from_sizes((3, 4, 2))
+ALL = SPACE.enumerate()
+CONFIG = EstimatorConfig(members=3, hidden=(8,), dim=4, steps=40, patience=0)
+
+
+def noisy(count: int, seed: int = 0) -> Rows:
+    generator = seeded(seed)
+    codes = random_codes(SPACE, count, generator=generator)
+    a, b, c = codes.unbind(-1)
+    scores = 1.0 * (a == 1) + ((b + c) % 3 == 1) - 0.7
+    noise = 0.3 * normal((count,), generator=generator)
+    return Rows(codes, (scores + noise).float())
+
+
+def fitted(rows: Rows, config: EstimatorConfig = CONFIG, seed: int = 0) -> Any:
+    ensemble = new_ensemble(SPACE, None, config, seed=seed, rows=len(rows))
+    return fit_estimator(ensemble, rows, config=config, seed=seed)
+
+
+def centred(predictions: Tensor, scores: Tensor, counts: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    share = counts / counts.sum()
+    root = share.sqrt().numpy()
+    x = (predictions - (predictions @ share).unsqueeze(1)).numpy() * root
+    return x.T, (scores - scores @ share).numpy() * root
+
+
+@given(seed=st.integers(0, 2**31), families=st.integers(1, 4), counted=st.booleans())
+def test_weights_are_the_non_negative_least_squares(
+    seed: int, families: int, counted: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stacking, "_PRIOR_ROWS", 0)
+        patch.setattr(stacking, "_LEAST_WEIGHT", 0.0)
+        generator = seeded(seed)
+        scores = normal((40,), generator=generator)
+        # alike: leaving those below 0 out at once is then not always the best
+        mix = normal((families, families), generator=generator)
+        predictions = mix @ normal((families, 40), generator=generator) + 0.5 * scores
+        counts = torch.randint(0, 4, (40,), generator=generator).double() + 0.01
+        weights, constant = fit_weights(predictions, scores, counts if counted else None)
+    counts = counts if counted else torch.ones(40).double()
+    assert bool((weights >= 0).all())
+    expected, _ = nnls(*centred(predictions, scores, counts))
+    assert_close(weights.double().numpy(), expected, rtol=0, atol=1e-4)
+    residual = scores - weights.double() @ predictions - constant
+    assert abs(float((counts * residual).sum() / counts.sum())) < 1e-5
+
+
+def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares() -> None:
+    scores = normal((30,), generator=seeded(0))
+    predictions = torch.stack([scores + 0.5 * normal((30,), generator=seeded(i)) for i in (1, 2)])
+    weights, _ = fit_weights(predictions, scores)
+    x, y = centred(predictions, scores, torch.ones(30).double())
+    # ten more rows, each of which says of each family that its weight is one half
+    prior = 10 / 30 * y.dot(y)
+    x = np.concatenate([x, np.sqrt(prior) * np.eye(2)])
+    y = np.concatenate([y, np.sqrt(prior) / 2 * np.ones(2)])
+    assert_close(weights.double().numpy(), nnls(x, y)[0], rtol=0, atol=1e-4)
+    assert not np.allclose(
+        weights, nnls(*centred(predictions, scores, torch.ones(30).double()))[0], atol=0.02
+    )
+
+
+def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
+    truth = normal((2000,), generator=seeded(0))
+    noise = normal((2000,), generator=seeded(1))
+    weights, constant = fit_weights(torch.stack([noise, truth, -truth]), truth + 3)
+    assert weights[0] == weights[2] == 0
+    assert weights[1].item() == pytest.approx(1, abs=0.01)
+    assert constant.item() == pytest.approx(3, abs=0.05)
+
+
+def test_a_small_weight_is_left_out_and_the_others_fitted_anew() -> None:
+    truth = normal((4000,), generator=seeded(0))
+    other = normal((4000,), generator=seeded(1))
+    weights, _ = fit_weights(torch.stack([truth, other]), truth + 0.02 * other)
+    assert weights[1] == 0
+    alone, _ = fit_weights(truth.unsqueeze(0), truth + 0.02 * other)
+    assert weights[0].item() == pytest.approx(alone.item(), abs=2e-3)
+
+
+def test_counts_are_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacking, "_PRIOR_ROWS", 0)  # which is of rows, not of observations
+    scores, predictions = normal((50,), generator=seeded(0)), normal((3, 50), generator=seeded(1))
+    predictions = predictions + scores
+    counts = torch.randint(0, 4, (50,), generator=seeded(2))
+    repeated = torch.arange(50).repeat_interleave(counts)
+    weights, constant = fit_weights(predictions, scores, counts.float())
+    expected, level = fit_weights(predictions[:, repeated], scores[repeated])
+    assert_close(weights, expected, rtol=0, atol=1e-6)
+    assert_close(constant, level, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("equal", ["families", "scores", "predictions", "one row"])
+def test_singular_input_gives_finite_weights(equal: str) -> None:
+    scores, predictions = normal((20,), generator=seeded(0)), normal((3, 20), generator=seeded(1))
+    if equal == "families":
+        predictions = predictions[:1].expand(3, -1) + scores
+    elif equal == "scores":
+        scores = torch.full((20,), 2.0)
+    elif equal == "predictions":
+        predictions = torch.ones(3, 20)
+    else:
+        scores, predictions = scores[:1], predictions[:, :1]
+    weights, constant = fit_weights(predictions, scores)
+    assert bool(weights.isfinite().all() and (weights >= 0).all() and constant.isfinite())
+    if equal == "families":
+        assert_close(weights, weights[:1].expand(3), rtol=1e-3, atol=1e-4)
+    if equal == "scores":
+        assert_close(weights @ predictions.float() + constant, scores.float(), rtol=0, atol=0.05)
+
+
+def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[Tensor, Tensor]] = []
+    weigh = stacking.fit_weights
+
+    def noted(predictions: Tensor, scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        asked.append((predictions, scores))
+        return weigh(predictions, scores, *rest)
+
+    seen: dict[str, Tensor] = {}
+    for name in ("kernel", "anova"):
+        make = stacking._FITS[name]
+
+        def told(
+            family: Any, rows: Rows, weights: Tensor, *rest: Any, make: Any = make, name: str = name
+        ) -> bool:
+            seen[name] = weights
+            return make(family, rows, weights, *rest)
+
+        monkeypatch.setitem(stacking._FITS, name, told)
+    monkeypatch.setattr(stacking, "fit_weights", noted)
+    rows = noisy(200)
+    model = fitted(rows)
+    held_out = held_out_parts(200, CONFIG, derive_seed(0, "estimator", "rows"))
+    ((predictions, scores),) = asked
+    assert torch.equal(scores, rows.scores[held_out].flatten())
+    networks = networks_of(model)
+    own = networks.predictions(rows.codes[held_out], own_rows=True)
+    assert_close(predictions[model.names.index("networks")], own.flatten())
+    for weights in seen.values():
+        assert weights.shape == (3, 200)
+        for member, places in enumerate(held_out):
+            assert (weights[member] == 0).nonzero().squeeze(1).tolist() == places.sort()[0].tolist()
+
+
+def test_a_family_that_cannot_be_fitted_weighs_nothing_and_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stacking, "MOST_POINTS", 199)
+    config = replace(CONFIG, families=("kernel", "anova"))
+    model = fitted(noisy(200), config)
+    assert model.weights[0] == 0 < model.weights[1]
+    monkeypatch.setattr(KernelEnsemble, "predictions", None)
+    assert_close(model(ALL), model.weights[1] * model.family(1)(ALL) + model.constant)
+    monkeypatch.setattr(stacking, "MOST_POINTS", 200)
+    monkeypatch.undo()
+    assert fitted(noisy(200), config).weights[0] > 0
+
+
+def test_a_fit_of_more_than_3000_rows_leaves_the_kernel_out() -> None:
+    config = replace(CONFIG, families=("kernel", "anova"), scaling=False)
+    model = fitted(noisy(3001), config)
+    assert model.weights[0] == 0
+    assert torch.equal(model.family(0).weights, torch.zeros(1, 3))
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("xgboost"), reason="the extra `trees`")
+@pytest.mark.parametrize("installed", [True, False])
+def test_trees_join_beyond_3000_rows_where_they_are_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr(stacking, "MOST_POINTS", 200)
+    monkeypatch.setattr(stacking, "has_trees", lambda: installed)
+    config = replace(CONFIG, families=("anova", "trees"))
+    tables = fitted(noisy(300), config).family(1)
+    assert bool(len(tables.groups)) == installed
+    assert not len(fitted(noisy(200), config).family(1).groups)
+
+
+def test_families_none_of_which_can_be_fitted_are_told() -> None:
+    with pytest.raises(RunError, match=r"none of the families \['trees'\].* 200 rows"):
+        fitted(noisy(200), replace(CONFIG, families=("trees",)))
+
+
+def test_of_very_many_rows_some_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacking, "_MOST_ROWS", 150)
+    model = fitted(noisy(300), replace(CONFIG, families=("kernel", "anova")))
+    assert len(model.family(0).points) == 150
+    assert bool(model(ALL).isfinite().all())
+
+
+def test_a_stack_is_about_as_good_as_its_best_family() -> None:
+    rows, (a, b, c) = noisy(300), ALL.unbind(-1)
+    truth = 1.0 * (a == 1) + ((b + c) % 3 == 1) - 0.7
+    model = fitted(rows)
+    errors = [float((model.family(i)(ALL) - truth).square().mean()) for i in range(3)]
+    error = float((model(ALL) - truth).square().mean())
+    assert error < 2 * min(errors)
+    assert error < max(errors) / 10
+
+
+def test_the_same_seed_gives_bitwise_the_same_model() -> None:
+    first, second, other = (fitted(noisy(200), seed=seed) for seed in (0, 0, 1))
+    state = torch.get_rng_state()
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, second.state_dict()[name]), name
+    assert not torch.equal(first(ALL), other(ALL))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_ensemble_made_for_other_settings_is_refused() -> None:
+    ensemble = new_ensemble(SPACE, None, CONFIG, seed=0)
+    with pytest.raises(ValueError, match=r"has 3 members.*ask for 2"):
+        fit_estimator(ensemble, noisy(50), config=replace(CONFIG, members=2), seed=0)
+
+
+def test_what_uses_an_ensemble_takes_a_stack() -> None:
+    rows = noisy(300)
+    model = fitted(rows)
+    config = GeneratorConfig(pessimism=1.0)
+    score = PessimisticScore(model, None, config)
+    expected = model(ALL) - (model.predictions(ALL).var(0, correction=0) + 1e-8).sqrt()
+    assert_close(score(ALL), expected)
+    k = conformal_pessimism(model, noisy(200, seed=5), 0.8)
+    assert 0 < k < 1000
+    unseen = noisy(2000, seed=6)
+    lower = (
+        model(unseen.codes)
+        - k * (model.predictions(unseen.codes).var(0, correction=0) + 1e-8).sqrt()
+    )
+    assert 0.7 < float((lower <= unseen.scores).float().mean()) < 0.9
+
+
+@pytest.mark.parametrize("families", [("networks", "kernel", "anova"), ("anova",), ("kernel",)])
+@pytest.mark.parametrize("combine", ["mean", "min"])
+def test_a_whole_fit_through_a_stack_is_loaded_as_it_was(
+    tmp_path: Path, families: tuple[Any, ...], combine: str
+) -> None:
+    config = small_config()
+    config = replace(
+        config,
+        estimator=replace(config.estimator, families=families),
+        generator=replace(config.generator, combine=combine, pessimism=0.2, alignment=0.2),
+    )
+    run = fit(small_table(), tmp_path / "run", config)
+    again = load_run(tmp_path / "run")
+    codes, context = run.rows.codes, run.rows.context
+    assert isinstance(run.estimator, StackedEnsemble)
+    for name in ("estimator", "judge"):
+        one, other = getattr(run, name), getattr(again, name)
+        assert torch.equal(one.predictions(codes, context), other.predictions(codes, context))
+    assert torch.equal(likely_rows(again), likely_rows(run))
+    assert (
+        float(torch.corrcoef(torch.stack([run.estimator(codes, context), run.rows.scores]))[0, 1])
+        > 0.6
+    )

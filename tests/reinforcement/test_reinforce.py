@@ -1,0 +1,326 @@
+"""The loop of reinforcement learning: its optima, its settings, its errors."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_grad import CategoricalSpace, ContextSpec
+from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
+from discrete_grad.reinforcement import Progress, ReinforceConfig, reinforce, table_reward
+from discrete_grad.sampling import isolated_seed, normal, seeded
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import JsonLinesLog
+from discrete_grad.weighting import as_reference, log_partition, table_expectation, table_kl
+
+SPACE = CategoricalSpace.from_sizes((3, 2, 2))
+CONTEXTS = torch.eye(2)
+TABLE = normal((SPACE.num_rows, 2), generator=seeded(4)).float()
+REWARD = table_reward(SPACE, TABLE)
+BETA = 0.5
+QUICK = ReinforceConfig(steps=100, group=32, batch_size=2, beta=BETA, learning_rate=0.03)
+
+
+def policy_of(kind: str, seed: int = 0, *, spec: ContextSpec | None = None) -> Policy:
+    spec = spec or ContextSpec(numeric=["a", "b"])
+    with isolated_seed(seed):
+        if kind == "factorised":
+            return Generator(spec, SPACE, hidden=(16,))
+        return AutoregressiveGenerator(SPACE, spec, order=(2, 0, 1), hidden=(16,))
+
+
+def law(policy: Policy) -> Tensor:
+    """Log-probabilities `(R, 2)`."""
+    codes = SPACE.enumerate().unsqueeze(1).expand(-1, 2, -1)
+    with torch.no_grad():
+        return as_reference(policy).log_prob(codes, CONTEXTS).double()
+
+
+def share(policy: Policy, reference: Tensor | None = None) -> float:
+    """Of the optimum beta log Z that a policy reaches, above what the reference has."""
+    log_p = law(policy)
+    log_q = torch.full_like(log_p, -math.log(len(log_p))) if reference is None else reference
+    optimum = BETA * log_partition(log_q, TABLE, BETA).mean()
+    begun = table_expectation(log_q, TABLE).mean()
+    reached = (table_expectation(log_p, TABLE) - BETA * table_kl(log_p, log_q)).mean()
+    return float((reached - begun) / (optimum - begun))
+
+
+SETTINGS = {
+    "reinforce": {"algorithm": "reinforce"},
+    "leave_one_out": {},
+    "group_relative": {"algorithm": "group_relative"},
+    "a2c": {"algorithm": "a2c"},
+    "ppo": {"algorithm": "ppo", "epochs": 3, "minibatches": 2, "steps": 240, "group": 64},
+    "advantage_weighted": {"algorithm": "advantage_weighted", "temperature": BETA},
+    "reused": {"epochs": 3, "steps": 150},
+    "reused a2c": {"algorithm": "a2c", "epochs": 2, "minibatches": 2, "steps": 150},
+    "replayed": {"epochs": 6, "replay": 20, "steps": 180},
+    "k2 in the loss": {"kl": "k2", "kl_in": "loss"},
+    "conditional": {"kl": "conditional"},
+    "conditional a2c": {"kl": "conditional", "algorithm": "a2c", "gae_decay": 1.0},
+    "memory": {"memory": 4},
+    "memory a2c": {"memory": 4, "algorithm": "a2c"},
+    "memory advantage_weighted": {"memory": 4, "algorithm": "advantage_weighted"},
+    "standardised": {"algorithm": "ppo", "epochs": 2, "steps": 150, "advantage_scale": "batch"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_algorithm_comes_near_the_optimum(name: str) -> None:
+    policy = policy_of("autoregressive")
+    assert share(policy) < 0.3
+    progress = reinforce(policy, REWARD, replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
+    assert share(policy) > 0.95, share(policy)
+    assert progress[-1].rows <= 100 * 32 * 2
+
+
+@pytest.mark.parametrize("name", ["leave_one_out", "a2c", "ppo", "conditional"])
+def test_independent_features_come_to_the_best_that_they_can_do(name: str) -> None:
+    """Which exact ascent finds."""
+    policy, best = policy_of("factorised"), policy_of("factorised")
+    optimiser = torch.optim.Adam(best.parameters(), 0.02)
+    codes = SPACE.enumerate().unsqueeze(1)
+    for _ in range(300):
+        log_p = SPACE.log_prob(best(CONTEXTS), codes)
+        loss = -(log_p.exp() * (TABLE - BETA * log_p)).sum(0).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    reinforce(policy, REWARD, replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
+    assert share(policy) > share(best) - 0.02
+
+
+@pytest.mark.parametrize("kind", ["factorised", "autoregressive"])
+def test_a_reference_is_frozen_and_may_be_the_policy(kind: str) -> None:
+    policy = policy_of(kind)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.copy_(0.5 * normal(tuple(p.shape), generator=seeded(3)))
+    before = law(policy)
+    config = replace(QUICK, kl="conditional") if kind == "autoregressive" else QUICK
+    progress = reinforce(policy, REWARD, config, reference=policy, context=CONTEXTS)
+    if kind == "autoregressive":
+        assert share(policy, before) > 0.95
+    exact = float(table_kl(law(policy), before).mean())
+    assert progress[-1].kl == pytest.approx(exact, abs=0.3)
+
+
+def test_progress_tells_of_the_policy() -> None:
+    seen = []
+    policy = policy_of("autoregressive")
+    config = replace(QUICK, validate_every=40)
+    logged = []
+    progress = reinforce(
+        policy,
+        REWARD,
+        config,
+        context=CONTEXTS,
+        look=lambda policy, rows: seen.append((rows, share(policy))),
+        log=lambda metrics, step: logged.append((step, metrics)),
+    )
+    assert [rows for rows, _ in seen] == [0, 40 * 64, 80 * 64, 100 * 64]
+    assert [p.rows for p in progress] == [40 * 64, 80 * 64, 100 * 64]
+    assert seen[0][1] < seen[1][1] < seen[-1][1]
+    assert [step for step, _ in logged] == [40, 80, 100]
+    assert logged[-1][1]["policy/kl"] == progress[-1].kl
+    log_p, last = law(policy), progress[-1]
+    truth = Progress(
+        rows=last.rows,
+        reward=float(table_expectation(log_p, TABLE).mean()),
+        kl=float((log_p.exp() * log_p).sum(0).mean()) + math.log(SPACE.num_rows),
+        entropy=-float((log_p.exp() * log_p).sum(0).mean()),
+        objective=0.0,
+        effective_size=32.0,
+    )
+    for name in ("reward", "kl", "entropy", "effective_size"):
+        assert getattr(last, name) == pytest.approx(getattr(truth, name), abs=0.3), name
+    assert last.objective == pytest.approx(last.reward - BETA * last.kl, abs=1e-6)
+
+
+def test_one_seed_one_policy_and_the_global_state_untouched() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        policy = policy_of("autoregressive")
+        before = torch.get_rng_state()
+        config = replace(QUICK, steps=8, algorithm="ppo", epochs=2, minibatches=2)
+        reinforce(policy, REWARD, config, context=CONTEXTS, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_a_run_that_is_resumed_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    config = replace(
+        QUICK,
+        steps=12,
+        checkpoint_every=4,
+        algorithm="ppo",
+        epochs=2,
+        memory=3,
+        reward_scale="running",
+    )
+
+    class Stop(Exception):
+        pass
+
+    def fail(codes: Tensor, context: Tensor | None) -> Tensor:
+        fail.calls += 1
+        if fail.calls > 4:
+            raise Stop
+        return REWARD(codes, context)
+
+    fail.calls = 0
+    whole, broken = policy_of("autoregressive"), policy_of("autoregressive")
+    reinforce(whole, REWARD, config, context=CONTEXTS)
+    metrics = JsonLinesLog(tmp_path / "metrics.jsonl")
+    place = Checkpoint(tmp_path / "policy.safetensors", metrics)
+    with pytest.raises(Stop):
+        reinforce(broken, fail, config, context=CONTEXTS, checkpoint=place)
+    resumed = policy_of("autoregressive", 9)
+    reinforce(resumed, REWARD, config, context=CONTEXTS, checkpoint=place)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_shaping_leaves_the_optimum() -> None:
+    """Even a potential that calls for the worst row."""
+    steps = {"algorithm": "a2c", "gae_decay": 1.0}
+    policy = policy_of("autoregressive")
+
+    def potential(codes: Tensor, context: Tensor | None) -> Tensor:
+        # before each step, in the order of drawing: what was drawn last counts
+        last = torch.stack([codes[..., 2], codes[..., 0]], -1) * 3.0
+        return torch.cat([torch.ones_like(last[..., :1]), last], -1)
+
+    reinforce(policy, REWARD, replace(QUICK, **steps), context=CONTEXTS, potential=potential)
+    assert share(policy) > 0.95
+
+
+def test_entropy_is_a_divergence_from_uniform_rows() -> None:
+    """`E[r] + c H` has the optimum of beta = c, whatever the rest."""
+    policy = policy_of("autoregressive")
+    config = replace(QUICK, beta=BETA / 2, entropy=BETA / 2)
+    reinforce(policy, REWARD, config, context=CONTEXTS)
+    assert share(policy) > 0.97
+
+
+def test_diversity_spreads_the_rows() -> None:
+    def distance(diversity: float) -> float:
+        policy = policy_of("autoregressive")
+        config = replace(QUICK, beta=0.0, diversity=diversity)
+        reinforce(policy, REWARD, config, context=CONTEXTS)
+        codes, p = SPACE.enumerate(), law(policy).exp()
+        apart = SPACE.hamming(codes.unsqueeze(0), codes.unsqueeze(1)).double()
+        return float(sum(q @ apart @ q for q in p.unbind(1)) / 2)
+
+    # at most half the pairs differ in a feature of two, two thirds in one of three
+    assert distance(0.0) < 0.3
+    assert distance(5.0) > 1.5
+
+
+def test_the_rewards_scale_does_not_matter_where_it_runs() -> None:
+    policy = policy_of("autoregressive")
+    scaled = table_reward(SPACE, 1000 * TABLE + 7)
+    beta = BETA / float(TABLE.std(correction=0))
+    config = replace(QUICK, reward_scale="running", beta=beta)
+    progress = reinforce(policy, scaled, config, context=CONTEXTS)
+    assert share(policy) > 0.5
+    assert progress[-1].reward > 500  # in the reward's own unit
+    assert abs(progress[-1].objective) < 5  # in the scaled one
+
+
+def test_noise_on_the_context_makes_contexts_alike() -> None:
+    """The policy cannot tell them apart any more."""
+
+    def gap(noise: float) -> float:
+        policy = policy_of("autoregressive")
+        reinforce(policy, REWARD, replace(QUICK, context_noise=noise), context=CONTEXTS)
+        p = law(policy).exp()
+        return float((p[:, 0] - p[:, 1]).abs().sum() / 2)
+
+    assert gap(20.0) < 0.5 * gap(0.0)
+
+
+def test_without_contexts() -> None:
+    scores = TABLE[:, 0]
+    for policy in (AutoregressiveGenerator(SPACE, hidden=(16,)), Generator(None, SPACE)):
+        for algorithm in ("leave_one_out", "ppo"):
+            config = replace(QUICK, steps=40, algorithm=algorithm, memory=2)
+            progress = reinforce(policy, table_reward(SPACE, scores), config)
+            assert progress[-1].rows == 40 * 32
+            assert progress[-1].reward > scores.mean()
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"group": 1}, "leave_one_out needs a group of 2 or more, got 1"),
+        ({"group": 1, "algorithm": "group_relative"}, "group_relative needs a group of 2"),
+        ({"group": 2, "diversity": 0.1}, "needs a group of 3"),
+        ({"minibatches": 5}, "minibatches must divide group 32, got 5"),
+        ({"replay": 3}, "a replay needs epochs, and another algorithm than ppo"),
+        ({"replay": 3, "epochs": 2, "algorithm": "ppo"}, "a replay needs epochs"),
+        ({"algorithm": "sarsa"}, "algorithm must be one of .*'ppo'.*, got 'sarsa'"),
+        ({"kl": "k4"}, "kl must be one of"),
+        ({"gae_decay": 1.5}, r"must lie in \[0, 1\], got 1.5"),
+        ({"memory": 3, "minibatches": 2}, "a memory goes with neither"),
+        ({"beta": math.nan}, "beta must be finite"),
+        ({"group": 0}, "group must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reinforce(policy_of("factorised"), REWARD, replace(QUICK, **settings), context=CONTEXTS)
+
+
+def test_a_reward_that_is_no_number_is_told_with_its_row_and_context() -> None:
+    def reward(codes: Tensor, context: Tensor | None) -> Tensor:
+        bad = REWARD(codes, context).clone()
+        bad[3, 1] = math.nan
+        return bad
+
+    with pytest.raises(ValueError, match=r"got nan in row 3, context \(1,\), of codes \["):
+        reinforce(policy_of("factorised"), reward, QUICK, context=CONTEXTS)
+    with pytest.raises(ValueError, match=r"must be \(32, 2\) for rows \(32, 2, 3\), got \(32,\)"):
+        reinforce(policy_of("factorised"), lambda x, c: x[:, 0, 0] * 1.0, QUICK, context=CONTEXTS)
+
+
+def test_a_reference_that_forbids_a_row() -> None:
+    class Forbidding(Generator):
+        def forward(self, context: Tensor | None = None) -> Tensor:
+            logits = super().forward(context).clone()
+            logits[..., 0] = -math.inf
+            return logits
+
+    reference = Forbidding(ContextSpec(numeric=["a", "b"]), SPACE)
+    with pytest.raises(ValueError, match="the reference never draws what the policy drew: row"):
+        reinforce(policy_of("factorised"), REWARD, QUICK, context=CONTEXTS, reference=reference)
+
+
+def test_models_and_contexts_that_do_not_fit() -> None:
+    policy = policy_of("factorised")
+    with pytest.raises(TypeError, match="got Linear"):
+        reinforce(torch.nn.Linear(2, 2), REWARD, QUICK, context=CONTEXTS)  # type: ignore[arg-type]
+    other = Generator(ContextSpec(numeric=["a", "b"]), CategoricalSpace.from_sizes((2, 2)))
+    with pytest.raises(ValueError, match="policy and reference differ"):
+        reinforce(policy, REWARD, QUICK, context=CONTEXTS, reference=other)
+    with pytest.raises(ValueError, match="takes a context"):
+        reinforce(policy, REWARD, QUICK)
+    with pytest.raises(ValueError, match=r"must be \(N, C\)"):
+        reinforce(policy, REWARD, QUICK, context=CONTEXTS.unsqueeze(0))
+
+
+def test_the_default_counts_its_rows() -> None:
+    config = ReinforceConfig(epochs=2, minibatches=4, group=8)
+    assert [config.rows_used(step, contexts=3) for step in (0, 1, 8, 9)] == [0, 24, 24, 48]
+    assert config.updates == 8
+    with pytest.raises(ValueError, match="a checkpoint holds no rows"):
+        replace(config, checkpoint_every=12).check_checkpoints()

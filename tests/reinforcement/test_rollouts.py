@@ -1,0 +1,97 @@
+"""Whole losses, divergence and entropy included: expected gradients by enumeration in float64."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from discrete_grad.policies import conditional_logits
+from discrete_grad.reinforcement import memory_weights
+from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
+from discrete_grad.reinforcement.rollouts import Rollout, policy_loss, step_costs, with_advantages
+from tests.objectives.worlds import (
+    CONTEXTS,
+    KINDS,
+    SPACE,
+    exact_objective,
+    expected_gradient,
+    gradient,
+    policy_of,
+    reward_table,
+    steps_of,
+)
+
+BETA, ENTROPY = 0.7, 0.4
+REWARDS = reward_table()
+UNBIASED: list[tuple[dict[str, Any], int]] = [
+    ({"algorithm": "reinforce"}, 1),
+    ({"algorithm": "leave_one_out"}, 2),
+    ({"algorithm": "leave_one_out", "memory": 2}, 2),
+    ({"algorithm": "a2c", "gae_decay": 1.0}, 1),
+    ({"algorithm": "ppo", "gae_decay": 1.0}, 1),
+    ({"algorithm": "reinforce", "kl": "k2", "kl_in": "loss"}, 1),
+    ({"algorithm": "a2c", "gae_decay": 1.0, "kl": "conditional"}, 1),
+    ({"algorithm": "reinforce", "kl": "conditional"}, 1),
+]
+BIASED: list[tuple[dict[str, Any], int]] = [
+    ({"algorithm": "reinforce", "kl": "k1", "kl_in": "loss"}, 1),
+    ({"algorithm": "reinforce", "kl": "k2"}, 1),
+    ({"algorithm": "reinforce", "kl": "k3"}, 1),
+    ({"algorithm": "reinforce", "kl": "k3", "kl_in": "loss"}, 1),
+]
+
+
+def both(kind: str, settings: dict[str, Any], group: int) -> tuple[Tensor, Tensor]:
+    """Expected gradient of the loss, and minus that of the objective."""
+    config = ReinforceConfig(beta=BETA, entropy=ENTROPY, group=group, **settings)
+    policy, reference = policy_of(kind), policy_of(kind, 1)
+
+    known = torch.tensor([[4, 0], [1, 5]])[: config.memory]
+
+    def loss(index: Tensor) -> Tensor:
+        index = torch.cat([index, known])
+        codes = SPACE.enumerate()[index]
+        logits = conditional_logits(policy, codes, CONTEXTS)
+        with torch.no_grad():
+            other = conditional_logits(reference, codes, CONTEXTS)
+            rewards, old = REWARDS.gather(0, index), steps_of(policy, codes)
+        weights = memory_weights(
+            codes[:group], codes[group:], old[group:].sum(-1), torch.ones_like(known).bool()
+        )
+        rollout = Rollout(codes, CONTEXTS, rewards, old, other, weights=weights, drawn=group)
+        values = None
+        if config.algorithm in ("a2c", "ppo"):
+            values = torch.arange(old.shape[-1]).double() + 0.5
+        costs = step_costs(policy, rollout, logits.detach(), config)
+        baseline = torch.tensor(1.5) if config.algorithm == "reinforce" else None
+        rollout = with_advantages(rollout, costs, config, values=values, baseline=baseline)
+        return policy_loss(policy, rollout, logits, config)[0]
+
+    exact = exact_objective(policy, REWARDS, beta=BETA, reference=reference)
+    # entropy: minus the divergence from uniform rows, but for a constant
+    exact = exact + exact_objective(policy, torch.zeros_like(REWARDS), beta=ENTROPY)
+    return expected_gradient(policy, loss, group), -gradient(exact, policy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("settings", "group"), UNBIASED, ids=str)
+def test_unbiased(kind: str, settings: dict[str, Any], group: int) -> None:
+    found, exact = both(kind, settings, group)
+    assert exact.norm() > 0.1
+    assert_close(found, exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("settings", "group"), BIASED, ids=str)
+def test_biased_as_documented(kind: str, settings: dict[str, Any], group: int) -> None:
+    found, exact = both(kind, settings, group)
+    assert (found - exact).norm() > 0.01
+
+
+def test_the_conditional_divergence_in_the_loss_alone_leaves_out_the_prefixes() -> None:
+    settings = {"algorithm": "reinforce", "kl": "conditional", "kl_in": "loss"}
+    for kind, unbiased in zip(KINDS, (True, False), strict=True):
+        found, exact = both(kind, settings, 1)
+        assert ((found - exact).norm() < 1e-9) == unbiased

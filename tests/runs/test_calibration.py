@@ -1,0 +1,97 @@
+"""Curves from predictions to expected scores: monotone, and right on average."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from discrete_grad.fitting.calibration import Calibration, isotonic
+
+VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
+
+
+def drawn(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def one_group(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.long)
+
+
+@given(VALUES, st.integers(0, 9))
+def test_isotonic_regression_is_the_nearest_rising_sequence(values: list[float], seed: int) -> None:
+    y = torch.tensor(values, dtype=torch.float64)
+    weights = drawn(len(y), seed).abs() + 0.1
+    found = isotonic(y, weights)
+    assert (found.diff() >= 0).all()
+    # the conditions of a projection on a cone: orthogonal to itself, at most 0 to rising steps
+    residual = weights * (y - found)
+    assert abs(float(residual @ found)) < 1e-6 * (1 + float(weights @ y.square()))
+    assert (residual.flip(0).cumsum(0) < 1e-6 * (1 + y.abs().amax())).all()
+    assert abs(float(residual.sum())) < 1e-6 * (1 + float(weights @ y.abs()))
+
+
+def test_estimates_are_right_on_average_where_the_noise_is_skewed() -> None:
+    signal, fresh = drawn(4000), drawn(4000, 1)
+    skewed = 3 * signal - 5 * drawn(4000, 2).exp()
+    curve = Calibration.fit(signal, skewed, one_group(4000), 0)
+    assert curve is not None
+    estimate = curve.apply(fresh, one_group(4000))
+    truth = 3 * fresh - 5 * torch.tensor(0.5).exp()
+    error = 1.96 * float(skewed.std()) / 4000**0.5
+    assert abs(float((estimate - truth).mean())) < error
+    top = fresh > 1.5
+    assert abs(float((estimate - truth)[top].mean())) < 4 * error
+
+
+@given(st.integers(50, 500), st.integers(0, 5), st.integers(1, 400))
+def test_a_curve_rises_and_has_no_value_that_is_not_finite(
+    count: int, seed: int, levels: int
+) -> None:
+    # few levels: ties between and within the parts
+    predicted = (drawn(count, seed) * levels).round() / levels
+    curve = Calibration.fit(predicted.float(), drawn(count, seed + 9), one_group(count), 0)
+    assert curve is not None
+    asked = torch.linspace(-9, 9, 400)
+    found = curve.apply(asked, one_group(400))
+    assert found.isfinite().all()
+    assert (found.diff() >= -1e-9).all()
+    assert_close(curve.apply(asked, one_group(400)), found, rtol=0, atol=0)
+
+
+def test_equal_predictions_have_the_mean_of_their_scores() -> None:
+    predicted = torch.tensor([0.0, 1.0, 2.0]).repeat_interleave(100)
+    scores = drawn(300) + 10 * predicted.double()
+    curve = Calibration.fit(predicted, scores, one_group(300), 0)
+    assert curve is not None
+    found = curve.apply(torch.tensor([0.0, 2.0]), one_group(2))
+    # the parts at a border mix two levels
+    assert_close(found, torch.stack([scores[:100].mean(), scores[200:].mean()]), rtol=0, atol=0.7)
+
+
+def test_a_group_of_many_rows_has_a_curve_of_its_own() -> None:
+    predicted = drawn(650)
+    group = torch.tensor([0] * 300 + [1] * 199 + [2] * 151)
+    scores = torch.where(group == 0, -5.0 + predicted, predicted)
+    curve = Calibration.fit(predicted, scores, group, 2)
+    assert curve is not None
+    zero = curve.apply(torch.zeros(3), torch.tensor([0, 1, 2]))
+    assert float(zero[0]) == pytest.approx(-5.0, abs=0.3)
+    # 199 rows are too few: they have the curve of all, whose mean they are not
+    assert zero[1] == zero[2]
+    assert -4.0 < float(zero[1]) < -1.0
+
+
+def test_too_few_rows_are_not_calibrated() -> None:
+    assert Calibration.fit(drawn(49), drawn(49), one_group(49), 0) is None
+    assert Calibration.fit(drawn(50), drawn(50), one_group(50), 0) is not None
+
+
+def test_beyond_the_rows_the_curve_goes_on() -> None:
+    predicted = torch.linspace(-1, 1, 400)
+    curve = Calibration.fit(predicted, 2 * predicted.double(), one_group(400), 0)
+    assert curve is not None
+    found = curve.apply(torch.tensor([-3.0, 3.0]), one_group(2))
+    assert_close(found, torch.tensor([-6.0, 6.0], dtype=torch.float64), rtol=0, atol=1e-3)

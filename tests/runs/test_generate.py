@@ -1,0 +1,270 @@
+"""New rows of a finished run: which, in what order, and what is said of them."""
+
+import copy
+import warnings
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_grad import CategoricalSpace
+from discrete_grad.data import Vocabulary, read_contexts, read_table
+from discrete_grad.data.schema import Schema
+from discrete_grad.hamming import nearest_hamming
+from discrete_grad.fitting import FarContextWarning
+from discrete_grad.runs import FewRowsWarning, Run, check_columns, fit, generate, part_path, proposals
+from discrete_grad.training import RunError
+from discrete_grad.fitting.context_range import trained_ranges
+from discrete_grad.runs.row_score import row_score
+from discrete_grad.runs.seen_rows import SeenRows
+from tests.runs.small import small_config, small_table
+
+Written = dict[str, list[object]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A fit with contexts, to half the rows of the space in each shop."""
+    return fit(small_table(60), tmp_path_factory.mktemp("generate") / "run", small_config())
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A fit without contexts, to some of the rows."""
+    table = small_table(12, context=False)
+    return fit(table, tmp_path_factory.mktemp("generate") / "bare", small_config())
+
+
+def shops(run: Run, count: int = 3) -> tuple[dict[str, list[object]], Tensor]:
+    names = ("east", "north", "west")
+    columns = {
+        "shop": [names[i % 3] for i in range(count)],
+        "price": [i / count for i in range(count)],
+    }
+    given, contexts = read_contexts(columns, run.table.schema)
+    assert contexts is not None
+    return given, contexts
+
+
+def codes_of(run: Run, written: Written) -> Tensor:
+    return run.table.schema.encode_features(written)
+
+
+def silent(*arguments: object, **options: object) -> Written:
+    """Generated rows, whether there are enough or not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewRowsWarning)
+        return generate(*arguments, **options)  # type: ignore[arg-type]
+
+
+def test_all_new_rows_by_the_score_but_for_the_first(bare: Run) -> None:
+    space = bare.table.schema.space
+    rows = space.enumerate()
+    score = bare.score(None)(rows)
+    new = nearest_hamming(rows, bare.table.codes) > 0
+    written = silent(bare, {}, None, rows=24)
+    codes = codes_of(bare, written)
+    expected = rows[new][score[new].argsort(descending=True)]
+    assert len(codes) == len(expected) == int(new.sum()) > 10
+    law = space.log_prob(bare.generator(), expected[:16]).argsort(descending=True).argsort()
+    first = int((law + torch.arange(len(law))).argmin())
+    order = [first, *(i for i in range(len(expected)) if i != first)]
+    assert torch.equal(codes, expected[order])
+    assert written["in_table"] == [False] * len(codes)
+    # fewer rows are the first of more
+    few = generate(bare, {}, None, rows=3)
+    assert torch.equal(codes_of(bare, few), codes[:3])
+
+
+def test_the_first_row_is_good_by_score_and_by_law() -> None:
+    space = CategoricalSpace.from_sizes((20,))
+    codes, values = torch.arange(20).view(1, 20, 1), torch.linspace(1, 0, 20).unsqueeze(0)
+    place = torch.arange(20.0)
+    laws = {
+        0: -(place - 17).abs(),  # of the best 16 the last is the most likely: all sums are alike
+        2: -(place - 3).abs(),  # places 2 and 1 against 3 and 0: of equal sums the better score
+        5: torch.where(place < 5, -50.0, 0.0) - place,
+    }
+    for first, logits in laws.items():
+        order = proposals._agreed_first(space, logits.unsqueeze(0), codes, values)
+        assert order.tolist() == [[first, *(i for i in range(20) if i != first)]]
+    lacking = values.masked_fill(place > 0, -torch.inf)
+    order = proposals._agreed_first(space, place.unsqueeze(0), codes, lacking)
+    assert order[0, 0] == 0
+
+
+def test_rows_of_the_table_are_marked_context_by_context(run: Run) -> None:
+    given, contexts = shops(run)
+    first = run.table.context[0]
+    here = torch.cat([contexts, first.unsqueeze(0)])
+    columns = {name: [*values, values[0]] for name, values in given.items()}
+    written = generate(run, columns, here, rows=24, new_only=False)
+    codes = codes_of(run, written)
+    expected = [
+        any(
+            torch.equal(row, known) and torch.equal(here[i // 24], context)
+            for known, context in zip(run.table.codes, run.table.context, strict=True)
+        )
+        for i, row in enumerate(codes)
+    ]
+    assert written["in_table"] == expected
+    assert any(expected)
+    new = silent(run, columns, here, rows=24)
+    assert not any(new["in_table"])
+    assert len(new["cut"]) == 4 * 24 - sum(expected)
+
+
+def test_seen_rows_are_those_of_the_context_alone() -> None:
+    columns = {"cut": [0, 1, 0, 2], "shop": ["a", "a", "b", "b"], "score": [1.0, 2.0, 3.0, 4.0]}
+    table = read_table(columns, score="score", context=["shop"])
+    contexts = table.context[[2, 0, 2]]
+    seen = SeenRows(table, contexts)
+    rows, where = torch.arange(3).repeat(3).unsqueeze(1), torch.arange(3).repeat_interleave(3)
+    b, a = [True, False, True], [True, True, False]
+    assert seen(rows, where).tolist() == [*b, *a, *b]
+    bare = read_table({"cut": [0, 1, 2], "x": [0, 0, 1], "score": [1, 2, 3]}, score="score")
+    there = SeenRows(bare, None)(bare.schema.space.enumerate(), torch.zeros(6, dtype=torch.long))
+    assert there.tolist() == [True, False, True, False, False, True]
+
+
+@pytest.mark.parametrize("rows", [5, 20])
+def test_the_batching_of_contexts_changes_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    contexts = run.table.context[:7]  # each with a row of the table
+    given: dict[str, list[object]] = {"number": [*range(7)]}
+    # for 5 rows too few evaluations for all rows of the space: most likely ones and swaps
+    for name, value in {"_LEAST": 1, "_LEAST_A_ROW": 4, "_CODES": 1, "_AGREED": 4}.items():
+        monkeypatch.setattr(proposals, name, value)
+    whole = silent(run, given, contexts, rows=rows, seed=3)
+    monkeypatch.setattr(proposals, "contexts_at_once", lambda *arguments: 2)
+    assert_close(silent(run, given, contexts, rows=rows, seed=3), whole)
+    parts = [silent(run, given, contexts, rows=rows, seed=3, share=(i, 3)) for i in range(3)]
+    assert_close({n: [*chain.from_iterable(part[n] for part in parts)] for n in whole}, whole)
+    assert not any(whole["in_table"])
+
+
+def assert_close(mine: Written, theirs: Written) -> None:
+    for name, values in theirs.items():
+        if name.endswith("_score"):
+            torch.testing.assert_close(torch.tensor(mine[name]), torch.tensor(values))
+        else:
+            assert mine[name] == values, name
+
+
+@pytest.mark.parametrize("diversity", [2, 3])
+def test_rows_are_as_far_apart_as_asked(run: Run, diversity: int) -> None:
+    given, contexts = shops(run)
+    written = silent(run, given, contexts, rows=4, diversity=diversity)
+    codes, shop = codes_of(run, written), written["shop"]
+    for i, row in enumerate(codes):
+        for j in range(i):
+            assert shop[i] != shop[j] or (row != codes[j]).sum() >= diversity
+    assert len(codes) >= 6
+
+
+def test_too_few_rows_are_told_context_by_context_and_then_together(run: Run) -> None:
+    given, contexts = shops(run, 9)
+    with pytest.warns(FewRowsWarning) as told:
+        generate(run, given, contexts, rows=25, new_only=False)
+    texts = [str(warning.message) for warning in told]
+    assert texts[0] == "context row 1: only 24 different rows of 25"
+    assert texts[3:] == ["6 further contexts: too few different rows of 25"]
+
+
+def test_a_table_that_has_all_rows_leaves_none(tmp_path: Path) -> None:
+    table = read_table({"cut": [0, 1] * 20, "score": [0.0, 1.0] * 20}, score="score")
+    run = fit(table, tmp_path / "run", small_config())
+    with pytest.warns(FewRowsWarning, match="only 0 new rows of 2"):
+        written = generate(run, {}, None, rows=2)
+    assert written == {
+        "cut": [],
+        "estimated_score": [],
+        "judge_score": [],
+        "beyond_observed": [],
+        "in_table": [],
+    }
+    assert generate(run, {}, None, rows=2, new_only=False)["in_table"] == [True, True]
+
+
+def test_the_data_policy_and_the_trust_region_count_in_the_score(run: Run) -> None:
+    rows = run.table.schema.space.enumerate()
+    _, contexts = shops(run, 1)
+    where = torch.zeros(len(rows), dtype=torch.long)
+    plain = row_score(run, contexts)(rows, where)
+    assert torch.equal(plain, run.score(contexts[where])(rows))
+    made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.0)
+    kept = replace(run, config=replace(run.config, generator=made))
+    expected = plain + 0.5 * run.table.schema.space.log_prob(run.reference(contexts)[0], rows)
+    expected = expected - 0.3 * nearest_hamming(rows, run.rows.codes)
+    torch.testing.assert_close(row_score(kept, contexts)(rows, where), expected)
+    assert nearest_hamming(rows, run.rows.codes).max() > 0
+
+
+def test_wrong_use(run: Run) -> None:
+    given, contexts = shops(run)
+    with pytest.raises(RunError, match="rows must be at least 1, got 0"):
+        generate(run, given, contexts, rows=0)
+    for diversity in (0, 4):
+        with pytest.raises(RunError, match=f"number of features, 3, got {diversity}"):
+            generate(run, given, contexts, rows=1, diversity=diversity)
+    with pytest.raises(RunError, match="more processes than contexts: 4 for 3"):
+        generate(run, given, contexts, rows=1, share=(0, 4))
+    for name in ("estimated_score", "judge_score", "beyond_observed", "in_table"):
+        with pytest.raises(RunError, match=f"has a column '{name}'"):
+            check_columns(Schema((Vocabulary(name, (1, 2)),), (), "score"))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_estimates_beyond_the_observed_scores_are_marked(bare: Run, place: int) -> None:
+    """Of a model that promises too much, the estimator (0) or the judge (1)."""
+    name = ("estimator", "judge")[place]
+    model = getattr(bare, name)
+    proud = copy.deepcopy(model)
+    best = bare.table.scores.max()
+    proud.predictions = lambda r, c=None, own_rows=False: 40 + model.predictions(r, c)
+    changed = replace(bare, **{name: proud})
+    written = silent(changed, {}, None, rows=4)
+    assert written["beyond_observed"] == [True] * 4
+    column = ("estimated_score", "judge_score")[place]
+    assert written[column] == pytest.approx([float(best)] * 4)
+    modest = silent(bare, {}, None, rows=4)
+    codes = codes_of(bare, modest)
+    outside = [
+        (to_units.outside(m(codes)) != 0).tolist()
+        for m, to_units in ((bare.estimator, bare.to_units), (bare.judge, bare.judge_to_units))
+    ]
+    assert modest["beyond_observed"] == [a or b for a, b in zip(*outside, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("price", "far"), [(0.5, False), (1.02, False), (1.2, True), (50.0, True), (-9.0, True)]
+)
+def test_a_context_far_outside_the_trained_range_is_told(run: Run, price: float, far: bool) -> None:
+    columns = {"shop": ["east", "west"], "price": [0.4, price]}
+    given, contexts = read_contexts(columns, run.table.schema)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        generate(run, given, contexts, rows=1)
+        # the first of several processes tells it
+        generate(run, given, contexts, rows=1, share=(1, 2))
+    texts = [str(w.message) for w in told if w.category is FarContextWarning]
+    assert len(texts) == far
+    if far:
+        least, most = trained_ranges(run.table)["price"]
+        assert f"'price': {price} in row 2 is far outside" in texts[0]
+        assert f"{least:.5g} to {most:.5g}" in texts[0]
+        assert 0 <= least < 0.1
+        assert 0.9 < most <= 1
+
+
+def test_files_of_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    assert part_path(path, 0, 1) == path
+    assert part_path(path, 11, 12) == tmp_path / "a.part-00011-of-00012.parquet"
+    assert part_path(tmp_path / "a.csv", 0, 1) == tmp_path / "a.csv"
+    with pytest.raises(RunError, match=r"2 processes write parts in Parquet: .*a\.csv must end"):
+        part_path(tmp_path / "a.csv", 0, 2)
