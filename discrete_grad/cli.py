@@ -99,6 +99,7 @@ class Fit:
 
     def run(self) -> None:
         """Do it."""
+        device = choose_device(self.device)  # before a large table is read
         with _told():
             table = read_table(
                 self.table,
@@ -111,7 +112,6 @@ class Fit:
         _tell_unseen(table)
         given = self.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
-        device = choose_device(self.device)
         with processes(device):
             logged = self.tensorboard and rank() == 0
             log = TensorBoardLog(self.out / "tensorboard") if logged else no_log

@@ -48,6 +48,28 @@ def test_fit_writes_everything_the_run_needs(fitted: Path) -> None:
     assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
 
 
+@pytest.mark.parametrize("command", ["fit", "generate", "report", "demo"])
+def test_a_device_that_is_not_there_is_told(
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out = tmp_path / "out.csv"
+    words = {
+        "fit": [str(good_table(tmp_path)), *COLUMNS, "--out", str(out), *QUICK],
+        "generate": [str(fitted), "--contexts", str(contexts_file(tmp_path)), "--out", str(out)],
+        "report": [str(fitted)],
+        "demo": ["--out", str(out), "--rows", "20"],
+    }
+    assert main([command, *words[command], "--device", "cuda"]) == 2
+    told = capsys.readouterr().err
+    assert "error: device cuda is asked for, and torch sees no CUDA device here: use cpu" in told
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_generate_writes_new_rows_and_marks_them(fitted: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"new_rows.{suffix}"
@@ -385,10 +407,9 @@ def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path
 def test_two_processes_under_torchrun_end_with_the_same_quality(
     fitted: Path, tmp_path: Path
 ) -> None:
-    from tests.runs.small import likely_rows, small_table
-
     from discrete_grad.data import write_rows
     from discrete_grad.runs import load_run
+    from tests.runs.small import likely_rows, small_table
 
     table = small_table(400)
     columns = table.schema.decode_features(table.codes)

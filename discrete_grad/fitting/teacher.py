@@ -20,6 +20,7 @@ from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.nn.context import check_context
 from discrete_grad.sampling import random_codes, random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.loop import derive_seed
 
 __all__ = ["Agreement", "Fidelity", "learn_teacher"]
@@ -106,7 +107,8 @@ def learn_teacher(
         teacher: asked about at most 16,384 rows at once, without gradients; see
             `predict_teacher` for fitted models.
         rows: the table's, near which the student matters most; their scores are not used. None
-            without a table.
+            without a table. The student is fitted where they are, or on the CPU without; the
+            teacher is asked on the CPU.
         context: the columns of the rows' contexts.
         count: rows asked about to learn from, at most; up to 8,192 more judge the student.
         config: training; what `config.for_rows` gives is used.
@@ -143,6 +145,8 @@ def learn_teacher(
         >>> space.argmax(logits)
         tensor([2, 4])
     """
+    device = torch.device("cpu") if rows is None else rows.codes.device
+    rows = None if rows is None else rows.to(torch.device("cpu"))
     _check_rows(space, rows, context)
     codes, shown = draw_rows(space, rows, count, seed=derive_seed(seed, "teacher", "rows"))
     answers = ask(teacher, space, codes, shown)
@@ -157,7 +161,9 @@ def learn_teacher(
     made = new_ensemble(
         space, context, config, seed=derive_seed(seed, "teacher", "model"), rows=len(asked)
     )
-    fitted = fit_estimator(made, asked, config=config, seed=seed, stage="teacher", **options)
+    fitted = fit_estimator(
+        made.to(device), asked.to(device), config=config, seed=seed, stage="teacher", **options
+    )
     student = _in_unit(fitted, mean, spread)
     return student, _fidelity(student, teacher, asked, rows, seed)
 
@@ -206,8 +212,9 @@ def _agreement(
     if unseen:
         codes, context = codes[new], None if context is None else context[new]
     truth = ask(teacher, student.space, codes, context)
+    asked_there = AskedFromCpu(student, student.weights.device)
     with torch.no_grad():
-        answers = student(codes, context).double()
+        answers = asked_there(codes, context).double()
     variance, error = truth.var(correction=0), (answers - truth).square().mean()
     r2 = float(1 - error / variance) if variance > 0 else math.nan
     return Agreement(r2, spearman(answers, truth), len(codes), unseen)

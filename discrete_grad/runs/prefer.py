@@ -72,7 +72,7 @@ def prefer(
     was answered is not shown again.
 
     Args:
-        run: a finished fit.
+        run: a finished fit, on the CPU.
         path: Parquet file; one that exists is gone on with. It is replaced as a whole after every
             answer, so whenever this ends, all answers given are in it.
         ask: prompt -> line; EOFError quits. `input` in a terminal.
@@ -85,7 +85,7 @@ def prefer(
         How many were answered.
 
     Raises:
-        RunError: for fewer than 1 pair.
+        RunError: for fewer than 1 pair, or a run on another device.
         TableError: for a path that cannot be written, or a file of other preferences.
 
     Example:
@@ -104,6 +104,8 @@ def prefer(
     """
     if pairs < 1:
         raise RunError(f"--pairs must be at least 1, got {pairs}")
+    if run.device.type != "cpu":
+        raise RunError(f"the run must be on the CPU, where pairs are chosen, got {run.device}")
     schema = run.table.schema
     if path.suffix.lower() != ".parquet" or path.is_dir() or not path.parent.is_dir():
         raise TableError(f"{path} must be a .parquet file in a folder that exists")
