@@ -113,7 +113,7 @@ def descend(
     losses = []
     for index in range(config.steps):
         step = Step(seed, stage, index)
-        with isolated_seed(step.noise_seed):
+        with isolated_seed(step.noise_seed, parameters[0].device):
             value = loss(step)
         losses.append(float(value.detach()))
         if not math.isfinite(losses[-1]):

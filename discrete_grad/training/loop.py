@@ -181,7 +181,7 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
         group["lr"] = config.learning_rate * _learning_rate_share(step.index, config.steps)
     wrapped.train()
     state.optimizer.zero_grad(set_to_none=True)
-    with isolated_seed(step.noise_seed):
+    with isolated_seed(step.noise_seed, state.best_loss.device):
         loss: Tensor = wrapped(step)
     with distributed.quiet_backward():
         loss.backward()

@@ -46,7 +46,7 @@ SPEC = ContextSpec({"shop": 2}, ["price"])
 CODES = random_codes(SPACE, 60, generator=seeded(0))
 CONTEXT = torch.tensor([[1.0, 0.0, 0.3], [0.0, 1.0, -0.5]]).repeat(30, 1)
 ROWS = Rows(CODES, CODES.sum(-1) - 3.0 + CONTEXT[:, 2], CONTEXT)
-SHORT = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2}
+SHORT = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 1}
 
 
 def on_card(module: nn.Module) -> bool:
