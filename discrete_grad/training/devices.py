@@ -65,7 +65,7 @@ class AskedFromCpu:
         device: where it computes.
 
     Example:
-        >>> AskedFromCpu(torch.square, torch.device("cpu"))(torch.tensor([3.0]), None)
+        >>> AskedFromCpu(torch.square, torch.device("cpu"))(torch.tensor([3.0]))
         tensor([9.])
     """
 
