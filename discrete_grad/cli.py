@@ -165,7 +165,7 @@ class Generate:
             raise RunError(f"--rows must be at least 1, got {self.rows}")
         run = load_run(self.run_folder, device=self.device)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FarContextWarning)
             warnings.simplefilter("always", FewRowsWarning)
             written = generate(
@@ -178,7 +178,7 @@ class Generate:
                 new_only=self.new_only,
                 share=(place, count),
             )
-        for warning in told:
+        for warning in caught:
             print(f"warning: {warning.message}", file=sys.stderr)
         write_rows(out, written)
 
@@ -274,10 +274,10 @@ class Demo:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a table's reader warns of, a line each."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TableWarning)
         yield
-    for warning in told:
+    for warning in caught:
         _warn(str(warning.message))
 
 
@@ -316,13 +316,13 @@ def _report(run: Run) -> None:
         config, seed = run.config.preference, run.config.seed
         answers = run.preferences.to(run.device)
         share = held_out_accuracy(run.preference, answers, config=config, seed=seed)
-        told = f"{share:.0%} ranked as answered by members of the model that had not seen them"
-        print(f"preferences: {len(run.preferences)}, {told}\n")
+        agreement = f"{share:.0%} ranked as answered by members of the model that had not seen them"
+        print(f"preferences: {len(run.preferences)}, {agreement}\n")
     print(f"report: {run.folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for an error told in one line, 130 interrupted."""
+    """Run a command; returns the exit code: 0, 2 for an error caught in one line, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     command = tyro.extras.subcommand_cli_from_dict(
         {"fit": Fit, "generate": Generate, "prefer": Prefer, "report": Report, "demo": Demo},

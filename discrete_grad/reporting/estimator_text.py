@@ -128,10 +128,10 @@ def _families(weights: Mapping[str, float]) -> str:
 def _ranges(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
     if not ranges:
         return []
-    told = "; ".join(
+    ranges = "; ".join(
         f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in ranges.items()
     )
-    return [f"Numeric contexts of the training rows: {told}; far outside, estimates are guesses."]
+    return [f"Numeric contexts of the training rows: {ranges}; far outside, estimates are guesses."]
 
 
 def _share(value: float, digits: int = 3) -> str:

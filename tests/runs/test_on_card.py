@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
     DistillConfig,
     EstimatorConfig,
     ReproductionConfig,
-    Rows,
     fit_aligner,
     fit_estimator,
     fit_reproduction,
@@ -45,7 +45,7 @@ SPACE = CategoricalSpace.from_sizes((3, 2, 4))
 SPEC = ContextSpec({"shop": 2}, ["price"])
 CODES = random_codes(SPACE, 60, generator=seeded(0))
 CONTEXT = torch.tensor([[1.0, 0.0, 0.3], [0.0, 1.0, -0.5]]).repeat(30, 1)
-ROWS = Rows(CODES, CODES.sum(-1) - 3.0 + CONTEXT[:, 2], CONTEXT)
+ROWS = ScoredRows(CODES, CODES.sum(-1) - 3.0 + CONTEXT[:, 2], CONTEXT)
 SHORT = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 1}
 
 
