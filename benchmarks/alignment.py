@@ -27,12 +27,11 @@ from benchmarks import generation_common as common
 from benchmarks import harness
 from benchmarks.generation_common import TITLES, Seeds, differences, figure
 from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
-from discrete_grad.data import load_example
+from discrete_grad.data import ScoredRows, load_example
 from discrete_grad.evaluation import alignment_metrics, mean_interval
 from discrete_grad.fitting import (
     AlignerConfig,
     EstimatorConfig,
-    Rows,
     ScoreScale,
     fit_aligner,
     fit_estimator,
@@ -141,7 +140,7 @@ def measure(config: Config, family: str, scores: str, loss: str, seed: int) -> d
 
 def split(
     family: str, count: int, *, several: bool, seed: int
-) -> tuple[CategoricalSpace, Rows, Tensor, Tensor]:
+) -> tuple[CategoricalSpace, ScoredRows, Tensor, Tensor]:
     """Space, rows to learn from, and codes `(N, F)` and behaviour `(N, S)` of all others.
 
     Every score is scaled to its ranks among the rows to learn from.
@@ -153,7 +152,7 @@ def split(
     seen, unseen = order[:count], order[count:]
     scaled = [ScoreScale.fit("rank", s[seen], None, None).apply(s) for s in example.scores]
     behaviour = torch.stack(scaled, 1)
-    rows = Rows(codes[seen], behaviour[seen, 0], None, behaviour[seen] if several else None)
+    rows = ScoredRows(codes[seen], behaviour[seen, 0], None, behaviour[seen] if several else None)
     return example.space, rows, codes[unseen], behaviour[unseen]
 
 

@@ -207,12 +207,12 @@ def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, flo
     settings = replace(settings, steps=steps, validate_every=settings.updates)
     at, points = looks(rows, settings.group, 14), dict[int, dict[str, float]]()
 
-    def look(policy: Policy, rows: int) -> None:
+    def callback(policy: Policy, rows: int) -> None:
         if rows in at and rows not in points:
             points[rows] = {"rows": float(rows), **worth(problem, law(policy))}
 
     reward = table_reward(problem.space, problem.reward.float())
-    reinforce(policy, reward, settings, look=look, seed=seed)
+    reinforce(policy, reward, settings, callback=callback, seed=seed)
     return list(points.values())
 
 

@@ -155,7 +155,7 @@ class Generate:
             raise RunError(f"--rows must be at least 1, got {self.rows}")
         run = load_run(self.run_folder)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FarContextWarning)
             warnings.simplefilter("always", FewRowsWarning)
             written = generate(
@@ -168,7 +168,7 @@ class Generate:
                 new_only=self.new_only,
                 share=(place, count),
             )
-        for warning in told:
+        for warning in caught:
             print(f"warning: {warning.message}", file=sys.stderr)
         write_rows(out, written)
 
@@ -259,10 +259,10 @@ class Demo:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a table's reader warns of, a line each."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TableWarning)
         yield
-    for warning in told:
+    for warning in caught:
         _warn(str(warning.message))
 
 
@@ -300,13 +300,13 @@ def _report(run: Run) -> None:
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
         share = held_out_accuracy(run.preference, run.preferences, config=config, seed=seed)
-        told = f"{share:.0%} ranked as answered by members of the model that had not seen them"
-        print(f"preferences: {len(run.preferences)}, {told}\n")
+        agreement = f"{share:.0%} ranked as answered by members of the model that had not seen them"
+        print(f"preferences: {len(run.preferences)}, {agreement}\n")
     print(f"report: {run.folder / 'report.html'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for an error told in one line, 130 interrupted."""
+    """Run a command; return the exit code: 0, 2 after an error of one line, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     command = tyro.extras.subcommand_cli_from_dict(
         {"fit": Fit, "generate": Generate, "prefer": Prefer, "report": Report, "demo": Demo},

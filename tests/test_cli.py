@@ -385,10 +385,9 @@ def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path
 def test_two_processes_under_torchrun_end_with_the_same_quality(
     fitted: Path, tmp_path: Path
 ) -> None:
-    from tests.runs.small import likely_rows, small_table
-
     from discrete_grad.data import write_rows
     from discrete_grad.runs import load_run
+    from tests.runs.small import likely_rows, small_table
 
     table = small_table(400)
     columns = table.schema.decode_features(table.codes)

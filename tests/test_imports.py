@@ -38,7 +38,7 @@ ALLOWED = {
     "objectives": WANTED,
     "training": GROUND,
     "weighting": WEIGHED,
-    "data": {"space"},
+    "data": {"space", "sampling"},
     "evaluation": WANTED | {"objectives", "data"},
     "reporting": WANTED | {"objectives", "data", "evaluation"},
     "fitting": FITTED,
@@ -267,7 +267,8 @@ def public_names() -> list[tuple[str, str]]:
     surface = [
         source
         for source in SOURCES
-        if source.path.stem == "__init__" or (source.room in GROUND and source.path.parent == PACKAGE)
+        if source.path.stem == "__init__"
+        or (source.room in GROUND and source.path.parent == PACKAGE)
     ]
     return [(s.module, name) for s in surface for name in literal_all(s.tree) or []]
 

@@ -65,7 +65,7 @@ def counted_in(kept: NDArray[np.int64] | None) -> Iterator[None]:
 
 
 @contextmanager
-def told_as(what: str) -> Iterator[None]:
+def as_table_error(what: str) -> Iterator[None]:
     """Turn whatever a library below raises on a damaged input into a `TableError`."""
     try:
         yield

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import AlignerConfig
-from discrete_grad.fitting.hard_pairs import Mined, mine, with_swaps
-from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.models import Aligner
 from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
 from discrete_grad.sampling import seeded
@@ -25,7 +25,7 @@ _OF_PAIRS = ("nt_xent", "mined")
 
 def fit_aligner(
     aligner: Aligner,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: AlignerConfig,
     seed: int,
@@ -56,7 +56,7 @@ def fit_aligner(
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> aligner = Aligner(Estimator(space), 4)
         >>> aligner = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
         >>> aligner(codes[:5], codes[5:10]).shape
@@ -70,7 +70,7 @@ def fit_aligner(
     return aligner.requires_grad_(False).eval()
 
 
-def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mined | None:
+def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:
     """The mined pairs, if the settings want any."""
     if not config.mined_share and config.loss not in _OF_PAIRS:
         return None
@@ -79,7 +79,7 @@ def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mi
     if count := round(config.pseudo_labels * len(rows)):
         estimator = aligner.estimator
         rows, pseudo = with_swaps(rows, estimator.space, estimator, count, generator=generator)
-    mined = mine(rows, pseudo=pseudo, generator=generator)
+    mined = mine_hard_pairs(rows, pseudo=pseudo, generator=generator)
     if not len(mined) and config.loss in _OF_PAIRS:
         raise ValueError(
             f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
@@ -94,8 +94,8 @@ class _AlignerObjective(Objective):
     def __init__(
         self,
         model: Aligner,
-        rows: Rows,
-        held_out: Rows,
+        rows: ScoredRows,
+        held_out: ScoredRows,
         mined: Mined | None,
         config: AlignerConfig,
     ) -> None:
@@ -122,7 +122,7 @@ class _AlignerObjective(Objective):
         projections, behaviour = self._projected(self.held_out)
         return rank_n_contrast(projections, behaviour, temperature=_HELD_OUT_TEMPERATURE)
 
-    def _loss(self, *parts: Rows) -> Tensor:
+    def _loss(self, *parts: ScoredRows) -> Tensor:
         """Of all rows of the parts as one batch."""
         config, found = self.config, [self._projected(part) for part in parts]
         projections, behaviour = (torch.cat(side) for side in zip(*found, strict=True))
@@ -146,12 +146,12 @@ class _AlignerObjective(Objective):
         negatives = negatives.unflatten(0, (len(anchors), -1))
         return mined_contrast(anchors, positives, negatives, temperature=config.temperature)
 
-    def _projected(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _projected(self, rows: ScoredRows) -> tuple[Tensor, Tensor]:
         """Projections `(N, P)` and behaviour `(N, S)`."""
         return self.model.project(rows.codes, rows.context), rows.all_scores
 
 
-def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[Rows]:
+def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[ScoredRows]:
     """This process's share of `count` anchors, a positive of each and so many negatives of each."""
     chosen = replace(step, stage=f"{step.stage} mined").batch(len(mined), count)
     places = replace(step, stage=f"{step.stage} positives")

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import Architecture, EstimatorConfig
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.stacking import fit_families
 from discrete_grad.models import (
     AnovaEnsemble,
@@ -37,7 +37,7 @@ _Ensemble = TypeVar("_Ensemble", bound=BaseEnsemble)
 
 def fit_estimator(
     ensemble: _Ensemble,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: EstimatorConfig,
     seed: int,
@@ -70,7 +70,7 @@ def fit_estimator(
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> config = EstimatorConfig(members=2, hidden=(8,), steps=100)
         >>> ensemble = new_ensemble(space, None, config, seed=0)
         >>> ensemble = fit_estimator(ensemble, rows, config=config, seed=0)
@@ -183,7 +183,7 @@ class _EstimatorObjective(Objective):
     def __init__(
         self,
         model: BaseEnsemble,
-        rows: Rows,
+        rows: ScoredRows,
         held_out: Tensor,
         config: EstimatorConfig,
         absolute: bool,
@@ -237,7 +237,7 @@ class _EstimatorObjective(Objective):
         return members_of(self.model, name)
 
 
-def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
+def _tempting(model: BaseEnsemble, rows: ScoredRows) -> Tensor:
     """Codes `(M, B, F)`: each member's own rows after the swaps its gradient promises most from."""
     space, codes = model.space, rows.codes
     for _ in range(_TEMPTING_SWAPS):
@@ -246,7 +246,7 @@ def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
             total = model.predictions(row, rows.context, own_rows=True).sum()
         (slope,) = torch.autograd.grad(total, row)
         # the own category gains 0: where nothing is promised, nothing is swapped
-        codes = _swapped(space, codes, space.less_own(slope, codes).argmax(-1))
+        codes = _swapped(space, codes, space.swap_gains(slope, codes).argmax(-1))
     return codes
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import ReproductionConfig
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.objectives import inverse_score_cross_entropy
 from discrete_grad.policies import AutoregressiveGenerator, Generator, known_mask
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
@@ -22,7 +22,7 @@ P = TypeVar("P", Generator, AutoregressiveGenerator)
 
 def fit_reproduction(
     policy: P,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: ReproductionConfig,
     seed: int,
@@ -66,7 +66,7 @@ def fit_reproduction(
         >>> codes = torch.tensor([[0, 1], [1, 0]]).repeat(20, 1)
         >>> config = ReproductionConfig(steps=60, learning_rate=0.03)
         >>> policy = AutoregressiveGenerator(space, hidden=(16,))
-        >>> rows = Rows(codes, torch.ones(40))
+        >>> rows = ScoredRows(codes, torch.ones(40))
         >>> policy = fit_reproduction(policy, rows, config=config, seed=0)
         >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
         [0, 1, 1, 0]
@@ -84,7 +84,7 @@ def fit_reproduction(
     return policy.requires_grad_(False).eval()
 
 
-def _check(policy: P, rows: Rows, attributes: Tensor | None, hide: float) -> None:
+def _check(policy: P, rows: ScoredRows, attributes: Tensor | None, hide: float) -> None:
     if len(rows) < _LEAST_ROWS:
         raise ValueError(f"needs at least {_LEAST_ROWS} rows, got {len(rows)}")
     policy.space.check_codes(rows.codes)
@@ -116,7 +116,7 @@ class _ReproductionObjective(Objective):
     def __init__(
         self,
         model: Generator | AutoregressiveGenerator,
-        rows: Rows,
+        rows: ScoredRows,
         split: tuple[Tensor, Tensor],
         batch_size: int,
         *,
@@ -143,8 +143,8 @@ class _ReproductionObjective(Objective):
         if self.attributes is None:
             return self._loss(self.held_out)
         known = torch.ones(len(self.held_out), dtype=torch.bool, device=self.attributes.device)
-        told, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
-        return (1 - self.hide) * told + self.hide * hidden
+        known_loss, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
+        return (1 - self.hide) * known_loss + self.hide * hidden
 
     def _loss(self, places: Tensor, known: Tensor | None = None) -> Tensor:
         rows, model = self.rows.take(places), self.model

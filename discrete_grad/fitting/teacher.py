@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting.black_box import Teacher, ask
 from discrete_grad.fitting.config import EstimatorConfig
 from discrete_grad.fitting.drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.nn.context import check_context
@@ -89,7 +89,7 @@ class Fidelity:
 def learn_teacher(
     space: CategoricalSpace,
     teacher: Teacher,
-    rows: Rows | None = None,
+    rows: ScoredRows | None = None,
     *,
     context: ContextSpec | None = None,
     count: int = 100_000,
@@ -153,7 +153,7 @@ def learn_teacher(
             f"the teacher answers {mean.item():g} for every one of {len(codes)} rows, up to "
             f"{spread.item():g}: there is nothing to learn"
         )
-    asked = Rows(codes, ((answers - mean) / spread).float(), shown)
+    asked = ScoredRows(codes, ((answers - mean) / spread).float(), shown)
     made = new_ensemble(
         space, context, config, seed=derive_seed(seed, "teacher", "model"), rows=len(asked)
     )
@@ -162,7 +162,9 @@ def learn_teacher(
     return student, _fidelity(student, teacher, asked, rows, seed)
 
 
-def _check_rows(space: CategoricalSpace, rows: Rows | None, context: ContextSpec | None) -> None:
+def _check_rows(
+    space: CategoricalSpace, rows: ScoredRows | None, context: ContextSpec | None
+) -> None:
     shown = None if rows is None else rows.context
     if rows is not None:
         space.check_codes(rows.codes)
@@ -184,7 +186,11 @@ def _in_unit(fitted: BaseEnsemble, mean: Tensor, spread: Tensor) -> StackedEnsem
 
 
 def _fidelity(
-    student: StackedEnsemble, teacher: Teacher, asked: Rows, rows: Rows | None, seed: int
+    student: StackedEnsemble,
+    teacher: Teacher,
+    asked: ScoredRows,
+    rows: ScoredRows | None,
+    seed: int,
 ) -> Fidelity:
     space, generator = student.space, seeded(derive_seed(seed, "teacher", "uniform"))
     spread = random_codes(space, _JUDGED, generator=generator)
@@ -199,7 +205,11 @@ def _fidelity(
 
 
 def _agreement(
-    student: StackedEnsemble, teacher: Teacher, asked: Rows, codes: Tensor, context: Tensor | None
+    student: StackedEnsemble,
+    teacher: Teacher,
+    asked: ScoredRows,
+    codes: Tensor,
+    context: Tensor | None,
 ) -> Agreement:
     new = _unseen(asked, codes, context)
     unseen = int(new.sum()) >= _LEAST_JUDGED
@@ -213,7 +223,7 @@ def _agreement(
     return Agreement(r2, spearman(answers, truth), len(codes), unseen)
 
 
-def _unseen(asked: Rows, codes: Tensor, context: Tensor | None) -> Tensor:
+def _unseen(asked: ScoredRows, codes: Tensor, context: Tensor | None) -> Tensor:
     """Whether each row `(N,)`, in its context, is none of those asked about."""
     tables = [torch.cat([asked.codes, codes])]
     if asked.context is not None and context is not None:

@@ -228,11 +228,11 @@ def _swaps(
     """
     shape, device = (*rows.values.shape, space.width), logits.device
     if count < space.width:
-        gain = space.less_own(logits.unsqueeze(1).expand(shape), rows.codes)
+        gain = space.swap_gains(logits.unsqueeze(1).expand(shape), rows.codes)
         column = gain.topk(count).indices
     else:
         column = torch.arange(count, device=device).expand(shape)
-    change = space.less_own(category_keys(space, device).expand(shape), rows.codes)
+    change = space.swap_gains(category_keys(space, device).expand(shape), rows.codes)
     keys = rows.keys.unsqueeze(-1) + change.gather(-1, column)
     sizes = torch.tensor(space.sizes, device=device)
     feature = torch.arange(space.num_features, device=device).repeat_interleave(sizes)[column]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.estimator import held_out_parts, kept_parts, members_of, new_ensemble
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import OUTCOMES, preference_log_probs
 from discrete_grad.preferences.config import PreferenceConfig
@@ -232,13 +232,13 @@ def held_out_accuracy(
     part = preferences.take(picked.flatten())
     difference = model.differences(part.first, part.second, part.context)
     own = difference.unflatten(1, picked.shape).diagonal().T.flatten()
-    told = part.outcome != OUTCOMES.index("tie")
+    decided = part.outcome != OUTCOMES.index("tie")
     right = torch.where(part.outcome == OUTCOMES.index("first"), own > 0, own < 0)
-    return right[told].double().mean().item() if told.any() else math.nan
+    return right[decided].double().mean().item() if decided.any() else math.nan
 
 
 @torch.no_grad()
-def reward_unit(model: PreferenceModel, rows: Rows) -> float:
+def reward_unit(model: PreferenceModel, rows: ScoredRows) -> float:
     """Standard deviation of the reward between observed rows in one context, in log-odds.
 
     What a reward is divided by before it is added to a score of variance 1; its mean is left, since
@@ -251,7 +251,7 @@ def reward_unit(model: PreferenceModel, rows: Rows) -> float:
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> model = new_preference_model(space, None, PreferenceConfig(), seed=0)
-        >>> reward_unit(model, Rows(space.enumerate(), torch.zeros(6))) > 0
+        >>> reward_unit(model, ScoredRows(space.enumerate(), torch.zeros(6))) > 0
         True
     """
     other = permutation(len(rows), generator=seeded(0))

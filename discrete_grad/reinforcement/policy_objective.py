@@ -14,7 +14,7 @@ from discrete_grad.policies import (
     Policy,
     chosen_log_probs,
     conditional_logits,
-    in_steps,
+    to_steps,
 )
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
@@ -197,7 +197,7 @@ class PolicyObjective(Objective):
         alive: Tensor | None,
     ) -> Rollout:
         policy, task, drawn = self.task.policy, self.task, self.config.group
-        log_probs = in_steps(policy, chosen_log_probs(policy.space, logits, rows))
+        log_probs = to_steps(policy, chosen_log_probs(policy.space, logits, rows))
         reference, weights = logits.new_zeros(policy.space.width), None
         if task.reference is not None:
             reference = conditional_logits(task.reference, rows, context)

@@ -45,7 +45,7 @@ class ReinforceConfig(LoopConfig):
     beta: float = 0.1
     """Weight of the divergence from the reference, in the reward's unit a nat."""
     kl: Literal["k1", "k2", "k3", "conditional"] = "k1"
-    """Its estimate; see `discrete_grad.objectives.k1` and so on."""
+    """Its estimate; see `discrete_grad.objectives.kl_k1` and so on."""
     kl_in: Literal["reward", "loss"] = "reward"
     """With k1 in the reward or k2 in the loss the gradient is unbiased, and with `conditional` in
     the reward, whose part at each prefix is always in the loss. Otherwise it is not."""

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
-from discrete_grad.models import AnovaEnsemble, BaseEnsemble
-from discrete_grad.sampling import permutation, seeded
 from discrete_grad.fitting.anova import fit_anova
 from discrete_grad.fitting.calibration import Calibration
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
-from discrete_grad.training.distributed import first
 from discrete_grad.fitting.estimator import held_out_parts
-from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.training.loop import derive_seed
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.stacking import held_out_predictions
 from discrete_grad.fitting.units import ScoreUnits
+from discrete_grad.models import AnovaEnsemble, BaseEnsemble
+from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.sampling import permutation, seeded
+from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
+from discrete_grad.training.distributed import first
+from discrete_grad.training.loop import derive_seed
 
 __all__ = ["Known", "calibrated_units", "load_calibration", "write_calibration"]
 
@@ -45,7 +45,7 @@ class Known:
     """
 
     model: BaseEnsemble
-    rows: Rows
+    rows: ScoredRows
     truth: Tensor
 
 

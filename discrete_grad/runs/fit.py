@@ -12,29 +12,39 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import Table
-from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import Generator
-from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.training import distributed
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.runs.calibrate import Known, calibrated_units
-from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.runs.run import METRICS, Run
-from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.runs.folder import load_preferences, load_table, load_weights, open_folder, read_settings
-from discrete_grad.fitting.generator import Guides, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
 from discrete_grad.fitting.judge_split import judge_split
-from discrete_grad.training.logs import JsonLinesLog, Log, no_log
-from discrete_grad.training.loop import derive_seed
 from discrete_grad.fitting.pessimism import conformal_pessimism
-from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model, reward_unit
 from discrete_grad.fitting.repeats import learning_rows
 from discrete_grad.fitting.reproduction import fit_reproduction
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.score_scale import ScoreScale, scale_behaviour
-from discrete_grad.training.snapshots import Trail
+from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
+from discrete_grad.policies import Generator
+from discrete_grad.preferences.preference_model import (
+    fit_preference_model,
+    new_preference_model,
+    reward_unit,
+)
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.calibrate import Known, calibrated_units
+from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.folder import (
+    load_preferences,
+    load_table,
+    load_weights,
+    open_folder,
+    read_settings,
+)
+from discrete_grad.runs.run import METRICS, Run
+from discrete_grad.sampling import isolated_seed, seeded
+from discrete_grad.training import distributed
+from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
+from discrete_grad.training.logs import JsonLinesLog, Log, no_log
+from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.snapshots import Snapshots
 
 __all__ = ["fit", "load_run"]
 
@@ -165,7 +175,7 @@ class _Stages:
         scale = ScoreScale.fit(kind, table.scores, table.context, spec)
         scaled = scale.apply(table.scores, table.context)
         behaviour = scale_behaviour(kind, table.all_scores, table.context, spec)
-        scored = Rows(table.codes, scaled, table.context, behaviour)
+        scored = ScoredRows(table.codes, scaled, table.context, behaviour)
         split = partial(judge_split, scored, spec=spec, mixed=config.merge_repeats)
         mine, judged = split(config.judge_share, seed=derive_seed(config.seed, "judge rows"))
         share = config.calibration_share if config.generator.coverage else 0
@@ -191,7 +201,7 @@ class _Stages:
         aligner = self._aligner(estimator, rows)
         preference = self._preference()
         unit = 1.0 if preference is None else reward_unit(preference, rows)
-        guides = Guides(estimator, judge, reference, aligner, preference, unit)
+        frozen = FrozenModels(estimator, judge, reference, aligner, preference, unit)
         pessimism = config.generator.pessimism
         if config.generator.coverage:
             coverage = config.generator.coverage
@@ -210,7 +220,7 @@ class _Stages:
             estimator=estimator,
             reference=reference,
             naive=naive,
-            generator=self._trained_generator(guides, rows, pessimism),
+            generator=self._trained_generator(frozen, rows, pessimism),
             aligner=aligner,
             pessimism=pessimism,
             preferences=self.preferences,
@@ -219,13 +229,13 @@ class _Stages:
             held_out=held_out,
         )
 
-    def _merged(self, observations: Rows) -> Rows:
+    def _merged(self, observations: ScoredRows) -> ScoredRows:
         # a median is none of means
         if not self.config.merge_repeats or self.config.maximise == "median":
             return observations
         return learning_rows(observations, self.table.schema.space.num_rows)
 
-    def _ensemble(self, name: Literal["estimator", "judge"], rows: Rows) -> BaseEnsemble:
+    def _ensemble(self, name: Literal["estimator", "judge"], rows: ScoredRows) -> BaseEnsemble:
         schema, seed = self.table.schema, derive_seed(self.config.seed, name, "weights")
         config = self.config.scorer(name)
         ensemble = new_ensemble(
@@ -235,18 +245,20 @@ class _Stages:
         fit = partial(fit_estimator, rows=rows, config=config, stage=name, absolute=absolute)
         return self._stage(name, ensemble, fit)
 
-    def _reproduction(self, name: str, rows: Rows, scores: Tensor) -> Generator:
+    def _reproduction(self, name: str, rows: ScoredRows, scores: Tensor) -> Generator:
         """A generator that reproduces the rows, each loss divided by a score."""
         weighted, config = replace(rows, scores=scores), self.config.reproduction
         fit = partial(fit_reproduction, rows=weighted, config=config, stage=name)
         return self._stage(name, self._generator(name), fit)
 
-    def _trained_generator(self, guides: Guides, rows: Rows, pessimism: float) -> Generator:
+    def _trained_generator(
+        self, frozen: FrozenModels, rows: ScoredRows, pessimism: float
+    ) -> Generator:
         config = replace(self.config.generator, pessimism=pessimism)
         method = make_gradient_estimator(self.table.schema.space, config)
-        trail = Trail(self.folder / "trail", steps=config.steps, every=config.validate_every)
+        trail = Snapshots(self.folder / "trail", steps=config.steps, every=config.validate_every)
         fit = partial(
-            fit_generator, guides=guides, rows=rows, method=method, config=config, look=trail
+            fit_generator, frozen=frozen, rows=rows, method=method, config=config, callback=trail
         )
         return self._stage("generator", self._generator("generator"), fit)
 
@@ -255,7 +267,7 @@ class _Stages:
         with isolated_seed(derive_seed(self.config.seed, name, "weights")):
             return Generator(schema.context_spec, schema.space, hidden=self.config.generator.hidden)
 
-    def _aligner(self, estimator: BaseEnsemble, rows: Rows) -> Aligner | None:
+    def _aligner(self, estimator: BaseEnsemble, rows: ScoredRows) -> Aligner | None:
         settings = self.config.aligner
         if not self.config.generator.alignment:
             return None

@@ -6,7 +6,13 @@ import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from discrete_grad.fitting.config import AlignerConfig, EstimatorConfig, Family, GeneratorConfig, ReproductionConfig
+from discrete_grad.fitting.config import (
+    AlignerConfig,
+    EstimatorConfig,
+    Family,
+    GeneratorConfig,
+    ReproductionConfig,
+)
 from discrete_grad.preferences.config import PreferenceConfig
 
 __all__ = ["FitConfig"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
 __all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
+from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import BaseEstimator, single_swap_ascent
-from discrete_grad.training.checkpoint import RunError
-from discrete_grad.fitting.context_range import warn_far_contexts
-from discrete_grad.runs.run import Run
 from discrete_grad.runs.proposals import Proposals, propose
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 

@@ -13,15 +13,19 @@ from discrete_grad.data import Schema, TableError
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import OUTCOMES
-from discrete_grad.sampling import random_indices, seeded
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.training.checkpoint import RunError
 from discrete_grad.preferences.config import PreferenceConfig
-from discrete_grad.runs.run import Run
-from discrete_grad.training.loop import derive_seed
 from discrete_grad.preferences.pairs import choose_pairs, random_pairs
+from discrete_grad.preferences.preference_file import (
+    append_preferences,
+    context_columns,
+    read_preferences,
+)
 from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model
-from discrete_grad.preferences.preference_file import append_preferences, context_columns, read_preferences
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.run import Run
+from discrete_grad.sampling import random_indices, seeded
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.loop import derive_seed
 from discrete_grad.weighting import as_reference
 
 __all__ = ["prefer"]

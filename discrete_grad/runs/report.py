@@ -11,15 +11,22 @@ from torch import Tensor
 from torch.func import functional_call
 
 from discrete_grad.data import Table, load_example
-from discrete_grad.evaluation import ExampleTruth, Observed, Subject, TrainingContexts, context_labels, distinct_contexts
-from discrete_grad.reporting import build_report, render_html
+from discrete_grad.evaluation import (
+    ExampleTruth,
+    Observed,
+    Subject,
+    TrainingContexts,
+    context_labels,
+    distinct_contexts,
+)
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator
-from discrete_grad.training.checkpoint import RunError, write_atomically
-from discrete_grad.runs.run import Run
+from discrete_grad.reporting import build_report, render_html
 from discrete_grad.runs.generate import polished_row
 from discrete_grad.runs.recipe import estimator_facts
-from discrete_grad.training.snapshots import load_trail
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.snapshots import load_snapshots
 
 __all__ = ["write_report"]
 
@@ -109,7 +116,7 @@ def _polished(run: Run, contexts: Tensor | None) -> Tensor:
 
 def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
     """The generator's weights along its training; nothing for a run that kept none."""
-    trail = load_trail(run.folder / "trail")
+    trail = load_snapshots(run.folder / "trail")
     names = {name: tensor.shape for name, tensor in run.generator.state_dict().items()}
     for step, weights in trail.items():
         if {name: tensor.shape for name, tensor in weights.items()} != names:

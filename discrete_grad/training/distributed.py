@@ -68,13 +68,13 @@ def first(action: Callable[[], object]) -> None:
             action()
         except Exception as error:
             caught = error
-    told = [None if caught is None else str(caught)]
+    message = [None if caught is None else str(caught)]
     if dist.is_initialized():
-        dist.broadcast_object_list(told, 0)
+        dist.broadcast_object_list(message, 0)
     if caught is not None:
         raise caught
-    if told[0] is not None:
-        raise RunError(told[0])
+    if message[0] is not None:
+        raise RunError(message[0])
 
 
 @contextmanager

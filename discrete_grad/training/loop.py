@@ -22,11 +22,11 @@ __all__ = ["Objective", "Step", "derive_seed", "train"]
 
 _RISE = 20
 
-Look = Callable[[nn.Module, int], None]
-"""Called as `look(model, step)`."""
+Callback = Callable[[nn.Module, int], None]
+"""Called as `callback(model, step)`."""
 
 
-def _no_look(model: nn.Module, step: int) -> None:
+def _no_callback(model: nn.Module, step: int) -> None:
     pass
 
 
@@ -122,7 +122,7 @@ def train(
     stage: str,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = _no_look,
+    callback: Callback = _no_callback,
 ) -> None:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
 
@@ -133,8 +133,8 @@ def train(
         stage: name, used in the log.
         log: called as `log(metrics, step)` at every look at the held-out rows.
         checkpoint: where the state is saved and, if it was, resumed from.
-        look: called in the first process as `look(model, step)` before the first step and after
-            every step; on resume again for the steps since the checkpoint.
+        callback: called in the first process as `callback(model, step)` before the first step and
+            after every step; on resume again for the steps since the checkpoint.
 
     Raises:
         ValueError: if nothing is to be trained, or the loss is no longer finite.
@@ -151,18 +151,18 @@ def train(
     if saved:
         state.load(*saved)
     if distributed.rank():
-        look = _no_look
+        callback = _no_callback
     if not state.step:
-        look(objective.model, 0)
+        callback(objective.model, 0)
     wrapped = distributed.wrap(objective)
     bar = progress_bar(stage, config.steps, state.step)
     while state.step < config.steps and state.stale < (config.patience or math.inf):
         step = Step(seed, stage, state.step, distributed.rank(), distributed.world_size())
         loss = _step(wrapped, state, step, config)
-        look(objective.model, state.step)
+        callback(objective.model, state.step)
         bar.update()
         if state.step % config.validate_every == 0 or state.step == config.steps:
-            held_out = state.look(distributed.agree(_validate(objective)))
+            held_out = state.observe(distributed.agree(_validate(objective)))
             # of one member, as the held-out loss is, where members are trained by their sum
             mean_loss = loss.item() / state.best_loss.numel()
             _check_finite(stage, state.step, mean_loss, held_out)
@@ -228,7 +228,7 @@ class _State:
         self.best_loss = torch.full_like(_validate(objective), math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
 
-    def look(self, losses: Tensor) -> float:
+    def observe(self, losses: Tensor) -> float:
         """Keep what improved, member by member, and count the looks without improvement."""
         if not self.patience:
             return losses.mean().item()

@@ -264,7 +264,7 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     (slope,) = torch.autograd.grad(total, flat)
     beta = torch.as_tensor(target.beta, dtype=torch.float64, device=codes.device).unsqueeze(-1)
     slope = (slope.double() / beta).nan_to_num(0.0)
-    parts = zip(space.split(space.less_own(slope, codes)), codes.unbind(-1), strict=True)
+    parts = zip(space.split(space.swap_gains(slope, codes)), codes.unbind(-1), strict=True)
     gains = [_others(part, code) for part, code in parts]
     return torch.cat(gains, -1).clamp(-1e300, 1e300)
 

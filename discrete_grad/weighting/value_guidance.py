@@ -30,7 +30,7 @@ _STEEPEST = 10.0  # nats of error above which the loss goes on as a line
 class Potential(ABC, Generic[State]):
     """How much is to be expected after each category that may come next, as a logarithm.
 
-    Guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
+    FrozenModels a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
 
     Example:
         >>> issubclass(PrefixValue, Potential)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from discrete_grad.sampling import permutation, seeded
 
-__all__ = ["Rows"]
+__all__ = ["ScoredRows"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScoredRows:
     """Observed rows.
 
     Args:
@@ -27,7 +27,7 @@ class Rows:
 
     Example:
         >>> import torch
-        >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
+        >>> rows = ScoredRows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
     """
@@ -53,7 +53,7 @@ class Rows:
         """Whether a row stands for several observations."""
         return self.counts is not None and bool((self.counts > 1).any())
 
-    def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
+    def split(self, *, seed: int, most: int | None = None) -> tuple[ScoredRows, ScoredRows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
         learned, held_out = self.split_places(seed=seed, most=most)
         return self.part(learned), self.part(held_out)
@@ -64,15 +64,15 @@ class Rows:
         size = min(max(2, round(len(self) / 5)), most or len(self))
         return order[size:], order[:size]
 
-    def take(self, indices: Tensor) -> Rows:
+    def take(self, indices: Tensor) -> ScoredRows:
         """A batch: rows at indices of any shape, which becomes the leading one; codes as int64."""
         rows = self.part(indices)
         return replace(rows, codes=rows.codes.long())
 
-    def part(self, indices: Tensor) -> Rows:
+    def part(self, indices: Tensor) -> ScoredRows:
         """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         picked: dict[str, Any] = {
             name: None if column is None else column[indices] for name, column in columns.items()
         }
-        return Rows(**picked)
+        return ScoredRows(**picked)
