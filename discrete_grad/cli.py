@@ -322,7 +322,7 @@ def _report(run: Run) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for an error caught in one line, 130 interrupted."""
+    """Run a command; return the exit code: 0, 2 after an error of one line, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     command = tyro.extras.subcommand_cli_from_dict(
         {"fit": Fit, "generate": Generate, "prefer": Prefer, "report": Report, "demo": Demo},

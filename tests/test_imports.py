@@ -38,7 +38,7 @@ ALLOWED = {
     "objectives": WANTED,
     "training": GROUND,
     "weighting": WEIGHED,
-    "data": {"space"},
+    "data": {"space", "sampling"},
     "evaluation": WANTED | {"objectives", "data"},
     "reporting": WANTED | {"objectives", "data", "evaluation"},
     "fitting": FITTED,

@@ -113,7 +113,7 @@ def reinforce(
         numbers = {f"{stage}/{name}": float(n) for name, n in asdict(seen[-1]).items()}
         log(metrics | numbers, step)
 
-    def after_step(model: nn.Module, step: int) -> None:
+    def called(model: nn.Module, step: int) -> None:
         if callback is not None and (step % config.validate_every == 0 or step == config.steps):
             callback(policy, objective.rows_used(step))
 
@@ -124,7 +124,7 @@ def reinforce(
         stage=stage,
         log=write,
         checkpoint=checkpoint,
-        callback=after_step,
+        callback=called,
     )
     return seen
 

@@ -125,11 +125,11 @@ def _families(weights: Mapping[str, float]) -> str:
     return f"Families by weight: {used or 'none'}{f'; left out: {unused}' if unused else ''}."
 
 
-def _ranges(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
-    if not ranges:
+def _ranges(trained: Mapping[str, tuple[float, float]]) -> list[str]:
+    if not trained:
         return []
     ranges = "; ".join(
-        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in ranges.items()
+        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in trained.items()
     )
     return [f"Numeric contexts of the training rows: {ranges}; far outside, estimates are guesses."]
 

@@ -274,9 +274,12 @@ def test_a_scikit_learn_model_is_learnt() -> None:
         codes, _interacting(codes, None)
     )
     student, fidelity = learn_teacher(
-        LARGE, predict_teacher(trees, LARGE), ScoredRows(codes, torch.zeros(len(codes))), config=QUICK,
+        LARGE,
+        predict_teacher(trees, LARGE),
+        ScoredRows(codes, torch.zeros(len(codes))),
+        config=QUICK,
         count=5000,
-    )  # fmt: skip
+    )
     assert fidelity.near is not None
     assert min(fidelity.near.r2, fidelity.uniform.r2) > 0.95
     truth = torch.as_tensor(trees.predict(codes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from discrete_grad.testing.check_calling_f import Net
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -13,6 +12,7 @@ from discrete_grad.gradient import evaluation
 from discrete_grad.gradient.base import GradientEstimator
 from discrete_grad.gradient.evaluation import evaluate_codes
 from discrete_grad.sampling import random_codes
+from discrete_grad.testing.check_calling_f import Net
 from tests.gradient import contract
 from tests.gradient.cases import CASES, Case
 from tests.gradient.contract import RAGGED, TINY, function, seeded
