@@ -1,4 +1,4 @@
-"""Which rows behave alike? The aligner beside metrics that need no training, on complete tables.
+"""Agreement of the aligner and of metrics without training with behaviour, on complete tables.
 
 An ensemble of estimators learns the first score of 1,500 random rows, the aligner what rows behave
 alike from that score or from all scores of a family (the data sets are the scores of one row). All
@@ -68,7 +68,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """How well the aligner knows which rows behave alike, beside baselines and by its loss."""
+    """Agreement of the aligner with behaviour, beside baselines and by its loss."""
 
     seeds: tuple[int, int] = (5, 3)
     """Seeds 0, 1, ... of the default loss, and of each other loss with several scores."""

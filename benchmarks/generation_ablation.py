@@ -1,4 +1,4 @@
-"""What is each switch of the recipe worth? Paired differences of true percentiles to the default.
+"""Worth of each switch of the recipe: paired differences of true percentiles to the default.
 
 For each table and seed the default fit, and one for each entry of `SWITCHES`, on the same rows with
 the same seed. A switch that only concerns the generator reuses the default fit's judge and

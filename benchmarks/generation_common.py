@@ -1,4 +1,4 @@
-"""What the benchmarks of generated rows share: tables, rows by name and what they are truly worth.
+"""Tables, rows by name and their true worth, shared by the benchmarks of generated rows.
 
 A cell's key is FAMILY/VARIANT/DATASET/SEED. Its figures are by the name of a row and by kind:
 `percentile`, the share of the table's rows that are worse (equal ones half), and `regret`, the best
@@ -68,7 +68,7 @@ REGRET_NOTE = (
 
 @dataclass(frozen=True)
 class Regime:
-    """Which rows are learnt from: so many, drawn from the worst share of the table."""
+    """Rows to learn from: so many, drawn from the worst share of the table."""
 
     rows: int
     worst: float

@@ -1,4 +1,4 @@
-"""What every benchmark shares: cells in processes of their own, resumable results, tables.
+"""Cells in processes of their own, resumable results and tables, shared by all benchmarks.
 
 A benchmark is a list of cells, each a key and the arguments of one function that returns figures.
 A cell that raises, runs out of memory or time, or gives a figure that is not finite is a row of

@@ -77,7 +77,7 @@ def _weighted(**weights: float) -> Reward:
 
 
 def _window(**centres: float) -> Reward:
-    """How near attributes are to where they should be, in (0, 1]."""
+    """Nearness in (0, 1] of attributes to where they should be."""
 
     def reward(z: Tensor) -> Tensor:
         apart = [(z[:, COLUMN[name]] - centre).square() for name, centre in centres.items()]
@@ -114,7 +114,7 @@ def cells(config: Config) -> list[Cell]:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What a cell knows: training molecules, their attributes, and the model."""
+    """Inputs of a cell: training molecules, their attributes, and the model."""
 
     molecules: MoleculeSpace
     known: frozenset[str]

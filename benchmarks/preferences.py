@@ -155,7 +155,7 @@ def rewards(given: World, model: PreferenceModel) -> Tensor:
 
 
 def judged(given: World, model: PreferenceModel) -> Figures:
-    """How well a model ranks, how far it believes answers, what its exact optima are worth."""
+    """A model's ranking, its belief in answers, and the worth of its exact optima."""
     reward = rewards(given, model)
     return {
         "accuracy": given.accuracy(reward),
@@ -197,7 +197,7 @@ def _optimum(problem: Problem) -> dict[str, float]:
 
 
 def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, float]]:
-    """What a policy was worth along its way, by reinforcement learning as in `rl`."""
+    """Worth of a policy along its training, by reinforcement learning as in `rl`."""
     with isolated_seed(seed):
         policy = AutoregressiveGenerator(problem.space)
     options: Any = {"algorithm": ALGORITHM, "beta": problem.beta, **ALGORITHMS[ALGORITHM]}

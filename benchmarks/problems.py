@@ -78,7 +78,7 @@ class Ridge:
 
     @cached_property
     def _sums(self) -> Tensor:
-        """What `a_r . x` can be, in the order of the discrete Fourier transform."""
+        """Possible values of `a_r . x`, in the order of the discrete Fourier transform."""
         reach = self._reach
         numbers = torch.cat([torch.arange(reach + 1), torch.arange(-reach, 0)])
         return numbers.to(self.steps) / GRID

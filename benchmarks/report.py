@@ -52,7 +52,7 @@ class Config:
     """One page of all results, and the README's tables."""
 
     folder: Path = RESULTS
-    """Where the JSONs lie, and where the page goes."""
+    """Folder of the JSONs, into which the page goes, too."""
     readme: Path | None = README
     """The file whose tables are filled; None leaves all as they are."""
 

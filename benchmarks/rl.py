@@ -137,7 +137,7 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
 
 
 def best_factorised(asked: Problem, starts: int = 8, steps: int = 300) -> Path:
-    """What independent features can reach: the best of some starts, by the exact gradient."""
+    """Best that independent features reach, of some starts, by the exact gradient."""
     space, found = asked.space, list[Tensor]()
     for seed in range(starts):
         noise = torch.Generator().manual_seed(seed)

@@ -82,7 +82,7 @@ def _learned(space: CategoricalSpace, truth: Tensor, seed: int, quick: bool) -> 
 
 
 class Graded(Protocol):
-    """What a policy's law can be held against."""
+    """Exact references for a policy's law."""
 
     def grade(self, log_probs: Tensor) -> dict[str, float]:
         """Figures of a law `(rows,)`."""
@@ -90,7 +90,7 @@ class Graded(Protocol):
 
 @dataclass
 class Path:
-    """What a learner was worth along its way, and when it had come so far.
+    """Worth of a learner along its training, with rows and seconds.
 
     The clock stands still while the policy is graded.
     """

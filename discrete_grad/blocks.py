@@ -37,7 +37,7 @@ Index = npt.NDArray[np.int64]
 
 
 class Place(ABC):
-    """Where the n features of one block stand in a row, and how many categories K each has.
+    """Place of the n features of one block in a row, and the number K of categories of each.
 
     Example:
         >>> first, second = Layout((2, 2, 3)).places
@@ -152,7 +152,7 @@ class Padded(Place):
 
 
 class Layout:
-    """How the features of a space form blocks, chosen from their sizes alone.
+    """Division of the features of a space into blocks, by their sizes alone.
 
     Neighbours of equal size form a block, which is then a view. Where many small features of few
     sizes alternate, all features of a size form one, and the row is brought in order first: that
@@ -195,7 +195,7 @@ class Layout:
         return (len(self.places) - 1) * _CALL
 
     def starts(self, device: torch.device) -> Tensor:
-        """Where each feature begins, `(F,)`."""
+        """First column `(F,)` of each feature."""
         return _tensor(self._starts, device)
 
     def places_for(self, rows: int) -> tuple[Place, ...]:

@@ -87,7 +87,7 @@ class Fit:
     resume: bool = False
     """Go on with a fit that was interrupted."""
     device: str = "auto"
-    """Where the models are trained: auto, cpu, cuda or, of several, cuda:1. auto is a CUDA device
+    """Device of the training: auto, cpu, cuda or, of several, cuda:1. auto is a CUDA device
     if there is one, else the CPU. An Apple GPU (mps) has no float64 and cannot be used. A run can
     be resumed and read on any other device. Under torchrun each process takes a device of its
     own."""
@@ -153,7 +153,7 @@ class Generate:
     seed: int = 0
     """Decides every random number."""
     device: str = "auto"
-    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
+    """Device of the models: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
@@ -196,7 +196,7 @@ class Prefer:
     out: Path | None = None
     """Parquet file, gone on with if it exists; by default preferences.parquet in the folder."""
     annotator: str = "me"
-    """Who answers; a model of the answers learns how reliable each one is."""
+    """Name of the annotator; a model of the answers learns how reliable each one is."""
     pairs: int = 20
     """Answers after which to stop."""
     seed: int = 0
@@ -227,7 +227,7 @@ class Report:
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a fit."""
     device: str = "auto"
-    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
+    """Device of the models: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
@@ -250,7 +250,7 @@ class Demo:
     out: Path = Path("runs/demo")
     """Folder for everything the demo makes."""
     device: str = "auto"
-    """Where the models are trained: auto, cpu, cuda or cuda:1, as in `fit`."""
+    """Device of the training: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
     config: _Config
@@ -273,7 +273,7 @@ class Demo:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What a table's reader warns of, a line each."""
+    """Warnings of a table's reader, a line each."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TableWarning)
         yield

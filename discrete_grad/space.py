@@ -49,7 +49,7 @@ class CategoricalSpace:
     ordered: tuple[bool, ...]
     """Whether each feature's categories stand in a meaningful order."""
     offsets: tuple[int, ...] = field(compare=False)
-    """Where each feature's block starts in a flat row."""
+    """First column of each feature in a flat row."""
     _layout: Layout = field(compare=False)
 
     def __init__(
@@ -158,7 +158,7 @@ class CategoricalSpace:
         return self._layout.columns(per_feature, dim)
 
     def places(self, rows: int) -> tuple[Place, ...]:
-        """Where each block stands, to read and write so many rows block by block."""
+        """Places of the blocks, to read and write so many rows block by block."""
         return self._layout.places_for(rows)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
@@ -176,7 +176,7 @@ class CategoricalSpace:
         return self._layout.join_columns(columns, dim)
 
     def columns(self, codes: Tensor) -> Tensor:
-        """Where in a flat row each code `(..., F)` stands: integers `(..., F)` in [0, D).
+        """Column in a flat row of each code `(..., F)`: integers `(..., F)` in [0, D).
 
         Example:
             >>> CategoricalSpace.from_sizes((2, 3)).columns(torch.tensor([1, 2])).tolist()
@@ -405,7 +405,7 @@ class CategoricalSpace:
 
 @dataclass(frozen=True, init=False)
 class ContextSpec:
-    """What the generator is conditioned on: categorical and numeric columns.
+    """Context columns, categorical and numeric, that a generator is conditioned on.
 
     A context travels as one floating tensor `(..., width)`: a one-hot block for each categorical
     column, then the standardised numeric columns. Where there are many categories the columns are
@@ -465,7 +465,7 @@ class ContextSpec:
 
     @property
     def block_sizes(self) -> tuple[int, ...]:
-        """How many numbers of a context tensor each categorical column takes."""
+        """Number of entries that each categorical column takes in a context tensor."""
         sizes = self.categorical.sizes if self.categorical else ()
         return (1,) * len(sizes) if self.embedded else sizes
 

@@ -167,7 +167,7 @@ class Schema:
 
     @cached_property
     def context_spec(self) -> ContextSpec | None:
-        """What a context tensor holds; None without context columns."""
+        """Columns of a context tensor; None without context columns."""
         if not self.context:
             return None
         categorical, numeric = self._context_kinds

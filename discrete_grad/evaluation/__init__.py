@@ -1,4 +1,4 @@
-"""How far we are: measures of rows, and the report on a generator."""
+"""Measures of rows, generators, estimators and aligners."""
 
 from discrete_grad.evaluation.alignment import AlignmentFigure, alignment_metrics, compare_metrics
 from discrete_grad.evaluation.contexts import TrainingContexts, context_labels, distinct_contexts

@@ -1,4 +1,4 @@
-"""What a report is about: the rows observed, the models, the policies and, if known, the truth."""
+"""Subject of a report: observed rows, models, policies and, if known, the truth."""
 
 from __future__ import annotations
 

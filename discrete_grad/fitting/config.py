@@ -167,7 +167,7 @@ class GeneratorConfig(LoopConfig):
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers between context and logits."""
     combine: Literal["mean", "median", "min"] = "mean"
-    """What of the members' scores counts."""
+    """Function of the members' scores that is maximised."""
     pessimism: float = 0.0
     """The score is that minus this many of the members' standard deviations."""
     coverage: float = 0.0

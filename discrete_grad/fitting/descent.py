@@ -1,4 +1,4 @@
-"""What every distillation shares: its settings, its batches of contexts and its optimiser."""
+"""Settings, batches of contexts and optimiser, shared by all distillations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loss = Callable[[Step], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """How long and on how many rows a policy learns; Adam, its learning rate falling to 0.
+    """Steps and rows that a policy learns from; Adam, its learning rate falling to 0.
 
     Example:
         >>> DistillConfig(steps=50).samples
@@ -48,7 +48,7 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a policy learns from in one step.
+    """Rows that a policy learns from in one step.
 
     Args:
         index: places `(B,)` of the contexts among all; None without contexts.
@@ -92,7 +92,7 @@ def taken(values: Tensor | None, index: Tensor | None) -> Tensor | None:
 
 
 def context_name(index: Tensor | None, place: tuple[int, ...]) -> str:
-    """What a message calls the context at a place of a batch: by its row among all contexts."""
+    """Name of the context at a place of a batch: its row among all contexts."""
     return f"context {int(index[place])}" if index is not None and place else "the distribution"
 
 

@@ -108,7 +108,7 @@ def guided_score(
     context: Tensor | None,
     config: GeneratorConfig,
 ) -> SelfSamplingFunction:
-    """What a generator is trained by: the score, and the preference reward if there is one.
+    """Objective of a generator: the score, and the preference reward if there is one.
 
     Args:
         estimator: of the score.

@@ -36,7 +36,7 @@ _LEAST_JUDGED = 100
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a student's answers have to do with its teacher's.
+    """Agreement of a student's answers with its teacher's.
 
     Args:
         r2: 1 less the mean squared error over the variance of the teacher's answers; NaN where
@@ -63,7 +63,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How faithful a student is to its teacher.
+    """Fidelity of a student to its teacher.
 
     Args:
         asked: rows that the teacher was asked about to learn from.

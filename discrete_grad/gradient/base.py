@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Function = Callable[[Tensor], Tensor]
-"""What is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
+"""Function that is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GradientEstimator(nn.Module, ABC):
 
     min_samples = 1
     facts: ClassVar[Facts]
-    """What the method declares of itself; every class that can be made has them."""
+    """Facts that the method declares of itself; every class that can be made has them."""
 
     def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 1) -> None:
         super().__init__()

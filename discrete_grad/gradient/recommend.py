@@ -1,4 +1,4 @@
-"""Which gradient estimator for this function, at this budget? Measured, not guessed."""
+"""Measured ranking of gradient estimators for one function at one budget."""
 
 from __future__ import annotations
 

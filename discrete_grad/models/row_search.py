@@ -114,7 +114,7 @@ def contexts_at_once(space: CategoricalSpace, count: int, evaluations: int, dist
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a search spends its evaluations."""
+    """Division of a search's evaluations."""
 
     whole: bool
     """Whether it looks at all rows of the space."""
@@ -204,7 +204,7 @@ def _climbed(
 
 
 def _worth_opening(pool: Pool, count: int) -> Tensor:
-    """Which rows `(S, P)`: those to be returned and the best ones; after them all others."""
+    """Order of rows `(S, P)`: those to be returned and the best ones; after them all others."""
     leading = best_places(pool.values, count) if pool.barred.any() else pool.chosen
     first = (pool.chosen | leading) & ~pool.opened
     rest = ~pool.opened & (pool.values > -torch.inf)

@@ -1,4 +1,4 @@
-"""How much better than expected a row is: the weights of a policy's gradient.
+"""Advantages: how much better than expected a row is, the weights of a policy's gradient.
 
 Rewards are `(G, *batch)`, G rows a context; numbers of steps are `(G, *batch, T)`.
 """

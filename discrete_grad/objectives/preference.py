@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 OUTCOMES = ("first", "second", "tie")
-"""What an answer to a pair can be, in the order of its codes 0, 1 and 2."""
+"""Possible answers to a pair, in the order of their codes 0, 1 and 2."""
 
 Noise = Literal["mixture", "robust", "conservative"]
 

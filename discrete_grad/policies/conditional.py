@@ -1,4 +1,4 @@
-"""What every policy can say of a row: the law of each feature given those before it."""
+"""Law of each feature of a row given those before it, for every policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from discrete_grad.space import CategoricalSpace
 __all__ = ["Policy", "chosen_log_probs", "conditional_logits", "num_steps", "to_steps"]
 
 Policy = Generator | AutoregressiveGenerator
-"""What is trained: independent features, or each given those before it."""
+"""Trained policy: independent features, or each given those before it."""
 
 
 def conditional_logits(

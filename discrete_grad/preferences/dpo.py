@@ -35,7 +35,7 @@ class DPOConfig(LoopConfig):
     flip: float = 0.0
     """Probability in [0, 1/2) that a preference was told the wrong way round."""
     noise: Literal["mixture", "robust", "conservative"] = "mixture"
-    """What is done about it; see `dpo_loss`."""
+    """Treatment of flipped preferences; see `dpo_loss`."""
     tie_width: float = 0.2
     """Of a tie, in log-odds, where there are any."""
     held_out: float = 0.125

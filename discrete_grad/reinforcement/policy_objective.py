@@ -1,4 +1,4 @@
-"""What reinforcement learning minimises in one optimiser step."""
+"""Loss of reinforcement learning in one optimiser step."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _KEPT = 0.9  # of the running mean of the rewards, at each batch
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a policy; no module, so that nothing of it is saved twice."""
+    """Task of a policy; no module, so that nothing of it is saved twice."""
 
     policy: Policy
     reward: Reward
@@ -229,7 +229,7 @@ class PolicyObjective(Objective):
         return with_advantages(rollout, costs, self.config, values=values, baseline=baseline)
 
     def _note(self, rollout: Rollout, logits: Tensor, rewards: Tensor, *, first: bool) -> None:
-        """What the rows just drawn tell: the running mean, and the means of `Progress`."""
+        """Statistics of the rows just drawn: the running mean, and the means of `Progress`."""
         policy, config, drawn = self.task.policy, self.config, rollout.drawn
         costs = step_costs(policy, rollout, logits, config).sum(-1)
         net = (rollout.rewards - costs)[:drawn].mean().double()

@@ -26,7 +26,7 @@ PolicyCallback = Callable[[Policy, int], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """What the last rows drawn tell of a policy; means over rows and contexts.
+    """Means over the rows and contexts that a policy drew last.
 
     Example:
         >>> Progress(rows=256, reward=1.0, kl=2.0, entropy=3.0, objective=0.8, effective_size=256.0)

@@ -1,4 +1,4 @@
-"""What reinforcement learning of a policy can be told."""
+"""Settings of reinforcement learning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_GROUP = {"leave_one_out": 2, "group_relative": 2, "advantage_weighted": 2
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(LoopConfig):
-    """How a policy is trained to maximise `E[reward] - beta KL(policy || reference)`.
+    """Settings by which a policy is trained to maximise `E[reward] - beta KL(policy || reference)`.
 
     Where rewards are dear, `epochs=8, replay=1000` uses each row again and again; ppo takes its
     epochs without a replay.
@@ -41,7 +41,7 @@ class ReinforceConfig(LoopConfig):
     minibatches: int = 1
     """Parts of a group, each of which is an optimiser step of an epoch."""
     replay: int = 1
-    """How many of the last groups are kept for the later epochs, which take any one of them."""
+    """Number of last groups kept for the later epochs, which take any one of them."""
     beta: float = 0.1
     """Weight of the divergence from the reference, in the reward's unit a nat."""
     kl: Literal["k1", "k2", "k3", "conditional"] = "k1"
@@ -58,7 +58,7 @@ class ReinforceConfig(LoopConfig):
     weight_bound: float = 2.0
     """Bound of the importance weights of rows that are used again."""
     weight_rule: WeightRule = "clip"
-    """What becomes of weights above it."""
+    """Treatment of weights above it."""
     gae_decay: float = 0.95
     """Lambda of the advantages of `a2c` and `ppo`, in [0, 1]; at 1 the gradient is unbiased."""
     gamma: float = 1.0

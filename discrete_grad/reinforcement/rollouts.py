@@ -59,7 +59,7 @@ class Rollout:
     potentials: Tensor | None = None
     """`(G, *batch, T)` before each step."""
     drawn: int = 0
-    """How many of the G rows were drawn."""
+    """Number of the G rows that were drawn."""
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))
     """`(G, *batch, T)`."""
     returns: Tensor | None = None
@@ -87,7 +87,7 @@ class Rollout:
 
 
 def step_costs(policy: Policy, rollout: Rollout, logits: Tensor, config: ReinforceConfig) -> Tensor:
-    """What each step `(G, *batch, T)` pays for the divergence and, less, for its entropy.
+    """Cost of each step `(G, *batch, T)`: its divergence, less its entropy.
 
     Both are of the policy with these logits, which need not be the one that drew the rows.
     """
@@ -161,7 +161,7 @@ def policy_loss(
     *,
     values: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What is minimised, and the weights `(G, *batch)` that the rows had in it.
+    """Loss, and the weights `(G, *batch)` that the rows had in it.
 
     Args:
         policy: what is trained.

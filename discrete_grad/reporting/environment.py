@@ -1,4 +1,4 @@
-"""What a measured figure depends on besides the code."""
+"""Versions and machine, on which a measured figure depends besides the code."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def maximised_sentences(report: Report) -> list[str]:
 
 
 def beyond_sentences(report: Report) -> list[str]:
-    """How many of the policies' rows are estimated beyond the best observed score.
+    """Share of the policies' rows that are estimated beyond the best observed score.
 
     Args:
         report: from `build_report`.
@@ -66,7 +66,7 @@ def beyond_sentences(report: Report) -> list[str]:
 
 
 def estimator_sentences(report: Report) -> list[str]:
-    """How good the estimator is on held-out rows, and what it was made of; a few short lines.
+    """Quality of the estimator on held-out rows, and its recipe; a few short lines.
 
     Args:
         report: from `build_report`; nothing is said where it does not know.

@@ -233,7 +233,7 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
 
 
 def _legend(report: Mapping[str, Any]) -> str:
-    """What the columns mean."""
+    """Meaning of the columns."""
     headers, _ = columns(report["average"])
     explained = dict(_EXPLAINED)
     # reports written before equal rows were merged do not count them
@@ -280,7 +280,7 @@ def _scores_text(report: Mapping[str, Any]) -> str:
 
 
 def _agreement_text(report: Mapping[str, Any]) -> str:
-    """What the scatter shows, and how good the models are on rows they have not seen."""
+    """Caption of the scatter, and the quality of the models on rows they have not seen."""
     others = "the judge or the truth does" if report["has_truth"] else "the judge does"
     texts = [
         "Each dot is a sample (larger: drawn several times). Below the dotted line the estimator "

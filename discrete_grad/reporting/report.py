@@ -218,7 +218,7 @@ def _known(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 
 def _held_out(scorer: Scorer, rows: ScoredRows, seed: int) -> dict[str, Any]:
-    """How well a scorer predicts rows it has not seen, on the scale it is trained on."""
+    """Quality of a scorer's predictions of unseen rows, on the scale it is trained on."""
     chosen = torch.arange(len(rows.scores))
     if rows.counts is not None:
         chosen = chosen.repeat_interleave(rows.counts)

@@ -1,4 +1,4 @@
-"""What a fit's models are worth on the rows that their members hold out, kept in a file."""
+"""Quality of a fit's models on the rows that their members hold out, kept in a file."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def write_calibration(
 def load_calibration(
     path: Path, curves: int
 ) -> tuple[dict[Name, Calibration | None], dict[str, float]]:
-    """What `write_calibration` wrote: a calibration of each model, or None, and the measures.
+    """Content of `write_calibration`'s file: a calibration of each model, or None, and measures.
 
     Args:
         path: the file.

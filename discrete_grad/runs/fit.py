@@ -177,7 +177,7 @@ class _Stages:
         return ["judge", "estimator", "reference", "naive", *aligner, *preference, "generator"]
 
     def weights(self, name: str) -> Path:
-        """Where the weights of a finished stage lie."""
+        """Path of the weights of a finished stage."""
         return self.folder / "weights" / f"{name}.safetensors"
 
     def run(self) -> Run:

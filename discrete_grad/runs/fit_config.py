@@ -1,4 +1,4 @@
-"""What a whole fit can be told, and the same as JSON."""
+"""Settings of a whole fit, and the same as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: settings, schema, rows, weights."""
+"""Content of the folder of a run: settings, schema, rows, weights."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What `open_folder` wrote: `config` (a FitConfig), `source` and the digests.
+    """Content of `open_folder`'s files: `config` (a FitConfig), `source` and the digests.
 
     Raises:
         RunError: if there is no fit or its settings are damaged.

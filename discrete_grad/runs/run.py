@@ -87,11 +87,11 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
+        """Device of the models."""
         return next(self.generator.parameters()).device
 
     def score(self, context: Tensor | None) -> SelfSamplingFunction:
-        """What the generator was trained by, in contexts `(..., C)`."""
+        """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
         return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
 

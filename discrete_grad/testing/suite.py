@@ -42,7 +42,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of one check.
+    """Outcome of one check.
 
     Args:
         check: its name.

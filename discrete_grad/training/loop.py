@@ -91,7 +91,7 @@ class Step:
 
 
 class Objective(nn.Module, ABC):
-    """What one stage minimises; `model` holds the parameters that are trained.
+    """Loss of one stage; `model` holds the parameters that are trained.
 
     What else is part of its state_dict (a running baseline, say) is kept in the checkpoints.
     """
@@ -110,7 +110,7 @@ class Objective(nn.Module, ABC):
         """Change the gradients before the optimiser's step; by default, do not."""
 
     def members(self, name: str) -> slice:
-        """Which of the M members one tensor of the model's state stacks; by default all."""
+        """Members, of M, that one tensor of the model's state stacks; by default all."""
         return slice(None)
 
 
