@@ -21,7 +21,7 @@ Loss = Callable[[Step], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Steps and rows that a policy learns from; Adam, its learning rate falling to 0.
+    """Settings of a distillation: Adam, whose learning rate falls to 0.
 
     Example:
         >>> DistillConfig(steps=50).samples
@@ -29,13 +29,13 @@ class DistillConfig:
     """
 
     steps: int = 500
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: int = 64
-    """Contexts a step, drawn with replacement; each one once where there are no more."""
+    """Number of contexts of each step, drawn with replacement; each once if there are no more."""
     samples: int = 32
-    """Rows drawn for each context of a batch."""
+    """Number of rows drawn for each context of a batch."""
     learning_rate: float = 5e-3
-    """The highest; it falls along a cosine."""
+    """Peak learning rate; it falls along a cosine."""
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; every distillation calls it first."""

@@ -251,7 +251,7 @@ def test_from_prefer_to_report(
     assert main(["prefer", str(run.folder), "--out", str(answers)]) == 0
     capsys.readouterr()
     fitting = ["fit", str(tmp_path / "table.parquet"), "--score", "score", "--out", str(liked)]
-    fitting += ["--context", "shop", "price", *QUICK, "--preference.steps", "20"]
+    fitting += ["--context", "shop", "price", *QUICK]
     given = ["--preferences", str(answers)]
     assert main([*fitting, *given]) == 0
     assert "preferences: 12" in capsys.readouterr().out
