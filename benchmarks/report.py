@@ -4,8 +4,8 @@
 
 Writes `index.html` and the plots beside the JSONs, and fills the places that are marked
 `<!-- table: NAME -->` in the README of the results and of the repository with the first table of
-that benchmark. `<!-- table: NAME; rows: C; columns: A; B -->` takes the rows that have a cell C, and
-the first column with those named. The place `gradient_estimators` is filled with what the library
+that benchmark. `<!-- table: NAME; rows: C; columns: A; B -->` takes the rows with a cell C, and the
+first column with those named. The place `gradient_estimators` is filled with what the library
 declares of its own.
 """
 

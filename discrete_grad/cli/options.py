@@ -60,9 +60,9 @@ _Device = Annotated[
     str,
     tyro.conf.arg(
         metavar="auto|cpu|cuda|cuda:N",
-        help="Device that computes. auto is a CUDA device if there is one, otherwise the CPU. A run "
-        "can be resumed and read on any other device. Under torchrun each process takes a device "
-        "of its own.",
+        help="Device that computes. auto is a CUDA device if there is one, otherwise the CPU. A "
+        "run can be resumed and read on any other device. Under torchrun each process takes a "
+        "device of its own.",
     ),
 ]
 _Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
