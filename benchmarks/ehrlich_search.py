@@ -79,7 +79,7 @@ class Search:
             space, kernel=kernel, members=settings.members, channels=settings.channels
         )
         context = ContextSpec(dict.fromkeys(space.names, self.size))
-        self.generator = Generator(context, space, hidden=(128,))
+        self.generator = Generator(space, context, hidden=(128,))
         self.method: GradientEstimator = catalogue()[settings.method](
             space, samples=settings.samples
         )

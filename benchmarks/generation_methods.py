@@ -150,7 +150,7 @@ def _trained(
         began = time.perf_counter()
         try:
             generator = fit_generator(
-                Generator(None, space),
+                Generator(space),
                 models,
                 run.rows,
                 method=make(space, run.config.generator.samples),

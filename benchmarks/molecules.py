@@ -241,7 +241,7 @@ def fine_tuned(config: Config, world: World, reward: Reward, seed: int) -> Autor
         smiles = world.molecules.decode(codes.reshape(-1, TOKENS))
         return world.graded(smiles, reward).reshape(codes.shape[:-1]).float()
 
-    reinforce(policy, graded, settings, reference=world.model, seed=seed)
+    reinforce(policy, graded, config=settings, reference=world.model, seed=seed)
     return policy
 
 

@@ -212,7 +212,7 @@ def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, flo
             points[rows] = {"rows": float(rows), **worth(problem, law(policy))}
 
     reward = table_reward(problem.space, problem.reward.float())
-    reinforce(policy, reward, settings, callback=callback, seed=seed)
+    reinforce(policy, reward, config=settings, callback=callback, seed=seed)
     return list(points.values())
 
 
@@ -249,8 +249,8 @@ def _direct(
     with isolated_seed(seed):
         policy: Policy = AutoregressiveGenerator(given.space)
         if kind == "factorised":
-            policy = Generator(None, given.space)
-    fit_dpo(policy, pairs, Generator(None, given.space), config=settings, seed=seed)
+            policy = Generator(given.space)
+    fit_dpo(policy, pairs, Generator(given.space), config=settings, seed=seed)
     log_probs = law(policy)
     return {"accuracy": given.accuracy(log_probs), **worth(yardstick, log_probs)}
 

@@ -119,9 +119,9 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
     with isolated_seed(seed):
         policy: Policy = AutoregressiveGenerator(asked.space)
         if factorised:
-            policy = Generator(None, asked.space)
+            policy = Generator(asked.space)
     settings = (FACTORISED if factorised else ALGORITHMS)[algorithm]
-    config = ReinforceConfig(algorithm=algorithm, beta=asked.beta, **settings)  # type: ignore[arg-type]
+    config = ReinforceConfig(algorithm=algorithm, beta=asked.beta, **settings)
     steps = rows // config.group * config.updates
     config = replace(config, steps=steps, validate_every=config.updates)
     path, seen = Path(asked), set[int]()
@@ -132,7 +132,7 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
             path.record(lambda: law(policy), rows)
 
     reward = table_reward(asked.space, asked.reward.float())
-    reinforce(policy, reward, config, callback=callback, seed=seed)
+    reinforce(policy, reward, config=config, callback=callback, seed=seed)
     return path
 
 
@@ -157,10 +157,7 @@ def best_factorised(asked: Problem, starts: int = 8, steps: int = 300) -> Path:
 
 def law(policy: Policy) -> Tensor:
     """Log-probabilities of all rows."""
-    if isinstance(policy, AutoregressiveGenerator):
-        return exact_log_probs(policy)
-    with torch.no_grad():
-        return policy.space.log_prob(policy().double(), policy.space.enumerate())
+    return exact_log_probs(policy)
 
 
 BENCHMARK = Benchmark(

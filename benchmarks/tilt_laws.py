@@ -51,7 +51,7 @@ class TableReference:
             table = table.view(-1, size).logsumexp(-1)
 
     def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
-        """See `Reference.log_prob`."""
+        """See `Policy.log_prob`."""
         return self.log_probs[self.space.row_number(codes)]
 
     def sample(
@@ -61,18 +61,34 @@ class TableReference:
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """See `Reference.sample`."""
+        """See `Policy.sample`."""
         batch = () if context is None else context.shape[:-1]
         noise = uniform((count * math.prod(batch),), generator=generator)
         codes = self.space.enumerate()[inverse_draw(self.log_probs, noise)]
         return codes.view(count, *batch, -1)
 
-    def conditional(self, prefix_codes: Tensor, context: Tensor | None = None) -> Tensor:
-        """See `AutoregressiveReference.conditional`."""
-        table = self.tables[prefix_codes.shape[-1]]
-        if not prefix_codes.shape[-1]:
-            return table.expand(*prefix_codes.shape[:-1], -1)
-        return table[prefix_number(self.space, prefix_codes)]
+    def begin(
+        self,
+        context: Tensor | None = None,
+        *,
+        attributes: Tensor | None = None,
+        known: Tensor | None = None,
+        batch: tuple[int, ...],
+    ) -> Tensor:
+        """No feature read yet; see `SequentialPolicy.begin`."""
+        return torch.zeros(*batch, 0, dtype=torch.long)
+
+    def advance(self, state: Tensor, previous: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `SequentialPolicy.advance`; the state is the features read, `(*batch, t)`."""
+        read = state if previous is None else torch.cat([state, previous.unsqueeze(-1)], -1)
+        table = self.tables[read.shape[-1]]
+        if not read.shape[-1]:
+            return table.expand(*read.shape[:-1], -1), read
+        return table[prefix_number(self.space, read)], read
+
+    def select(self, state: Tensor, rows: Tensor) -> Tensor:
+        """See `SequentialPolicy.select`."""
+        return state.flatten(0, -2)[rows]
 
 
 class TableReward:

@@ -160,7 +160,7 @@ def learned(
         validate_every=1,
     )
     reward = table_reward(policy.space, asked.reward.float())
-    reinforce(policy, reward, settings, reference=base, callback=callback, seed=seed)
+    reinforce(policy, reward, config=settings, reference=base, callback=callback, seed=seed)
     return path.points
 
 

@@ -15,7 +15,6 @@ from discrete_grad.evaluation.robustness import context_robustness
 from discrete_grad.evaluation.subject import (
     ExampleTruth,
     Observed,
-    Policy,
     Scorer,
     Subject,
     ToUnits,
@@ -29,7 +28,6 @@ __all__ = [
     "ExampleTruth",
     "GainCurve",
     "Observed",
-    "Policy",
     "Scorer",
     "Subject",
     "SwapAgreement",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import mean_interval
 from discrete_grad.evaluation.perturbation import ContextNoise, perturb, perturbations
-from discrete_grad.evaluation.subject import Policy, Subject
+from discrete_grad.evaluation.subject import Subject
 from discrete_grad.grouping import first_rows, row_groups
+from discrete_grad.policies import IndependentPolicy, Policy
 from discrete_grad.sampling import categorical, normal, seeded, uniform
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
@@ -86,7 +87,7 @@ def context_robustness(
         ...     space=space, contexts=prices, labels=["0", "1", "2", "3", "4", "5"],
         ...     observed=Observed(codes, codes.sum(-1), torch.arange(6)),
         ...     estimator=scorers[0], judge=scorers[1], to_units=lambda scaled, context: scaled,
-        ...     policies={"generator": Generator(spec, space)},
+        ...     policies={"generator": Generator(space, spec)},
         ...     training_contexts=TrainingContexts(spec, prices),
         ... )
         >>> report = context_robustness(subject)
@@ -171,7 +172,7 @@ def _answer(
     space: CategoricalSpace, name: str, policy: Policy, contexts: Tensor, numbers: Tensor
 ) -> _Answer:
     """The policy's rows in contexts `(n, S, C)`, drawn with numbers `(n, S, m, F)`."""
-    flat: Tensor = policy(contexts.flatten(0, 1))
+    flat = cast(IndependentPolicy, policy).logits(contexts.flatten(0, 1))
     if flat.shape != (expected := (contexts[..., 0].numel(), space.width)):
         raise ValueError(f"logits of {name!r} must be {expected}, got {tuple(flat.shape)}")
     logits = flat.unflatten(0, contexts.shape[:2])

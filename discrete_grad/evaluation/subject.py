@@ -13,20 +13,18 @@ from torch import Tensor
 from discrete_grad.data import Example
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.contexts import TrainingContexts
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import require
 from discrete_grad.space import CategoricalSpace
 
 __all__ = [
     "ExampleTruth",
     "Observed",
-    "Policy",
     "Scorer",
     "Subject",
     "ToUnits",
     "Truth",
 ]
-
-Policy = Callable[[Tensor | None], Tensor]
-"""Contexts `(S, C)` -> logits `(S, D)`; without contexts, None -> `(D,)` or `(1, D)`."""
 
 ToUnits = Callable[[Tensor, Tensor | None], Tensor]
 """Scaled scores `(N,)` and their contexts `(N, C)` or None -> scores `(N,)` in the user's units."""
@@ -142,7 +140,7 @@ class Subject:
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
             than all observed ones, -1 where it is worse, else 0; None if that is not known.
         estimator_facts: of `discrete_grad.runs.recipe`, kept in the report.
-        policies: by name; the last is the one the verdict is about.
+        policies: by name, each with `logits(context)`; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
         metrics: the log of training, `{"step": 20, "generator/loss": 0.5, ...}`.
@@ -155,6 +153,7 @@ class Subject:
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
             of another entry, or rows are held out from something else.
+        TypeError: for a policy without `logits(context)`.
 
     Example:
         >>> import torch
@@ -167,7 +166,7 @@ class Subject:
         ...     space=space, contexts=None, labels=["all rows"],
         ...     observed=Observed(codes, codes.sum(-1), torch.zeros(6, dtype=torch.long)),
         ...     estimator=scorers[0], judge=scorers[1], to_units=lambda scaled, context: scaled,
-        ...     policies={"generator": Generator(None, space)},
+        ...     policies={"generator": Generator(space)},
         ... )
         >>> subject.labels
         ['all rows']
@@ -206,6 +205,10 @@ class Subject:
                 f"labels must be one for each of {expected} contexts, at least 1, "
                 f"got {len(self.labels)}"
             )
+        for policy in (*self.policies.values(), *self.trail.values()):
+            require("a report", policy, "logits")
+        if self.reference is not None:
+            require("a report", self.reference, "logits")
         if not self.policies:
             raise ValueError("a report needs at least one policy")
         taken = {"best training row", "random rows"} & set(self.policies)

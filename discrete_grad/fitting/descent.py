@@ -1,18 +1,19 @@
-"""Settings, batches of contexts and optimiser, shared by all distillations."""
+"""The parts that all distillations share: settings, batches of contexts and the optimiser."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Policy
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training.loop import Step, trained_parameters
-from discrete_grad.weighting import Factorised, Reference, RewardWeighted
+from discrete_grad.weighting import RewardWeighted
 
 __all__ = ["DistillConfig"]
 
@@ -48,7 +49,7 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that a policy learns from in one step.
+    """Contexts, target and noise of one step.
 
     Args:
         index: places `(B,)` of the contexts among all; None without contexts.
@@ -61,14 +62,6 @@ class Batch:
     context: Tensor | None
     target: RewardWeighted
     noise: torch.Generator
-
-
-def module_of(policy: Reference | Generator) -> nn.Module:
-    """The module whose parameters a policy has."""
-    module = policy.generator if isinstance(policy, Factorised) else policy
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"a policy that is trained must be a module, got {type(module).__name__}")
-    return module
 
 
 def check_contexts(context: Tensor | None) -> None:
@@ -92,14 +85,14 @@ def taken(values: Tensor | None, index: Tensor | None) -> Tensor | None:
 
 
 def context_name(index: Tensor | None, place: tuple[int, ...]) -> str:
-    """Name of the context at a place of a batch: its row among all contexts."""
+    """The name in messages of the context at a place of a batch: by its row among all contexts."""
     return f"context {int(index[place])}" if index is not None and place else "the distribution"
 
 
 def descend(
-    module: nn.Module, loss: Loss, config: DistillConfig, *, seed: int, stage: str
+    policy: Policy | nn.Module, loss: Loss, config: DistillConfig, *, seed: int, stage: str
 ) -> list[float]:
-    """Minimise a loss in the parameters of a module that require a gradient; each step's loss.
+    """Minimise a loss in the parameters of a policy that require a gradient; each step's loss.
 
     No other parameter that the loss depends on receives a gradient.
 
@@ -107,7 +100,7 @@ def descend(
         ValueError: if nothing is to be trained, or the loss is no longer finite.
     """
     config.check()
-    parameters = trained_parameters(module)
+    parameters = trained_parameters(cast(nn.Module, policy))
     optimiser = torch.optim.Adam(parameters, config.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     losses = []

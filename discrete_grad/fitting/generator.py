@@ -123,7 +123,7 @@ def fit_generator(
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
         >>> generator = fit_generator(
-        ...     Generator(None, space),
+        ...     Generator(space),
         ...     FrozenModels(*models),
         ...     rows,
         ...     method=gradient.ReinMax(space),

@@ -7,15 +7,16 @@ import math
 from torch import Tensor
 
 from discrete_grad.fitting.descent import context_name
+from discrete_grad.policies import Policy
 from discrete_grad.space import can_inspect
-from discrete_grad.weighting import Reference, WeightedSamples
+from discrete_grad.weighting import WeightedSamples
 from discrete_grad.weighting.draws import normalised
 
 __all__: list[str] = []
 
 
 def regression_loss(
-    policy: Reference,
+    policy: Policy,
     samples: WeightedSamples,
     context: Tensor | None,
     index: Tensor | None = None,

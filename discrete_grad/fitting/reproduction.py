@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import ReproductionConfig
 from discrete_grad.objectives import inverse_score_cross_entropy
-from discrete_grad.policies import AutoregressiveGenerator, Generator, known_mask
+from discrete_grad.policies import conditional_logits, known_mask
+from discrete_grad.policies.conditional import require_features
+from discrete_grad.policies.protocol import has, require
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 
 __all__ = ["fit_reproduction"]
 
 _LEAST_ROWS, _MAX_HELD_OUT = 4, 4096
 
-P = TypeVar("P", Generator, AutoregressiveGenerator)
+P = TypeVar("P", bound=nn.Module)
 
 
 def fit_reproduction(
@@ -29,7 +33,8 @@ def fit_reproduction(
     stage: str = "reproduction",
     attributes: Tensor | None = None,
     hide: float = 0.2,
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
 ) -> P:
     """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
 
@@ -37,17 +42,18 @@ def fit_reproduction(
     weights that were best there.
 
     Args:
-        policy: trained in place.
+        policy: trained in place; one for `conditional_logits`.
         rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
             give the data policy, the rows' own scores the naive baseline. A row with a count weighs
             as so many rows.
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
-        attributes: `(N, C)`, for an `AutoregressiveGenerator` that has them.
+        attributes: `(N, A)`, for an `AutoregressiveGenerator` that has them.
         hide: share of a batch's rows, in [0, 1], whose attributes are hidden, so that the policy
             learns p(row | attributes) and p(row) at once.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`, as in `train`.
+        checkpoint: where the state is saved and, if it was, resumed from.
 
     Returns:
         The policy, frozen and in evaluation mode.
@@ -56,12 +62,14 @@ def fit_reproduction(
         ValueError: for too few rows, codes or scores out of range, a context or attributes of
             another shape, not finite, or of a policy without any, a share out of range, or a policy
             that is frozen.
+        TypeError: for a policy that does not show the law of each feature.
 
     Reference:
         Ho and Salimans (2022), arXiv 2207.12598, Algorithm 1, for what is hidden.
 
     Example:
         >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.policies import AutoregressiveGenerator
         >>> space = CategoricalSpace.from_sizes((2, 2))
         >>> codes = torch.tensor([[0, 1], [1, 0]]).repeat(20, 1)
         >>> config = ReproductionConfig(steps=60, learning_rate=0.03)
@@ -80,11 +88,13 @@ def fit_reproduction(
         attributes=attributes,
         hide=hide,
     )
-    train(objective, config, seed=seed, stage=stage, **options)
+    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint)
     return policy.requires_grad_(False).eval()
 
 
-def _check(policy: P, rows: ScoredRows, attributes: Tensor | None, hide: float) -> None:
+def _check(policy: Any, rows: ScoredRows, attributes: Tensor | None, hide: float) -> None:
+    require("fit_reproduction", policy, "space", "parameters")
+    require_features("fit_reproduction", policy)
     if len(rows) < _LEAST_ROWS:
         raise ValueError(f"needs at least {_LEAST_ROWS} rows, got {len(rows)}")
     policy.space.check_codes(rows.codes)
@@ -97,8 +107,8 @@ def _check(policy: P, rows: ScoredRows, attributes: Tensor | None, hide: float) 
         raise ValueError(f"scores must be finite and above 0, got {got}")
     if not 0 <= hide <= 1:
         raise ValueError(f"hide is a share in [0, 1], got {hide}")
-    if attributes is not None and not isinstance(policy, AutoregressiveGenerator):
-        raise ValueError("attributes are given, but a Generator takes none")
+    if attributes is not None and not has(policy, "attributes_spec"):
+        raise ValueError(f"attributes are given, but a {type(policy).__name__} takes none")
     for name, given in (("context", rows.context), ("attributes", attributes)):
         if given is None:
             continue
@@ -111,11 +121,9 @@ def _check(policy: P, rows: ScoredRows, attributes: Tensor | None, hide: float) 
 
 
 class _ReproductionObjective(Objective):
-    model: Generator | AutoregressiveGenerator
-
     def __init__(
         self,
-        model: Generator | AutoregressiveGenerator,
+        model: nn.Module,
         rows: ScoredRows,
         split: tuple[Tensor, Tensor],
         batch_size: int,
@@ -147,11 +155,10 @@ class _ReproductionObjective(Objective):
         return (1 - self.hide) * known_loss + self.hide * hidden
 
     def _loss(self, places: Tensor, known: Tensor | None = None) -> Tensor:
-        rows, model = self.rows.take(places), self.model
-        if isinstance(model, AutoregressiveGenerator):
-            given = None if self.attributes is None else self.attributes[places]
-            logits = model(rows.codes, rows.context, given, known=known)
+        rows, model = self.rows.take(places), cast(Any, self.model)
+        if self.attributes is None:
+            logits = conditional_logits(model, rows.codes, rows.context)
         else:
-            logits = model(rows.context)
+            logits = model(rows.codes, rows.context, self.attributes[places], known=known)
         weights = rows.scores if rows.counts is None else rows.scores / rows.counts
         return inverse_score_cross_entropy(model.space, logits, rows.codes, weights)

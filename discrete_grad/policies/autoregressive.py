@@ -118,6 +118,11 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
         )
         return logits
 
+    def conditional_logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """Logits, as `forward` makes them of rows whose attributes are not known."""
+        logits: Tensor = self(codes, context)
+        return logits
+
     def log_prob(
         self,
         codes: Tensor,

@@ -1,30 +1,26 @@
-"""Law of each feature of a row given those before it, for every policy."""
+"""The law of each feature given those before it, of every policy that can tell them apart."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from discrete_grad.policies.autoregressive import AutoregressiveGenerator
-from discrete_grad.policies.generator import Generator
-from discrete_grad.policies.sequential import SequentialPolicy
+from discrete_grad.policies.independent import is_independent
+from discrete_grad.policies.protocol import has
+from discrete_grad.policies.sequential import STEP_PARTS, SequentialPolicy
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Policy", "chosen_log_probs", "conditional_logits", "num_steps", "to_steps"]
-
-Policy = Generator | AutoregressiveGenerator
-"""Trained policy: independent features, or each given those before it."""
+__all__ = ["chosen_log_probs", "conditional_logits"]
 
 
-def conditional_logits(
-    policy: Policy | SequentialPolicy[Any], codes: Tensor, context: Tensor | None = None
-) -> Tensor:
+def conditional_logits(policy: object, codes: Tensor, context: Tensor | None = None) -> Tensor:
     """Logits of every feature given those before it in a row: in one pass, where the policy can.
 
     Args:
-        policy: the distribution.
+        policy: the distribution; it has `logits`, `conditional_logits` or the parts of a
+            `SequentialPolicy`.
         codes: `(..., *batch, F)`.
         context: `(*batch, C)`; None without a context.
 
@@ -32,26 +28,24 @@ def conditional_logits(
         `(..., *batch, D)`; of independent features `(*batch, D)`, the same for every row.
 
     Raises:
-        TypeError: for a model that is neither a `Generator` nor a `SequentialPolicy`.
+        TypeError: for a policy that has none of them.
 
     Example:
+        >>> from discrete_grad.policies import AutoregressiveGenerator, Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> conditional_logits(AutoregressiveGenerator(space), torch.zeros(4, 2).long()).shape
         torch.Size([4, 5])
-        >>> conditional_logits(Generator(None, space), torch.zeros(4, 2).long()).shape
+        >>> conditional_logits(Generator(space), torch.zeros(4, 2).long()).shape
         torch.Size([5])
     """
-    if isinstance(policy, AutoregressiveGenerator):
-        logits: Tensor = policy(codes, context)
-    elif isinstance(policy, Generator):
+    if is_independent(policy):
         policy.space.check_codes(codes)
-        logits = policy(context)
-    elif isinstance(policy, SequentialPolicy):
-        logits = _by_steps(policy, codes, context)
-    else:
-        wanted = "a Generator or a SequentialPolicy"
-        raise TypeError(f"a policy is {wanted}; got {type(policy).__name__}")
-    return logits
+        return policy.logits(context)
+    if has(policy, "conditional_logits"):
+        logits: Tensor = cast(Any, policy).conditional_logits(codes, context)
+        return logits
+    require_features("conditional_logits", policy)
+    return _by_steps(cast(SequentialPolicy[Any], policy), codes, context)
 
 
 def _by_steps(policy: SequentialPolicy[Any], codes: Tensor, context: Tensor | None) -> Tensor:
@@ -82,26 +76,20 @@ def chosen_log_probs(space: CategoricalSpace, logits: Tensor, codes: Tensor) -> 
     return log_probs.expand(*shape, -1).gather(-1, columns)
 
 
-def num_steps(policy: Policy) -> int:
-    """T, the choices a policy makes one after another: F, or 1 where features are independent.
-
-    Example:
-        >>> num_steps(AutoregressiveGenerator(CategoricalSpace.from_sizes((2, 3))))
-        2
-    """
-    return policy.space.num_features if isinstance(policy, AutoregressiveGenerator) else 1
+def shows_features(policy: object) -> bool:
+    """Whether `conditional_logits` can be asked of a policy."""
+    return has(policy, "logits") or writes_steps(policy)
 
 
-def to_steps(policy: Policy, per_feature: Tensor) -> Tensor:
-    """Numbers of features `(..., F)` as numbers of steps `(..., T)`, in the order of drawing.
+def require_features(user: str, policy: object) -> None:
+    """Raise TypeError, naming what is missing, unless a policy shows the law of each feature."""
+    if not shows_features(policy):
+        wanted = f"`logits(context)`, or with {', '.join(STEP_PARTS[:-1])} and {STEP_PARTS[-1]}"
+        raise TypeError(f"{user} needs a policy with {wanted}; {type(policy).__name__} has neither")
 
-    Example:
-        >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> to_steps(Generator(None, space), torch.tensor([1.0, 2.0]))
-        tensor([3.])
-        >>> to_steps(AutoregressiveGenerator(space, order=(1, 0)), torch.tensor([1.0, 2.0]))
-        tensor([2., 1.])
-    """
-    if isinstance(policy, AutoregressiveGenerator):
-        return per_feature[..., list(policy.order)]
-    return per_feature.sum(-1, keepdim=True)
+
+def writes_steps(policy: object) -> bool:
+    """Whether a policy's choices come one after another and can be told apart."""
+    if is_independent(policy):
+        return False
+    return has(policy, "order", "conditional_logits") or has(policy, *STEP_PARTS)

@@ -12,6 +12,7 @@ from discrete_grad.gradient import Enumerate, GradientEstimator
 from discrete_grad.gradient.base import Function, evaluate
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies.generator import Generator
+from discrete_grad.policies.protocol import require
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
@@ -24,14 +25,14 @@ class MixtureGenerator(nn.Module):
     The gate is a generator as well, of a single feature: the number m of the expert. A model
     without a context spec, gate or expert, is the same in every context; what shall not be trained
     is frozen by `requires_grad_(False)`. The features of a row are independent given the expert,
-    not given the context alone. A mixture is a `Reference`.
+    not given the context alone.
 
     Args:
         generators: the M experts, of one space.
         gate: a generator of one feature with M categories.
 
     Raises:
-        TypeError: for an expert or a gate that is no `Generator`.
+        TypeError: for an expert or a gate without `space`, `logits` or `context_spec`.
         ValueError: for no expert, experts of different spaces, a gate of another size, or models
             that read different contexts.
 
@@ -41,8 +42,8 @@ class MixtureGenerator(nn.Module):
     Example:
         >>> space = CategoricalSpace({"cut": 3, "colour": 7})
         >>> spec = ContextSpec(numeric=["price"])
-        >>> experts = [Generator(None, space), Generator(spec, space)]
-        >>> mixture = MixtureGenerator(experts, Generator(spec, CategoricalSpace({"expert": 2})))
+        >>> experts = [Generator(space), Generator(space, spec)]
+        >>> mixture = MixtureGenerator(experts, Generator(CategoricalSpace({"expert": 2}), spec))
         >>> rows = mixture.sample(torch.zeros(4, 1), 5)
         >>> rows.shape, mixture.log_prob(rows, torch.zeros(4, 1)).shape
         (torch.Size([5, 4, 2]), torch.Size([5, 4]))
@@ -57,7 +58,7 @@ class MixtureGenerator(nn.Module):
         self.gate = gate
 
     def weights(self, context: Tensor | None = None) -> Tensor:
-        """Probabilities `(*batch, M)` that the gate gives each expert; they sum to 1."""
+        """Probabilities `(*batch, M)` of the experts by the gate; they sum to 1."""
         return self._read(self.gate, context).softmax(-1)
 
     def marginals(self, context: Tensor | None = None) -> Tensor:
@@ -66,7 +67,7 @@ class MixtureGenerator(nn.Module):
         return (self.weights(context).unsqueeze(-1) * probabilities).sum(-2)
 
     def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
-        """Log-probability in float64; see `Reference.log_prob`."""
+        """Log-probability in float64; see `Policy.log_prob`."""
         joint = self._log_joint(codes, context)
         dead = (joint == -math.inf).all(-1)
         # the derivative of logsumexp is NaN where every term is -inf
@@ -91,7 +92,7 @@ class MixtureGenerator(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Codes `(count, *batch, F)`, an expert drawn for each; see `Reference.sample`."""
+        """Codes `(count, *batch, F)`, an expert drawn for each; see `Policy.sample`."""
         gate, experts = self._read(self.gate, context), self._expert_logits(context)
         gate, experts = gate.expand(count, *gate.shape), experts.expand(count, *experts.shape)
         number = self.gate.space
@@ -180,8 +181,7 @@ def _check(generators: Sequence[Generator], gate: Generator) -> None:
         raise ValueError("a mixture needs at least one generator, got none")
     names = [f"generator {m}" for m in range(len(generators))]
     for name, model in zip([*names, "the gate"], [*generators, gate], strict=True):
-        if not isinstance(model, Generator):
-            raise TypeError(f"{name} must be a Generator, got {type(model).__name__}")
+        require(f"a mixture, as {name},", model, "space", "logits", "context_spec")
     space = generators[0].space
     for name, model in zip(names, generators, strict=True):
         if model.space != space:

@@ -20,7 +20,7 @@ Cache = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True)
 class Reading:
-    """State after the part of a batch of rows that has been read: `advance` makes the next from it.
+    """The state of a batch of rows that are being read: `advance` makes the next from it.
 
     Example:
         >>> network = SequenceNetwork(CategoricalSpace.from_sizes((2, 3)), None)
@@ -197,7 +197,7 @@ class SequenceNetwork(nn.Module):
         return F.linear(hidden, self.head.weight[span], self.head.bias[span])
 
     def _span(self, feature: int) -> slice:
-        """Place of a feature's categories among the embeddings."""
+        """The place of a feature's categories among the embeddings."""
         first = 0 if self.shared else self.space.offsets[feature]
         return slice(first, first + self.space.sizes[feature])
 

@@ -17,6 +17,9 @@ __all__ = ["SequentialPolicy", "log_prob_by_steps"]
 
 State = TypeVar("State")
 
+STEP_PARTS = ("order", "begin", "advance", "select")
+"""Parts that a policy needs for its rows to be written feature by feature."""
+
 
 class SequentialPolicy(ABC, Generic[State]):
     """A distribution of rows that is read and written feature by feature.
@@ -178,7 +181,7 @@ class SequentialPolicy(ABC, Generic[State]):
         attributes: Tensor | None,
         choose: Callable[[int, Tensor], Tensor],
     ) -> list[Tensor]:
-        """Choices for each feature, in the order of the space."""
+        """The choice made for each feature, in the order of the space."""
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         batch = (count, *_broadcast(torch.Size(), context, attributes))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from discrete_grad.objectives import dpo_loss
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import has, require
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
+from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
-from discrete_grad.weighting import Reference, as_reference
 
 __all__ = ["DPOConfig", "fit_dpo"]
 
-_Policy = TypeVar("_Policy", bound=nn.Module)
+_Policy = TypeVar("_Policy", bound=Policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +49,25 @@ class DPOConfig(LoopConfig):
 def fit_dpo(
     policy: _Policy,
     preferences: Preferences,
-    reference: Reference | Generator,
+    reference: Policy,
     *,
     config: DPOConfig,
     seed: int,
     stage: str = "dpo",
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
 ) -> _Policy:
     """Train a policy on preferences directly.
 
     Args:
-        policy: trained in place; a `Generator`, or a module that is a `Reference`.
+        policy: trained in place: any policy with `parameters()`.
         preferences: at least 2.
         reference: what the policy is kept near; not trained. A copy of the policy as it was.
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`, as in `train`.
+        checkpoint: where the state is saved and, if it was, resumed from.
 
     Returns:
         The policy, frozen and in evaluation mode.
@@ -71,17 +75,19 @@ def fit_dpo(
     Raises:
         ValueError: for fewer than 2 pairs, a pair that is impossible under the reference, or a
             number out of range.
+        TypeError: for a policy or a reference that lacks a part.
 
     Reference:
         as `dpo_loss`.
 
     Example:
         >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> rows = space.enumerate().repeat(10, 1)
         >>> outcome = (rows.sum(-1) < rows.roll(1, 0).sum(-1)).long()
         >>> pairs = Preferences(rows, rows.roll(1, 0), outcome)
-        >>> policy, reference = Generator(None, space), Generator(None, space)
+        >>> policy, reference = Generator(space), Generator(space)
         >>> policy = fit_dpo(policy, pairs, reference, config=DPOConfig(steps=100), seed=0)
         >>> space.argmax(policy()).tolist()
         [1, 2]
@@ -91,21 +97,26 @@ def fit_dpo(
             "needs 2 pairs and held_out between 0 and 1, got "
             f"{len(preferences)} and {config.held_out}"
         )
-    known = as_reference(reference)
-    preferences.check(known.space, getattr(policy, "context_spec", None))
-    log_reference = _reference_log_probs(known, preferences)
-    objective = _DPOObjective(policy, preferences, log_reference, config, seed, stage)
-    train(objective, config, seed=seed, stage=stage, **options)
-    return policy.requires_grad_(False).eval()
+    require("fit_dpo", policy, "log_prob", "parameters")
+    require("fit_dpo", reference, "space", "log_prob")
+    preferences.check_rows(reference.space)
+    if has(policy, "context_spec"):
+        preferences.check(reference.space, cast(Any, policy).context_spec)
+    log_reference = _reference_log_probs(reference, preferences)
+    model = cast(nn.Module, policy)
+    objective = _DPOObjective(model, preferences, log_reference, config, seed, stage)
+    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint)
+    model.requires_grad_(False).eval()
+    return policy
 
 
-def _pair_log_probs(policy: Reference, pairs: Preferences) -> Tensor:
+def _pair_log_probs(policy: Policy, pairs: Preferences) -> Tensor:
     """`(2, N)`, of the first and of the second rows."""
     return policy.log_prob(torch.stack([pairs.first, pairs.second]), pairs.context)
 
 
 @torch.no_grad()
-def _reference_log_probs(reference: Reference, pairs: Preferences) -> Tensor:
+def _reference_log_probs(reference: Policy, pairs: Preferences) -> Tensor:
     log_p = _pair_log_probs(reference, pairs)
     bad = (~log_p.isfinite()).any(0).nonzero()
     if len(bad):
@@ -127,7 +138,6 @@ class _DPOObjective(Objective):
     ) -> None:
         super().__init__()
         self.model = model
-        self.policy = as_reference(model)  # type: ignore[arg-type]
         self.pairs, self.log_reference, self.config = pairs, log_reference, config
         self.width = config.tie_width if pairs.has_ties else 0.0
         order = permutation(len(pairs), generator=seeded(derive_seed(seed, stage, "rows")))
@@ -145,7 +155,7 @@ class _DPOObjective(Objective):
     def _loss(self, picked: Tensor) -> Tensor:
         pairs, config = self.pairs.take(picked), self.config
         return dpo_loss(
-            _pair_log_probs(self.policy, pairs),
+            _pair_log_probs(cast(Policy, self.model), pairs),
             self.log_reference[:, picked],
             pairs.outcome,
             beta=config.beta,

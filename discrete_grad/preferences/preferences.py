@@ -84,8 +84,8 @@ class Preferences:
         moved: dict[str, Any] = {n: v.to(device) for n, v in given.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
-    def check(self, space: CategoricalSpace, spec: ContextSpec | None) -> None:
-        """Raise ValueError unless the rows are of the space and the contexts of the spec.
+    def check_rows(self, space: CategoricalSpace) -> None:
+        """Raise ValueError unless the rows are of the space.
 
         The message names the feature and the pair, counted from 1.
         """
@@ -95,6 +95,10 @@ class Preferences:
         for side, codes in (("first", self.first), ("second", self.second)):
             for name, size, column in zip(space.names, space.sizes, codes.unbind(1), strict=True):
                 _check_codes(f"{side} row, feature {name!r}", column, size)
+
+    def check(self, space: CategoricalSpace, spec: ContextSpec | None) -> None:
+        """Raise ValueError unless the rows are of the space and the contexts of the spec."""
+        self.check_rows(space)
         width = None if self.context is None else self.context.shape[-1]
         if width != (spec.width if spec else None):
             wanted = spec.width if spec else None

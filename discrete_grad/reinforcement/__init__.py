@@ -1,10 +1,11 @@
 """Policy gradients, replay, rewards and distillation."""
 
+from discrete_grad.reinforcement.algorithms import ALGORITHMS, Algorithm
 from discrete_grad.reinforcement.distill import Sampler, distill
 from discrete_grad.reinforcement.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.reinforcement.policy_objective import Potential
 from discrete_grad.reinforcement.reinforce import PolicyCallback, Progress, reinforce
-from discrete_grad.reinforcement.reinforce_config import Algorithm, ReinforceConfig
+from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
 from discrete_grad.reinforcement.rewards import (
     RunningScale,
@@ -17,6 +18,7 @@ from discrete_grad.reinforcement.rewards import (
 from discrete_grad.reinforcement.value import ContextValue, StepValue
 
 __all__ = [
+    "ALGORITHMS",
     "Algorithm",
     "ContextValue",
     "PolicyCallback",

@@ -19,25 +19,18 @@ from discrete_grad.fitting.descent import (
     check_contexts,
     context_name,
     descend,
-    module_of,
     taken,
 )
 from discrete_grad.fitting.regression import regression_loss
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import device_of, require
 from discrete_grad.reinforcement.distill_reverse import check_method, reverse_loss
 from discrete_grad.space import can_inspect
 from discrete_grad.training.loop import Step
-from discrete_grad.weighting import (
-    Reference,
-    RewardWeighted,
-    WeightedSamples,
-    as_reference,
-    table_kl,
-)
+from discrete_grad.weighting import RewardWeighted, WeightedSamples, table_kl
 from discrete_grad.weighting.draws import normalised
 from discrete_grad.weighting.importance import weighted_rows
-from discrete_grad.weighting.reference import device_of
 
 __all__ = ["Sampler", "distill"]
 
@@ -45,7 +38,7 @@ Method = Literal["forward", "reverse", "exact"]
 
 
 class Sampler(Protocol):
-    """Sampler of weighted rows of a target: `importance_sampling`, `metropolis`, `twisted_smc`.
+    """A sampler of weighted rows: `importance_sampling`, `metropolis`, `twisted_smc`.
 
     Further options are bound by `functools.partial`.
 
@@ -67,7 +60,7 @@ class Sampler(Protocol):
 
 
 def distill(
-    policy: Reference | Generator,
+    policy: Policy,
     target: RewardWeighted,
     context: Tensor | None = None,
     *,
@@ -95,7 +88,7 @@ def distill(
     Only parameters that require a gradient are trained; see `trainable` and `add_low_rank`.
 
     Args:
-        policy: a generator, or a module that is a `Reference`.
+        policy: any policy with `parameters()`.
         target: what is to be learned, of the same space.
         context: `(N, C)`, the contexts learned from; None without.
         method: as above.
@@ -115,7 +108,7 @@ def distill(
     Raises:
         ValueError: for options out of range or of another method, a policy of another space, a
             context without an allowed row, a gradient estimator that does not apply.
-        TypeError: for a policy that is no module.
+        TypeError: for a policy that lacks a part.
 
     Reference:
         Peters and Schaal (2007), "Reinforcement learning by reward-weighted regression"; Peng,
@@ -123,16 +116,20 @@ def distill(
 
     Example:
         >>> from discrete_grad import CategoricalSpace
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> target = RewardWeighted(
-        ...     Generator(None, space), lambda rows, context: 1.0 * rows.sum(-1), 0.5
+        ...     Generator(space), lambda rows, context: 1.0 * rows.sum(-1), 0.5
         ... )
-        >>> policy = Generator(None, space)
+        >>> policy = Generator(space)
         >>> config = DistillConfig(steps=200, learning_rate=0.03)
         >>> losses = distill(policy, target, method="exact", config=config)
         >>> losses[-1] < 1e-3
         True
     """
+    require("distill", policy, "space", "log_prob", "parameters")
+    if method == "reverse" or proposal == "policy":
+        require("distill", policy, "sample")
     config = config or DistillConfig()
     config.check()
     _check_method(
@@ -148,12 +145,12 @@ def distill(
         loss = _reverse(job, gradient_estimator)
     else:
         loss = _exact(job, direction)
-    return descend(module_of(policy), loss, config, seed=seed, stage=f"distill {method}")
+    return descend(policy, loss, config, seed=seed, stage=f"distill {method}")
 
 
 @dataclass(frozen=True)
 class _Job:
-    policy: Reference
+    policy: Policy
     target: RewardWeighted
     context: Tensor | None
     config: DistillConfig
@@ -171,24 +168,22 @@ Draw = Callable[[Batch], WeightedSamples]
 
 
 def _job(
-    policy: Reference | Generator,
+    policy: Policy,
     target: RewardWeighted,
     context: Tensor | None,
     config: DistillConfig,
 ) -> _Job:
-    learner, target = as_reference(policy), copy.copy(target)
+    target = copy.copy(target)
     check_contexts(context)
-    if learner.space != target.space:
-        raise ValueError(
-            f"policy and target have different spaces: {learner.space}, {target.space}"
-        )
+    if policy.space != target.space:
+        raise ValueError(f"policy and target have different spaces: {policy.space}, {target.space}")
     expected = () if context is None else context.shape[:1]
     if isinstance(target.beta, Tensor) and target.beta.shape not in ((), expected):
         got = f"{tuple(target.beta.shape)} for {expected[0] if expected else 'no'} contexts"
         raise ValueError(f"beta must be a number, or one a context; got {got}")
     # the policy may be the reference, or share its parameters
     target.reference = copy.deepcopy(target.reference)
-    return _Job(learner, target, context, config)
+    return _Job(policy, target, context, config)
 
 
 def _check_method(method: str, **options: dict[str, Any]) -> None:
@@ -201,7 +196,7 @@ def _check_method(method: str, **options: dict[str, Any]) -> None:
 
 
 def _drawer(job: _Job, proposal: str, sampler: Sampler | None) -> Draw:
-    """Sampler of the rows of `forward`."""
+    """The function that draws the rows of `forward`."""
     if proposal not in ("reference", "policy"):
         raise ValueError(f"proposal must be 'reference' or 'policy', got {proposal!r}")
     if sampler is not None and proposal != "reference":

@@ -6,6 +6,7 @@ Every loss is the divergence less `log Z`, which does not depend on the policy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,16 +15,18 @@ from discrete_grad.fitting.descent import Batch, context_name
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation, on_codes
 from discrete_grad.gradient.base import Function, score_function
 from discrete_grad.objectives import leave_one_out
-from discrete_grad.policies import SequentialPolicy
+from discrete_grad.policies import IndependentPolicy, Policy, SequentialPolicy
+from discrete_grad.policies.independent import is_independent
+from discrete_grad.policies.protocol import require
 from discrete_grad.space import can_inspect
-from discrete_grad.weighting import Factorised, Reference, RewardWeighted
+from discrete_grad.weighting import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward
 
 __all__: list[str] = []
 
 
 def reverse_loss(
-    policy: Reference, batch: Batch, method: GradientEstimator, *, samples: int
+    policy: Policy, batch: Batch, method: GradientEstimator, *, samples: int
 ) -> Tensor:
     """Mean over the batch of `KL(policy || target) - log Z`, differentiable by the method.
 
@@ -32,34 +35,32 @@ def reverse_loss(
         batch: contexts, target and noise.
         method: see `check_method`; it says how many rows a context are drawn.
         samples: rows a context for the divergence from the reference, where a relaxation
-            differentiates the reward of a policy that is not factorised; at least 2.
+            differentiates the reward of a policy whose features depend on one another; at least 2.
     """
-    if isinstance(policy, Factorised):
-        return _factorised(policy, batch, method)
-    if isinstance(policy, SequentialPolicy) and isinstance(method, Relaxation):
-        rows = policy.relaxed(batch.context, method.samples, method, generator=batch.noise)
+    if is_independent(policy):
+        return _independent(policy, batch, method)
+    if isinstance(method, Relaxation):
+        relaxable = cast(SequentialPolicy[Any], policy)
+        rows = relaxable.relaxed(batch.context, method.samples, method, generator=batch.noise)
         reward = _checked(_reward(batch), batch.index)(rows).mean()
         return _by_score(policy, batch.target.reference.log_prob, batch, samples) - reward
     return _by_score(policy, batch.target.log_density, batch, method.samples)
 
 
-def check_method(policy: Reference, target: RewardWeighted, method: GradientEstimator) -> None:
+def check_method(policy: Policy, target: RewardWeighted, method: GradientEstimator) -> None:
     """Raise unless the gradient estimator can differentiate this divergence."""
     name = type(method).__name__
-    if isinstance(policy, Factorised):
+    if is_independent(policy):
         if method.space != policy.space:
             raise ValueError(f"{name} must be of the policy's {policy.space}, got {method.space}")
-        if method.facts.needs_derivative and not isinstance(target.reference, Factorised):
+        if method.facts.needs_derivative and not is_independent(target.reference):
             raise ValueError(
                 f"{name} needs a derivative in the row, and log ref of a "
                 f"{type(target.reference).__name__} has none; use LeaveOneOut, LocalExpectation or "
-                "another gradient estimator that needs none, or a factorised reference"
+                "another gradient estimator that needs none, or a reference with logits"
             )
     elif isinstance(method, Relaxation):
-        if not isinstance(policy, SequentialPolicy):
-            raise ValueError(
-                f"{type(policy).__name__} is no SequentialPolicy: {name} cannot relax it"
-            )
+        require(name, policy, "relaxed")
         if method.space is not None:
             raise ValueError(f"features are drawn one at a time: {name} must have no space")
     elif not isinstance(method, LeaveOneOut):
@@ -69,14 +70,14 @@ def check_method(policy: Reference, target: RewardWeighted, method: GradientEsti
         )
 
 
-def _factorised(policy: Factorised, batch: Batch, method: GradientEstimator) -> Tensor:
-    """The entropy is exact, and so is the cross-entropy with a factorised reference."""
+def _independent(policy: IndependentPolicy, batch: Batch, method: GradientEstimator) -> Tensor:
+    """The entropy is exact, and so is the cross-entropy with a reference alike."""
     space, reference = policy.space, batch.target.reference
-    logits = policy.generator(batch.context)
+    logits = policy.logits(batch.context)
     space.check_logits(logits)
-    if isinstance(reference, Factorised):
+    if is_independent(reference):
         with torch.no_grad():
-            prior_logits = reference.logits(batch.context)
+            prior_logits = reference.logits(batch.context).double()
         prior, worth = space.kl_divergence(logits, prior_logits), _reward(batch)
     else:
         prior, worth = -space.entropy(logits), _log_density(batch)
@@ -86,7 +87,7 @@ def _factorised(policy: Factorised, batch: Batch, method: GradientEstimator) -> 
 
 
 def _by_score(
-    policy: Reference,
+    policy: Policy,
     log_density: Callable[[Tensor, Tensor | None], Tensor],
     batch: Batch,
     samples: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,31 +15,26 @@ from discrete_grad.fitting.descent import (
     check_contexts,
     context_name,
     descend,
-    module_of,
     taken,
 )
 from discrete_grad.fitting.regression import regression_loss
-from discrete_grad.policies import Generator, SequentialPolicy, conditional_logits
+from discrete_grad.policies import Policy, conditional_logits
+from discrete_grad.policies.conditional import require_features, writes_steps
+from discrete_grad.policies.independent import is_independent
+from discrete_grad.policies.protocol import device_of, require
 from discrete_grad.sampling import seeded, uniform
 from discrete_grad.training.loop import Step, derive_seed
-from discrete_grad.weighting import (
-    Factorised,
-    Reference,
-    Reward,
-    WeightedSamples,
-    as_reference,
-    inverse_draw,
-)
+from discrete_grad.weighting import Reward, WeightedSamples, inverse_draw
 from discrete_grad.weighting.draws import take_samples
 from discrete_grad.weighting.importance import equal_weights
-from discrete_grad.weighting.reference import device_of, rewards_of
+from discrete_grad.weighting.reward import rewards_of
 
 __all__ = ["distill_guidance", "distill_rows"]
 
 
 def distill_guidance(
-    student: SequentialPolicy[Any] | Factorised | Generator,
-    teacher: SequentialPolicy[Any],
+    student: Policy,
+    teacher: Policy,
     context: Tensor | None = None,
     *,
     config: DistillConfig | None = None,
@@ -53,7 +48,8 @@ def distill_guidance(
     taken first, so a guided policy can be distilled into the policy it guides.
 
     Args:
-        student: what is trained; a sequential one reads in the teacher's order.
+        student: what is trained, with `parameters()` and, as the teacher, with `logits` or the
+            parts of a `SequentialPolicy`; where both write step by step, in the same order.
         teacher: `Guided`, `ValueGuided` or any other.
         context: `(N, C)`, the contexts learned from; None without.
         config: 50 steps by default.
@@ -66,7 +62,7 @@ def distill_guidance(
 
     Raises:
         ValueError: for another space or order, or a student that forbids what the teacher draws.
-        TypeError: for a student that is no module, or is neither sequential nor factorised.
+        TypeError: for a policy that lacks a part.
 
     Reference:
         Peysakhovich and Berman (2026), arXiv 2604.15577; Agarwal et al. (2024), arXiv 2306.13649,
@@ -85,42 +81,38 @@ def distill_guidance(
         True
     """
     config = config or DistillConfig(steps=50)
-    learner = _as_student(student)
-    _check_pair(learner, teacher, prefixes)
+    _check_pair(student, teacher, prefixes)
     check_contexts(context)
     teacher = copy.deepcopy(teacher)
-    source: Reference = teacher if prefixes == "teacher" else learner
+    source = teacher if prefixes == "teacher" else student
 
     def loss(step: Step) -> Tensor:
         shown = taken(context, batch_index(context, step, config))
         with torch.no_grad():
-            noise = step.generator(device_of(learner, context))
+            noise = step.generator(device_of(student, context))
             codes = source.sample(shown, config.samples, generator=noise)
             wanted = conditionals(teacher, codes, shown)
-        own = conditionals(learner, codes, shown)
-        return learner.space.kl_divergence(wanted, own).mean()
+        own = conditionals(student, codes, shown)
+        return student.space.kl_divergence(wanted, own).mean()
 
-    return descend(module_of(learner), loss, config, seed=seed, stage="distill guidance")
+    return descend(student, loss, config, seed=seed, stage="distill guidance")
 
 
-def conditionals(
-    policy: SequentialPolicy[Any] | Factorised, codes: Tensor, context: Tensor | None
-) -> Tensor:
+def conditionals(policy: Policy, codes: Tensor, context: Tensor | None) -> Tensor:
     """Log-probabilities `(..., D)` of each feature given those before it, but for a constant each.
 
     Args:
-        policy: any.
+        policy: one for `conditional_logits`.
         codes: `(..., *batch, F)`.
         context: `(*batch, C)`, or None.
     """
-    if isinstance(policy, Factorised):
-        return policy.logits(context).expand(*codes.shape[:-1], -1)
-    return conditional_logits(policy, codes, context)
+    logits = conditional_logits(policy, codes, context)
+    return logits.double().expand(*codes.shape[:-1], -1) if is_independent(policy) else logits
 
 
 def distill_rows(
-    student: Reference | Generator,
-    teacher: Reference | Generator,
+    student: Policy,
+    teacher: Policy,
     reward: Reward,
     context: Tensor | None = None,
     *,
@@ -135,7 +127,7 @@ def distill_rows(
     kind or the teacher itself, then maximises the likelihood of the rows that are kept.
 
     Args:
-        student: what is trained: a generator, or a module that is a `Reference`.
+        student: what is trained: any policy with `parameters()`.
         teacher: what draws the rows.
         reward: codes `(S, *batch, F)`, context -> `(S, *batch)`; `-inf` forbids a row.
         context: `(N, C)`, the contexts learned from; None without.
@@ -150,16 +142,16 @@ def distill_rows(
     Raises:
         ValueError: for a share out of range, another space, a reward that is no number, a context
             whose rows are all forbidden, or a student that forbids a row kept.
-        TypeError: for a student that is no module.
+        TypeError: for a policy that lacks a part.
 
     Reference:
         Gulcehre et al. (2023), arXiv 2308.08998: one round of growing and improving.
 
     Example:
         >>> from discrete_grad import CategoricalSpace
-        >>> from discrete_grad.policies import AutoregressiveGenerator
+        >>> from discrete_grad.policies import AutoregressiveGenerator, Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> teacher, student = AutoregressiveGenerator(space), Generator(None, space)
+        >>> teacher, student = AutoregressiveGenerator(space), Generator(space)
         >>> def reward(rows, context):
         ...     return 1.0 * rows.sum(-1)
         >>> _ = distill_rows(student, teacher, reward, config=DistillConfig(steps=100))
@@ -170,15 +162,13 @@ def distill_rows(
     config.check()
     if pool < 1 or not 0 < keep <= 1:
         raise ValueError(f"needs a row of pool and keep in (0, 1], got {pool} and {keep}")
-    learner, source = as_reference(student), as_reference(teacher)
-    if learner.space != source.space:
-        raise ValueError(
-            f"student and teacher have different spaces: {learner.space}, {source.space}"
-        )
+    require("distill_rows", student, "space", "log_prob", "parameters")
+    require("distill_rows", teacher, "space", "sample")
+    _check_spaces(student, teacher)
     check_contexts(context)
     size = max(1, math.ceil(keep * pool))
     kept = [
-        _best_rows(source, reward, part, pool, size, where=where, seed=seed)
+        _best_rows(teacher, reward, part, pool, size, where=where, seed=seed)
         for where, part in _parts(context, config.batch_size)
     ]
     dim = 0 if context is None else 1
@@ -193,9 +183,9 @@ def distill_rows(
         noise = uniform(shape, device=rows.device, generator=step.generator(rows.device))
         drawn = take_samples(rows, inverse_draw(weights, noise))
         samples = WeightedSamples(drawn, equal_weights(drawn), 0)
-        return regression_loss(learner, samples, taken(context, index), index)
+        return regression_loss(student, samples, taken(context, index), index)
 
-    return descend(module_of(student), loss, config, seed=seed, stage="distill rows")
+    return descend(student, loss, config, seed=seed, stage="distill rows")
 
 
 def _parts(context: Tensor | None, size: int) -> list[tuple[int, Tensor | None]]:
@@ -207,7 +197,7 @@ def _parts(context: Tensor | None, size: int) -> list[tuple[int, Tensor | None]]
 
 @torch.no_grad()
 def _best_rows(
-    teacher: Reference,
+    teacher: Policy,
     reward: Reward,
     context: Tensor | None,
     pool: int,
@@ -230,25 +220,22 @@ def _best_rows(
     return take_samples(codes, order[:size]), allowed
 
 
-def _as_student(student: Reference | Generator) -> SequentialPolicy[Any] | Factorised:
-    learner = as_reference(student)
-    if not isinstance(learner, (SequentialPolicy, Factorised)):
-        name = type(learner).__name__
-        raise TypeError(f"a student must be a SequentialPolicy or factorised, got {name}")
-    return learner
-
-
-def _check_pair(
-    student: SequentialPolicy[Any] | Factorised, teacher: SequentialPolicy[Any], prefixes: str
-) -> None:
-    if prefixes not in ("teacher", "student"):
-        raise ValueError(f"prefixes must be 'teacher' or 'student', got {prefixes!r}")
-    if not isinstance(teacher, SequentialPolicy):
-        raise TypeError(f"a teacher must be a SequentialPolicy, got {type(teacher).__name__}")
+def _check_spaces(student: Policy, teacher: Policy) -> None:
     if student.space != teacher.space:
         raise ValueError(
             f"student and teacher have different spaces: {student.space}, {teacher.space}"
         )
-    if isinstance(student, SequentialPolicy) and student.order != teacher.order:
-        got = f"{student.order} and {teacher.order}"
+
+
+def _check_pair(student: Policy, teacher: Policy, prefixes: str) -> None:
+    if prefixes not in ("teacher", "student"):
+        raise ValueError(f"prefixes must be 'teacher' or 'student', got {prefixes!r}")
+    require("distill_guidance", student, "space", "parameters")
+    require("distill_guidance", teacher if prefixes == "teacher" else student, "sample")
+    for policy in (student, teacher):
+        require_features("distill_guidance", policy)
+    _check_spaces(student, teacher)
+    orders = [getattr(policy, "order", None) for policy in (student, teacher)]
+    if all(map(writes_steps, (student, teacher))) and orders[0] != orders[1]:
+        got = f"{orders[0]} and {orders[1]}"
         raise ValueError(f"student and teacher must read in the same order, got {got}")

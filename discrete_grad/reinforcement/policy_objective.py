@@ -1,49 +1,46 @@
-"""Loss of reinforcement learning in one optimiser step."""
+"""The objective of reinforcement learning: its loss in one optimiser step."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.policies import (
-    AutoregressiveGenerator,
-    Policy,
-    chosen_log_probs,
-    conditional_logits,
-    to_steps,
-)
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
 from discrete_grad.reinforcement.rewards import RunningScale
-from discrete_grad.reinforcement.rollouts import (
+from discrete_grad.reinforcement.rollout import (
     Rollout,
+    RowLaw,
+    Steps,
     check_costs,
     check_rewards,
-    policy_loss,
-    step_costs,
-    with_advantages,
+    check_rows,
 )
+from discrete_grad.reinforcement.rollout_loss import policy_loss, step_costs, with_advantages
 from discrete_grad.reinforcement.value import ContextValue, StepValue
 from discrete_grad.sampling import isolated_seed, normal, permutation, random_indices, seeded
 from discrete_grad.training.loop import Objective, Step, derive_seed
-from discrete_grad.weighting import Reward, as_reference, effective_size
+from discrete_grad.weighting import Reward, effective_size
 
 __all__ = ["PolicyObjective", "Potential", "Task"]
 
 Potential = Callable[[Tensor, Tensor | None], Tensor]
 """`(codes (G, *batch, F), context)` -> `(G, *batch, T)`, before each step of a row."""
 
-_WITH_VALUES = ("a2c", "ppo")
 _KEPT = 0.9  # of the running mean of the rewards, at each batch
 
 
 @dataclass(frozen=True)
 class Task:
-    """Task of a policy; no module, so that nothing of it is saved twice."""
+    """The task set to a policy; no module, so that nothing of it is saved twice."""
 
     policy: Policy
     reward: Reward
@@ -67,13 +64,15 @@ class PolicyObjective(Objective):
     def __init__(self, task: Task, config: ReinforceConfig, *, seed: int) -> None:
         super().__init__()
         self.task, self.config = task, config
-        parts: dict[str, nn.Module] = {"policy": task.policy}
-        if config.algorithm in _WITH_VALUES:
+        self.algorithm = ALGORITHMS[config.algorithm]
+        self.steps = Steps.of(task.policy, task.reference)
+        parts: dict[str, nn.Module] = {"policy": cast(nn.Module, task.policy)}
+        if self.algorithm.advantages is None:
             with isolated_seed(derive_seed(seed, "value")):
-                parts["value"] = _new_value(task.policy, config)
+                parts["value"] = _new_value(task, self.steps, config)
         self.model = nn.ModuleDict(parts)
         self.kept: deque[Rollout] = deque(maxlen=config.replay)
-        device = _parameter(task.policy).device
+        device = device_of(task.policy, None)
         self.scale = RunningScale().to(device) if config.reward_scale == "running" else None
         self.memory: RowMemory | None = None
         if config.memory:
@@ -101,19 +100,29 @@ class PolicyObjective(Objective):
 
     def forward(self, step: Step) -> Tensor:
         """Loss of one step."""
-        policy, config, place = self.task.policy, self.config, step.index % self.config.updates
+        config, place = self.config, step.index % self.config.updates
         fresh = self._collect(step) if place == 0 else None
         rollout = self._chosen(step, place)
         if fresh is not None and config.minibatches == 1:
-            logits = fresh  # those that judged the rows serve once more
+            law, kl = fresh  # that by which the rows were judged serves once more
         else:
-            logits = conditional_logits(policy, rollout.codes, rollout.context)
-            if config.algorithm != "ppo":  # which keeps to the advantages it began with
-                rollout = self._judged(rollout, logits.detach())
+            law = self.steps.read(self.task.policy, rollout.codes, rollout.context)
+            kl = self._divergences(law, rollout.reference)
+            if self.algorithm.judges_again:
+                rollout = self._judged(rollout, self._costs(rollout, law, kl))
         values = self._values(rollout)
-        loss, weights = policy_loss(policy, rollout, logits, config, values=values)
+        loss, weights = policy_loss(rollout, law, config, kl=kl, values=values)
         self.last[4] = effective_size(weights.log()).mean()
         return loss
+
+    def _divergences(self, law: RowLaw, reference: RowLaw) -> Tensor | None:
+        """Of each step, where the config asks for them."""
+        asked = self.config.kl == "conditional"
+        return self.steps.divergences(law, reference) if asked else None
+
+    def _costs(self, rollout: Rollout, law: RowLaw, kl: Tensor | None) -> Tensor:
+        known = None if kl is None else kl.detach()
+        return step_costs(rollout, law.detach(), self.config, kl=known)
 
     def _chosen(self, step: Step, place: int) -> Rollout:
         """The rows of one step: those just drawn first, then any of those kept."""
@@ -129,27 +138,40 @@ class PolicyObjective(Objective):
         return kept[which].part(rows.to(kept[which].codes.device))
 
     def _values(self, rollout: Rollout) -> Tensor | None:
-        if self.config.algorithm not in _WITH_VALUES:
+        if self.algorithm.advantages is not None:
             return None
         values: Tensor = self.model.get_submodule("value")(rollout.codes, rollout.context)
         return values
 
-    def _collect(self, step: Step) -> Tensor:
-        """Draw rows and judge them; returns the policy's logits at them."""
+    def _collect(self, step: Step) -> tuple[RowLaw, Tensor | None]:
+        """Draw rows and judge them; returns their log-probabilities and divergences."""
         policy, config = self.task.policy, self.config
         index, context = self._contexts(step)
         seen = self._with_noise(context, step)
-        noise = step.generator(_parameter(policy).device)
-        codes = as_reference(policy).sample(seen, config.group, generator=noise)
-        rewards = self._rewards(codes, context)
-        rows, worth, alive = self._with_known(index, codes, rewards)
-        with torch.set_grad_enabled(config.minibatches == 1):
-            logits = conditional_logits(policy, rows, seen)
         with torch.no_grad():
-            rollout = self._rollout(rows, seen, worth, logits.detach(), alive)
-            self.kept.append(self._judged(rollout, logits.detach()))
-            self._note(rollout, logits.detach(), rewards, first=not step.index)
-        return logits
+            noise = step.generator(device_of(policy, None))
+            codes = policy.sample(seen, config.group, generator=noise)
+            check_rows(policy, codes, config.group, seen)
+            rewards = self._rewards(codes, context)
+            rows, worth, alive = self._with_known(index, codes, rewards)
+        with torch.set_grad_enabled(config.minibatches == 1):
+            law = self.steps.read(policy, rows, seen)
+            reference = self._reference(rows, seen, law)
+            kl = self._divergences(law, reference)
+        with torch.no_grad():
+            rollout = self._rollout(rows, seen, worth, law.detach(), reference, alive)
+            costs = self._costs(rollout, law, kl)
+            self.kept.append(self._judged(rollout, costs))
+            self._note(rollout, costs, rewards, first=not step.index)
+        return law, kl
+
+    @torch.no_grad()
+    def _reference(self, rows: Tensor, context: Tensor | None, law: RowLaw) -> RowLaw:
+        """The rows' log-probabilities under the reference; without one, rows are uniform."""
+        if self.task.reference is not None:
+            return self.steps.read(self.task.reference, rows, context)
+        uniform = law.steps.new_zeros(self.steps.space.width)
+        return self.steps.of_logits(uniform, rows)
 
     def _contexts(self, step: Step) -> tuple[Tensor, Tensor | None]:
         """Places `(B,)` of this batch's contexts, `(1,)` without any, and the contexts."""
@@ -195,62 +217,53 @@ class PolicyObjective(Objective):
         rows: Tensor,
         context: Tensor | None,
         rewards: Tensor,
-        logits: Tensor,
+        law: RowLaw,
+        reference: RowLaw,
         alive: Tensor | None,
     ) -> Rollout:
-        policy, task, drawn = self.task.policy, self.task, self.config.group
-        log_probs = to_steps(policy, chosen_log_probs(policy.space, logits, rows))
-        reference, weights = logits.new_zeros(policy.space.width), None
-        if task.reference is not None:
-            reference = conditional_logits(task.reference, rows, context)
+        potential, drawn, weights = self.task.potential, self.config.group, None
         if alive is not None:
-            known = log_probs[drawn:].sum(-1)
+            known = law.steps[drawn:].sum(-1)
             weights = memory_weights(rows[:drawn], rows[drawn:], known, alive)
         scaled = rewards if self.scale is None else self.scale(rewards)
-        rollout = Rollout(
+        check_costs(law.steps - reference.steps, rows)
+        return Rollout(
             rows,
             context,
-            scaled.to(logits),
-            log_probs,
+            scaled.to(law.steps),
+            law.steps,
             reference,
             weights=weights,
-            potentials=None if task.potential is None else task.potential(rows, context),
+            potentials=None if potential is None else potential(rows, context),
             drawn=drawn,
         )
-        check_costs(log_probs - rollout.reference_steps(policy), rows)
-        return rollout
 
     @torch.no_grad()
-    def _judged(self, rollout: Rollout, logits: Tensor) -> Rollout:
-        """With the advantages of the policy that has these logits."""
-        costs = step_costs(self.task.policy, rollout, logits, self.config)
-        baseline = self.baseline.to(logits) if self.config.algorithm == "reinforce" else None
-        values = self._values(rollout)
+    def _judged(self, rollout: Rollout, costs: Tensor) -> Rollout:
+        """With the advantages of the policy whose steps cost so much."""
+        baseline, values = self.baseline.to(costs), self._values(rollout)
         return with_advantages(rollout, costs, self.config, values=values, baseline=baseline)
 
-    def _note(self, rollout: Rollout, logits: Tensor, rewards: Tensor, *, first: bool) -> None:
-        """Statistics of the rows just drawn: the running mean, and the means of `Progress`."""
-        policy, config, drawn = self.task.policy, self.config, rollout.drawn
-        costs = step_costs(policy, rollout, logits, config).sum(-1)
-        net = (rollout.rewards - costs)[:drawn].mean().double()
+    def _note(self, rollout: Rollout, costs: Tensor, rewards: Tensor, *, first: bool) -> None:
+        """Note the running mean and the means of `Progress` of the rows just drawn."""
+        drawn, beta = rollout.drawn, self.config.beta
+        net = (rollout.rewards - costs.sum(-1))[:drawn].mean().double()
         self.baseline.copy_(net if first else _KEPT * self.baseline + (1 - _KEPT) * net)
         row = rollout.log_probs.sum(-1)
-        kl = (row - rollout.reference_steps(policy).sum(-1))[:drawn].mean()
+        kl = (row - rollout.reference.steps.sum(-1))[:drawn].mean()
         scaled = rollout.rewards[:drawn].mean()
-        means = [rewards.mean().to(kl), kl, -row[:drawn].mean(), scaled - config.beta * kl]
+        means = [rewards.mean().to(kl), kl, -row[:drawn].mean(), scaled - beta * kl]
         self.last[:4] = torch.stack(means)
 
 
-def _parameter(policy: Policy) -> Tensor:
-    return next(policy.parameters())
-
-
-def _new_value(policy: Policy, config: ReinforceConfig) -> nn.Module:
+def _new_value(task: Task, steps: Steps, config: ReinforceConfig) -> nn.Module:
+    """Of each prefix of a row, or of its context alone where a row is one step."""
+    if task.contexts is not None:
+        require(f"reinforce by {config.algorithm}", task.policy, "context_spec")
+    spec = getattr(task.policy, "context_spec", None)
     value: nn.Module
-    if isinstance(policy, AutoregressiveGenerator):
-        value = StepValue(
-            policy.space, policy.context_spec, order=policy.order, hidden=config.value_hidden
-        )
+    if steps.order is None:
+        value = ContextValue(spec, hidden=config.value_hidden)
     else:
-        value = ContextValue(policy.context_spec, hidden=config.value_hidden)
-    return value.to(_parameter(policy))
+        value = StepValue(steps.space, spec, order=steps.order, hidden=config.value_hidden)
+    return value.to(next(cast(nn.Module, task.policy).parameters()))

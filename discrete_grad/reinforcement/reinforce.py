@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from discrete_grad.fitting.descent import check_contexts
 from discrete_grad.nn.context import check_context
-from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
+from discrete_grad.policies import Policy
+from discrete_grad.policies.conditional import require_features
+from discrete_grad.policies.protocol import POLICY_PARTS, has, require
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Potential, Task
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.training.checkpoint import Checkpoint
@@ -26,7 +29,7 @@ PolicyCallback = Callable[[Policy, int], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """Means over the rows and contexts that a policy drew last.
+    """Figures of a policy from the last rows drawn; means over rows and contexts.
 
     Example:
         >>> Progress(rows=256, reward=1.0, kl=2.0, entropy=3.0, objective=0.8, effective_size=256.0)
@@ -50,10 +53,10 @@ class Progress:
 def reinforce(
     policy: Policy,
     reward: Reward,
-    config: ReinforceConfig | None = None,
-    *,
-    reference: Policy | None = None,
     context: Tensor | None = None,
+    *,
+    config: ReinforceConfig | None = None,
+    reference: Policy | None = None,
     potential: Potential | None = None,
     seed: int = 0,
     stage: str = "policy",
@@ -67,12 +70,13 @@ def reinforce(
     `beta log Z`; `RewardWeighted` has both exactly.
 
     Args:
-        policy: a `Generator` or an `AutoregressiveGenerator`.
+        policy: any policy with `parameters()`. Steps of a row are write apart where it writes
+            feature by feature and the reference has `logits` or does so too; else a row is one.
         reward: codes `(G, *batch, F)`, context -> finite rewards `(G, *batch)`; only its values
             count. An estimator is one; `weighted_reward` and others make more.
+        context: `(N, C)`, of which each batch takes some; None without a context.
         config: the algorithm and its settings.
         reference: of which a frozen copy is taken, so it may be the policy; None for uniform rows.
-        context: `(N, C)`, of which each batch takes some; None without a context.
         potential: added to the rewards of the steps as a difference, so the optimum stays.
         seed: with `stage` decides every random number.
         stage: name, used in the log.
@@ -86,14 +90,14 @@ def reinforce(
     Raises:
         ValueError: for settings that do not fit together, a reward that is not finite or of another
             shape, contexts that are not `(N, C)`, a reference of another space.
-        TypeError: for another policy or reference.
+        TypeError: for a policy or a reference that lacks a part.
 
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> policy = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> policy = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> config = ReinforceConfig(steps=200, group=16, beta=0.1)
-        >>> progress = reinforce(policy, lambda rows, context: 1.0 * rows.sum(-1), config)
+        >>> progress = reinforce(policy, lambda rows, context: 1.0 * rows.sum(-1), config=config)
         >>> progress[-1].rows, progress[-1].reward > 2.9
         (3200, True)
     """
@@ -101,10 +105,9 @@ def reinforce(
     config.check_algorithm()
     if checkpoint is not None:
         config.check_checkpoints()
-    _check_task(policy, reference, context)
-    trained_parameters(policy)  # values alone would be no use
-    frozen = None if reference is None else copy.deepcopy(reference).eval().requires_grad_(False)
-    task = Task(policy, reward, frozen, context, potential)
+    _check_task(policy, reference, context, config)
+    trained_parameters(cast(nn.Module, policy))  # values alone would be no use
+    task = Task(policy, reward, _frozen(reference), context, potential)
     objective = PolicyObjective(task, config, seed=seed)
     seen = list[Progress]()
 
@@ -129,12 +132,24 @@ def reinforce(
     return seen
 
 
-def _check_task(policy: Policy, reference: Policy | None, context: Tensor | None) -> None:
-    for model in [policy, *([] if reference is None else [reference])]:
-        if not isinstance(model, Generator | AutoregressiveGenerator):
-            wanted = "a Generator or an AutoregressiveGenerator"
-            raise TypeError(f"policy and reference are {wanted}, got {type(model).__name__}")
+def _frozen(reference: Policy | None) -> Policy | None:
+    frozen = copy.deepcopy(reference)
+    if isinstance(frozen, nn.Module):
+        frozen.eval().requires_grad_(False)
+    return frozen
+
+
+def _check_task(
+    policy: Policy, reference: Policy | None, context: Tensor | None, config: ReinforceConfig
+) -> None:
+    require("reinforce", policy, *POLICY_PARTS, "parameters")
+    models = [policy, *([] if reference is None else [reference])]
+    for model in models:
+        require("reinforce", model, "space", "log_prob")
+        if config.kl == "conditional":
+            require_features("reinforce with the conditional kl", model)
         if model.space != policy.space:
             raise ValueError(f"policy and reference differ: {policy.space} and {model.space}")
-        check_context(context, model.context_spec)
+        if has(model, "context_spec"):
+            check_context(context, cast(Any, model).context_spec)
     check_contexts(context)

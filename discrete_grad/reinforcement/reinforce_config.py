@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from discrete_grad.objectives import WeightRule
+from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.training.config import LoopConfig
 
-__all__ = ["Algorithm", "ReinforceConfig"]
-
-Algorithm = Literal[
-    "reinforce", "leave_one_out", "group_relative", "a2c", "ppo", "advantage_weighted"
-]
-_LEAST_GROUP = {"leave_one_out": 2, "group_relative": 2, "advantage_weighted": 2}
+__all__ = ["ReinforceConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +25,10 @@ class ReinforceConfig(LoopConfig):
         (8, 512)
     """
 
-    algorithm: Algorithm = "leave_one_out"
+    algorithm: str = "leave_one_out"
     """Algorithm: `reinforce` subtracts the running mean of the rewards, `leave_one_out` the mean of
     the context's other rows; `group_relative` standardises rewards within a context; `a2c` and
-    `ppo` learn values; `advantage_weighted` is weighted regression."""
+    `ppo` learn values; `advantage_weighted` is weighted regression. See `ALGORITHMS`."""
     group: int = 256
     """Number of rows drawn for each context at once."""
     epochs: int = 1
@@ -101,7 +97,7 @@ class ReinforceConfig(LoopConfig):
         """Raise ValueError for settings that do not fit together; `reinforce` calls it first."""
         self.check()
         for name, options in (
-            ("algorithm", get_args(Algorithm)),
+            ("algorithm", tuple(ALGORITHMS)),
             ("kl", ("k1", "k2", "k3", "conditional")),
             ("kl_in", ("reward", "loss")),
             ("reward_scale", ("raw", "running")),
@@ -109,7 +105,8 @@ class ReinforceConfig(LoopConfig):
         ):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} must be one of {options}, got {getattr(self, name)!r}")
-        least = max(_LEAST_GROUP.get(self.algorithm, 1), 3 if self.diversity else 1)
+        algorithm = ALGORITHMS[self.algorithm]
+        least = max(algorithm.least_group, 3 if self.diversity else 1)
         if self.group < least:
             raise ValueError(f"{self.algorithm} needs a group of {least} or more, got {self.group}")
         if self.group % self.minibatches:
@@ -117,8 +114,9 @@ class ReinforceConfig(LoopConfig):
         if self.gae_decay > 1 or self.gamma > 1:
             got = f"{self.gae_decay} and {self.gamma}"
             raise ValueError(f"gae_decay and gamma must lie in [0, 1], got {got}")
-        if self.replay > 1 and (self.algorithm == "ppo" or self.epochs == 1):
-            raise ValueError("a replay needs epochs, and another algorithm than ppo")
+        if self.replay > 1 and (not algorithm.judges_again or self.epochs == 1):
+            never = ", ".join(name for name, a in ALGORITHMS.items() if not a.judges_again)
+            raise ValueError(f"a replay needs epochs, and another algorithm than {never}")
         if self.memory and (self.diversity or self.minibatches > 1):
             raise ValueError("a memory goes with neither diversity nor minibatches")
 

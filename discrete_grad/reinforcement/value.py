@@ -1,4 +1,4 @@
-"""Expected rewards before each step of a policy: the baselines of actor-critic methods."""
+"""The reward to be expected before each step of a policy: the baselines of actor-critic methods."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         ...     space=space, contexts=None, labels=["all rows"],
         ...     observed=Observed(codes, codes.sum(-1), torch.zeros(6, dtype=torch.long)),
         ...     estimator=scorers[0], judge=scorers[1], to_units=lambda scaled, context: scaled,
-        ...     policies={"generator": Generator(None, space)},
+        ...     policies={"generator": Generator(space)},
         ... )
         >>> render_html(build_report(subject, samples=8))[:15]
         '<!doctype html>'

@@ -43,7 +43,7 @@ def scores_plot(report: Mapping[str, Any]) -> str:
         >>> observed = Observed(codes, codes.sum(-1).float(), codes[:, 0] * 0)
         >>> subject = Subject(
         ...     space, None, ["all rows"], observed, *scorers, lambda scaled, context: scaled,
-        ...     {"generator": Generator(None, space)},
+        ...     {"generator": Generator(space)},
         ... )
         >>> scores_plot(build_report(subject)).startswith("<svg")
         True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import spearman
 from discrete_grad.evaluation.robustness import context_robustness
-from discrete_grad.evaluation.subject import Policy, Scorer, Subject
+from discrete_grad.evaluation.subject import Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.hamming import KnownRows
+from discrete_grad.policies import IndependentPolicy, Policy
 from discrete_grad.reporting.entries import context_report
 from discrete_grad.sampling import permutation, seeded
 
@@ -94,7 +95,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         ...     space=space, contexts=None, labels=["all rows"],
         ...     observed=Observed(codes, codes.sum(-1), torch.zeros(6, dtype=torch.long)),
         ...     estimator=scorers[0], judge=scorers[1], to_units=lambda scaled, context: scaled,
-        ...     policies={"generator": Generator(None, space)},
+        ...     policies={"generator": Generator(space)},
         ... )
         >>> report = build_report(subject, samples=8)
         >>> [entry["name"] for entry in report["average"]][:2]
@@ -185,7 +186,8 @@ class _TrailLogits(Mapping[int, Tensor]):
 
 def _logits(subject: Subject, policy: Policy, name: str) -> Tensor:
     """The policy's logits `(S, D)`."""
-    logits: Tensor = torch.atleast_2d(policy(subject.contexts))
+    given = cast(IndependentPolicy, policy).logits(subject.contexts)
+    logits: Tensor = torch.atleast_2d(given)
     subject.space.check_logits(logits)
     if len(logits) != len(subject.labels) or logits.dim() != 2:
         expected = f"({len(subject.labels)}, {subject.space.width})"

@@ -280,7 +280,7 @@ class _Stages:
     def _generator(self, name: str) -> Generator:
         schema = self.table.schema
         with isolated_seed(derive_seed(self.config.seed, name, "weights")):
-            return Generator(schema.context_spec, schema.space, hidden=self.config.generator.hidden)
+            return Generator(schema.space, schema.context_spec, hidden=self.config.generator.hidden)
 
     def _aligner(self, estimator: BaseEnsemble, rows: ScoredRows) -> Aligner | None:
         settings = self.config.aligner

@@ -26,7 +26,6 @@ from discrete_grad.runs.run import Run
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
-from discrete_grad.weighting import as_reference
 
 __all__ = ["prefer"]
 
@@ -157,9 +156,8 @@ def _candidates(run: Run, seen: Seen, seed: int) -> _Pairs:
     noise, table = seeded(seed), run.table
     here = random_indices(len(table), (_POOL,), generator=noise)
     context = None if table.context is None else table.context[here]
-    policy = as_reference(run.generator)
     count = 2 if context is not None else 2 * _POOL
-    drawn = policy.sample(context, count, generator=noise).view(2, _POOL, -1)
+    drawn = run.generator.sample(context, count, generator=noise).view(2, _POOL, -1)
     first, second = table.codes[here].long(), drawn[1]
     if row_groups(table.codes).any():
         second = random_pairs(table.codes, None, _POOL, generator=noise)[1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from discrete_grad.data import Table, load_example
 from discrete_grad.evaluation import (
@@ -20,7 +19,7 @@ from discrete_grad.evaluation import (
     distinct_contexts,
 )
 from discrete_grad.grouping import row_groups
-from discrete_grad.policies import Generator
+from discrete_grad.policies import IndependentPolicy
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.runs.generate import polished_row
 from discrete_grad.runs.recipe import estimator_facts
@@ -69,9 +68,9 @@ def _subject(run: Run) -> Subject:
     labels = context_labels(schema, contexts)
     family = run.source.get("example")
     home = torch.device("cpu")  # of the table, and of all that is measured
-    estimator, judge, reference, naive, generator = (
-        AskedFromCpu(model, run.device)
-        for model in (run.estimator, run.judge, run.reference, run.naive, run.generator)
+    estimator, judge = (AskedFromCpu(model, run.device) for model in (run.estimator, run.judge))
+    reference, naive, generator = (
+        _AskedFromCpu(policy, run.device) for policy in (run.reference, run.naive, run.generator)
     )
     return Subject(
         space=schema.space,
@@ -93,17 +92,14 @@ def _subject(run: Run) -> Subject:
         policies={
             "data policy": reference,
             "naive baseline": naive,
-            **({"polished": partial(_polished, run)} if run.config.polish else {}),
+            **({"polished": _Polished(run)} if run.config.polish else {}),
             "generator": generator,
         },
         truth=ExampleTruth(load_example(family), labels) if family else None,
         held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
-        trail={
-            step: AskedFromCpu(partial(_logits, run.generator, weights), run.device)
-            for step, weights in _trail(run).items()
-        },
+        trail=_trail(run),
         reference=reference,
         training_contexts=_training_contexts(table),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
@@ -117,22 +113,39 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     return TrainingContexts(spec, table.context)
 
 
-def _polished(run: Run, contexts: Tensor | None) -> Tensor:
-    """Logits `(S, D)` of the policy that always writes the polished row."""
-    rows = [polished_row(run, context) for context in ([None] if contexts is None else contexts)]
-    return run.table.schema.space.one_hot(torch.stack(rows)).log()
+class _AskedFromCpu(IndependentPolicy):
+    """A policy that is given contexts on the CPU and answers there, wherever it computes."""
+
+    def __init__(self, policy: IndependentPolicy, device: torch.device) -> None:
+        self.space, self._logits = policy.space, AskedFromCpu(policy.logits, device)
+
+    def logits(self, context: Tensor | None = None) -> Tensor:
+        """`(S, D)`, on the CPU."""
+        return self._logits(context)
 
 
-def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
-    """The generator's weights along its training; nothing for a run that kept none."""
-    trail = load_snapshots(run.folder / "trail")
-    names = {name: tensor.shape for name, tensor in run.generator.state_dict().items()}
-    for step, weights in trail.items():
-        if {name: tensor.shape for name, tensor in weights.items()} != names:
-            raise RunError(f"{run.folder / 'trail'}: step {step} does not fit the run's settings")
-    return {step: {n: t.to(run.device) for n, t in w.items()} for step, w in trail.items()}
+class _Polished(IndependentPolicy):
+    """The policy that always writes the polished row."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.space = run, run.table.schema.space
+
+    def logits(self, context: Tensor | None = None) -> Tensor:
+        """`(S, D)`, `-inf` for every category but the row's."""
+        contexts = [None] if context is None else list(context)
+        rows = [polished_row(self.run, one) for one in contexts]
+        return self.space.one_hot(torch.stack(rows)).log()
 
 
-def _logits(generator: Generator, weights: dict[str, Tensor], contexts: Tensor | None) -> Tensor:
-    logits: Tensor = functional_call(generator, weights, (contexts,))
-    return logits
+def _trail(run: Run) -> dict[int, IndependentPolicy]:
+    """The generator at moments of its training; nothing for a run that kept none."""
+    trail = dict[int, IndependentPolicy]()
+    for step, weights in load_snapshots(run.folder / "trail").items():
+        generator = copy.deepcopy(run.generator)
+        try:
+            generator.load_state_dict(weights)
+        except RuntimeError as error:
+            where = f"{run.folder / 'trail'}: step {step}"
+            raise RunError(f"{where} does not fit the run's settings") from error
+        trail[step] = _AskedFromCpu(generator, run.device)
+    return trail

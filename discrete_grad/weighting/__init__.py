@@ -51,13 +51,7 @@ from discrete_grad.weighting.posthoc import (
     weighted_marginals,
     weighted_vote,
 )
-from discrete_grad.weighting.reference import (
-    AutoregressiveReference,
-    Factorised,
-    Reference,
-    Reward,
-    as_reference,
-)
+from discrete_grad.weighting.reward import Reward
 from discrete_grad.weighting.reward_weighted import ExactTilt, RewardWeighted
 from discrete_grad.weighting.roots import beta_for_kl, beta_for_reward
 from discrete_grad.weighting.sample_gate import SampleGate
@@ -87,16 +81,13 @@ from discrete_grad.weighting.value_guidance import (
 
 __all__ = [
     "AttributeSet",
-    "AutoregressiveReference",
     "Backend",
     "ExactTilt",
-    "Factorised",
     "Guidance",
     "Guided",
     "Potential",
     "PrefixValue",
     "Proposal",
-    "Reference",
     "Reward",
     "RewardWeighted",
     "SampleGate",
@@ -107,7 +98,6 @@ __all__ = [
     "ValueGuided",
     "WeightedSamples",
     "Weighting",
-    "as_reference",
     "best_of_n",
     "best_of_n_law",
     "beta_for_kl",

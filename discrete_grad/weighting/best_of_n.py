@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from discrete_grad.policies.protocol import batch_of
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.weighting.draws import WeightedSamples, normalised, take_samples
 from discrete_grad.weighting.importance import equal_weights, pareto_k
 from discrete_grad.weighting.intervals import log_z_with_interval
-from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.segments import segment_logsumexp
 from discrete_grad.weighting.tilt import check_beta, check_reward, scaled_reward
@@ -50,7 +50,7 @@ def best_of_n(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> best_of_n(target, count=5, n=100).codes.sum(-1)
         tensor([3, 3, 3, 3, 3])
@@ -81,7 +81,7 @@ def soft_best_of_n(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> soft_best_of_n(target, count=5, n=4).codes.shape
         torch.Size([5, 2])

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad.policies import SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies.protocol import require
+from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.sampling import random_indices
 from discrete_grad.weighting.guidance_rules import (
     guided_log_probs,
@@ -143,6 +145,7 @@ class Guided(SequentialPolicy[_State]):
 
     Raises:
         ValueError: for rewards that do not fit.
+        TypeError: for a policy that does not write its rows step by step.
 
     Reference:
         Ho and Salimans (2022), arXiv 2207.12598; Peysakhovich and Berman (2026), arXiv 2604.15577.
@@ -166,6 +169,7 @@ class Guided(SequentialPolicy[_State]):
         *,
         guidance: Guidance | None = None,
     ) -> None:
+        require("Guided", policy, "space", *STEP_PARTS)
         self.space, self.order = policy.space, policy.order
         self.policy, self.support = policy, support
         self.guidance = guidance or Guidance()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from discrete_grad.policies import SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies import Policy, SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies.protocol import has
 from discrete_grad.policies.sequence import feature_order
 from discrete_grad.space import CategoricalSpace, is_codes
 from discrete_grad.weighting.guidance import AttributeSet
@@ -211,9 +212,7 @@ class TablePotential(Potential[_Place]):
         return state.select(rows)
 
 
-def exact_grade(
-    policy: SequentialPolicy[Any], reference: SequentialPolicy[Any], reward: Tensor
-) -> tuple[Tensor, Tensor]:
+def exact_grade(policy: Policy, reference: Policy, reward: Tensor) -> tuple[Tensor, Tensor]:
     """Expected reward and `KL(policy || reference)` in nats, over all rows.
 
     Args:
@@ -232,8 +231,8 @@ def exact_grade(
 
 
 @torch.no_grad()
-def exact_log_probs(policy: SequentialPolicy[Any], context: Tensor | None = None) -> Tensor:
-    """Log-probabilities `(num_rows,)` of all rows, each prefix asked about once.
+def exact_log_probs(policy: Policy, context: Tensor | None = None) -> Tensor:
+    """Log-probabilities `(num_rows,)` of all rows; of a `SequentialPolicy` each prefix once.
 
     Args:
         policy: any, over few enough rows to enumerate.
@@ -244,6 +243,12 @@ def exact_log_probs(policy: SequentialPolicy[Any], context: Tensor | None = None
         >>> exact_log_probs(AutoregressiveGenerator(CategoricalSpace.from_sizes((2, 3)))).shape
         torch.Size([6])
     """
+    if not has(policy, "conditional"):
+        return policy.log_prob(policy.space.enumerate(), context)
+    return _by_prefixes(cast(SequentialPolicy[Any], policy), context)
+
+
+def _by_prefixes(policy: SequentialPolicy[Any], context: Tensor | None) -> Tensor:
     space, order = policy.space, policy.order
     total, sizes = torch.zeros(1), [space.sizes[i] for i in order]
     for position in range(len(order)):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import batch_of, require
 from discrete_grad.sampling import uniform
 from discrete_grad.weighting.draws import (
     WeightedSamples,
@@ -15,7 +17,6 @@ from discrete_grad.weighting.draws import (
     take_samples,
 )
 from discrete_grad.weighting.intervals import log_z_with_interval
-from discrete_grad.weighting.reference import Reference, batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward
 
@@ -28,7 +29,7 @@ def importance_sampling(
     context: Tensor | None = None,
     count: int = 1024,
     *,
-    proposal: Reference | None = None,
+    proposal: Policy | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
     """Rows of a proposal, weighted to stand for the target (self-normalised).
@@ -55,7 +56,7 @@ def importance_sampling(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> samples = importance_sampling(target, count=100)
         >>> samples.codes.shape, round(samples.weights.sum().item(), 6)
@@ -77,7 +78,7 @@ def resampled_importance(
     count: int = 16,
     *,
     pool: int = 1024,
-    proposal: Reference | None = None,
+    proposal: Policy | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
     """Sampling-importance-resampling: rows drawn from a weighted pool, of equal weight.
@@ -91,7 +92,7 @@ def resampled_importance(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> resampled_importance(target, count=5).codes.shape
         torch.Size([5, 2])
@@ -138,13 +139,14 @@ def weighted_rows(
     target: RewardWeighted,
     context: Tensor | None,
     count: int,
-    proposal: Reference | None,
+    proposal: Policy | None,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """Codes `(count, *batch, F)` and log-weights `(count, *batch)`, not normalised."""
     if proposal is None:  # the reference cancels
         codes = target.reference.sample(context, count, generator=generator)
         return codes, scaled_reward(target.rewards(codes, context), target.beta)
+    require("importance sampling", proposal, "sample", "log_prob")
     codes = proposal.sample(context, count, generator=generator)
     return codes, target.log_density(codes, context) - proposal.log_prob(codes, context).double()
 

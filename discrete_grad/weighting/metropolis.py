@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from discrete_grad.policies.protocol import batch_of
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
-from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
 __all__ = [
@@ -69,7 +69,7 @@ def metropolis(
 
     Example:
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> metropolis(target, count=5, steps=10).codes.shape
         torch.Size([5, 2])
@@ -130,7 +130,7 @@ def informed_swaps(target: RewardWeighted, context: Tensor | None = None) -> Swa
     Example:
         >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 2))
-        >>> target = RewardWeighted(Generator(None, space), lambda rows, _: rows[..., 1], 0.5)
+        >>> target = RewardWeighted(Generator(space), lambda rows, _: rows[..., 1], 0.5)
         >>> informed_swaps(target)(torch.tensor([0, 0])).exp()
         tensor([0.7080, 0.2920], dtype=torch.float64)
     """

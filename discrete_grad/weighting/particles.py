@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
+from discrete_grad.policies import SequentialPolicy
+from discrete_grad.policies.protocol import batch_of, device_of, require
+from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.sampling import uniform
 from discrete_grad.space import can_inspect
 from discrete_grad.weighting.draws import (
@@ -24,7 +27,6 @@ from discrete_grad.weighting.draws import (
     take_samples,
 )
 from discrete_grad.weighting.reader import Reader
-from discrete_grad.weighting.reference import AutoregressiveReference, batch_of, device_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import check_some, scaled_reward
 from discrete_grad.weighting.value_guidance import Potential
@@ -121,7 +123,7 @@ class ParticleRun:
     ) -> None:
         _check(target, count, twist, proposal, threshold)
         self.target, self.twist, self.proposal = target, twist, proposal
-        self.reference: AutoregressiveReference = target.reference  # type: ignore[assignment]
+        self.reference = cast(SequentialPolicy[Any], target.reference)
         self.count, self.threshold, self.evaluations = count, threshold, 0
         self.contexts = math.prod(batch_of(context))
         self.device = device_of(target.reference, context)
@@ -261,10 +263,8 @@ def _checked_twist(psi: Tensor, prefix: Tensor, shape: tuple[int, ...]) -> Tenso
 def _check(
     target: RewardWeighted, count: int, twist: Twist, proposal: str, threshold: float
 ) -> None:
-    reference = target.reference
-    if not isinstance(reference, AutoregressiveReference):
-        name = type(reference).__name__
-        raise TypeError(f"needs a reference with order and conditional; {name} has none")
+    require("sequential Monte Carlo", target.reference, *STEP_PARTS)
+    reference = cast(SequentialPolicy[Any], target.reference)
     if isinstance(twist, Potential):
         read, drawn = (twist.space, twist.order), (reference.space, reference.order)
         if read != drawn:

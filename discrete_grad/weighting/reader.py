@@ -1,4 +1,4 @@
-"""Next-feature laws after each particle: from a state that moves with the particles, or afresh."""
+"""A model's numbers for what comes after each particle, from a state that moves with them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,36 @@ import torch
 from torch import Tensor
 
 from discrete_grad.policies import SequentialPolicy
-from discrete_grad.weighting.reference import AutoregressiveReference
 from discrete_grad.weighting.value_guidance import Potential
 
 __all__: list[str] = []
 
-Model = SequentialPolicy[Any] | Potential[Any] | AutoregressiveReference
-
 
 @dataclass(frozen=True)
 class Reader:
-    """A model that has read the prefixes of all particles.
+    """A policy or a potential that has read the prefixes of all particles, each feature once."""
 
-    A `SequentialPolicy` or `Potential` keeps a state, so that each feature is read once; any other
-    reference is asked for the `conditional` of whole prefixes, F (F - 1) / 2 features in all.
-    """
-
-    model: Model
-    context: Tensor | None
-    state: Any = None
+    model: SequentialPolicy[Any] | Potential[Any]
+    state: Any
 
     @classmethod
-    def begin(cls, model: Model, context: Tensor | None, batch: tuple[int, ...]) -> Reader:
+    def begin(
+        cls,
+        model: SequentialPolicy[Any] | Potential[Any],
+        context: Tensor | None,
+        batch: tuple[int, ...],
+    ) -> Reader:
         """Nothing read yet, for particles `batch`, (N, B), of contexts `(B, C)`."""
-        if isinstance(model, SequentialPolicy | Potential):
-            return cls(model, context, model.begin(context, batch=batch))
-        return cls(model, context)
+        return cls(model, model.begin(context, batch=batch))
 
     def advance(self, codes: Tensor) -> tuple[Tensor, Reader]:
         """Numbers `(N, B, K)` of what may follow `codes` `(N, B, t)`, of which t - 1 are read."""
-        if not isinstance(self.model, SequentialPolicy | Potential):
-            return self.model.conditional(codes, self.context), self
         previous = codes[..., -1] if codes.shape[-1] else None
         numbers, state = self.model.advance(self.state, previous)
         return numbers, replace(self, state=state)
 
     def select(self, index: Tensor) -> Reader:
         """With particles `index` `(N, B)` of each context in the place of its own."""
-        if not isinstance(self.model, SequentialPolicy | Potential):
-            return self
         contexts = index.shape[-1]
         rows = index * contexts + torch.arange(contexts, device=index.device)
         return replace(self, state=self.model.select(self.state, rows))

@@ -8,19 +8,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import POLICY_PARTS, batch_of, device_of, require
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import roots
 from discrete_grad.weighting.draws import inverse_draw
-from discrete_grad.weighting.reference import (
-    Reference,
-    Reward,
-    as_reference,
-    batch_of,
-    device_of,
-    rewards_of,
-)
+from discrete_grad.weighting.reward import Reward, rewards_of
 from discrete_grad.weighting.tilt import (
     check_beta,
     log_partition,
@@ -121,7 +115,7 @@ class RewardWeighted:
     """`ref(x | c) exp(r(x, c) / beta) / Z(c)`: what every sampler of this room aims at.
 
     Args:
-        reference: a generator, or any `Reference`.
+        reference: any policy.
         reward: codes `(S, *batch, F)`, context -> `(S, *batch)`; `-inf` forbids a row.
         beta: above 0, in the reward's unit; a number, or one a context `(*batch)`.
         max_rows: rows of a space that may be enumerated.
@@ -129,11 +123,13 @@ class RewardWeighted:
 
     Raises:
         ValueError: for a beta that is not above 0.
+        TypeError: for a reference without `space`, `log_prob` or `sample`.
 
     Example:
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> target = RewardWeighted(
-        ...     Generator(None, space), lambda codes, context: codes.sum(-1).double(), 0.5
+        ...     Generator(space), lambda codes, context: codes.sum(-1).double(), 0.5
         ... )
         >>> exact = target.exact()
         >>> exact.mode, exact.mean_reward
@@ -142,7 +138,7 @@ class RewardWeighted:
 
     def __init__(
         self,
-        reference: Reference | Generator,
+        reference: Policy,
         reward: Reward,
         beta: float | Tensor,
         *,
@@ -150,7 +146,8 @@ class RewardWeighted:
         chunk: int = 2**16,
     ) -> None:
         check_beta(beta)
-        self.reference = as_reference(reference)
+        require("a reward-weighted distribution", reference, *POLICY_PARTS)
+        self.reference = reference
         self.reward = reward
         self.beta = beta
         self.max_rows = max_rows

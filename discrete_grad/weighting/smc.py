@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.policies.protocol import batch_of
 from discrete_grad.weighting.draws import WeightedSamples, normalised
 from discrete_grad.weighting.intervals import markov_interval, student_95
 from discrete_grad.weighting.particles import ParticleRun, Proposal, Twist, no_twist
-from discrete_grad.weighting.reference import batch_of
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
 __all__ = ["log_z_bounds", "smc_log_z", "twisted_smc"]
@@ -35,7 +35,7 @@ def twisted_smc(
     beta`, leaves no variance at all with the proposal `twisted`; `fit_prefix_value` learns one.
 
     Args:
-        target: its reference must be an `AutoregressiveReference`.
+        target: its reference must have the parts of a `SequentialPolicy`.
         context: `(*batch, C)`, or None.
         count: particles N a context.
         twist: a `Potential`, or prefix -> log psi; above `-inf` wherever an allowed row can
@@ -62,7 +62,7 @@ def twisted_smc(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> samples = twisted_smc(target, count=32)
         >>> samples.codes.shape, round(samples.weights.sum().item(), 6)
@@ -124,7 +124,7 @@ def smc_log_z(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 1.0 * rows.sum(-1), 1.0)
         >>> (row,) = target.sample()
         >>> smc_log_z(target, exact_rows=row).shape
@@ -170,7 +170,7 @@ def log_z_bounds(
     Example:
         >>> from discrete_grad import CategoricalSpace
         >>> from discrete_grad.policies import Generator
-        >>> reference = Generator(None, CategoricalSpace.from_sizes((2, 3)))
+        >>> reference = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> target = RewardWeighted(reference, lambda rows, context: 0.0 * rows.sum(-1), 1.0)
         >>> [abs(bound) < 1e-6 for bound in log_z_bounds(target, target.sample(count=2))]
         [tensor(True), tensor(True)]

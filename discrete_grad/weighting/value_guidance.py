@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.policies import SequenceNetwork, SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies.protocol import require
 from discrete_grad.policies.sequence import Reading, feature_order
+from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.sampling import random_indices
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.weighting.guidance_rules import tilted_log_probs
@@ -81,6 +83,7 @@ class ValueGuided(SequentialPolicy[_Both]):
 
     Raises:
         ValueError: for another space or order, or a negative gamma.
+        TypeError: for a policy that does not write its rows step by step.
 
     Reference:
         Yang and Klein (2021), arXiv 2104.05218; Mudgal et al. (2023), arXiv 2310.17022.
@@ -100,6 +103,7 @@ class ValueGuided(SequentialPolicy[_Both]):
     def __init__(
         self, policy: SequentialPolicy[Any], potential: Potential[Any], *, gamma: float = 1.0
     ) -> None:
+        require("ValueGuided", policy, "space", *STEP_PARTS)
         if (policy.space, policy.order) != (potential.space, potential.order):
             raise ValueError(
                 f"policy and potential must read the same features in the same order, got "

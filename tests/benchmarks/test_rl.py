@@ -41,7 +41,7 @@ def test_independent_features_reach_an_additive_optimum() -> None:
 
 
 def test_a_law_sums_to_one() -> None:
-    for policy in (AutoregressiveGenerator(SPACE), Generator(None, SPACE)):
+    for policy in (AutoregressiveGenerator(SPACE), Generator(SPACE)):
         assert_close(law(policy).double().exp().sum(), torch.ones((), dtype=torch.float64))
 
 

@@ -21,6 +21,7 @@ from benchmarks.tilt_laws import (
     untwisted_law,
 )
 from discrete_grad import CategoricalSpace
+from discrete_grad.policies import chosen_log_probs, conditional_logits
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (
@@ -48,11 +49,8 @@ def test_a_table_is_a_reference() -> None:
     assert isinstance(reference, TableReference)
     assert torch.equal(prefix_number(SPACE, rows), torch.arange(24))
     assert_close(reference.log_prob(rows).exp().sum(), torch.tensor(1.0).double())
-    parts = [
-        reference.conditional(rows[:, :t]).gather(-1, rows[:, t : t + 1]).squeeze(-1)
-        for t in range(3)
-    ]
-    assert_close(torch.stack(parts).sum(0), reference.log_prob(rows))
+    parts = chosen_log_probs(SPACE, conditional_logits(reference, rows), rows)
+    assert_close(parts.sum(-1), reference.log_prob(rows))
     codes = reference.sample(torch.zeros(5, 1), 4000, generator=seeded(1))
     assert codes.shape == (4000, 5, 3)
     counts = SPACE.row_number(codes).flatten().bincount(minlength=24)

@@ -8,11 +8,22 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.evaluation import Observed, Subject, TrainingContexts
+from discrete_grad.policies import IndependentPolicy
 
 SPACE = CategoricalSpace.from_sizes((4, 2))
 SHOPS = ContextSpec({"shop": 4})
 MIXED = ContextSpec({"shop": 3, "day": 2}, ["price", "weight"])
-Policy = Callable[[Tensor], Tensor]
+Logits = Callable[[Tensor | None], Tensor]
+
+
+class Given(IndependentPolicy):
+    """A policy of these logits."""
+
+    def __init__(self, space: CategoricalSpace, logits: Logits) -> None:
+        self.space, self.given = space, logits
+
+    def logits(self, context: Tensor | None = None) -> Tensor:
+        return self.given(context)
 
 
 class Truth:
@@ -48,7 +59,7 @@ def planted(
     spec: ContextSpec,
     shown: Tensor,
     table: Tensor,
-    policy: Policy,
+    policy: Logits,
     *,
     training: Tensor | None = None,
     truth: bool = True,
@@ -64,7 +75,10 @@ def planted(
         estimator=judge,
         judge=judge,
         to_units=lambda scaled, context: 2 * scaled + 10,
-        policies={"other": lambda context: torch.zeros(rows, 6), "planted": policy},
+        policies={
+            "other": Given(SPACE, lambda context: torch.zeros(rows, 6)),
+            "planted": Given(SPACE, policy),
+        },
         truth=Truth(table) if truth else None,
         training_contexts=TrainingContexts(spec, shown if training is None else training),
     )

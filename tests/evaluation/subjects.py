@@ -42,6 +42,9 @@ class AdditiveTruth:
         return percentile(codes.sum(-1), reference.sum(-1))
 
 
+SPACE = CategoricalSpace({"cut": ["fair", "good", "ideal"], "colour": 4, "size": 2})
+
+
 def make_subject(
     space: CategoricalSpace | None = None,
     *,
@@ -51,7 +54,7 @@ def make_subject(
     **changes: Any,
 ) -> Subject:
     """A subject with untrained models; 0 contexts means none."""
-    space = space or CategoricalSpace({"cut": ["fair", "good", "ideal"], "colour": 4, "size": 2})
+    space = space or SPACE
     spec = ContextSpec({"shop": contexts}) if contexts else None
     generator = torch.Generator().manual_seed(1)
     codes = random_codes(space, rows, generator=generator)
@@ -66,12 +69,12 @@ def make_subject(
             for _ in range(2)
         )
         policies = {
-            name: Generator(spec, space, hidden=(8,))
+            name: Generator(space, spec, hidden=(8,))
             for name in ("data policy", "naive baseline", "generator")
         }
         if not contexts:
             for policy in policies.values():
-                torch.nn.init.normal_(policy.logits)
+                torch.nn.init.normal_(policy.free_logits)
     spread = TrainingContexts(spec, context) if spec and context is not None else None
     steps = range(20, 120, 20)
     metrics = [

@@ -17,6 +17,7 @@ from tests.evaluation.planted import (
     MIXED,
     SHOPS,
     SPACE,
+    Given,
     mixed_contexts,
     own_shop,
     planted,
@@ -292,7 +293,7 @@ def test_bad_input_is_told() -> None:
     other = TrainingContexts(ContextSpec({"shop": 3}), torch.eye(3))
     with pytest.raises(ValueError, match="equally wide, got 4 and 3"):
         context_robustness(replace(subject, training_contexts=other))
-    fixed = {"fixed": lambda context: torch.zeros(4, 6)}
+    fixed = {"fixed": Given(subject.space, lambda context: torch.zeros(4, 6))}
     with pytest.raises(ValueError, match=r"'fixed' must be \(256, 6\), got \(4, 6\)"):
         context_robustness(replace(subject, policies=fixed))
     with pytest.raises(ValueError, match=r"\(N, 4\) with N >= 1, got \(0, 4\)"):

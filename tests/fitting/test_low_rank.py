@@ -34,7 +34,7 @@ def transformer() -> nn.Module:
 
 
 def factorised() -> nn.Module:
-    return Generator(SPEC, SPACE, hidden=(16,))
+    return Generator(SPACE, SPEC, hidden=(16,))
 
 
 MAKERS = [gru, transformer, factorised]

@@ -177,7 +177,7 @@ def test_a_reproduced_row_weighs_by_its_count() -> None:
     codes = torch.tensor([[0], [1]]).repeat(20, 1)
     rows = ScoredRows(codes, torch.ones(40), counts=torch.tensor([9, 1]).repeat(20))
     config = ReproductionConfig(steps=300, learning_rate=0.05, patience=0)
-    policy = fit_reproduction(Generator(None, space), rows, config=config, seed=0)
+    policy = fit_reproduction(Generator(space), rows, config=config, seed=0)
     assert policy().softmax(-1)[0].item() == pytest.approx(0.9, abs=0.04)
 
 

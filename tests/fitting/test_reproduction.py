@@ -53,7 +53,7 @@ def test_dependent_features_are_learned_by_an_autoregressive_policy_alone():
     policy = fit_reproduction(autoregressive(), rows, config=QUICK, seed=0)
     assert table_kl(wanted, exact_log_probs(policy)) < 0.01
     assert not any(p.requires_grad for p in policy.parameters())
-    plain = fit_reproduction(Generator(None, SPACE), rows, config=QUICK, seed=0)
+    plain = fit_reproduction(Generator(SPACE), rows, config=QUICK, seed=0)
     own = SPACE.log_prob(plain().double(), SPACE.enumerate())
     marginals = sum((wanted.exp()[:, None] * SPACE.one_hot(SPACE.enumerate())), torch.zeros(6))
     assert table_kl(own, SPACE.log_prob(marginals.log().double(), SPACE.enumerate())) < 0.01
@@ -147,7 +147,7 @@ def test_the_seed_decides_and_nothing_else_is_touched():
 def test_faults_are_named():
     sides, codes = table(20)
     rows = ScoredRows(codes, torch.ones(20))
-    plain, model = Generator(None, SPACE), autoregressive(attributes=True)
+    plain, model = Generator(SPACE), autoregressive(attributes=True)
     unknown = sides.index_fill(0, torch.tensor([7]), torch.nan)
     faults = [
         ((plain, rows.take(torch.arange(3))), {}, "at least 4 rows, got 3"),
@@ -173,11 +173,11 @@ def test_a_wrong_number_is_named_wherever_it_stands():
         wrong[place, 1] = 3
         config, even = replace(QUICK, steps=1, batch_size=1), torch.ones(20)
         with pytest.raises(ValueError, match="'shade' has code 3; its codes are 0 to 2"):
-            fit_reproduction(Generator(None, SPACE), ScoredRows(wrong, even), config=config, seed=0)
+            fit_reproduction(Generator(SPACE), ScoredRows(wrong, even), config=config, seed=0)
         for score in (0.0, torch.nan, torch.inf):
             rows = ScoredRows(codes, even.index_fill(0, torch.tensor([place]), score))
             with pytest.raises(ValueError, match=f"above 0, got {score:g} for row {place}"):
-                fit_reproduction(Generator(None, SPACE), rows, config=config, seed=0)
+                fit_reproduction(Generator(SPACE), rows, config=config, seed=0)
 
 
 def test_a_fitted_policy_learns_on_once_it_is_told_to():
@@ -194,8 +194,8 @@ def test_a_fitted_policy_learns_on_once_it_is_told_to():
     for algorithm in ("leave_one_out", "a2c"):
         task = ReinforceConfig(algorithm=algorithm, steps=3, group=8)
         with pytest.raises(ValueError, match=r"it is frozen.*requires_grad_\(\) lets it learn on"):
-            reinforce(policy, reward, task)
+            reinforce(policy, reward, config=task)
     with pytest.raises(ValueError, match="it is frozen"):
         fit_reproduction(policy, ScoredRows(codes, torch.ones(50)), config=config, seed=0)
-    reinforce(policy.requires_grad_(), reward, ReinforceConfig(steps=3, group=8))
+    reinforce(policy.requires_grad_(), reward, config=ReinforceConfig(steps=3, group=8))
     assert not torch.equal(exact_log_probs(policy), before)

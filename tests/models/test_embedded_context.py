@@ -58,7 +58,7 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Callable[[Tensor], Tensor]]]] = 
     "multilinear": lambda: _with(
         MultilinearEstimator(SPACE, context=SPEC), lambda m, c: m(CODES, c)
     ),
-    "generator": lambda: _with(Generator(SPEC, SPACE), lambda m, c: m(c)),
+    "generator": lambda: _with(Generator(SPACE, SPEC), lambda m, c: m(c)),
     "autoregressive": lambda: _with(
         AutoregressiveGenerator(SPACE, SPEC), lambda m, c: m.log_prob(CODES, c)
     ),

@@ -19,7 +19,6 @@ from discrete_grad.objectives import (
     ppo_loss,
     value_loss,
 )
-from discrete_grad.policies import num_steps
 from discrete_grad.reinforcement import ContextValue, StepValue
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import (
@@ -92,11 +91,12 @@ def test_actor_critic_is_unbiased_at_decay_1_whatever_the_values(
 ) -> None:
     policy = policy_of(kind)
     spec = policy.context_spec
-    value = StepValue(SPACE, spec, order=(1, 0)) if num_steps(policy) > 1 else ContextValue(spec)
+    value = StepValue(SPACE, spec, order=(1, 0)) if kind == "autoregressive" else ContextValue(spec)
     value.double()
 
     def advantages(codes: Tensor, rewards: Tensor) -> Tensor:
-        last = torch.zeros(*rewards.shape, num_steps(policy), dtype=rewards.dtype)
+        steps = 2 if kind == "autoregressive" else 1
+        last = torch.zeros(*rewards.shape, steps, dtype=rewards.dtype)
         last[..., -1] = rewards
         return gae(last, value(codes, CONTEXTS).expand_as(last), gamma=gamma, decay=decay)
 

@@ -15,7 +15,6 @@ from discrete_grad.policies import (
     Policy,
     chosen_log_probs,
     conditional_logits,
-    to_steps,
 )
 from discrete_grad.sampling import isolated_seed, normal, seeded
 
@@ -24,12 +23,40 @@ CONTEXTS = torch.tensor([[1.0, -1.0], [0.5, 2.0]], dtype=torch.float64)
 KINDS = ("factorised", "autoregressive")
 
 
+class RowsAlone(nn.Module):
+    """Another policy, of which only the probabilities of whole rows are known."""
+
+    def __init__(self, inner: Policy) -> None:
+        super().__init__()
+        self.space: CategoricalSpace = inner.space
+        self.inner = inner
+
+    def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.inner.log_prob(codes, context)
+
+    def sample(
+        self,
+        context: Tensor | None = None,
+        count: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        return self.inner.sample(context, count, generator=generator)
+
+
+def to_steps(policy: Policy, per_feature: Tensor) -> Tensor:
+    """Numbers of features `(..., F)` as numbers of steps, in the order of drawing."""
+    if isinstance(policy, AutoregressiveGenerator):
+        return per_feature[..., list(policy.order)]
+    return per_feature.sum(-1, keepdim=True)
+
+
 def policy_of(kind: str, seed: int = 0, *, order: tuple[int, ...] = (1, 0)) -> Policy:
     """In float64, and far from uniform."""
     spec = ContextSpec(numeric=["a", "b"])
     with isolated_seed(seed):
         policy: Policy = (
-            Generator(spec, SPACE, hidden=(4,))
+            Generator(SPACE, spec, hidden=(4,))
             if kind == "factorised"
             else AutoregressiveGenerator(SPACE, spec, order=order, hidden=(4,))
         )
@@ -53,6 +80,8 @@ def reward_table(seed: int = 5) -> Tensor:
 
 def steps_of(policy: Policy, codes: Tensor) -> Tensor:
     """Log-probabilities `(G, 2, T)`."""
+    if isinstance(policy, RowsAlone):
+        return policy.log_prob(codes, CONTEXTS).unsqueeze(-1)
     logits = conditional_logits(policy, codes, CONTEXTS)
     return to_steps(policy, chosen_log_probs(SPACE, logits, codes))
 

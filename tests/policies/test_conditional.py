@@ -9,13 +9,11 @@ from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.policies import (
     AutoregressiveGenerator,
     Generator,
-    chosen_log_probs,
     conditional_logits,
     log_prob_by_steps,
-    num_steps,
-    to_steps,
 )
 from discrete_grad.reinforcement import ContextValue, StepValue
+from discrete_grad.reinforcement.rollout import Steps
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 4))
 SPEC = ContextSpec(numeric=["a", "b"])
@@ -26,20 +24,20 @@ def test_steps_add_up_to_the_rows_log_probability() -> None:
     codes = SPACE.enumerate().unsqueeze(1).expand(-1, 5, -1)
     context = torch.arange(10.0).reshape(5, 2)
     for policy, steps in (
-        (Generator(SPEC, SPACE), 1),
+        (Generator(SPACE, SPEC), 1),
         (AutoregressiveGenerator(SPACE, SPEC, order=ORDER), 3),
     ):
-        logits = conditional_logits(policy, codes, context)
-        per_step = to_steps(policy, chosen_log_probs(SPACE, logits, codes))
+        per_step = Steps.of(policy).read(policy, codes, context).steps
         assert per_step.shape == (24, 5, steps)
-        assert num_steps(policy) == steps
         if steps == 1:
             assert_close(per_step[..., 0], SPACE.log_prob(policy(context), codes))
             continue
         assert_close(per_step.sum(-1), log_prob_by_steps(policy, codes, context))
         first = policy.conditional(codes[..., :0], context)
         assert_close(per_step[..., 0], first.gather(-1, codes[..., 2:]).squeeze(-1))
-    with pytest.raises(TypeError, match="got Linear"):
+    with pytest.raises(
+        TypeError, match=r"conditional_logits needs a policy with .*; Linear has neither"
+    ):
         conditional_logits(nn.Linear(2, 2), codes)  # type: ignore[arg-type]
 
 

@@ -19,14 +19,12 @@ from discrete_grad import (
     StraightThrough,
 )
 from discrete_grad.models import Estimator
-from discrete_grad.policies import Generator, MixtureGenerator
+from discrete_grad.policies import Generator, MixtureGenerator, Policy
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.testing.goodness import g_test, joint_counts
 from discrete_grad.weighting import (
-    Reference,
     RewardWeighted,
     SampleGate,
-    as_reference,
     segment_softmax,
     weighted_marginals,
     weighted_vote,
@@ -46,12 +44,12 @@ def number_of(experts: int) -> CategoricalSpace:
 def generator_of(spec, space, seed, *, mask=()):
     """A generator in float64 with large random parameters; `mask` names forbidden columns."""
     with isolated_seed(seed):
-        made = Generator(spec, space, hidden=(4,)).double()
+        made = Generator(space, spec, hidden=(4,)).double()
         for parameter in made.parameters():
             torch.nn.init.normal_(parameter, std=0.15 if spec is None else 1.0)
     with torch.no_grad():
         for column in mask:
-            (made.logits if spec is None else made.heads.linear.bias)[column] = -math.inf
+            (made.free_logits if spec is None else made.heads.linear.bias)[column] = -math.inf
     return made
 
 
@@ -157,10 +155,9 @@ def test_without_a_context():
     assert_close(value, law[1])
 
 
-def test_it_is_a_reference():
+def test_it_is_a_policy():
     mixture = mixture_of(7)
-    assert isinstance(mixture, Reference)
-    assert as_reference(mixture) is mixture
+    assert isinstance(mixture, Policy)
     target = RewardWeighted(mixture, lambda codes, _: codes.sum(-1).double(), 0.5)
     exact = target.exact(CONTEXT)
     assert_close(exact.log_reference.exp(), law_by_hand(mixture, CONTEXT))
@@ -240,8 +237,8 @@ def test_a_relaxation_of_the_number_finds_the_better_expert(choice, rows):
     """Experts without a say in a feature that one of them masks, and none in f."""
     mixture = mixture_of(13, experts=2, spec=None)
     with torch.no_grad():
-        mixture.experts[0].logits.copy_(torch.tensor([0.3, 0.0, 0.0, 0.0, -math.inf]))
-        mixture.experts[1].logits.copy_(torch.tensor([0.0, 0.3, 0.0, 0.0, 0.0]))
+        mixture.experts[0].free_logits.copy_(torch.tensor([0.3, 0.0, 0.0, 0.0, -math.inf]))
+        mixture.experts[1].free_logits.copy_(torch.tensor([0.0, 0.3, 0.0, 0.0, 0.0]))
     value = mixture.expectation(lambda r: r[..., 0], None, rows, choice=choice)
     assert value.shape == ()
     drawn = [
@@ -251,8 +248,8 @@ def test_a_relaxation_of_the_number_finds_the_better_expert(choice, rows):
     mean = torch.stack(drawn).mean()
     truth = mixture.marginals()[0]
     assert abs(mean - truth) < 0.12
-    (gradient,) = torch.autograd.grad(mean, mixture.gate.logits)
-    (exact,) = torch.autograd.grad(truth, mixture.gate.logits)
+    (gradient,) = torch.autograd.grad(mean, mixture.gate.free_logits)
+    (exact,) = torch.autograd.grad(truth, mixture.gate.free_logits)
     assert gradient[0] > 0.3 * exact[0] > 0
     assert gradient.isfinite().all()
 
@@ -276,7 +273,9 @@ def test_one_expert_is_the_generator_itself():
     own = method.expectation(f, logits, generator=seeded(1)).sum()
     value = mixture.expectation(f, CONTEXT, method, generator=seeded(1)).sum()
     assert_close(value, own)
-    assert_close(torch.autograd.grad(value, expert.logits), torch.autograd.grad(own, expert.logits))
+    assert_close(
+        torch.autograd.grad(value, expert.free_logits), torch.autograd.grad(own, expert.free_logits)
+    )
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -285,15 +284,15 @@ def test_one_expert_is_the_generator_itself():
 @pytest.mark.parametrize("choice", [None, LeaveOneOut(samples=4)], ids=["summed", "drawn"])
 def test_a_gate_learns_which_specialist_a_context_wants(choice):
     """Each is right in one half of the contexts; only the gate is trained."""
-    experts = [Generator(None, SPACE).requires_grad_(False) for _ in range(2)]
+    experts = [Generator(SPACE).requires_grad_(False) for _ in range(2)]
     for m, expert in enumerate(experts):
-        expert.logits[m] = expert.logits[2 + m] = 0.5
+        expert.free_logits[m] = expert.free_logits[2 + m] = 0.5
     with isolated_seed(1):
-        mixture = MixtureGenerator(experts, Generator(SPEC, number_of(2), hidden=(16,)))
+        mixture = MixtureGenerator(experts, Generator(number_of(2), SPEC, hidden=(16,)))
     context = torch.linspace(-1, 1, 64).unsqueeze(-1)
     wanted = (context[:, 0] > 0).long()
     best = SPACE.one_hot(torch.stack([wanted, wanted], -1))
-    before = [expert.logits.clone() for expert in experts]
+    before = [expert.free_logits.clone() for expert in experts]
     adam = torch.optim.Adam([p for p in mixture.parameters() if p.requires_grad], 0.03)
     noise, method = seeded(0), LeaveOneOut(SPACE, samples=2)
     for _ in range(100):
@@ -305,7 +304,7 @@ def test_a_gate_learns_which_specialist_a_context_wants(choice):
         adam.zero_grad()
         (-value).backward()
         adam.step()
-    assert all(torch.equal(e.logits, old) for e, old in zip(experts, before, strict=True))
+    assert all(torch.equal(e.free_logits, old) for e, old in zip(experts, before, strict=True))
 
     def exact(marginals):
         return float((marginals.detach() * best).sum(-1).mean() / 2)
@@ -402,24 +401,24 @@ def test_a_gradient_estimator_trains_the_gate_through_a_choice_among_samples():
 
 
 def test_what_it_refuses():
-    experts = [Generator(SPEC, SPACE) for _ in range(2)]
-    gate, other = Generator(SPEC, number_of(2)), CategoricalSpace({"cut": 2, "colour": 4})
+    experts = [Generator(SPACE, SPEC) for _ in range(2)]
+    gate, other = Generator(number_of(2), SPEC), CategoricalSpace({"cut": 2, "colour": 4})
     with pytest.raises(ValueError, match="at least one generator, got none"):
         MixtureGenerator([], gate)
     with pytest.raises(ValueError, match=r"generator 1 must have .* colour: 3\): .* colour: 4\)"):
-        MixtureGenerator([experts[0], Generator(SPEC, other)], gate)
+        MixtureGenerator([experts[0], Generator(other, SPEC)], gate)
     for wrong in (number_of(3), CategoricalSpace.from_sizes((2, 2))):
         with pytest.raises(ValueError, match="one feature of 2 categories, one a generator, got"):
-            MixtureGenerator(experts, Generator(SPEC, wrong))
-    with pytest.raises(TypeError, match="generator 1 must be a Generator, got Linear"):
+            MixtureGenerator(experts, Generator(wrong, SPEC))
+    with pytest.raises(TypeError, match=r"as generator 1, needs .* `space`; Linear has none"):
         MixtureGenerator([experts[0], torch.nn.Linear(1, 5)], gate)
-    with pytest.raises(TypeError, match="the gate must be a Generator, got Linear"):
+    with pytest.raises(TypeError, match=r"as the gate, needs .* `space`; Linear has none"):
         MixtureGenerator(experts, torch.nn.Linear(1, 2))
     weight = ContextSpec(numeric=["weight"])
     with pytest.raises(ValueError, match=r"the gate must .* generator 0, \('price',\): \('weight'"):
-        MixtureGenerator(experts, Generator(weight, number_of(2)))
+        MixtureGenerator(experts, Generator(number_of(2), weight))
     with pytest.raises(ValueError, match=r"generator 1 must read the context of generator 0"):
-        MixtureGenerator([experts[0], Generator(weight, SPACE)], gate)
+        MixtureGenerator([experts[0], Generator(SPACE, weight)], gate)
     mixture = MixtureGenerator(experts, gate)
     for call in (mixture.weights, mixture.sample, mixture.marginals):
         with pytest.raises(ValueError, match=r"takes a context \(..., 1\), got none"):

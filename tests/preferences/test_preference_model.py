@@ -273,27 +273,27 @@ def test_dpo_on_many_answers_comes_near_the_exact_optimum(noise: str | None) -> 
     first, second, _ = random_pairs(ROWS, None, 30_000, generator=draws)
     flip = 0.15 if noise else 0.0
     pairs = synthetic_preferences(reward, first, second, reliability=1 - flip, generator=draws)
-    reference, policy = Generator(None, SPACE), Generator(None, SPACE)
+    reference, policy = Generator(SPACE), Generator(SPACE)
     with torch.no_grad():
-        reference.logits.copy_(torch.tensor([0.03, -0.02, 0.05, 0.0, -0.05]))
-    before = reference.logits.clone()
+        reference.free_logits.copy_(torch.tensor([0.03, -0.02, 0.05, 0.0, -0.05]))
+    before = reference.free_logits.clone()
     config = DPOConfig(beta=2.0, flip=flip, noise=noise or "mixture", steps=400, batch_size=512)
     fit_dpo(policy, pairs, reference, config=config, seed=0)
     exact = SPACE.softmax(10 * before + torch.cat(parts) / 2.0)
     assert (SPACE.softmax(policy()) - exact).abs().max() < 0.03
-    assert torch.equal(reference.logits, before)
+    assert torch.equal(reference.free_logits, before)
 
 
 def test_dpo_refuses_what_the_reference_never_draws() -> None:
-    reference = Generator(None, SPACE)
+    reference = Generator(SPACE)
     with torch.no_grad():
-        reference.logits[0] = -math.inf
+        reference.free_logits[0] = -math.inf
     pairs = Preferences(ROWS[3:5], ROWS[[4, 0]], torch.tensor([0, 0]))
     with pytest.raises(ValueError, match="pair 2"):
-        fit_dpo(Generator(None, SPACE), pairs, reference, config=DPOConfig(), seed=0)
+        fit_dpo(Generator(SPACE), pairs, reference, config=DPOConfig(), seed=0)
     one = pairs.take(torch.tensor([0]))
     with pytest.raises(ValueError, match="2 pairs"):
-        fit_dpo(Generator(None, SPACE), one, reference, config=DPOConfig(), seed=0)
+        fit_dpo(Generator(SPACE), one, reference, config=DPOConfig(), seed=0)
 
 
 # --- what is refused ------------------------------------------------------------------------------

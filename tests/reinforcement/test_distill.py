@@ -41,7 +41,7 @@ def autoregressive(seed: int = 0) -> AutoregressiveGenerator:
 
 def factorised(seed: int = 0) -> Generator:
     with isolated_seed(seed):
-        return Generator(SPEC, SPACE, hidden=(24,))
+        return Generator(SPACE, SPEC, hidden=(24,))
 
 
 def contexts(*tables: int) -> Tensor:
@@ -211,11 +211,9 @@ def test_batches_of_contexts_with_a_beta_each(method: str):
 
 def test_without_contexts():
     space = CategoricalSpace.from_sizes((2, 3))
-    target = RewardWeighted(
-        Generator(None, space), lambda rows, context: rows.sum(-1).double(), 1.0
-    )
+    target = RewardWeighted(Generator(space), lambda rows, context: rows.sum(-1).double(), 1.0)
     for method in ("forward", "reverse", "exact"):
-        policy = Generator(None, space)
+        policy = Generator(space)
         distill(policy, target, method=method, config=QUICK)
         log_p = space.log_prob(policy(), space.enumerate())
         assert table_kl(target.exact().log_probs, log_p) < 0.01

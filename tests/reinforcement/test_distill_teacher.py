@@ -14,10 +14,10 @@ from discrete_grad.reinforcement.distill_teacher import conditionals
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.weighting import (
-    Factorised,
     Guidance,
     Guided,
     PrefixValue,
+    RewardWeighted,
     TablePolicy,
     TablePotential,
     ValueGuided,
@@ -104,12 +104,11 @@ def test_the_loss_is_that_of_the_prefixes_asked_for():
     assert abs(found["student"] - found["teacher"]) > 0.2 * expected
 
 
-@pytest.mark.parametrize("wrap", [lambda generator: generator, Factorised])
-def test_a_factorised_student_takes_the_marginals(wrap):
-    """The product of the teacher's marginals is the factorised law nearest to it."""
+def test_an_independent_student_takes_the_marginals():
+    """The product of the teacher's marginals is the nearest law of independent features."""
     teacher = ValueGuided(autoregressive(), potential_of(autoregressive()))
-    student, probs = Generator(None, SPACE), exact_log_probs(teacher).exp().float()
-    distill_guidance(wrap(student), teacher, config=QUICK)
+    student, probs = Generator(SPACE), exact_log_probs(teacher).exp().float()
+    distill_guidance(student, teacher, config=QUICK)
     marginals = probs @ SPACE.one_hot(SPACE.enumerate())
     torch.testing.assert_close(SPACE.softmax(student()), marginals, atol=0.03, rtol=0)
 
@@ -119,20 +118,25 @@ def test_guidance_faults_are_named():
     with pytest.raises(ValueError, match="read in the same order"):
         distill_guidance(policy, table)
     with pytest.raises(ValueError, match="different spaces"):
-        distill_guidance(Generator(None, CategoricalSpace.from_sizes((2, 2))), table)
-    with pytest.raises(TypeError, match="a teacher must be a SequentialPolicy, got Generator"):
-        distill_guidance(policy, Generator(None, SPACE))
-    with pytest.raises(TypeError, match=r"a student must be .* got TableReference"):
+        distill_guidance(Generator(CategoricalSpace.from_sizes((2, 2))), table)
+    tilted = RewardWeighted(table, lambda codes, context: 1.0 * codes.sum(-1), 1.0)
+    with pytest.raises(
+        TypeError, match=r"`logits\(context\)`, or with .* RewardWeighted has neither"
+    ):
+        distill_guidance(policy, tilted)
+    with pytest.raises(TypeError, match=r"distill_guidance needs .* TableReference has none"):
         distill_guidance(TableReference(SPACE, torch.zeros(SPACE.num_rows, 1)), table)
-    with pytest.raises(TypeError, match="must be a module, got TablePolicy"):
+    with pytest.raises(
+        TypeError, match=r"`parameters\(\)` of an `nn.Module`; TablePolicy has none"
+    ):
         distill_guidance(table, table)
     with pytest.raises(ValueError, match="prefixes must be"):
         distill_guidance(policy, policy, prefixes="both")
 
 
 def test_a_student_that_forbids_what_the_teacher_draws_is_named():
-    student = Generator(None, SPACE)
-    student.logits.data[0] = -torch.inf
+    student = Generator(SPACE)
+    student.free_logits.data[0] = -torch.inf
     with pytest.raises(ValueError, match="loss of step 0 is inf"):
         distill_guidance(student, autoregressive())
 
@@ -164,7 +168,7 @@ def test_good_rows_raise_the_reward_in_every_context(kind: str, batch_size: int)
         small = AutoregressiveGenerator(SPACE, SPEC, hidden=(8,))
         students = {
             "smaller": small,
-            "factorised": Generator(SPEC, SPACE, hidden=(8,)),
+            "factorised": Generator(SPACE, SPEC, hidden=(8,)),
             "itself": teacher,
         }
     student, before = students[kind], expected_reward(teacher, contexts)
@@ -179,7 +183,7 @@ def test_all_rows_kept_is_the_teacher_and_fewer_are_its_best():
     teacher.network.head.bias.data[:2] += torch.tensor([0.0, 1.0])
     distill_rows(student, teacher, reward, keep=1.0, pool=4000, config=QUICK)
     assert table_kl(exact_log_probs(teacher), exact_log_probs(student)) < 0.02
-    best = Generator(None, SPACE)
+    best = Generator(SPACE)
     distill_rows(best, teacher, reward, keep=0.001, pool=1000, config=QUICK)
     (row,) = SPACE.argmax(best()).unsqueeze(0)
     assert reward(row, None) == REWARD.max()
@@ -239,7 +243,7 @@ class Lister:
 
 def test_the_number_of_rows_kept_is_rounded_up():
     """Of 3 rows .4 is 2."""
-    student = Generator(None, SPACE)
+    student = Generator(SPACE)
     config = DistillConfig(steps=300, learning_rate=5e-2)
 
     def earliest(codes: Tensor, context: None) -> Tensor:
@@ -281,4 +285,4 @@ def test_rows_faults_are_named():
     with pytest.raises(ValueError, match="number or -inf, got nan"):
         distill_rows(student, teacher, lambda codes, _: codes[..., 0] * torch.nan, contexts)
     with pytest.raises(ValueError, match="different spaces"):
-        distill_rows(Generator(SPEC, CategoricalSpace.from_sizes((2, 2))), teacher, never, contexts)
+        distill_rows(Generator(CategoricalSpace.from_sizes((2, 2)), SPEC), teacher, never, contexts)

@@ -14,7 +14,7 @@ from discrete_grad.reinforcement import Progress, ReinforceConfig, reinforce, ta
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
-from discrete_grad.weighting import as_reference, log_partition, table_expectation, table_kl
+from discrete_grad.weighting import log_partition, table_expectation, table_kl
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 2))
 CONTEXTS = torch.eye(2)
@@ -28,7 +28,7 @@ def policy_of(kind: str, seed: int = 0, *, spec: ContextSpec | None = None) -> P
     spec = spec or ContextSpec(numeric=["a", "b"])
     with isolated_seed(seed):
         if kind == "factorised":
-            return Generator(spec, SPACE, hidden=(16,))
+            return Generator(SPACE, spec, hidden=(16,))
         return AutoregressiveGenerator(SPACE, spec, order=(2, 0, 1), hidden=(16,))
 
 
@@ -36,7 +36,7 @@ def law(policy: Policy) -> Tensor:
     """Log-probabilities `(R, 2)`."""
     codes = SPACE.enumerate().unsqueeze(1).expand(-1, 2, -1)
     with torch.no_grad():
-        return as_reference(policy).log_prob(codes, CONTEXTS).double()
+        return policy.log_prob(codes, CONTEXTS).double()
 
 
 def share(policy: Policy, reference: Tensor | None = None) -> float:
@@ -73,7 +73,7 @@ SETTINGS = {
 def test_every_algorithm_comes_near_the_optimum(name: str) -> None:
     policy = policy_of("autoregressive")
     assert share(policy) < 0.3
-    progress = reinforce(policy, REWARD, replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
+    progress = reinforce(policy, REWARD, config=replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
     assert share(policy) > 0.95, share(policy)
     assert progress[-1].rows <= 100 * 32 * 2
 
@@ -90,7 +90,7 @@ def test_independent_features_come_to_the_best_that_they_can_do(name: str) -> No
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    reinforce(policy, REWARD, replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
+    reinforce(policy, REWARD, config=replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
     assert share(policy) > share(best) - 0.02
 
 
@@ -102,7 +102,7 @@ def test_a_reference_is_frozen_and_may_be_the_policy(kind: str) -> None:
             p.copy_(0.5 * normal(tuple(p.shape), generator=seeded(3)))
     before = law(policy)
     config = replace(QUICK, kl="conditional") if kind == "autoregressive" else QUICK
-    progress = reinforce(policy, REWARD, config, reference=policy, context=CONTEXTS)
+    progress = reinforce(policy, REWARD, config=config, reference=policy, context=CONTEXTS)
     if kind == "autoregressive":
         assert share(policy, before) > 0.95
     exact = float(table_kl(law(policy), before).mean())
@@ -117,7 +117,7 @@ def test_progress_tells_of_the_policy() -> None:
     progress = reinforce(
         policy,
         REWARD,
-        config,
+        config=config,
         context=CONTEXTS,
         callback=lambda policy, rows: seen.append((rows, share(policy))),
         log=lambda metrics, step: logged.append((step, metrics)),
@@ -147,7 +147,7 @@ def test_one_seed_one_policy_and_the_global_state_untouched() -> None:
         policy = policy_of("autoregressive")
         before = torch.get_rng_state()
         config = replace(QUICK, steps=8, algorithm="ppo", epochs=2, minibatches=2)
-        reinforce(policy, REWARD, config, context=CONTEXTS, seed=seed)
+        reinforce(policy, REWARD, config=config, context=CONTEXTS, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         states.append(torch.cat([p.detach().flatten() for p in policy.parameters()]))
     assert torch.equal(states[0], states[1])
@@ -176,13 +176,13 @@ def test_a_run_that_is_resumed_ends_as_one_that_is_not(tmp_path: Path) -> None:
 
     fail.calls = 0
     whole, broken = policy_of("autoregressive"), policy_of("autoregressive")
-    reinforce(whole, REWARD, config, context=CONTEXTS)
+    reinforce(whole, REWARD, config=config, context=CONTEXTS)
     metrics = JsonLinesLog(tmp_path / "metrics.jsonl")
     place = Checkpoint(tmp_path / "policy.safetensors", metrics)
     with pytest.raises(Stop):
-        reinforce(broken, fail, config, context=CONTEXTS, checkpoint=place)
+        reinforce(broken, fail, config=config, context=CONTEXTS, checkpoint=place)
     resumed = policy_of("autoregressive", 9)
-    reinforce(resumed, REWARD, config, context=CONTEXTS, checkpoint=place)
+    reinforce(resumed, REWARD, config=config, context=CONTEXTS, checkpoint=place)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -197,7 +197,7 @@ def test_shaping_leaves_the_optimum() -> None:
         last = torch.stack([codes[..., 2], codes[..., 0]], -1) * 3.0
         return torch.cat([torch.ones_like(last[..., :1]), last], -1)
 
-    reinforce(policy, REWARD, replace(QUICK, **steps), context=CONTEXTS, potential=potential)
+    reinforce(policy, REWARD, config=replace(QUICK, **steps), context=CONTEXTS, potential=potential)
     assert share(policy) > 0.95
 
 
@@ -205,7 +205,7 @@ def test_entropy_is_a_divergence_from_uniform_rows() -> None:
     """`E[r] + c H` has the optimum of beta = c, whatever the rest."""
     policy = policy_of("autoregressive")
     config = replace(QUICK, beta=BETA / 2, entropy=BETA / 2)
-    reinforce(policy, REWARD, config, context=CONTEXTS)
+    reinforce(policy, REWARD, config=config, context=CONTEXTS)
     assert share(policy) > 0.97
 
 
@@ -213,7 +213,7 @@ def test_diversity_spreads_the_rows() -> None:
     def distance(diversity: float) -> float:
         policy = policy_of("autoregressive")
         config = replace(QUICK, beta=0.0, diversity=diversity)
-        reinforce(policy, REWARD, config, context=CONTEXTS)
+        reinforce(policy, REWARD, config=config, context=CONTEXTS)
         codes, p = SPACE.enumerate(), law(policy).exp()
         apart = SPACE.hamming(codes.unsqueeze(0), codes.unsqueeze(1)).double()
         return float(sum(q @ apart @ q for q in p.unbind(1)) / 2)
@@ -228,7 +228,7 @@ def test_the_rewards_scale_does_not_matter_where_it_runs() -> None:
     scaled = table_reward(SPACE, 1000 * TABLE + 7)
     beta = BETA / float(TABLE.std(correction=0))
     config = replace(QUICK, reward_scale="running", beta=beta)
-    progress = reinforce(policy, scaled, config, context=CONTEXTS)
+    progress = reinforce(policy, scaled, config=config, context=CONTEXTS)
     assert share(policy) > 0.5
     assert progress[-1].reward > 500  # in the reward's own unit
     assert abs(progress[-1].objective) < 5  # in the scaled one
@@ -239,7 +239,7 @@ def test_noise_on_the_context_makes_contexts_alike() -> None:
 
     def gap(noise: float) -> float:
         policy = policy_of("autoregressive")
-        reinforce(policy, REWARD, replace(QUICK, context_noise=noise), context=CONTEXTS)
+        reinforce(policy, REWARD, config=replace(QUICK, context_noise=noise), context=CONTEXTS)
         p = law(policy).exp()
         return float((p[:, 0] - p[:, 1]).abs().sum() / 2)
 
@@ -248,10 +248,10 @@ def test_noise_on_the_context_makes_contexts_alike() -> None:
 
 def test_without_contexts() -> None:
     scores = TABLE[:, 0]
-    for policy in (AutoregressiveGenerator(SPACE, hidden=(16,)), Generator(None, SPACE)):
+    for policy in (AutoregressiveGenerator(SPACE, hidden=(16,)), Generator(SPACE)):
         for algorithm in ("leave_one_out", "ppo"):
             config = replace(QUICK, steps=40, algorithm=algorithm, memory=2)
-            progress = reinforce(policy, table_reward(SPACE, scores), config)
+            progress = reinforce(policy, table_reward(SPACE, scores), config=config)
             assert progress[-1].rows == 40 * 32
             assert progress[-1].reward > scores.mean()
 
@@ -278,7 +278,9 @@ def test_without_contexts() -> None:
 )
 def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        reinforce(policy_of("factorised"), REWARD, replace(QUICK, **settings), context=CONTEXTS)
+        reinforce(
+            policy_of("factorised"), REWARD, config=replace(QUICK, **settings), context=CONTEXTS
+        )
 
 
 def test_a_reward_that_is_no_number_is_told_with_its_row_and_context() -> None:
@@ -288,9 +290,11 @@ def test_a_reward_that_is_no_number_is_told_with_its_row_and_context() -> None:
         return bad
 
     with pytest.raises(ValueError, match=r"got nan in row 3, context \(1,\), of codes \["):
-        reinforce(policy_of("factorised"), reward, QUICK, context=CONTEXTS)
+        reinforce(policy_of("factorised"), reward, config=QUICK, context=CONTEXTS)
     with pytest.raises(ValueError, match=r"must be \(32, 2\) for rows \(32, 2, 3\), got \(32,\)"):
-        reinforce(policy_of("factorised"), lambda x, c: x[:, 0, 0] * 1.0, QUICK, context=CONTEXTS)
+        reinforce(
+            policy_of("factorised"), lambda x, c: x[:, 0, 0] * 1.0, config=QUICK, context=CONTEXTS
+        )
 
 
 def test_a_reference_that_forbids_a_row() -> None:
@@ -300,22 +304,24 @@ def test_a_reference_that_forbids_a_row() -> None:
             logits[..., 0] = -math.inf
             return logits
 
-    reference = Forbidding(ContextSpec(numeric=["a", "b"]), SPACE)
+    reference = Forbidding(SPACE, ContextSpec(numeric=["a", "b"]))
     with pytest.raises(ValueError, match="the reference never draws what the policy drew: row"):
-        reinforce(policy_of("factorised"), REWARD, QUICK, context=CONTEXTS, reference=reference)
+        reinforce(
+            policy_of("factorised"), REWARD, config=QUICK, context=CONTEXTS, reference=reference
+        )
 
 
 def test_models_and_contexts_that_do_not_fit() -> None:
     policy = policy_of("factorised")
-    with pytest.raises(TypeError, match="got Linear"):
-        reinforce(torch.nn.Linear(2, 2), REWARD, QUICK, context=CONTEXTS)  # type: ignore[arg-type]
-    other = Generator(ContextSpec(numeric=["a", "b"]), CategoricalSpace.from_sizes((2, 2)))
+    with pytest.raises(TypeError, match=r"reinforce needs a policy with `space`; Linear has none"):
+        reinforce(torch.nn.Linear(2, 2), REWARD, config=QUICK, context=CONTEXTS)  # type: ignore[arg-type]
+    other = Generator(CategoricalSpace.from_sizes((2, 2)), ContextSpec(numeric=["a", "b"]))
     with pytest.raises(ValueError, match="policy and reference differ"):
-        reinforce(policy, REWARD, QUICK, context=CONTEXTS, reference=other)
+        reinforce(policy, REWARD, config=QUICK, context=CONTEXTS, reference=other)
     with pytest.raises(ValueError, match="takes a context"):
-        reinforce(policy, REWARD, QUICK)
+        reinforce(policy, REWARD, config=QUICK)
     with pytest.raises(ValueError, match=r"must be \(N, C\)"):
-        reinforce(policy, REWARD, QUICK, context=CONTEXTS.unsqueeze(0))
+        reinforce(policy, REWARD, config=QUICK, context=CONTEXTS.unsqueeze(0))
 
 
 def test_the_default_counts_its_rows() -> None:

@@ -13,6 +13,7 @@ from discrete_grad.reporting import build_report, format_table, render_html, ver
 from discrete_grad.reporting.findings import _parting_sentence
 from discrete_grad.reporting.plots import _limits
 from discrete_grad.reporting.robustness_page import _important_sentence
+from tests.evaluation.planted import Given
 from tests.evaluation.subjects import AdditiveTruth, make_subject
 
 SCORES = ("observed", "estimated", "judged", "true")
@@ -30,7 +31,9 @@ def pair(**options: Any) -> tuple[Subject, Subject]:
     """A subject of a score, and the same of a cost, which is minus the score."""
     more = make_subject(**options)
     trail = {1: more.policies["naive baseline"], 9: more.policies["generator"]}
-    trail[5] = lambda context: sum(trail[step](context) for step in (1, 9))
+    trail[5] = Given(
+        more.space, lambda context: sum(trail[step].logits(context) for step in (1, 9))
+    )
     more = make_subject(**options, trail=trail, reference=more.policies["data policy"])
     seen = more.observed
     less = make_subject(

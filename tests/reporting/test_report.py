@@ -13,9 +13,11 @@ from torch import Tensor
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import NumericColumn, Schema, Vocabulary
 from discrete_grad.evaluation import ExampleTruth, Observed, context_labels, distinct_contexts
+from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.reporting import build_report, format_table, render_html
 from discrete_grad.reporting import report as module
-from tests.evaluation.subjects import AdditiveTruth, make_subject
+from tests.evaluation.planted import Given
+from tests.evaluation.subjects import SPACE, AdditiveTruth, make_subject
 
 POLICIES = ("data policy", "naive baseline", "generator")
 
@@ -34,15 +36,9 @@ def numbers_of(tree: Any) -> Iterator[float]:
         yield tree
 
 
-class Fixed(torch.nn.Module):
+def fixed(space: CategoricalSpace, logits: Tensor) -> Given:
     """A policy with given logits."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, context: Tensor | None) -> Tensor:
-        return self.logits
+    return Given(space, lambda context: logits)
 
 
 @pytest.mark.parametrize("contexts", [0, 3])
@@ -69,7 +65,7 @@ def test_most_likely_row_is_measured_as_by_hand() -> None:
     for i, context in enumerate(report["contexts"]):
         entry = entry_of(context["entries"], "generator, most likely row")
         shown = subject.contexts[i, None]
-        codes = subject.space.argmax(subject.policies["generator"](shown))
+        codes = subject.space.argmax(subject.policies["generator"].logits(shown))
         categories = zip(subject.space.categories, codes[0].tolist(), strict=True)
         assert entry["row"] == [labels[code] for labels, code in categories]
         expected = {
@@ -99,7 +95,7 @@ def test_best_training_row_is_the_contexts_own() -> None:
 def test_sharp_policy_has_one_row_no_entropy_and_no_gap() -> None:
     space = CategoricalSpace.from_sizes((2, 3))
     sharp = torch.tensor([0.0, -math.inf, -math.inf, 0.0, -math.inf])
-    subject = make_subject(space, policies={"sharp": Fixed(sharp)})
+    subject = make_subject(space, policies={"sharp": fixed(space, sharp)})
     average = build_report(subject, samples=32)["average"]
     row, samples = (entry_of(average, f"sharp, {w}") for w in ("most likely row", "samples"))
     assert row["row"] == ["0", "1"]
@@ -111,7 +107,7 @@ def test_sharp_policy_has_one_row_no_entropy_and_no_gap() -> None:
 
 def test_samples_follow_the_policy() -> None:
     space = CategoricalSpace.from_sizes((4, 2))
-    subject = make_subject(space, policies={"flat": Fixed(torch.zeros(1, 6))})
+    subject = make_subject(space, policies={"flat": fixed(space, torch.zeros(1, 6))})
     samples = entry_of(build_report(subject, samples=4000)["average"], "flat, samples")
     assert samples["true"] == pytest.approx(1.5 + 0.5, abs=0.08)
     assert samples["entropy"] == pytest.approx(math.log(8))
@@ -130,7 +126,7 @@ def test_gap_is_the_soft_rows_score_minus_the_samples() -> None:
             return torch.zeros(len(row))
 
     space = CategoricalSpace.from_sizes((2, 2))
-    policies = {"flat": Fixed(torch.zeros(4))}
+    policies = {"flat": fixed(space, torch.zeros(4))}
     subject = make_subject(space, estimator=Square(), policies=policies)
     samples = entry_of(build_report(subject, samples=4000)["average"], "flat, samples")
     assert samples["soft_hard_gap"] == pytest.approx(0.25 - 0.5, abs=0.03)
@@ -232,7 +228,7 @@ def test_settings_become_json() -> None:
     [
         ({"labels": ["a", "b"]}, "one for each of 1"),
         ({"policies": {}}, "at least one policy"),
-        ({"policies": {"random rows": Fixed(torch.zeros(9))}}, "another name"),
+        ({"policies": {"random rows": fixed(SPACE, torch.zeros(9))}}, "another name"),
         ({"held_out": {"aligner": None}}, "aligner"),
     ],
 )
@@ -241,12 +237,20 @@ def test_subjects_that_do_not_fit_are_refused(changes: dict[str, Any], message: 
         make_subject(**changes)
 
 
+def test_a_policy_without_logits_is_named() -> None:
+    policy = AutoregressiveGenerator(SPACE)
+    told = r"^a report needs a policy with `logits\(context\)`; AutoregressiveGenerator has none$"
+    for changes in ({"policies": {"own": policy}}, {"trail": {0: policy}}, {"reference": policy}):
+        with pytest.raises(TypeError, match=told):
+            make_subject(**changes)
+
+
 def test_logits_and_samples_are_checked() -> None:
     with pytest.raises(ValueError, match="'odd' must be"):
-        build_report(make_subject(policies={"odd": Fixed(torch.zeros(2, 9))}))
+        build_report(make_subject(policies={"odd": fixed(SPACE, torch.zeros(2, 9))}))
     masked = torch.full((9,), -math.inf)
     with pytest.raises(ValueError, match="feature 'cut'"):
-        build_report(make_subject(policies={"odd": Fixed(masked)}))
+        build_report(make_subject(policies={"odd": fixed(SPACE, masked)}))
     with pytest.raises(ValueError, match="at least 1"):
         build_report(make_subject(), samples=0)
     with pytest.raises(ValueError, match="as many"):

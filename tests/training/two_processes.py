@@ -41,14 +41,14 @@ def reinforced(algorithm: str) -> AutoregressiveGenerator:
 
     learner = policy()
     config = ReinforceConfig(algorithm=algorithm, steps=60, group=32, batch_size=2)
-    reinforce(learner, reward, config)
+    reinforce(learner, reward, config=config)
     return learner
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with processes():
-        ends = {"fitted": fitted(policy()), "factorised": fitted(Generator(None, SPACE))}
+        ends = {"fitted": fitted(policy()), "factorised": fitted(Generator(SPACE))}
         ends |= {name: reinforced(name) for name in ("ppo", "leave_one_out")}
         states = {name: model.state_dict() for name, model in ends.items()}
         torch.save(states, Path(sys.argv[1]) / f"{rank()}.pt")

@@ -172,7 +172,7 @@ def test_gradients_raise_the_acceptance():
     def reward(rows, context):
         return (rows if rows.is_floating_point() else space.one_hot(rows)) @ slope
 
-    target = RewardWeighted(Generator(None, space), reward, 1.0)
+    target = RewardWeighted(Generator(space), reward, 1.0)
     plain, informed = (
         metropolis(target, None, 200, steps=50, proposal=p, generator=seeded(3)) for p in PROPOSALS
     )
@@ -185,7 +185,7 @@ def test_chains_leave_forbidden_rows_and_stay_on_allowed_ones():
         return torch.where(codes.sum(-1) == 2, 1.0, -math.inf)
 
     space = CategoricalSpace.from_sizes((2, 2, 2))
-    target = RewardWeighted(Generator(None, space), reward, 1.0)
+    target = RewardWeighted(Generator(space), reward, 1.0)
     start = torch.zeros(500, 3, dtype=torch.long)
     samples = metropolis(target, None, 500, steps=60, start=start, generator=seeded(4))
     assert (samples.codes[samples.weights > 0].sum(-1) == 2).all()
@@ -202,11 +202,11 @@ def test_what_it_refuses():
         metropolis(target, context(0), steps=-1)
     with pytest.raises(ValueError, match="start must be"):
         metropolis(target, context(0), 2, start=torch.zeros(2, 3).long())
-    blind = RewardWeighted(Generator(None, SPACE), lambda rows, _: rows.detach().sum(-1), 1.0)
+    blind = RewardWeighted(Generator(SPACE), lambda rows, _: rows.detach().sum(-1), 1.0)
     with pytest.raises(ValueError, match="differentiable"):
         metropolis(blind, None, 2, proposal="informed")
     one = RewardWeighted(
-        Generator(None, CategoricalSpace.from_sizes((1, 1))),
+        Generator(CategoricalSpace.from_sizes((1, 1))),
         lambda rows, _: 0.0 * rows[..., 0],
         1.0,
     )

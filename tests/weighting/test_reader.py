@@ -25,7 +25,7 @@ KINDS = ("gru", "transformer", "guided", "value")
 
 
 class Afresh:
-    """A policy that shows what an `AutoregressiveReference` must, and no state."""
+    """A policy that remembers nothing but the features, and reads them again at each step."""
 
     def __init__(self, policy):
         self.space, self.order, self.policy = policy.space, policy.order, policy
@@ -36,8 +36,18 @@ class Afresh:
     def sample(self, context=None, count=1, *, generator=None):
         return self.policy.sample(context, count, generator=generator)
 
-    def conditional(self, prefix_codes, context=None):
-        return self.policy.conditional(prefix_codes, context)
+    def begin(self, context=None, *, batch):
+        given = None if context is None else context.expand(*batch, -1)
+        return torch.zeros(*batch, 0, dtype=torch.long), given
+
+    def advance(self, state, previous):
+        codes, given = state
+        if previous is not None:
+            codes = torch.cat([codes, previous.unsqueeze(-1)], -1)
+        return self.policy.conditional(codes, given), (codes, given)
+
+    def select(self, state, rows):
+        return tuple(part if part is None else part.flatten(0, -2)[rows] for part in state)
 
 
 def sequential(kind):

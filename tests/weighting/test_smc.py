@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.policies import AutoregressiveGenerator, Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator, IndependentPolicy
 from discrete_grad.sampling import isolated_seed, seeded, uniform
 from discrete_grad.testing.goodness import g_test
 from discrete_grad.weighting import (
-    Factorised,
     PrefixValue,
     RewardWeighted,
     TablePotential,
@@ -118,7 +117,13 @@ def test_a_run_with_an_exact_row_has_the_tilted_law_of_a_run_without(proposal):
 def test_many_resamplings_keep_the_exact_row_s_run_unbiased():
     """Three particles, uneven twists: a survivor that is merely put in place would show."""
     space, runs = CategoricalSpace.from_sizes((2,) * 6), 20_000
-    reference = Factorised(lambda batch: torch.zeros(len(batch), space.width), space)
+
+    class Even(IndependentPolicy):
+        def logits(self, batch=None):
+            return torch.zeros(len(batch), space.width)
+
+    Even.space = space
+    reference = Even()
     target = RewardWeighted(
         reference, lambda codes, _: codes.double() @ torch.ones(6).double(), 1.0
     )
@@ -259,25 +264,20 @@ def test_a_potential_and_the_same_function_make_the_same_run(proposal):
     assert runs[0].evaluations == runs[1].evaluations
 
 
-def test_it_runs_without_a_context_on_a_factorised_generator():
+def test_it_runs_without_a_context_on_independent_features():
     with isolated_seed(1):
-        generator = Generator(None, SPACE)
-        torch.nn.init.normal_(generator.logits, std=0.1)
-    for order in (None, (1, 2, 0)):
-        target = RewardWeighted(
-            Factorised(generator, order=order), lambda rows, _: rows.sum(-1).double(), 1.0
-        )
-        exact = target.exact()
-        samples = twisted_smc(target, count=4000, generator=seeded(1))
-        assert samples.codes.shape == (4000, 3)
-        assert_close(samples.log_z, exact.log_z, atol=0.1, rtol=0)
-        assert_close(
-            samples.expectation(samples.codes.sum(-1)), exact.mean_reward, atol=0.1, rtol=0
-        )
-        rewards = {"twisted": 4000 * SPACE.sizes[target.reference.order[-1]], "reference": 4000}
-        for proposal in PROPOSALS:
-            again = twisted_smc(target, count=4000, proposal=proposal)
-            assert again.evaluations == rewards[proposal]
+        generator = Generator(SPACE)
+        torch.nn.init.normal_(generator.free_logits, std=0.1)
+    target = RewardWeighted(generator, lambda rows, _: rows.sum(-1).double(), 1.0)
+    exact = target.exact()
+    samples = twisted_smc(target, count=4000, generator=seeded(1))
+    assert samples.codes.shape == (4000, 3)
+    assert_close(samples.log_z, exact.log_z, atol=0.1, rtol=0)
+    assert_close(samples.expectation(samples.codes.sum(-1)), exact.mean_reward, atol=0.1, rtol=0)
+    rewards = {"twisted": 4000 * SPACE.sizes[-1], "reference": 4000}
+    for proposal in PROPOSALS:
+        again = twisted_smc(target, count=4000, proposal=proposal)
+        assert again.evaluations == rewards[proposal]
 
 
 # --- resampling in which one particle survives ----------------------------------------------------

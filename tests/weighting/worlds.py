@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,13 @@ from discrete_grad.weighting import RewardWeighted, inverse_draw
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
 ORDER = (2, 0, 1)
+
+
+class _Read(NamedTuple):
+    """The features read of each row, and the number of its table `(..., 1)`."""
+
+    prefix: Tensor
+    context: Tensor
 
 
 class TableReference:
@@ -34,7 +43,20 @@ class TableReference:
         noise = uniform((count, *table.shape[1:]), generator=generator)
         return self.space.enumerate()[inverse_draw(table, noise)]
 
-    def conditional(self, prefix_codes: Tensor, context: Tensor | None = None) -> Tensor:
+    def begin(self, context=None, *, attributes=None, known=None, batch) -> _Read:
+        number = _number(context).expand(batch)
+        return _Read(torch.zeros(*batch, 0, dtype=torch.long), number.unsqueeze(-1))
+
+    def advance(self, state: _Read, previous: Tensor | None) -> tuple[Tensor, _Read]:
+        if previous is not None:
+            prefix = torch.cat([state.prefix, previous.unsqueeze(-1)], -1)
+            state = _Read(prefix, state.context)
+        return self._following(*state), state
+
+    def select(self, state: _Read, rows: Tensor) -> _Read:
+        return _Read(*(part.flatten(0, -2)[rows] for part in state))
+
+    def _following(self, prefix_codes: Tensor, context: Tensor) -> Tensor:
         rows, t = self.space.enumerate(), prefix_codes.shape[-1]
         known = rows[:, list(self.order[:t])]
         fits = (known == prefix_codes.unsqueeze(-2)).all(-1)  # (..., B, R)

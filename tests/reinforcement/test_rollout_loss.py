@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.policies import conditional_logits
 from discrete_grad.reinforcement import memory_weights
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
-from discrete_grad.reinforcement.rollouts import Rollout, policy_loss, step_costs, with_advantages
+from discrete_grad.reinforcement.rollout import Rollout, Steps
+from discrete_grad.reinforcement.rollout_loss import policy_loss, step_costs, with_advantages
 from tests.objectives.worlds import (
     CONTEXTS,
     KINDS,
     SPACE,
+    RowsAlone,
     exact_objective,
     expected_gradient,
     gradient,
     policy_of,
     reward_table,
-    steps_of,
 )
 
 BETA, ENTROPY = 0.7, 0.4
@@ -31,10 +31,12 @@ UNBIASED: list[tuple[dict[str, Any], int]] = [
     ({"algorithm": "leave_one_out", "memory": 2}, 2),
     ({"algorithm": "a2c", "gae_decay": 1.0}, 1),
     ({"algorithm": "ppo", "gae_decay": 1.0}, 1),
+    ({"algorithm": "ppo", "gae_decay": 1.0, "memory": 2}, 1),
     ({"algorithm": "reinforce", "kl": "k2", "kl_in": "loss"}, 1),
     ({"algorithm": "a2c", "gae_decay": 1.0, "kl": "conditional"}, 1),
     ({"algorithm": "reinforce", "kl": "conditional"}, 1),
 ]
+WHOLE = [case for case in UNBIASED if case[0].get("kl") != "conditional"]
 BIASED: list[tuple[dict[str, Any], int]] = [
     ({"algorithm": "reinforce", "kl": "k1", "kl_in": "loss"}, 1),
     ({"algorithm": "reinforce", "kl": "k2"}, 1),
@@ -43,20 +45,30 @@ BIASED: list[tuple[dict[str, Any], int]] = [
 ]
 
 
+def made(kind: str, seed: int = 0) -> Any:
+    """A policy; one of which `rows alone` has only whole rows' probabilities."""
+    if kind == "rows alone":
+        return RowsAlone(policy_of("autoregressive", seed))
+    return policy_of(kind, seed)
+
+
 def both(kind: str, settings: dict[str, Any], group: int) -> tuple[Tensor, Tensor]:
     """Expected gradient of the loss, and minus that of the objective."""
     config = ReinforceConfig(beta=BETA, entropy=ENTROPY, group=group, **settings)
-    policy, reference = policy_of(kind), policy_of(kind, 1)
+    policy, reference = made(kind), made(kind, 1)
+    steps = Steps.of(policy, reference)
 
     known = torch.tensor([[4, 0], [1, 5]])[: config.memory]
 
     def loss(index: Tensor) -> Tensor:
         index = torch.cat([index, known])
         codes = SPACE.enumerate()[index]
-        logits = conditional_logits(policy, codes, CONTEXTS)
+        law = steps.read(policy, codes, CONTEXTS)
         with torch.no_grad():
-            other = conditional_logits(reference, codes, CONTEXTS)
-            rewards, old = REWARDS.gather(0, index), steps_of(policy, codes)
+            other = steps.read(reference, codes, CONTEXTS)
+            rewards, old = REWARDS.gather(0, index), law.steps.detach()
+        conditional = config.kl == "conditional"
+        kl = steps.divergences(law, other) if conditional else None
         weights = memory_weights(
             codes[:group], codes[group:], old[group:].sum(-1), torch.ones_like(known).bool()
         )
@@ -64,10 +76,10 @@ def both(kind: str, settings: dict[str, Any], group: int) -> tuple[Tensor, Tenso
         values = None
         if config.algorithm in ("a2c", "ppo"):
             values = torch.arange(old.shape[-1]).double() + 0.5
-        costs = step_costs(policy, rollout, logits.detach(), config)
+        costs = step_costs(rollout, law.detach(), config, kl=None if kl is None else kl.detach())
         baseline = torch.tensor(1.5) if config.algorithm == "reinforce" else None
         rollout = with_advantages(rollout, costs, config, values=values, baseline=baseline)
-        return policy_loss(policy, rollout, logits, config)[0]
+        return policy_loss(rollout, law, config, kl=kl)[0]
 
     exact = exact_objective(policy, REWARDS, beta=BETA, reference=reference)
     # entropy: minus the divergence from uniform rows, but for a constant
@@ -79,6 +91,14 @@ def both(kind: str, settings: dict[str, Any], group: int) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize(("settings", "group"), UNBIASED, ids=str)
 def test_unbiased(kind: str, settings: dict[str, Any], group: int) -> None:
     found, exact = both(kind, settings, group)
+    assert exact.norm() > 0.1
+    assert_close(found, exact)
+
+
+@pytest.mark.parametrize(("settings", "group"), WHOLE, ids=str)
+def test_unbiased_of_whole_rows(settings: dict[str, Any], group: int) -> None:
+    """The same gradient as where the steps are known, or baselines and values have a say."""
+    found, exact = both("rows alone", settings, group)
     assert exact.norm() > 0.1
     assert_close(found, exact)
 
