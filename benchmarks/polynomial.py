@@ -53,7 +53,6 @@ STATED: dict[str, tuple[float, ...]] = {
     "GumbelRao": (0.048,),
 }
 """Final excess known beforehand at 64 evaluations a step, for as many powers as it was."""
-LIMITS = (0.004, 0.0015, 0.0006)  # of ReinMax
 PEERS = {"reinmax package": "ReinMax", "F.gumbel_softmax": "GumbelSoftmax"}
 FEW = {"GumbelRao": 4, "ReinMaxRao": 4, "Relax": 4, "Rodeo": 4, "SumAndSample": 4}
 """At most so many evaluations a step, where as many as the others have would take too long."""
@@ -253,7 +252,7 @@ def tables(results: Results) -> list[Table]:
     first = Table(
         "Polynomial programming: final excess x 1000",
         ("gradient estimator", "evaluations a step", *(f"p = {p:g}" for p in POWERS)),
-        [_row(leading[label]) for label in STATED if label in leading] + [_limits(leading)],
+        [_row(leading[label]) for label in STATED if label in leading],
         "Exact expected loss above its minimum after the last step, in thousandths: mean and 95% "
         "interval over the runs (each a mean over 128 features), in parentheses what was stated "
         f"beforehand for 64 evaluations. {_started()}",
@@ -310,16 +309,6 @@ def _row(runs: _Runs, *, stated: bool = True) -> list[str]:
 
 def _thousandths(values: Sequence[float]) -> str:
     return interval([1e3 * value for value in values], 3) if values else "-"
-
-
-def _limits(leading: Mapping[str, _Runs]) -> list[str]:
-    """Whether ReinMax, to the upper end of its interval, is where it has to be."""
-    texts = []
-    for p, limit in zip(POWERS, LIMITS, strict=True):
-        values = leading["ReinMax"].final(p) if "ReinMax" in leading else []
-        verdict = "-" if not values else "met" if mean_interval(values)[2] <= limit else "not met"
-        texts.append(f"at most {1e3 * limit:g}: {verdict}")
-    return ["`ReinMax` has to be", "", *texts]
 
 
 def _peers(rest: Mapping[str, _Runs]) -> Table:
