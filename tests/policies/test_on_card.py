@@ -38,6 +38,6 @@ def test_a_generator_and_the_values_answer() -> None:
     with pretended_card():
         codes, context = CODES.to(CARD), CONTEXT.to(CARD)
         for spec, given in ((SPEC, context), (None, None)):
-            assert Generator(spec, SPACE).to(CARD)(given).device == CARD
+            assert Generator(SPACE, spec).to(CARD)(given).device == CARD
             assert ContextValue(spec).to(CARD)(codes, given).device == CARD
             assert StepValue(SPACE, spec).to(CARD)(codes, given).device == CARD

@@ -37,7 +37,7 @@ from discrete_grad.runs import FitConfig, fit, generate, load_run, prefer, write
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from discrete_grad.space import ContextSpec
 from discrete_grad.training import RunError
-from discrete_grad.weighting import RewardWeighted, as_reference
+from discrete_grad.weighting import RewardWeighted
 from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import small_config, small_table
 
@@ -200,7 +200,7 @@ def test_policies_learn_there_by_likelihood_preferences_rewards_and_a_law(kind: 
 
         def policy() -> Generator | AutoregressiveGenerator:
             made = (
-                Generator(SPEC, SPACE, hidden=(8,))
+                Generator(SPACE, SPEC, hidden=(8,))
                 if kind == "factorised"
                 else AutoregressiveGenerator(SPACE, SPEC, hidden=(8,))
             )
@@ -217,8 +217,8 @@ def test_policies_learn_there_by_likelihood_preferences_rewards_and_a_law(kind: 
             settings = ReinforceConfig(
                 algorithm=algorithm, steps=2, group=8, batch_size=2, memory=2, kl="k2"
             )
-            reinforce(policy(), reward, settings, context=contexts)
-        target = RewardWeighted(as_reference(reference), reward, 1.0)
+            reinforce(policy(), reward, contexts, config=settings)
+        target = RewardWeighted(reference, reward, 1.0)
         learner = policy()
         distill(learner, target, context=contexts, config=DistillConfig(steps=2, samples=8))
         assert on_card(learner)
