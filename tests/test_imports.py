@@ -213,6 +213,24 @@ def test_rooms_have_no_cycle() -> None:
     assert list(TopologicalSorter(edges).static_order())
 
 
+def imported_modules(source: Source) -> set[str]:
+    """Modules of the package that a file imports anywhere: in a function, or for its types, too.
+
+    `from room import name` counts as an import of the room's `__init__`, unless the name is a
+    module. That to import `a.b` is to run `a` first does not count: a room's `__init__` takes over
+    names of its modules, and none of them would be left.
+    """
+    found = all_imports(source)
+    modules = {full if (full := f"{i.module}.{i.name}") in BY_MODULE else i.module for i in found}
+    return (modules & BY_MODULE.keys()) - {source.module}
+
+
+def test_modules_have_no_circle() -> None:
+    edges = {source.module: imported_modules(source) for source in SOURCES}
+    # a CycleError names the modules of the circle
+    assert len([*TopologicalSorter(edges).static_order()]) == len(SOURCES)
+
+
 @every_source
 def test_hypothesis_is_for_testing_alone(source: Source) -> None:
     if source.room != "testing":
@@ -267,7 +285,8 @@ def public_names() -> list[tuple[str, str]]:
     surface = [
         source
         for source in SOURCES
-        if source.path.stem == "__init__" or (source.room in GROUND and source.path.parent == PACKAGE)
+        if source.path.stem == "__init__"
+        or (source.room in GROUND and source.path.parent == PACKAGE)
     ]
     return [(s.module, name) for s in surface for name in literal_all(s.tree) or []]
 
@@ -349,6 +368,24 @@ def test_benchmarks_and_notebooks_use_public_names_only(path: Path) -> None:
 def test_rooms_are_recognised(code: str, module: str, room: str | None) -> None:
     (found,) = imports_of(ast.parse(code).body[0], module)
     assert found.room == room
+
+
+def test_imports_of_modules_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import torch
+from discrete_grad import blocks
+from discrete_grad.gradient import ReinMax
+if TYPE_CHECKING:
+    from discrete_grad.gradient.base import Relaxation
+def f():
+    import discrete_grad.sampling
+    from discrete_grad import space
+"""
+    source = BY_MODULE["discrete_grad.space"]
+    monkeypatch.setattr(Source, "tree", ast.parse(code))
+    assert imported_modules(source) == {
+        f"discrete_grad.{name}" for name in ("blocks", "gradient", "gradient.base", "sampling")
+    }
 
 
 def test_imports_inside_functions_run_later() -> None:
