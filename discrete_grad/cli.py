@@ -48,6 +48,7 @@ from discrete_grad.runs import (
     write_report,
 )
 from discrete_grad.training import RunError, TensorBoardLog
+from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes, rank
 from discrete_grad.training.logs import no_log
 
@@ -85,6 +86,11 @@ class Fit:
     and, weighted with --generator.preference, by a reward that explains the answers."""
     resume: bool = False
     """Go on with a fit that was interrupted."""
+    device: str = "auto"
+    """Where the models are trained: auto, cpu, cuda or, of several, cuda:1. auto is a CUDA device
+    if there is one, else the CPU. An Apple GPU (mps) has no float64 and cannot be used. A run can
+    be resumed and read on any other device. Under torchrun each process takes a device of its
+    own."""
     tensorboard: bool = False
     """Also log for TensorBoard, in the folder's subfolder tensorboard."""
     debug: bool = False
@@ -105,7 +111,8 @@ class Fit:
         _tell_unseen(table)
         given = self.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
-        with processes():
+        device = choose_device(self.device)
+        with processes(device):
             logged = self.tensorboard and rank() == 0
             log = TensorBoardLog(self.out / "tensorboard") if logged else no_log
             done = fit(
@@ -115,6 +122,7 @@ class Fit:
                 preferences=preferences,
                 resume=self.resume,
                 log=log,
+                device=device,
             )
             first(partial(_report, done))
 
@@ -144,6 +152,8 @@ class Generate:
     marks them."""
     seed: int = 0
     """Decides every random number."""
+    device: str = "auto"
+    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
@@ -153,7 +163,7 @@ class Generate:
         out = part_path(self.out, place, count)
         if self.rows < 1:
             raise RunError(f"--rows must be at least 1, got {self.rows}")
-        run = load_run(self.run_folder)
+        run = load_run(self.run_folder, device=self.device)
         columns, contexts = read_contexts(self.contexts, run.table.schema)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", FarContextWarning)
@@ -216,12 +226,14 @@ class Report:
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a fit."""
+    device: str = "auto"
+    """Where the models are asked: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
 
     def run(self) -> None:
         """Do it."""
-        _report(load_run(self.run_folder))
+        _report(load_run(self.run_folder, device=self.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +249,8 @@ class Demo:
     """Training rows for each data set, drawn from its worst 80%."""
     out: Path = Path("runs/demo")
     """Folder for everything the demo makes."""
+    device: str = "auto"
+    """Where the models are trained: auto, cpu, cuda or cuda:1, as in `fit`."""
     debug: bool = False
     """On an error show the traceback."""
     config: _Config
@@ -251,8 +265,9 @@ class Demo:
             features=example.features,
         )
         source = {"example": self.family}
-        with processes():
-            done = fit(table, self.out, self.config, resume=True, source=source)
+        device = choose_device(self.device)
+        with processes(device):
+            done = fit(table, self.out, self.config, resume=True, source=source, device=device)
             first(partial(_report, done))
 
 
@@ -299,7 +314,8 @@ def _report(run: Run) -> None:
         print(f"{block}\n")
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
-        share = held_out_accuracy(run.preference, run.preferences, config=config, seed=seed)
+        answers = run.preferences.to(run.device)
+        share = held_out_accuracy(run.preference, answers, config=config, seed=seed)
         told = f"{share:.0%} ranked as answered by members of the model that had not seen them"
         print(f"preferences: {len(run.preferences)}, {told}\n")
     print(f"report: {run.folder / 'report.html'}")

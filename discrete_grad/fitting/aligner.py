@@ -14,6 +14,7 @@ from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.models import Aligner
 from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
 from discrete_grad.sampling import seeded
+from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.loop import Objective, Step, derive_seed, train
 
 __all__ = ["fit_aligner"]
@@ -74,18 +75,20 @@ def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mi
     """The mined pairs, if the settings want any."""
     if not config.mined_share and config.loss not in _OF_PAIRS:
         return None
-    generator = seeded(seed)
+    device, rows, generator = rows.codes.device, rows.to(torch.device("cpu")), seeded(seed)
     pseudo = torch.zeros(len(rows), dtype=torch.bool)
     if count := round(config.pseudo_labels * len(rows)):
         estimator = aligner.estimator
-        rows, pseudo = with_swaps(rows, estimator.space, estimator, count, generator=generator)
+        asked = AskedFromCpu(estimator, device)
+        rows, pseudo = with_swaps(rows, estimator.space, asked, count, generator=generator)
+    # sorting and looking up, on the CPU; the rows found go where the others are
     mined = mine(rows, pseudo=pseudo, generator=generator)
     if not len(mined) and config.loss in _OF_PAIRS:
         raise ValueError(
             f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
             "row one or two features away with another score and one far away with the same"
         )
-    return mined
+    return replace(mined, rows=mined.rows.to(device))
 
 
 class _AlignerObjective(Objective):

@@ -53,7 +53,7 @@ def fit_estimator(
 
     Args:
         ensemble: trained in place; made for the same config.
-        rows: at least 2.
+        rows: at least 2, on the ensemble's device.
         config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
         stage: name in the log and in the seeds.
@@ -86,6 +86,7 @@ def fit_estimator(
             f"ask for {config.members}: make it by new_ensemble(..., rows={len(rows)})"
         )
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
+    held_out = held_out.to(rows.codes.device)
     networks = networks_of(ensemble)
     if networks is not None:
         objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
@@ -165,7 +166,7 @@ def held_out_parts(count: int, config: EstimatorConfig, seed: int) -> Tensor:
 
 def kept_parts(held_out: Tensor, count: int) -> Tensor:
     """Rows `(M, count - H)` each member learns from: those it does not hold out."""
-    kept = torch.ones(len(held_out), count, dtype=torch.bool).scatter(1, held_out, False)
+    kept = held_out.new_ones(len(held_out), count, dtype=torch.bool).scatter(1, held_out, False)
     return kept.nonzero()[:, 1].view(len(held_out), -1)
 
 
@@ -227,8 +228,9 @@ class _EstimatorObjective(Objective):
         """
         members, count = self.kept.shape
         if self.ends is None:
-            return self.kept.gather(1, step.batch(count, members, self.config.batch_size))
-        drawn = step.batch(_FINE, members, self.config.batch_size)
+            drawn = step.batch(count, members, self.config.batch_size)
+            return self.kept.gather(1, drawn.to(self.kept.device))
+        drawn = step.batch(_FINE, members, self.config.batch_size).to(self.kept.device)
         observation = drawn * self.ends[:, -1:] // _FINE
         return self.kept.gather(1, torch.searchsorted(self.ends, observation, right=True))
 
@@ -252,6 +254,6 @@ def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
 
 def _swapped(space: CategoricalSpace, codes: Tensor, column: Tensor) -> Tensor:
     """Codes `(..., F)` with the category of one column `(...)` put in its feature's place."""
-    offsets = torch.tensor([*space.offsets, space.width])
+    offsets = torch.tensor([*space.offsets, space.width], device=codes.device)
     feature = torch.searchsorted(offsets, column, right=True) - 1
     return codes.scatter(-1, feature.unsqueeze(-1), (column - offsets[feature]).unsqueeze(-1))

@@ -65,7 +65,7 @@ def fit_kernel(
         raise ValueError(f"a Gaussian process takes {MOST_POINTS} rows, got {len(codes)}")
     targets, observed = scores.double(), weights.double()
     picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
-    prior = _Prior(model.joint)
+    prior = _Prior(model.joint).to(targets.device)
     counts = observed.amax(0).clamp_min(1)
     within = torch.zeros_like(targets) if spread is None else spread.double().square()
     _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
@@ -111,8 +111,8 @@ class _Prior(nn.Module):
 
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
-        total = torch.zeros((), dtype=torch.float64)
-        own = [torch.arange(size) for size in self.joint.sizes]
+        total = torch.zeros((), dtype=torch.float64, device=first.device)
+        own = [torch.arange(size, device=first.device) for size in self.joint.sizes]
         blocks = log_correlations(self.joint, self.values().alike, own)
         for index, block in enumerate(blocks):
             rows = nn.functional.one_hot(first[:, index].long(), len(block)).double() @ block

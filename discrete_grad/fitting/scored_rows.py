@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from discrete_grad.sampling import permutation, seeded
@@ -26,7 +28,6 @@ class Rows:
         spread: `(N,)`, the standard deviation (divided by the count) of their scores; None for 0.
 
     Example:
-        >>> import torch
         >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
@@ -71,8 +72,13 @@ class Rows:
 
     def part(self, indices: Tensor) -> Rows:
         """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
+        return self._mapped(lambda column: column[indices])
+
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        return self._mapped(lambda column: column.to(device))
+
+    def _mapped(self, f: Callable[[Tensor], Tensor]) -> Rows:
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
-        picked: dict[str, Any] = {
-            name: None if column is None else column[indices] for name, column in columns.items()
-        }
-        return Rows(**picked)
+        mapped: dict[str, Any] = {n: None if c is None else f(c) for n, c in columns.items()}
+        return Rows(**mapped)

@@ -40,7 +40,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     Raises:
         RunError: if no family can be fitted to so many rows.
     """
-    kept = torch.ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
+    kept = rows.scores.new_ones(len(held_out), len(rows)).scatter_(1, held_out, 0.0)
     if rows.counts is not None:
         kept = kept * rows.counts
     some = _some(len(rows), seed)
@@ -61,7 +61,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     )
     aside = rows.part(held_out.flatten())
     fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
-    model.weights = torch.zeros(len(model.names))
+    model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
 
@@ -146,7 +146,7 @@ def fit_weights(
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
     prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
-    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=torch.float64)
+    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=x.dtype, device=x.device)
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))
     kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)

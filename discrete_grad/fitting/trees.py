@@ -63,6 +63,7 @@ def fit_trees(
         True
     """
     some = np.random.default_rng(seed).permutation(len(codes))[:_MOST_ROWS]
+    device, (codes, scores, weights) = codes.device, (t.cpu() for t in (codes, scores, weights))
     shown, targets = codes.numpy()[some], scores.numpy()[some]
     mean = float(targets.mean())
     for depth in _DEPTHS:
@@ -72,7 +73,7 @@ def fit_trees(
         found = [_effects(booster, model.joint.sizes) for booster in boosters]
         groups = sorted({group for effects in found for group in effects})
         if sum(math.prod(model.joint.sizes[c] for c in group) for group in groups) <= _MOST_CELLS:
-            _write(model, groups, found, mean)
+            _write(model, groups, found, mean, device)
             return True
     return False
 
@@ -144,7 +145,11 @@ def tree_leaves(
 
 
 def _write(
-    model: AnovaEnsemble, groups: list[tuple[int, ...]], found: list[_Effects], mean: float
+    model: AnovaEnsemble,
+    groups: list[tuple[int, ...]],
+    found: list[_Effects],
+    mean: float,
+    device: torch.device,
 ) -> None:
     # a tree without a split is a constant
     constants = [mean + float(effects.get((), np.zeros(()))) for effects in found]
@@ -156,4 +161,5 @@ def _write(
         for effects in found
     ]
     cells = np.stack([np.concatenate([*table, np.zeros(0)]) for table in tables], 1)
-    model.cells, model.offsets = torch.from_numpy(cells).float(), torch.tensor(constants)
+    model.cells = torch.from_numpy(cells).float().to(device)
+    model.offsets = torch.tensor(constants, device=device)

@@ -147,7 +147,8 @@ def fit_preference_model(
 
 
 def _held_out(preferences: Preferences, config: PreferenceConfig, seed: int, stage: str) -> Tensor:
-    return held_out_parts(len(preferences), config, derive_seed(seed, stage, "rows"))
+    held_out = held_out_parts(len(preferences), config, derive_seed(seed, stage, "rows"))
+    return held_out.to(preferences.outcome.device)
 
 
 class _PreferenceObjective(Objective):
@@ -170,7 +171,8 @@ class _PreferenceObjective(Objective):
     def forward(self, step: Step) -> Tensor:
         """Sum of the members' losses, so that each learns as if alone."""
         members, count = self.kept.shape
-        picked = self.kept.gather(1, step.batch(count, members, self.config.batch_size))
+        drawn = step.batch(count, members, self.config.batch_size)
+        picked = self.kept.gather(1, drawn.to(self.kept.device))
         loss = self._loss(picked).sum()
         share, odds = self.config.reliability, self.model.reliability_odds
         prior = share * F.softplus(-odds) + (1 - share) * F.softplus(odds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +77,12 @@ class Preferences:
         annotator = None if self.annotator is None else self.annotator[indices]
         first, second, outcome = (x[indices] for x in (self.first, self.second, self.outcome))
         return Preferences(first, second, outcome, context, annotator, self.annotators)
+
+    def to(self, device: torch.device) -> Preferences:
+        """The same preferences on a device."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved: dict[str, Any] = {n: v.to(device) for n, v in given.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
     def check(self, space: CategoricalSpace, spec: ContextSpec | None) -> None:
         """Raise ValueError unless the rows are of the space and the contexts of the spec.

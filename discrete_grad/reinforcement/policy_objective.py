@@ -73,15 +73,17 @@ class PolicyObjective(Objective):
                 parts["value"] = _new_value(task.policy, config)
         self.model = nn.ModuleDict(parts)
         self.kept: deque[Rollout] = deque(maxlen=config.replay)
-        self.scale = RunningScale() if config.reward_scale == "running" else None
+        device = _parameter(task.policy).device
+        self.scale = RunningScale().to(device) if config.reward_scale == "running" else None
         self.memory: RowMemory | None = None
         if config.memory:
             contexts = 1 if task.contexts is None else len(task.contexts)
             memory = RowMemory(task.policy.space, config.memory, contexts)
-            self.memory = memory.to(_parameter(task.policy).device)
-        self.register_buffer("baseline", torch.zeros((), dtype=torch.float64))
+            self.memory = memory.to(device)
+        # processes share buffers over what connects their devices
+        self.register_buffer("baseline", torch.zeros((), dtype=torch.float64, device=device))
         # reward, divergence, entropy, objective, effective size: as in Progress
-        self.register_buffer("last", torch.zeros(5, dtype=torch.float64))
+        self.register_buffer("last", torch.zeros(5, dtype=torch.float64, device=device))
 
     def rows_used(self, step: int) -> int:
         """Rows drawn in the first so many steps."""

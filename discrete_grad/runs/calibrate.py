@@ -40,8 +40,8 @@ class Known:
 
     Args:
         model: its members hold out rows as `fit_estimator` decides.
-        rows: N of them.
-        truth: `(N,)`, their scores, to be maximised, in the table's units.
+        rows: N of them, on the model's device.
+        truth: `(N,)`, their scores, to be maximised, in the table's units; on the CPU.
     """
 
     model: BaseEnsemble
@@ -98,12 +98,13 @@ def write_calibration(
     tensors: dict[str, Tensor] = {}
     held_out = {name: _held_out(name, part, config) for name, part in known.items()}
     for name, part in known.items():
-        predicted = held_out_predictions(part.model, part.rows, held_out[name]).flatten()
-        places, counts = held_out[name].flatten(), part.rows.counts
+        rows = part.rows.to(torch.device("cpu"))
+        predicted = held_out_predictions(part.model, part.rows, held_out[name]).flatten().cpu()
+        places, counts = held_out[name].flatten(), rows.counts
         if counts is not None:  # a row observed several times counts as often
             times = counts[places].round().long()
             places, predicted = places.repeat_interleave(times), predicted.repeat_interleave(times)
-        context = None if part.rows.context is None else part.rows.context[places]
+        context = None if rows.context is None else rows.context[places]
         truth = standard.apply(part.truth[places], context)
         group = standard.groups(context, len(places))
         curve = Calibration.fit(predicted, truth, group, len(standard.keys))
@@ -146,10 +147,10 @@ def _held_out(name: Name, part: Known, config: FitConfig) -> Tensor:
 
 def _measured(part: Known, held_out: Tensor, seed: int) -> dict[str, float | None]:
     """Rank correlations on the held-out rows, of the model and of a trivial one."""
-    scores = part.rows.scores[held_out].flatten()
+    scores = part.rows.scores[held_out].flatten().cpu()
     models = {"spearman": part.model, "baseline": _main_effects(part, held_out, seed)}
     found = {
-        name: spearman(held_out_predictions(model, part.rows, held_out).flatten(), scores)
+        name: spearman(held_out_predictions(model, part.rows, held_out).flatten().cpu(), scores)
         for name, model in models.items()
     }
     return {"rows": len(held_out.unique())} | {
@@ -165,10 +166,11 @@ def _main_effects(part: Known, held_out: Tensor, seed: int) -> AnovaEnsemble:
         some = permutation(count, generator=seeded(derive_seed(seed, "baseline")))[:_BASELINE_ROWS]
     shown = part.rows.part(some)
     weights = torch.ones(members, count).scatter_(1, held_out, 0.0)[:, some]
+    weights = weights.to(shown.scores.device)
     if shown.counts is not None:
         weights = weights * shown.counts
     space, spec = part.model.space, part.model.context_spec
-    model = AnovaEnsemble(space, context=spec, members=members)
+    model = AnovaEnsemble(space, context=spec, members=members).to(shown.scores.device)
     model.joint.fit(shown.context)
     model.arrange([(column,) for column in range(len(model.joint.sizes))])
     fit_anova(model, model.joint(shown.codes, shown.context), shown.scores, weights)

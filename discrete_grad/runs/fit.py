@@ -12,28 +12,39 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import Table
-from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import Generator
-from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.training import distributed
 from discrete_grad.fitting.aligner import fit_aligner
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.runs.calibrate import Known, calibrated_units
-from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.runs.run import METRICS, Run
-from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.runs.folder import load_preferences, load_table, load_weights, open_folder, read_settings
 from discrete_grad.fitting.generator import Guides, fit_generator, make_gradient_estimator
 from discrete_grad.fitting.judge_split import judge_split
-from discrete_grad.training.logs import JsonLinesLog, Log, no_log
-from discrete_grad.training.loop import derive_seed
 from discrete_grad.fitting.pessimism import conformal_pessimism
-from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model, reward_unit
 from discrete_grad.fitting.repeats import learning_rows
 from discrete_grad.fitting.reproduction import fit_reproduction
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.score_scale import ScoreScale, scale_behaviour
+from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
+from discrete_grad.policies import Generator
+from discrete_grad.preferences.preference_model import (
+    fit_preference_model,
+    new_preference_model,
+    reward_unit,
+)
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.calibrate import Known, calibrated_units
+from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.folder import (
+    load_preferences,
+    load_table,
+    load_weights,
+    open_folder,
+    read_settings,
+)
+from discrete_grad.runs.run import METRICS, Run
+from discrete_grad.sampling import isolated_seed, seeded
+from discrete_grad.training import distributed
+from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
+from discrete_grad.training.devices import choose_device
+from discrete_grad.training.logs import JsonLinesLog, Log, no_log
+from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Trail
 
 __all__ = ["fit", "load_run"]
@@ -52,6 +63,7 @@ def fit(
     resume: bool = False,
     log: Log = no_log,
     source: dict[str, Any] | None = None,
+    device: str | torch.device = "cpu",
 ) -> Run:
     """Fit judge, estimators, data policy, naive baseline and generator; keep all in a folder.
 
@@ -67,9 +79,12 @@ def fit(
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
         source: JSON to be kept with the run.
+        device: where the models are fitted and stay, see `choose_device`. It is not kept: the run
+            can be resumed and loaded on any other.
 
     Raises:
-        RunError: if the folder is taken, belongs to another fit, or is damaged.
+        RunError: if the folder is taken, belongs to another fit, or is damaged, or this machine
+            does not have the device.
         ValueError: for too few rows or settings that do not fit.
 
     Example:
@@ -85,22 +100,28 @@ def fit(
         >>> run.table.schema.decode_features(space.argmax(run.generator()).unsqueeze(0))
         {'cut': [2]}
     """
+    device = choose_device(device)
     _check(table, config)
     if preferences is not None:
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
-    with distributed.processes():
+    with distributed.processes(device):
         begin = partial(open_folder, folder, table, config, preferences=preferences)
         distributed.first(partial(begin, resume=resume, source=source or {}))
-        return _Stages(folder, log).run()
+        return _Stages(folder, log, device).run()
 
 
-def load_run(folder: Path) -> Run:
-    """Load a finished fit.
+def load_run(folder: Path, *, device: str | torch.device = "cpu") -> Run:
+    """Load a finished fit, made on whatever device.
+
+    Args:
+        folder: of the fit.
+        device: where its models go, see `choose_device`.
 
     Raises:
-        RunError: if there is none, it is unfinished or damaged.
+        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
+            device.
 
     Example:
         >>> try:
@@ -109,7 +130,7 @@ def load_run(folder: Path) -> Run:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
-    stages = _Stages(folder, no_log)
+    stages = _Stages(folder, no_log, choose_device(device))
     for name in stages.names():
         if not stages.weights(name).is_file():
             raise RunError(f"{folder}: the fit is unfinished ({name} is missing); use fit --resume")
@@ -137,8 +158,9 @@ def _check(table: Table, config: FitConfig) -> None:
 class _Stages:
     """Runs the stages in order; one whose weights lie in the folder is loaded instead."""
 
-    def __init__(self, folder: Path, log: Log) -> None:
+    def __init__(self, folder: Path, log: Log, device: torch.device) -> None:
         settings = read_settings(folder)
+        self.device = device
         self.folder = folder
         self.source = settings["source"]
         self.config: FitConfig = settings["config"]
@@ -171,8 +193,10 @@ class _Stages:
         share = config.calibration_share if config.generator.coverage else 0
         aside, mine = mine.tensor_split([round(len(mine) * share)])
         observations = scored.part(mine)
-        rows, judge_rows = self._merged(observations), self._merged(scored.part(judged))
-        quantiles = _quantiles(table.scores)[mine]
+        rows = self._merged(observations).to(self.device)
+        judge_rows = self._merged(scored.part(judged)).to(self.device)
+        observations = observations.to(self.device)
+        quantiles = _quantiles(table.scores)[mine].to(self.device)
 
         judge = self._ensemble("judge", judge_rows)
         estimator = self._ensemble("estimator", rows)
@@ -195,7 +219,8 @@ class _Stages:
         pessimism = config.generator.pessimism
         if config.generator.coverage:
             coverage = config.generator.coverage
-            pessimism = conformal_pessimism(estimator, scored.take(aside), coverage)
+            unseen = scored.take(aside).to(self.device)
+            pessimism = conformal_pessimism(estimator, unseen, coverage)
         return Run(
             folder=self.folder,
             config=config,
@@ -243,7 +268,7 @@ class _Stages:
 
     def _trained_generator(self, guides: Guides, rows: Rows, pessimism: float) -> Generator:
         config = replace(self.config.generator, pessimism=pessimism)
-        method = make_gradient_estimator(self.table.schema.space, config)
+        method = make_gradient_estimator(self.table.schema.space, config).to(self.device)
         trail = Trail(self.folder / "trail", steps=config.steps, every=config.validate_every)
         fit = partial(
             fit_generator, guides=guides, rows=rows, method=method, config=config, look=trail
@@ -275,12 +300,13 @@ class _Stages:
             ties=data.has_ties,
             seed=derive_seed(self.config.seed, "preference", "weights"),
         )
-        fit = partial(fit_preference_model, preferences=data, config=config)
+        fit = partial(fit_preference_model, preferences=data.to(self.device), config=config)
         return self._stage("preference", model, fit)
 
     def _stage(self, name: str, model: _Model, fit: Callable[..., object]) -> _Model:
         """Load the stage's weights, or fit them and keep them."""
         weights, state = self.weights(name), self.folder / "state" / f"{name}.safetensors"
+        model = model.to(self.device)
         if weights.is_file():
             self.logged = load_weights(model, weights)["metrics"]
         else:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
-from discrete_grad.hamming import nearest_hamming
-from discrete_grad.models import BaseEstimator, single_swap_ascent
-from discrete_grad.training.checkpoint import RunError
 from discrete_grad.fitting.context_range import warn_far_contexts
-from discrete_grad.runs.run import Run
+from discrete_grad.hamming import nearest_hamming
+from discrete_grad.models import single_swap_ascent
 from discrete_grad.runs.proposals import Proposals, propose
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 
@@ -177,9 +178,10 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
     def near(codes: Tensor) -> Tensor:
         return nearest_hamming(codes, run.rows.codes) <= config.trust_radius
 
+    context = None if context is None else context.to(run.device)
     likely = space.argmax(run.generator(context)).unsqueeze(0)
     allowed = near if config.trust else None
-    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0)
+    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0).cpu()
 
 
 def _check(schema: Schema, rows: int, diversity: int) -> None:
@@ -202,13 +204,13 @@ def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, li
         (_ESTIMATED, run.estimator, run.to_units),
         (_JUDGED, run.judge, run.judge_to_units),
     ):
-        predicted = _predicted(model, part.codes, here)
+        predicted = _predicted(AskedFromCpu(model, run.device), part.codes, here)
         columns[name] = to_units(predicted, here).tolist()
         beyond |= to_units.outside(predicted, here) != 0
     return columns | {_BEYOND: beyond.tolist(), _SEEN: part.seen.tolist()}
 
 
-def _predicted(model: BaseEstimator, codes: Tensor, contexts: Tensor | None) -> Tensor:
+def _predicted(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
     """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
     parts = codes.split(_SCORED)
     here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)

@@ -28,7 +28,7 @@ _AGREED = 16
 
 
 class Proposals(NamedTuple):
-    """Rows for neighbouring contexts.
+    """Rows for neighbouring contexts, on the CPU.
 
     Example:
         >>> Proposals._fields
@@ -63,10 +63,10 @@ def propose(
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
-    seen = SeenRows(run.table, contexts)
+    seen = SeenRows(run.table, contexts, device=run.device)
     bar = progress_bar("generate", len(parts), 0)
     for part in parts:
-        here = None if contexts is None else contexts[part.start : part.stop]
+        here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
         logits = run.generator(here).reshape(-1, space.width)
         codes, values = best_rows(
             space,
@@ -83,7 +83,7 @@ def propose(
         context, place = there.nonzero(as_tuple=True)
         found, where = codes[context, order[context, place]], context + part.start
         bar.update()
-        yield Proposals(found, where, seen(found, where), part)
+        yield Proposals(found.cpu(), where.cpu(), seen(found, where).cpu(), part)
     bar.close()
 
 

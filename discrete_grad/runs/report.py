@@ -11,14 +11,22 @@ from torch import Tensor
 from torch.func import functional_call
 
 from discrete_grad.data import Table, load_example
-from discrete_grad.evaluation import ExampleTruth, Observed, Subject, TrainingContexts, context_labels, distinct_contexts
-from discrete_grad.reporting import build_report, render_html
+from discrete_grad.evaluation import (
+    ExampleTruth,
+    Observed,
+    Subject,
+    TrainingContexts,
+    context_labels,
+    distinct_contexts,
+)
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator
-from discrete_grad.training.checkpoint import RunError, write_atomically
-from discrete_grad.runs.run import Run
+from discrete_grad.reporting import build_report, render_html
 from discrete_grad.runs.generate import polished_row
 from discrete_grad.runs.recipe import estimator_facts
+from discrete_grad.runs.run import Run
+from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.snapshots import load_trail
 
 __all__ = ["write_report"]
@@ -60,6 +68,11 @@ def _subject(run: Run) -> Subject:
     )
     labels = context_labels(schema, contexts)
     family = run.source.get("example")
+    home = torch.device("cpu")  # of the table, and of all that is measured
+    estimator, judge, reference, naive, generator = (
+        AskedFromCpu(model, run.device)
+        for model in (run.estimator, run.judge, run.reference, run.naive, run.generator)
+    )
     return Subject(
         space=schema.space,
         contexts=contexts,
@@ -71,24 +84,27 @@ def _subject(run: Run) -> Subject:
             schema.score,
             minimised=schema.signs[0] < 0,
         ),
-        estimator=run.estimator,
-        judge=run.judge,
+        estimator=estimator,
+        judge=judge,
         to_units=run.to_units,
         judge_to_units=run.judge_to_units,
         outside=run.to_units.outside,
         estimator_facts=estimator_facts(run),
         policies={
-            "data policy": run.reference,
-            "naive baseline": run.naive,
+            "data policy": reference,
+            "naive baseline": naive,
             **({"polished": partial(_polished, run)} if run.config.polish else {}),
-            "generator": run.generator,
+            "generator": generator,
         },
         truth=ExampleTruth(load_example(family), labels) if family else None,
-        held_out={"estimator": run.judge_rows, "judge": run.rows},
+        held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
-        trail={step: partial(_logits, run.generator, w) for step, w in _trail(run).items()},
-        reference=run.reference,
+        trail={
+            step: AskedFromCpu(partial(_logits, run.generator, weights), run.device)
+            for step, weights in _trail(run).items()
+        },
+        reference=reference,
         training_contexts=_training_contexts(table),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
@@ -114,7 +130,7 @@ def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
     for step, weights in trail.items():
         if {name: tensor.shape for name, tensor in weights.items()} != names:
             raise RunError(f"{run.folder / 'trail'}: step {step} does not fit the run's settings")
-    return trail
+    return {step: {n: t.to(run.device) for n, t in w.items()} for step, w in trail.items()}
 
 
 def _logits(generator: Generator, weights: dict[str, Tensor], contexts: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
@@ -34,13 +35,13 @@ class Run:
     Args:
         folder: where it lies.
         config: how it was made.
-        table: all rows, with the schema.
+        table: all rows, with the schema; on the CPU, whatever the device of the models.
         source: what the caller said of the table's origin, JSON.
         scale: from `table.scores` to what the models predict.
         to_units: from what the estimator predicts to scores in the units of the score column.
         judge_to_units: from what the judge predicts.
         rows: what the generator's side has seen, scores scaled, equal rows merged with their counts
-            (see `learning_rows`).
+            (see `learning_rows`); like `judge_rows` on the device of the models.
         judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
             least 4 times, other observations of the same.
         judge: trained on `judge_rows`.
@@ -83,6 +84,11 @@ class Run:
     preference: PreferenceModel | None = None
     reward_unit: float = 1.0
     held_out: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return next(self.generator.parameters()).device
 
     def score(self, context: Tensor | None) -> RowFunction:
         """What the generator was trained by, in contexts `(..., C)`."""

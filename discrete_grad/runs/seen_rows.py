@@ -19,6 +19,7 @@ class SeenRows:
     Args:
         table: with or without contexts.
         contexts: `(S, C)`, or None; a row of the table belongs to those that are equal to its own.
+        device: where the rows are that will be asked for; by default the table's.
 
     Example:
         >>> from discrete_grad.data import read_table
@@ -30,12 +31,15 @@ class SeenRows:
         (tensor([ True, False]), tensor([False,  True]))
     """
 
-    def __init__(self, table: Table, contexts: Tensor | None) -> None:
+    def __init__(
+        self, table: Table, contexts: Tensor | None, *, device: torch.device | None = None
+    ) -> None:
         self.space = table.schema.space
-        groups, self.group = _groups(table.context, contexts, len(table))
-        known = torch.isin(groups, self.group)
+        groups, group = _groups(table.context, contexts, len(table))
+        known = torch.isin(groups, group)
         keys, order = self._keys(table.codes[known], groups[known]).sort()
-        self.keys, self.codes = keys, table.codes[known][order]
+        self.keys, self.group = keys.to(device), group.to(device)
+        self.codes = table.codes[known][order].to(device)
 
     def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
         """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`."""

@@ -7,8 +7,10 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,9 +20,16 @@ from discrete_grad.training.checkpoint import RunError
 __all__ = ["agree", "barrier", "first", "processes", "quiet_backward", "rank", "world_size", "wrap"]
 
 
+_PATIENCE = timedelta(minutes=30)  # as Gloo's own: the first process may write a report meanwhile
+
+
 @contextmanager
-def processes() -> Iterator[None]:
+def processes(device: torch.device | None = None) -> Iterator[None]:
     """Join the group that torchrun started; without one, do nothing.
+
+    Args:
+        device: where this process computes; the processes talk by NCCL if it is a CUDA device, and
+            by Gloo if it is another, or None, which is the CPU.
 
     Example:
         >>> with processes():
@@ -30,7 +39,11 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo")
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # NCCL sends from there what has no device of its own
+        dist.init_process_group("nccl", device_id=device, timeout=_PATIENCE)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield
         dist.barrier()  # none may leave while another still talks to it

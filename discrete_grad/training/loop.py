@@ -257,9 +257,10 @@ class _State:
     def load(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Take a dumped state over."""
         self.step, self.stale = metadata["step"], metadata["stale"]
-        self.best_loss = tensors["best_loss"]
+        device = self.best_loss.device
+        self.best_loss = tensors["best_loss"].to(device)
         self.objective.load_state_dict(_part(tensors, "objective/"))
-        self.best = _part(tensors, "best/")
+        self.best = {name: t.to(device) for name, t in _part(tensors, "best/").items()}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer/").items():
             index, _, kind = name.partition("/")

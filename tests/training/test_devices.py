@@ -1,0 +1,111 @@
+"""The choice of a device, on machines with and without CUDA devices."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from discrete_grad.runs import fit, load_run
+from discrete_grad.training import RunError
+from discrete_grad.training import distributed as group
+from discrete_grad.training.devices import choose_device
+from tests.runs.small import small_config, small_table
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch):
+    def have(count: int, *, local_rank: int = 0, processes: int = 1) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("count", "word", "expected"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (1, "auto", "cuda:0"),
+        (1, "cpu", "cpu"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+        (12, "cuda:11", "cuda:11"),
+    ],
+)
+def test_a_word_names_a_device(cards, count: int, word: str, expected: str) -> None:
+    cards(count)
+    assert choose_device(word) == choose_device(torch.device(expected)) == torch.device(expected)
+
+
+def test_every_process_takes_a_card_of_its_own_or_all_the_cpu(cards) -> None:
+    cards(4, local_rank=3, processes=4)
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda", 3)
+    cards(2, local_rank=1, processes=3)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("count", "processes", "word", "message"),
+    [
+        (0, 1, "gpu", "must be auto, cpu, cuda or cuda:1 .*, got 'gpu'; torch sees no CUDA device"),
+        (0, 1, "cuda", "device cuda is asked for, and torch sees no CUDA device here: use cpu"),
+        (0, 1, "cuda:1", "device cuda:1 is asked for, and torch sees no CUDA device"),
+        (2, 1, "cuda:2", "device cuda:2 is asked for, and torch sees cuda:0, cuda:1 here"),
+        (1, 1, "cuda:", "got 'cuda:'; torch sees cuda:0 here"),
+        (1, 1, "cuda:-1", "got 'cuda:-1'"),
+        (1, 1, "", "got ''"),
+        (1, 1, "mps", "mps has no float64"),
+        (4, 2, "cuda:1", "each of 2 processes .* must be cuda, got cuda:1"),
+    ],
+)
+def test_an_error_says_what_was_asked_and_what_there_is(
+    cards, count: int, processes: int, word: str, message: str
+) -> None:
+    cards(count, processes=processes)
+    with pytest.raises(RunError, match=message):
+        choose_device(word)
+
+
+def test_a_process_without_a_card_is_told(cards) -> None:
+    cards(2, local_rank=2, processes=3)
+    with pytest.raises(RunError, match="cuda:2 is asked for, and torch sees cuda:0, cuda:1"):
+        choose_device("cuda")
+
+
+def test_a_fit_for_a_device_that_is_not_there_leaves_no_folder(cards, tmp_path: Path) -> None:
+    cards(0)
+    with pytest.raises(RunError, match="no CUDA device"):
+        fit(small_table(), tmp_path / "run", small_config(), device="cuda")
+    with pytest.raises(RunError, match="no CUDA device"):
+        load_run(tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "current"),
+    [(None, "gloo", []), (CPU, "gloo", []), (torch.device("cuda", 1), "nccl", [("cuda", 1)])],
+)
+def test_processes_talk_by_what_connects_their_devices(
+    monkeypatch: pytest.MonkeyPatch,
+    device: torch.device | None,
+    backend: str,
+    current: list[tuple[str, int]],
+) -> None:
+    joined, set_to = [], []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(
+        group.dist, "init_process_group", lambda name, **given: joined.append((name, given))
+    )
+    monkeypatch.setattr(torch.cuda, "set_device", lambda to: set_to.append((to.type, to.index)))
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(group.dist, name, lambda: None)
+    with group.processes(device):
+        pass
+    ((name, given),) = joined
+    assert (name, set_to) == (backend, current)
+    assert given.get("device_id") == (device if backend == "nccl" else None)
