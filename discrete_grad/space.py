@@ -254,15 +254,30 @@ class CategoricalSpace:
             >>> space.log_prob(torch.zeros(6), torch.tensor([0, 3])).exp()
             tensor(0.1250)
         """
-        log_p = self.log_softmax(logits)
         if is_codes(row):
-            self.check_codes(row)
-            shape = torch.broadcast_shapes(log_p.shape[:-1], row.shape[:-1])
-            index = self.columns(row).expand(*shape, self.num_features)
-            return log_p.expand(*shape, self.width).gather(-1, index).sum(-1)
+            return self.feature_log_probs(logits, row).sum(-1)
+        log_p = self.log_softmax(logits)
         self.check_flat(row, what="a flat row")
         # masked before the product: a derivative of 0 * -inf would be NaN
         return (row * log_p.masked_fill((row == 0) & (log_p == -math.inf), 0)).sum(-1)
+
+    def feature_log_probs(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """Log-probability `(..., F)` in nats of each feature's own category.
+
+        Args:
+            logits: `(..., D)`, broadcast against the rows.
+            codes: `(..., F)`.
+
+        Example:
+            >>> space = CategoricalSpace.from_sizes((2, 4))
+            >>> space.feature_log_probs(torch.zeros(6), torch.tensor([0, 3])).exp()
+            tensor([0.5000, 0.2500])
+        """
+        log_p = self.log_softmax(logits)
+        self.check_codes(codes)
+        shape = torch.broadcast_shapes(log_p.shape[:-1], codes.shape[:-1])
+        index = self.columns(codes).expand(*shape, self.num_features)
+        return log_p.expand(*shape, self.width).gather(-1, index)
 
     def entropy(self, logits: Tensor) -> Tensor:
         """Entropy `(...)` of the row in nats, summed over the features, in [0, log num_rows]."""

@@ -16,7 +16,7 @@ import discrete_grad
 PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 
-GROUND = {"blocks", "grouping", "hamming", "space", "sampling"}
+GROUND = {"atomic", "blocks", "grouping", "hamming", "space", "sampling", "student"}
 LAYERS = GROUND | {"gradient", "nn"}
 WANTED = LAYERS | {"models", "policies"}
 WEIGHED = WANTED | {"objectives", "training"}
@@ -26,8 +26,10 @@ LIBRARY = RUNS | {"runs"}
 
 # room -> the rooms it may import
 ALLOWED = {
+    "atomic": set(),
     "blocks": set(),
     "grouping": set(),
+    "student": set(),
     "space": {"blocks"},
     "sampling": {"blocks", "space"},
     "hamming": {"blocks", "grouping", "space", "sampling"},
@@ -38,7 +40,7 @@ ALLOWED = {
     "objectives": WANTED,
     "training": GROUND,
     "weighting": WEIGHED,
-    "data": {"space"},
+    "data": {"atomic", "space"},
     "evaluation": WANTED | {"objectives", "data"},
     "reporting": WANTED | {"objectives", "data", "evaluation"},
     "fitting": FITTED,
