@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from discrete_grad.objectives.contrastive_losses import contrastive_loss
 from discrete_grad.training.config import LoopConfig
 
 __all__ = ["AlignerConfig", "EstimatorConfig", "GeneratorConfig", "ReproductionConfig"]
@@ -111,14 +112,14 @@ class AlignerConfig(LoopConfig):
     steps: int = 600
     projection_dim: int = 32
     """Length of the projection."""
-    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "rank_n_contrast"
-    """A function of discrete_grad.objectives; `mined` is mined_contrast. The last two see mined
-    rows alone."""
+    loss: str = "rank_n_contrast"
+    """rank_n_contrast, acc_con, sup_con, nt_xent or mined, of which the last two see mined rows
+    alone; or a class of pytorch_metric_learning.losses, such as MultiSimilarityLoss."""
     temperature: float = 0.1
-    """Of the contrastive loss, above 0."""
+    """Of the contrastive loss, above 0; a class of pytorch_metric_learning has its own."""
     near: float = 0.1
-    """Greatest difference in score of two positives of sup_con and acc_con, in [0, 1), as a share
-    of the largest in the batch."""
+    """Greatest difference in score of two positives, in [0, 1), as a share of the largest in the
+    batch; not of rank_n_contrast, nt_xent and mined."""
     mined_share: float = 0.0
     """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
     positives, a third their hard negatives."""
@@ -127,7 +128,8 @@ class AlignerConfig(LoopConfig):
     estimator has scored."""
 
     def check_losses(self) -> None:
-        """Raise ValueError for a share out of range, or a batch without a pair."""
+        """Raise ValueError for an unknown loss, a share out of range, or a batch without a pair."""
+        contrastive_loss(self.loss)
         shares = 0 <= self.near < 1 and 0 <= self.mined_share <= 1
         if not self.temperature > 0 or not shares or self.batch_size < 2:
             raise ValueError(

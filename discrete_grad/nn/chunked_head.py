@@ -47,6 +47,7 @@ class ChunkedHead(nn.Module):
         Milakov, Gimelshein (2018), arXiv 1805.02867; FlashSampling (2026), arXiv 2603.15854.
 
     Example:
+        >>> from discrete_grad import ReinMax
         >>> embedding = SoftEmbedding(CategoricalSpace({"item": 50_000}), 8)
         >>> layer = ChunkedHead(16, embedding, ReinMax())
         >>> layer(torch.zeros(5, 16)).shape

@@ -106,7 +106,7 @@ def test_every_architecture_keeps_a_member() -> None:
 def test_a_fit_of_many_rows_is_that_of_its_scaled_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("discrete_grad.training.config._USUAL_ROWS", 20)
+    monkeypatch.setattr("discrete_grad.fitting.config._USUAL_ROWS", 20)
     space = CategoricalSpace.from_sizes((2, 3))
     codes = space.enumerate().repeat(10, 1)
     rows = Rows(codes, codes.sum(-1) - 1.5)
