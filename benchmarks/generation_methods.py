@@ -151,8 +151,8 @@ def _trained(
         try:
             generator = fit_generator(
                 Generator(None, space),
-                guides,
                 run.rows,
+                guides=guides,
                 method=make(space, run.config.generator.samples),
                 config=run.config.generator,
                 seed=seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,10 @@ from discrete_grad.models import Aligner
 from discrete_grad.objectives import rank_n_contrast
 from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
 from discrete_grad.sampling import seeded
+from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.devices import AskedFromCpu
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
 
 __all__ = ["fit_aligner"]
 
@@ -30,7 +31,10 @@ def fit_aligner(
     *,
     config: AlignerConfig,
     seed: int,
-    **options: Any,
+    stage: str = "aligner",
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    look: Look = no_look,
 ) -> Aligner:
     """Train a projection of the frozen estimator's latents by a contrastive loss.
 
@@ -43,7 +47,10 @@ def fit_aligner(
         rows: at least 4.
         config: training.
         seed: decides every random number.
-        options: `log` and `checkpoint`, as in `train`.
+        stage: name in the log and in the seeds.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        look: called as `look(model, step)`; see `train`.
 
     Returns:
         The aligner, frozen and in evaluation mode.
@@ -64,10 +71,10 @@ def fit_aligner(
         torch.Size([5])
     """
     config.check_losses()
-    kept, held_out = rows.split(seed=derive_seed(seed, "aligner", "rows"), most=_MAX_HELD_OUT)
-    mined = _mined(aligner, kept, config, derive_seed(seed, "aligner", "pairs"))
+    kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)
+    mined = _mined(aligner, kept, config, derive_seed(seed, stage, "pairs"))
     objective = _AlignerObjective(aligner, kept, held_out, mined, config)
-    train(objective, config, seed=seed, stage="aligner", **options)
+    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, look=look)
     return aligner.requires_grad_(False).eval()
 
 

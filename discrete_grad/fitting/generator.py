@@ -26,7 +26,9 @@ from discrete_grad.objectives import (
 )
 from discrete_grad.policies import Generator
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.training.loop import Objective, Step, train
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Look, Objective, Step, no_look, train
 
 __all__ = ["Guides", "fit_generator", "make_gradient_estimator"]
 
@@ -91,24 +93,30 @@ class Guides:
 
 def fit_generator(
     generator: Generator,
-    guides: Guides,
     rows: Rows,
     *,
+    guides: Guides,
     method: gradient.GradientEstimator,
     config: GeneratorConfig,
     seed: int,
-    **options: Any,
+    stage: str = "generator",
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    look: Look = no_look,
 ) -> Generator:
     """Train a generator through the frozen estimator.
 
     Args:
         generator: trained in place.
-        guides: the models it is trained by, frozen in place.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
+        guides: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
         config: weights and training.
         seed: decides every random number.
-        options: `log`, `checkpoint` and `look`, as in `train`.
+        stage: name in the log and in the seeds.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        look: called as `look(model, step)`; see `train`.
 
     Returns:
         The generator, frozen and in evaluation mode.
@@ -124,8 +132,8 @@ def fit_generator(
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
         >>> generator = fit_generator(
         ...     Generator(None, space),
-        ...     Guides(*models),
         ...     rows,
+        ...     guides=Guides(*models),
         ...     method=gradient.ReinMax(space),
         ...     config=GeneratorConfig(steps=20),
         ...     seed=0,
@@ -140,8 +148,10 @@ def fit_generator(
         _GeneratorObjective(generator, guides, rows, method, config),
         config,
         seed=seed,
-        stage="generator",
-        **options,
+        stage=stage,
+        log=log,
+        checkpoint=checkpoint,
+        look=look,
     )
     return generator.requires_grad_(False).eval()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from discrete_grad.fitting.config import ReproductionConfig
 from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.objectives import inverse_score_cross_entropy
 from discrete_grad.policies import AutoregressiveGenerator, Generator, known_mask
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
 
 __all__ = ["fit_reproduction"]
 
@@ -29,7 +31,9 @@ def fit_reproduction(
     stage: str = "reproduction",
     attributes: Tensor | None = None,
     hide: float = 0.2,
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    look: Look = no_look,
 ) -> P:
     """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
 
@@ -47,7 +51,9 @@ def fit_reproduction(
         attributes: `(N, C)`, for an `AutoregressiveGenerator` that has them.
         hide: share of a batch's rows, in [0, 1], whose attributes are hidden, so that the policy
             learns p(row | attributes) and p(row) at once.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        look: called as `look(model, step)`; see `train`.
 
     Returns:
         The policy, frozen and in evaluation mode.
@@ -80,7 +86,7 @@ def fit_reproduction(
         attributes=attributes,
         hide=hide,
     )
-    train(objective, config, seed=seed, stage=stage, **options)
+    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, look=look)
     return policy.requires_grad_(False).eval()
 
 

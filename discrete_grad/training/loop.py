@@ -18,7 +18,7 @@ from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import Log, no_log, progress_bar
 
-__all__ = ["Objective", "Step", "derive_seed", "train"]
+__all__ = ["Look", "Objective", "Step", "derive_seed", "no_look", "train"]
 
 _RISE = 20
 
@@ -26,8 +26,8 @@ Look = Callable[[nn.Module, int], None]
 """Called as `look(model, step)`."""
 
 
-def _no_look(model: nn.Module, step: int) -> None:
-    pass
+def no_look(model: nn.Module, step: int) -> None:
+    """Look at nothing."""
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -122,7 +122,7 @@ def train(
     stage: str,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = _no_look,
+    look: Look = no_look,
 ) -> None:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
 
@@ -151,7 +151,7 @@ def train(
     if saved:
         state.load(*saved)
     if distributed.rank():
-        look = _no_look
+        look = no_look
     if not state.step:
         look(objective.model, 0)
     wrapped = distributed.wrap(objective)
