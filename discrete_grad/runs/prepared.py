@@ -25,7 +25,7 @@ _SCALES, _ROWS = ("scale", "standard"), ("rows", "judge_rows")
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What the models of a run learn from, and in what units.
+    """Rows that the models of a run learn from, and the scales of their scores.
 
     Args:
         scale: from the table's scores to what the models are trained on.
@@ -69,7 +69,7 @@ class Observations:
         self.aside, self.mine = mine.tensor_split([round(len(mine) * aside)])
 
     def prepared(self) -> Prepared:
-        """What is kept of them."""
+        """The part that a run keeps."""
         table = self.table
         standard = ScoreScale.fit(
             "standard", table.scores, table.context, table.schema.context_spec
@@ -110,7 +110,7 @@ def save_prepared(path: Path, prepared: Prepared) -> None:
 
 
 def load_prepared(path: Path, schema: Schema) -> Prepared:
-    """What `save_prepared` wrote for a table of this schema.
+    """Read a file that `save_prepared` wrote for a table of this schema.
 
     Raises:
         RunError: if the file is missing, damaged or of another table.

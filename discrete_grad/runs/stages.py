@@ -41,7 +41,7 @@ __all__ = ["STAGES", "Stage", "Work"]
 
 @dataclass(eq=False)
 class Work:
-    """What the stages of a fit work with, and the models that they have made so far.
+    """The inputs of a fit's stages, and the models that they have made so far.
 
     Args:
         folder: of the run.
@@ -67,12 +67,12 @@ class Work:
         return tuple(stage for stage in STAGES if stage.wanted(self))
 
     def weights(self, name: str) -> Path:
-        """Where the weights of a finished stage lie, or the calibration."""
+        """Path of the weights of a finished stage, or of the calibration."""
         return self.folder / "weights" / f"{name}.safetensors"
 
     @property
     def prepared_path(self) -> Path:
-        """Where what the models learn from lies."""
+        """Path of the rows that the models learn from."""
         return self.folder / "prepared.safetensors"
 
     @cached_property
@@ -82,7 +82,7 @@ class Work:
 
     @cached_property
     def prepared(self) -> Prepared:
-        """What the models learn from, on their device."""
+        """Rows that the models learn from, on their device, and the scales of their scores."""
         if self.prepared_path.is_file():
             found = load_prepared(self.prepared_path, self.table.schema)
         else:  # a fit that begins, or a run of a version that did not keep it
@@ -188,7 +188,7 @@ def _preferences(work: Work) -> Preferences:
 
 
 def _generator_trainer(work: Work) -> Callable[..., object]:
-    """The last stage: before it, what the finished models are worth is measured and kept."""
+    """The last stage; before it the finished models are calibrated and its guidance is kept."""
     _calibrate(work)
     numbers = json.dumps(work.guidance, indent=1).encode()
     distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
