@@ -1,1 +1,1 @@
-"""What the library's claims rest on: scripts, config in, JSON and a plot out."""
+"""Scripts that measure the library's claims: config in, JSON and a plot out."""

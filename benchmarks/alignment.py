@@ -1,4 +1,4 @@
-"""Which rows behave alike? The aligner beside metrics that need no training, on complete tables.
+"""Agreement of the aligner and of metrics without training with behaviour, on complete tables.
 
 An ensemble of estimators learns the first score of 1,500 random rows, the aligner what rows behave
 alike from that score or from all scores of a family (the data sets are the scores of one row). All
@@ -27,12 +27,11 @@ from benchmarks import generation_common as common
 from benchmarks import harness
 from benchmarks.generation_common import TITLES, Seeds, differences, figure
 from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
-from discrete_grad.data import load_example
+from discrete_grad.data import ScoredRows, load_example
 from discrete_grad.evaluation import alignment_metrics, mean_interval
 from discrete_grad.fitting import (
     AlignerConfig,
     EstimatorConfig,
-    Rows,
     ScoreScale,
     fit_aligner,
     fit_estimator,
@@ -69,7 +68,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config(harness.Config):
-    """How well the aligner knows which rows behave alike, beside baselines and by its loss."""
+    """Agreement of the aligner with behaviour, beside baselines and by its loss."""
 
     seeds: tuple[int, int] = (5, 3)
     """Seeds 0, 1, ... of the default loss, and of each other loss with several scores."""
@@ -141,7 +140,7 @@ def measure(config: Config, family: str, scores: str, loss: str, seed: int) -> d
 
 def split(
     family: str, count: int, *, several: bool, seed: int
-) -> tuple[CategoricalSpace, Rows, Tensor, Tensor]:
+) -> tuple[CategoricalSpace, ScoredRows, Tensor, Tensor]:
     """Space, rows to learn from, and codes `(N, F)` and behaviour `(N, S)` of all others.
 
     Every score is scaled to its ranks among the rows to learn from.
@@ -153,7 +152,7 @@ def split(
     seen, unseen = order[:count], order[count:]
     scaled = [ScoreScale.fit("rank", s[seen], None, None).apply(s) for s in example.scores]
     behaviour = torch.stack(scaled, 1)
-    rows = Rows(codes[seen], behaviour[seen, 0], None, behaviour[seen] if several else None)
+    rows = ScoredRows(codes[seen], behaviour[seen, 0], None, behaviour[seen] if several else None)
     return example.space, rows, codes[unseen], behaviour[unseen]
 
 

@@ -183,7 +183,7 @@ class Config:
     seed: int = 0
     """Of everything random."""
     out: Path = Path("benchmarks/results/conformance.md")
-    """What was found."""
+    """Findings."""
 
 
 def checked(candidate: Candidate, seed: int) -> list[CheckResult]:
@@ -225,7 +225,7 @@ def table(results: dict[str, list[CheckResult]]) -> list[str]:
 
 
 def findings(name: str, results: list[CheckResult]) -> list[str]:
-    """What one candidate fails, in the kit's own words."""
+    """Checks that one candidate fails, in the kit's own words."""
     failed = [result for result in results if result.status == "failed"]
     lines = [f"### `{name}`", ""]
     for result in failed:

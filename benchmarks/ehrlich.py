@@ -93,7 +93,7 @@ def cells(config: Config) -> list[Cell]:
 
 
 def measure(config: Config, name: str, method: str, seed: int) -> dict[str, Any]:
-    """Where the best value rose, and how many rows were asked about."""
+    """Rises of the best value, and the number of rows asked about."""
     function = ehrlich(name, seed)
     size, length, motifs, _ = FUNCTIONS[name]
     with isolated_seed(seed):

@@ -1,4 +1,4 @@
-"""What is learned of an Ehrlich function from the rows seen: which are feasible, and how good.
+"""Models of an Ehrlich function, learned from the rows seen: which are feasible, and how good.
 
 Both estimators are built on what is public of the family (Stanton et al., 2407.00236): a row is
 infeasible because of a pair of neighbours, and its value is a product over motifs of how much of
@@ -141,7 +141,7 @@ class Motifs(BaseEstimator):
         return self.predictions(row).mean(0)
 
     def _of_codes(self, codes: Tensor) -> Tensor:
-        """Where the best windows are, without gradient, then their sums, with one."""
+        """Places of the best windows, without gradient, then their sums, with one."""
         padded = F.pad(codes, (0, self.kernel - 1), value=self.size)
         index = padded.unfold(1, self.kernel, 1) + torch.arange(self.kernel) * (self.size + 1)
         table = self.weight.flatten(0, 1)

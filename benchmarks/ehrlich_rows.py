@@ -24,7 +24,7 @@ class Archive:
     codes: Tensor = field(init=False)
     values: Tensor = field(init=False)
     trace: list[tuple[int, float]] = field(default_factory=list)
-    """Where the best value rose: rows asked about so far, value."""
+    """Rises of the best value: rows asked about so far, value."""
     since: int = 0
     """Rows before this one are parents no more."""
 
@@ -132,7 +132,7 @@ def moved(parents: Tensor, count: int) -> Tensor:
 
 
 def rates(count: int, length: int) -> Tensor:
-    """How many of a row's tokens are drawn anew, `(count, 1)`: about 1, 2, a tenth or a third."""
+    """Number `(count, 1)` of a row's tokens to draw anew: about 1, 2, a tenth or a third."""
     choices = torch.tensor([1 / length, 2 / length, 0.1, 0.3])
     return choices[torch.randint(len(choices), (count, 1))]
 

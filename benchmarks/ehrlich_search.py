@@ -101,7 +101,7 @@ class Search:
         return logits
 
     def objective(self, rows: Tensor) -> Tensor:
-        """What the generator is trained for, `(...)`, in nats of distance from its reference."""
+        """Objective `(...)` of the generator, in nats of distance from its reference."""
         settings = self.settings
         if not torch.is_grad_enabled():
             rows = self.space.argmax(rows)

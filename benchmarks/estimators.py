@@ -1,4 +1,4 @@
-"""How good are the estimators? Against other libraries, on tables no one here wrote.
+"""Estimators against other libraries, on tables no one here wrote.
 
 Every method learns from the same rows. Its predictions of held-out rows are compared with the
 truth, and so are, where that is known, the rows that it proposes.
@@ -135,7 +135,7 @@ def _fit(config: Config, task: Task, seed: int, method: str) -> Callable[[], Pre
 
 
 def measured(call: Callable[[], Predict]) -> tuple[Predict, dict[str, Any]]:
-    """What the call returns, its seconds and the most MiB that it added to the process."""
+    """Result of the call, its seconds and the most MiB that it added to the process."""
     before = harness.reset_peak_resident()
     began = time.perf_counter()
     predict = call()

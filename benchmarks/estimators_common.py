@@ -1,4 +1,4 @@
-"""What the peers of the estimators share: ranks, held-out rows, encodings.
+"""Ranks, held-out rows and encodings, shared by the peers of the estimators.
 
 Each peer is a function of codes `(N, F)`, scores `(N,)`, the space and a seed, and returns one that
 predicts scores of codes `(M, F)`.

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.estimators_common import Predict, in_parts
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import Table, Vocabulary, read_table
-from discrete_grad.fitting import EstimatorConfig, Rows, ScoreScale, fit_estimator, new_ensemble
+from discrete_grad.data import ScoredRows, Table, Vocabulary, read_table
+from discrete_grad.fitting import EstimatorConfig, ScoreScale, fit_estimator, new_ensemble
 from discrete_grad.runs import FitConfig, fit, generate
 
 
@@ -21,7 +21,7 @@ def fitted_estimator(
     """The default ensemble, fitted to the rank-scaled scores of all rows."""
     scaled = ScoreScale.fit("rank", scores, None, None).apply(scores)
     ensemble = new_ensemble(space, None, config, seed=seed, rows=len(codes))
-    ensemble = fit_estimator(ensemble, Rows(codes, scaled), config=config, seed=seed)
+    ensemble = fit_estimator(ensemble, ScoredRows(codes, scaled), config=config, seed=seed)
     return torch.no_grad()(in_parts(ensemble))
 
 

@@ -1,4 +1,4 @@
-"""What `estimators` learns from: tables of `tables` and numbers of rows."""
+"""Settings of `estimators`: tables of `tables` and numbers of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of generated rows share: tables, rows by name and what they are truly worth.
+"""Tables, rows by name and their true worth, shared by the benchmarks of generated rows.
 
 A cell's key is FAMILY/VARIANT/DATASET/SEED. Its figures are by the name of a row and by kind:
 `percentile`, the share of the table's rows that are worse (equal ones half), and `regret`, the best
@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.harness import Results, Table, succeeded
 from discrete_grad.data import Example, read_table
-from discrete_grad.data import Table as Rows
+from discrete_grad.data import Table as ScoredRows
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import BaseEstimator
 from discrete_grad.runs import FewRowsWarning, FitConfig, Run, fit, generate, polished_row
@@ -68,7 +68,7 @@ REGRET_NOTE = (
 
 @dataclass(frozen=True)
 class Regime:
-    """Which rows are learnt from: so many, drawn from the worst share of the table."""
+    """Rows to learn from: so many, drawn from the worst share of the table."""
 
     rows: int
     worst: float
@@ -103,13 +103,13 @@ def recipe(config: FitConfig, seed: int, *, quick: bool) -> FitConfig:
     )
 
 
-def training_table(example: Example, dataset: str, regime: Regime, seed: int) -> Rows:
+def training_table(example: Example, dataset: str, regime: Regime, seed: int) -> ScoredRows:
     """The rows a fit sees, without a context."""
     rows = example.training_rows(regime.rows, worst=regime.worst, seed=seed, dataset=dataset)
     return read_table(rows, score="score", features=example.features)
 
 
-def fitted(table: Rows, config: FitConfig) -> Run:
+def fitted(table: ScoredRows, config: FitConfig) -> Run:
     """A fit whose folder is not kept."""
     with tempfile.TemporaryDirectory() as folder:
         return fit(table, Path(folder) / "run", config)

@@ -37,7 +37,7 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, run, succeeded
 from discrete_grad import StraightThrough
 from discrete_grad.data import load_example, read_table
 from discrete_grad.evaluation import mean_interval
-from discrete_grad.fitting import Guides, fit_generator
+from discrete_grad.fitting import FrozenModels, fit_generator
 from discrete_grad.gradient import catalogue
 from discrete_grad.policies import Generator
 from discrete_grad.runs import FitConfig, Run, fit
@@ -145,14 +145,14 @@ def _trained(
 ) -> Iterator[tuple[str, Tensor]]:
     """Rows of a generator for each method; the seconds, or why it failed, go into the figures."""
     space = run.table.schema.space
-    guides = Guides(run.estimator, run.judge, run.reference, run.aligner)
+    models = FrozenModels(run.estimator, run.judge, run.reference, run.aligner)
     for name, make in methods.items():
         began = time.perf_counter()
         try:
             generator = fit_generator(
                 Generator(None, space),
                 run.rows,
-                guides=guides,
+                frozen=models,
                 method=make(space, run.config.generator.samples),
                 config=run.config.generator,
                 seed=seed,

@@ -1,4 +1,4 @@
-"""How far is one call's gradient from the exact one, at equal cost and at equal wall time?
+"""Distance of one call's gradient from the exact one, at equal cost and at equal wall time.
 
 Every gradient estimator of the catalogue, at its defaults but for `samples`, which a budget of
 evaluations plus backward passes of f decides, is run on functions whose exact gradient is known.

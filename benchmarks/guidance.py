@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.guidance_tables import plot, tables
 from benchmarks.harness import Benchmark, Cell, run
-from discrete_grad.data import Example, load_example
-from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.data import Example, ScoredRows, load_example
+from discrete_grad.fitting import ReproductionConfig, fit_reproduction
 from discrete_grad.policies import AutoregressiveGenerator, SequentialPolicy
 from discrete_grad.sampling import isolated_seed, permutation, random_indices, seeded
 from discrete_grad.space import ContextSpec
@@ -165,7 +165,7 @@ def conditional_model(
         model = AutoregressiveGenerator(example.space, attributes=spec, hidden=(96,))
     steps = 20 if config.quick else config.steps
     settings = ReproductionConfig(steps=steps, batch_size=256, validate_every=100, patience=steps)
-    rows = Rows(codes, torch.ones(len(codes)))
+    rows = ScoredRows(codes, torch.ones(len(codes)))
     return fit_reproduction(model, rows, config=settings, seed=seed, attributes=attributes)
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: cells in processes of their own, resumable results, tables.
+"""Cells in processes of their own, resumable results and tables, shared by all benchmarks.
 
 A benchmark is a list of cells, each a key and the arguments of one function that returns figures.
 A cell that raises, runs out of memory or time, or gives a figure that is not finite is a row of
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from itertools import accumulate
 from multiprocessing.connection import Connection, wait
@@ -102,6 +102,17 @@ class Table:
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return f"{text}\n\n{self.note}" if self.note else text
 
+    def part(self, columns: Sequence[str], row: str | None = None) -> Table:
+        """The table with its first column and those named, and the rows that have a cell `row`.
+
+        Raises:
+            ValueError: for a column that the table does not have.
+        """
+        places = [0, *(list(self.header).index(column) for column in columns)]
+        kept = [line for line in self.rows if row is None or row in line]
+        header, *rows = ([line[i] for i in places] for line in (self.header, *kept))
+        return replace(self, header=header, rows=rows)
+
     def html(self) -> str:
         """A section with heading, table and note."""
         head = "".join(f"<th>{_inline(cell)}</th>" for cell in self.header)
@@ -131,7 +142,7 @@ class Benchmark:
         cells: from the config.
         measure: a module-level function of a cell's arguments; returns figures: numbers, texts,
             lists and dictionaries of them.
-        tables: from the results, the leading one first, which the README shows.
+        tables: from the results, the leading one first, which the Markdown files show.
         plot: draws the results into a PNG.
         threads: of torch in a cell.
         preload: modules that every cell needs and that take long to import.

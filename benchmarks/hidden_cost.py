@@ -1,4 +1,4 @@
-"""What a gradient estimator costs beside the evaluations of f it declares.
+"""Cost of a gradient estimator beside the evaluations of f it declares.
 
 One `expectation` and its backward pass, each method at its defaults, of f(row) = row . w, which
 costs next to nothing, while the number F of features, K of categories or of elements of the batch

@@ -25,12 +25,13 @@ from benchmarks.molecules_tables import plot, tables
 from discrete_grad.data import (
     MOLECULE_ATTRIBUTES,
     MoleculeSpace,
+    ScoredRows,
     molecule_attributes,
     molecule_space,
     recombined_molecules,
     tanimoto,
 )
-from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.fitting import ReproductionConfig, fit_reproduction
 from discrete_grad.policies import AutoregressiveGenerator, SequentialPolicy
 from discrete_grad.reinforcement import ReinforceConfig, reinforce
 from discrete_grad.sampling import isolated_seed, seeded
@@ -76,7 +77,7 @@ def _weighted(**weights: float) -> Reward:
 
 
 def _window(**centres: float) -> Reward:
-    """How near attributes are to where they should be, in (0, 1]."""
+    """Nearness in (0, 1] of attributes to where they should be."""
 
     def reward(z: Tensor) -> Tensor:
         apart = [(z[:, COLUMN[name]] - centre).square() for name, centre in centres.items()]
@@ -113,7 +114,7 @@ def cells(config: Config) -> list[Cell]:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What a cell knows: training molecules, their attributes, and the model."""
+    """Inputs of a cell: training molecules, their attributes, and the model."""
 
     molecules: MoleculeSpace
     known: frozenset[str]
@@ -187,7 +188,7 @@ def train(
     settings = ReproductionConfig(
         steps=steps, batch_size=128, learning_rate=4e-3, validate_every=100, patience=steps
     )
-    rows = Rows(codes, torch.ones(len(codes)))
+    rows = ScoredRows(codes, torch.ones(len(codes)))
     fit_reproduction(model, rows, config=settings, seed=seed, attributes=given)
 
 

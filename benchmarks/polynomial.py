@@ -182,7 +182,7 @@ def measure(
 def _objective(
     label: str, evaluations: int, powers: tuple[float, ...]
 ) -> tuple[Callable[[Tensor], Tensor], list[nn.Parameter], dict[str, int]]:
-    """What is differentiated, parameters of the method, and its work a step and run."""
+    """Differentiated function, parameters of the method, and its work a step and run."""
     if label == "exact":
         return lambda logits: expected(powers, logits).sum(), [], {"evaluations": 0, "backward": 0}
     method = method_of(label)
@@ -204,7 +204,7 @@ def _descend(
     steps: int,
     watch: Callable[[], Tensor],
 ) -> Tensor:
-    """What is watched, `(points, ...)`, at the marks."""
+    """Watched values `(points, ...)` at the marks."""
     optimiser = torch.optim.Adam([logits, *parameters], lr=RATE, fused=True)
     marks, curve = set(_marks(steps)), [watch()]
     for step in range(1, steps + 1):

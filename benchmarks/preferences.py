@@ -155,7 +155,7 @@ def rewards(given: World, model: PreferenceModel) -> Tensor:
 
 
 def judged(given: World, model: PreferenceModel) -> Figures:
-    """How well a model ranks, how far it believes answers, what its exact optima are worth."""
+    """A model's ranking, its belief in answers, and the worth of its exact optima."""
     reward = rewards(given, model)
     return {
         "accuracy": given.accuracy(reward),
@@ -197,7 +197,7 @@ def _optimum(problem: Problem) -> dict[str, float]:
 
 
 def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, float]]:
-    """What a policy was worth along its way, by reinforcement learning as in `rl`."""
+    """Worth of a policy along its training, by reinforcement learning as in `rl`."""
     with isolated_seed(seed):
         policy = AutoregressiveGenerator(problem.space)
     options: Any = {"algorithm": ALGORITHM, "beta": problem.beta, **ALGORITHMS[ALGORITHM]}
@@ -207,12 +207,12 @@ def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, flo
     settings = replace(settings, steps=steps, validate_every=settings.updates)
     at, points = looks(rows, settings.group, 14), dict[int, dict[str, float]]()
 
-    def look(policy: Policy, rows: int) -> None:
+    def callback(policy: Policy, rows: int) -> None:
         if rows in at and rows not in points:
             points[rows] = {"rows": float(rows), **worth(problem, law(policy))}
 
     reward = table_reward(problem.space, problem.reward.float())
-    reinforce(policy, reward, settings, look=look, seed=seed)
+    reinforce(policy, reward, settings, callback=callback, seed=seed)
     return list(points.values())
 
 

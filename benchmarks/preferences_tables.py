@@ -44,7 +44,7 @@ def cells_of(done: dict[str, dict[str, Any]], arm: str) -> dict[str, Cells]:
 
 
 def by_count(cells: Cells) -> dict[str, Cells]:
-    """What was found of each model, by the number of its pairs."""
+    """Findings about each model, by the number of its pairs."""
     counts = dict.fromkeys(count for cell in cells for count in cell["models"])
     return {n: [c["models"][n] for c in cells if n in c["models"]] for n in counts}
 

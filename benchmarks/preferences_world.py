@@ -37,7 +37,7 @@ class World:
         reliability: float = RELIABILITY,
         noise: torch.Generator,
     ) -> Preferences:
-        """Which of two rows is preferred."""
+        """Preference between two rows."""
         return synthetic_preferences(
             table_reward(self.space, self.truth),
             first,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import load_example, read_table
-from discrete_grad.fitting import EstimatorConfig, Rows, fit_estimator, new_ensemble
+from discrete_grad.data import ScoredRows, load_example, read_table
+from discrete_grad.fitting import EstimatorConfig, fit_estimator, new_ensemble
 from discrete_grad.gradient.base import Function
 from discrete_grad.models import MultilinearEstimator
 from discrete_grad.sampling import isolated_seed, normal, random_codes, seeded
@@ -78,7 +78,7 @@ class Ridge:
 
     @cached_property
     def _sums(self) -> Tensor:
-        """What `a_r . x` can be, in the order of the discrete Fourier transform."""
+        """Possible values of `a_r . x`, in the order of the discrete Fourier transform."""
         reach = self._reach
         numbers = torch.cat([torch.arange(reach + 1), torch.arange(-reach, 0)])
         return numbers.to(self.steps) / GRID
@@ -308,5 +308,5 @@ def _trained(space: CategoricalSpace, seed: int, steps: int) -> Function:
     scores = (table.scores - table.scores.mean()) / table.scores.std()
     config = EstimatorConfig(members=1, steps=steps, families=("networks",))
     ensemble = new_ensemble(space, None, config, seed=seed)
-    fit_estimator(ensemble, Rows(table.codes, scores.float()), config=config, seed=seed)
+    fit_estimator(ensemble, ScoredRows(table.codes, scores.float()), config=config, seed=seed)
     return ensemble.double()

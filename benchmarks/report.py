@@ -1,9 +1,12 @@
-"""All benchmarks on one page, and the README's tables, from the JSONs alone.
+"""All benchmarks on one page, and the tables of the Markdown files, from the JSONs alone.
 
     python -m benchmarks.report
 
-Writes `index.html` and the plots beside the JSONs, and fills the places of the README that are
-marked `<!-- table: NAME -->` with the first table of that benchmark.
+Writes `index.html` and the plots beside the JSONs, and fills the places that are marked
+`<!-- table: NAME -->` in the README of the results and of the repository with the first table of
+that benchmark. `<!-- table: NAME; rows: C; columns: A; B -->` takes the rows with a cell C, and the
+first column with those named. The place `gradient_estimators` is filled with what the library
+declares of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pathlib import Path
 import tyro
 
 from benchmarks.harness import RESULTS, Benchmark, Results
+from discrete_grad import gradient
 from discrete_grad.reporting.style import STYLE
 
 NAMES = (
@@ -43,18 +47,24 @@ NAMES = (
     "estimators",
     "sizes",
 )
-README = Path(__file__).parent.parent / "README.md"
-PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(?:.*?\n)??(<!-- end of table -->)", re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")
+ESTIMATORS = "gradient_estimators"  # their table is of the library itself
+PLACE = re.compile(
+    r"(<!-- table: (\w+)(?:; rows: ([^;\n]*))?(?:; columns: ([^\n]*))? -->\n)"
+    r"(?:.*?\n)??(<!-- end of table -->)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    """One page of all results, and the README's tables."""
+    """One page of all results, and the tables of the Markdown files."""
 
     folder: Path = RESULTS
-    """Where the JSONs lie, and where the page goes."""
-    readme: Path | None = README
-    """The file whose tables are filled; None leaves all as they are."""
+    """Folder of the JSONs, into which the page goes, too."""
+    pages: tuple[Path, ...] = PAGES
+    """The Markdown files whose tables are filled."""
 
 
 def benchmark(name: str) -> Benchmark:
@@ -119,26 +129,30 @@ def filled(text: str, found: dict[str, Results]) -> str:
 
     Raises:
         KeyError: for a place whose benchmark has no results.
+        ValueError: for a column that the table does not have.
     """
 
     def table(match: re.Match[str]) -> str:
-        name = match[2]
+        start, name, row, columns, end = match.groups()
+        if name == ESTIMATORS:
+            return f"{start}\n{gradient.table()}\n\n{end}"
         first = benchmark(name).tables(found[name])[0]
-        return f"{match[1]}\n{first.markdown()}\n\n{match[3]}"
+        if columns is not None:
+            first = first.part(columns.split("; "), row)
+        return f"{start}\n{first.markdown()}\n\n{end}"
 
     return PLACE.sub(table, text)
 
 
 def main(config: Config) -> None:
-    """Draw the plots, write the page, fill the README."""
+    """Draw the plots, write the page, fill the tables."""
     found = load(config.folder)
     for name, results in found.items():
         benchmark(name).plot(results, config.folder / f"{name}.png")
     target = config.folder / "index.html"
     target.write_text(page(found), encoding="utf-8")
-    if config.readme is not None:
-        text = config.readme.read_text(encoding="utf-8")
-        config.readme.write_text(filled(text, found), encoding="utf-8")
+    for path in config.pages:
+        path.write_text(filled(path.read_text(encoding="utf-8"), found), encoding="utf-8")
     print(f"{len(found)} of {len(NAMES)} benchmarks in {target}")
 
 

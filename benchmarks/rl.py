@@ -126,18 +126,18 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
     config = replace(config, steps=steps, validate_every=config.updates)
     path, seen = Path(asked), set[int]()
 
-    def look(policy: Policy, rows: int) -> None:
+    def callback(policy: Policy, rows: int) -> None:
         if rows in at and rows not in seen:
             seen.add(rows)
-            path.look(lambda: law(policy), rows)
+            path.record(lambda: law(policy), rows)
 
     reward = table_reward(asked.space, asked.reward.float())
-    reinforce(policy, reward, config, look=look, seed=seed)
+    reinforce(policy, reward, config, callback=callback, seed=seed)
     return path
 
 
 def best_factorised(asked: Problem, starts: int = 8, steps: int = 300) -> Path:
-    """What independent features can reach: the best of some starts, by the exact gradient."""
+    """Best that independent features reach, of some starts, by the exact gradient."""
     space, found = asked.space, list[Tensor]()
     for seed in range(starts):
         noise = torch.Generator().manual_seed(seed)
@@ -151,7 +151,7 @@ def best_factorised(asked: Problem, starts: int = 8, steps: int = 300) -> Path:
             adam.step()
         found.append(space.log_prob(logits.detach(), space.enumerate()))
     path = Path(asked)
-    path.look(lambda: max(found, key=lambda law: asked.grade(law)["objective"]), 0)
+    path.record(lambda: max(found, key=lambda law: asked.grade(law)["objective"]), 0)
     return path
 
 

@@ -113,7 +113,7 @@ class _Looks(BaseCallback):
         if not self.left or self.num_timesteps < self.left[0]:
             return
         self.left = [rows for rows in self.left if rows > self.num_timesteps]
-        self.path.look(self._law, self.num_timesteps)
+        self.path.record(self._law, self.num_timesteps)
 
     def _law(self) -> Tensor:
         policy: Any = self.model.policy
@@ -137,9 +137,9 @@ def stable_baselines(name: str, problem: Problem, seed: int, rows: int, at: set[
         )
         model.set_logger(Logger(None, []))  # the one it would make leaves a folder behind
         path = Path(problem)
-        look = _Looks(problem, path, at)
-        model.learn(rows, callback=look)
-        look.grade()
+        callback = _Looks(problem, path, at)
+        model.learn(rows, callback=callback)
+        callback.grade()
     return path
 
 
@@ -201,7 +201,7 @@ def torchrl(problem: Problem, seed: int, rows: int, at: set[int], batch: int = 2
             optimiser.step()
         schedule.step()
         if step * batch in at:
-            path.look(lambda: _law(problem, network), step * batch)
+            path.record(lambda: _law(problem, network), step * batch)
     return path
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import load_example
-from discrete_grad.fitting import EstimatorConfig, Rows, fit_estimator, new_ensemble
+from discrete_grad.data import ScoredRows, load_example
+from discrete_grad.fitting import EstimatorConfig, fit_estimator, new_ensemble
 from discrete_grad.weighting import log_partition, table_expectation, table_kl
 
 DATASETS = {"nasbench201": "cifar10", "hpolib": "protein_structure"}
@@ -76,13 +76,13 @@ def _learned(space: CategoricalSpace, truth: Tensor, seed: int, quick: bool) -> 
     usual = EstimatorConfig(members=8, steps=2000, families=("networks",))
     config = replace(usual, steps=40, validate_every=20) if quick else usual
     ensemble = new_ensemble(space, None, config, seed=seed)
-    fit_estimator(ensemble, Rows(codes[seen], truth[seen].float()), config=config, seed=seed)
+    fit_estimator(ensemble, ScoredRows(codes[seen], truth[seen].float()), config=config, seed=seed)
     with torch.no_grad():
         return torch.cat([ensemble(part) for part in codes.split(8192)]).double()
 
 
 class Graded(Protocol):
-    """What a policy's law can be held against."""
+    """Exact references for a policy's law."""
 
     def grade(self, log_probs: Tensor) -> dict[str, float]:
         """Figures of a law `(rows,)`."""
@@ -90,7 +90,7 @@ class Graded(Protocol):
 
 @dataclass
 class Path:
-    """What a learner was worth along its way, and when it had come so far.
+    """Worth of a learner along its training, with rows and seconds.
 
     The clock stands still while the policy is graded.
     """
@@ -100,7 +100,7 @@ class Path:
     _started: float = field(default_factory=time.perf_counter)
     _paused: float = 0.0
 
-    def look(self, log_probs: Callable[[], Tensor], rows: int) -> None:
+    def record(self, log_probs: Callable[[], Tensor], rows: int) -> None:
         """Grade the law `(num_rows,)` after so many rows."""
         now = time.perf_counter()
         with torch.no_grad():

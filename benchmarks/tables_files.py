@@ -23,7 +23,7 @@ there of the rows to learn from, in an order drawn by the seed."""
 
 
 def positions(sizes: Sequence[int], codes: Tensor) -> Tensor:
-    """Where rows `(..., F)` stand in `space.enumerate()`."""
+    """Places of rows `(..., F)` in `space.enumerate()`."""
     strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
     return (codes * torch.tensor(strides)).sum(-1)
 
@@ -113,7 +113,7 @@ def diamonds() -> tuple[Columns, Any]:
 
 
 def fair() -> tuple[Columns, Any]:
-    """What Fair asked of 6,366 wives, and hours of affairs."""
+    """Answers of 6,366 wives to Fair's survey, and hours of affairs."""
     table = pd.read_csv(fetch.member(fetch.STATSMODELS, "/datasets/fair/fair.csv"))
     return {name: table[name].to_numpy() for name in table.columns[:-1]}, table["affairs"]
 

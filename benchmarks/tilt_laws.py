@@ -200,7 +200,7 @@ def divergence(law: Tensor, log_truth: Tensor) -> float:
 
 
 class Pooled(NamedTuple):
-    """What many runs say of the law q of a row drawn by weight from one run.
+    """Law q of a row drawn by weight from one run, estimated from many runs.
 
     Args:
         gaps: `(2, R)`, the mean of `weight (1 - Z^ / Z)` of each row, over half the runs each.

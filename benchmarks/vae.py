@@ -1,4 +1,4 @@
-"""Which gradient estimator trains a categorical variational autoencoder best?
+"""Gradient estimators that train a categorical variational autoencoder.
 
 Binary images (scikit-learn's `digits`, or MNIST from a local file) are encoded as categorical
 latents and decoded again: encoder MLP -> logits, decoder MLP on the flat row -> Bernoulli logits,

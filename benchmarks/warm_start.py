@@ -147,9 +147,9 @@ def learned(
     steps = 20 if config.quick else config.steps
     at, path = {0} | looks(steps * GROUP, GROUP, LOOKS), Path(asked)
 
-    def look(_: Policy, rows: int) -> None:
+    def callback(_: Policy, rows: int) -> None:
         if rows in at:
-            path.look(lambda: exact_log_probs(policy).double(), rows)
+            path.record(lambda: exact_log_probs(policy).double(), rows)
 
     settings = ReinforceConfig(
         algorithm="leave_one_out",
@@ -160,7 +160,7 @@ def learned(
         validate_every=1,
     )
     reward = table_reward(policy.space, asked.reward.float())
-    reinforce(policy, reward, settings, reference=base, look=look, seed=seed)
+    reinforce(policy, reward, settings, reference=base, callback=callback, seed=seed)
     return path.points
 
 

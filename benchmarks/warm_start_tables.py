@@ -94,7 +94,7 @@ def _median(seeds: Sequence[Figures], run: str, share: float) -> str:
 
 
 def _together(rewards: Sequence[Sequence[Figures]], share: float) -> tuple[str, str]:
-    """How many of the rewards count, and their ratio: the mean of each seed's logarithms."""
+    """Number of rewards that count, and their ratio: the mean of each seed's logarithms."""
     every = [[saved(figures, share) for figures in seeds] for seeds in rewards]
     kept = [[log for log in logs if log is not None] for logs in every if None not in logs]
     ratio = _ratio([statistics.mean(seed) for seed in zip(*kept, strict=True)])

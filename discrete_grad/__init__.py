@@ -1,6 +1,6 @@
 """Train a generator of categories through a frozen model that scores them."""
 
-import discrete_grad.gradient as gradient
+from discrete_grad import gradient as gradient
 from discrete_grad.gradient import *
 from discrete_grad.space import CategoricalSpace, ContextSpec
 

@@ -1,4 +1,4 @@
-"""Which rows of a table are equal: numbers of groups, in time and memory linear in the table."""
+"""Groups of equal rows of a table, in time and memory linear in the table."""
 
 from __future__ import annotations
 

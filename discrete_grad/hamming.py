@@ -229,7 +229,7 @@ class HammingIndex:
         return torch.cat(kept) if kept else torch.zeros(0, 2, dtype=torch.long)
 
     def _differ(self, a: Tensor, b: Tensor, some: list[int]) -> Tensor:
-        """Which pairs differ in each of some features and in no other, in one context."""
+        """Pairs that differ in each of some features and in no other, in one context."""
         differs = torch.zeros(self.codes.shape[1], dtype=torch.bool)
         differs[some] = True
         equal = ((self.codes[a] != self.codes[b]) == differs).all(1)

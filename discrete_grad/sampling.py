@@ -217,8 +217,12 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 
 @contextmanager
-def isolated_seed(seed: int) -> Iterator[None]:
+def isolated_seed(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Run a block (say, the initialisation of a model) from a seed, then restore the global state.
+
+    Args:
+        seed: of the CPU's source of noise, and of the device's.
+        device: a CUDA device whose source is used, too, as by dropout; by default none is.
 
     Example:
         >>> before = torch.get_rng_state()
@@ -227,7 +231,10 @@ def isolated_seed(seed: int) -> Iterator[None]:
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    # the CPU's state alone: to ask for those of the GPUs would wake every one of them
-    with torch.random.fork_rng(devices=[]):
+    # no other device's state: to ask for those of all GPUs would wake every one of them
+    places = [device.index] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=places):
         torch.default_generator.manual_seed(seed)
+        for place in places:
+            torch.cuda.default_generators[place].manual_seed(seed)
         yield

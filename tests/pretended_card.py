@@ -198,7 +198,7 @@ def pretended_card() -> Iterator[None]:
     """A machine with one CUDA device, as far as tensors go."""
     places = _Places()
     mode, engine = _Pretend(places), torch.autograd._engine_run_backward
-    parse = torch._C._nn._parse_to
+    parse, source = torch._C._nn._parse_to, _Source(CARD)
 
     def run_backward(*args: Any, **kwargs: Any) -> Any:
         # the backward passes that are written in Python name devices, too
@@ -221,6 +221,9 @@ def pretended_card() -> Iterator[None]:
             (torch._C._nn, "_parse_to", parse_to),
             (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1),
+            (torch.cuda, "default_generators", (source,)),
+            (torch.cuda, "get_rng_state", lambda place: source.get_state()),
+            (torch.cuda, "set_rng_state", lambda state, place: source.set_state(state)),
         ):
             stack.enter_context(mock.patch.object(target, name, value))
         checks = torch.utils.checkpoint._allowed_determinism_checks_to_fns

@@ -11,15 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from discrete_grad import cli
-from discrete_grad.cli import main
+from discrete_grad.cli import commands, main
 from tests.data.malformed import good_table, malformed_fits, malformed_generates
 
-QUICK = [
-    *("--estimator.members", "2", "--estimator.steps", "30", "--estimator.hidden", "8"),
-    *("--judge.members", "2", "--judge.steps", "30", "--judge.hidden", "8"),
-    *("--reproduction.steps", "20", "--generator.steps", "20"),
-]
+QUICK = ["--config", str(Path(__file__).parent / "runs" / "quick.toml")]
 COLUMNS = ["--score", "score", "--context", "shop", "price"]
 
 
@@ -46,6 +41,28 @@ def test_fit_writes_everything_the_run_needs(fitted: Path) -> None:
     assert {entry["name"] for entry in report["average"]} >= {"best training row", "random rows"}
     page = (fitted / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
+
+
+@pytest.mark.parametrize("command", ["fit", "generate", "report", "demo"])
+def test_a_device_that_is_not_there_is_told(
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out = tmp_path / "out.csv"
+    words = {
+        "fit": [str(good_table(tmp_path)), *COLUMNS, "--out", str(out), *QUICK],
+        "generate": [str(fitted), "--contexts", str(contexts_file(tmp_path)), "--out", str(out)],
+        "report": [str(fitted)],
+        "demo": ["--out", str(out), "--rows", "20"],
+    }
+    assert main([command, *words[command], "--device", "cuda"]) == 2
+    told = capsys.readouterr().err
+    assert "error: device cuda is asked for, and torch sees no CUDA device here: use cpu" in told
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -177,19 +194,19 @@ def test_contexts_of_one_column(tmp_path: Path) -> None:
         ("--score a --score b t.csv --out o", "a b", ""),
         ("t.csv --score a b c --context x y --out o", "a b c", "x y"),
         ("t.csv --out o --score a b --score c --resume", "a b c", ""),
-        ("t.csv --generator.tau -1 --score a b --out o", "a b", ""),
+        ("t.csv --generator.trust -1 --score a b --out o", "a b", ""),
     ],
 )
 def test_scores_may_be_repeated_or_listed(
     monkeypatch: pytest.MonkeyPatch, words: str, score: str, context: str
 ) -> None:
-    seen: list[cli.Fit] = []
-    monkeypatch.setattr(cli.Fit, "run", lambda command: seen.append(command))
+    seen: list[commands.Fit] = []
+    monkeypatch.setattr(commands.Fit, "execute", lambda command: seen.append(command))
     assert main(["fit", *words.split()]) == 0
     (command,) = seen
-    assert (str(command.table), str(command.out)) == ("t.csv", "o")
-    assert command.score == tuple(score.split())
-    assert command.context == tuple(context.split())
+    assert (str(command.table.table), str(command.run.out)) == ("t.csv", "o")
+    assert command.table.score == tuple(score.split())
+    assert command.context.context == tuple(context.split())
 
 
 def test_fit_without_a_score_is_one_line(
@@ -203,7 +220,7 @@ def test_fit_without_a_score_is_one_line(
 def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     table, run, out = good_table(tmp_path), tmp_path / "run", tmp_path / "new_rows.csv"
     arguments = ["fit", str(table), "--score", "score", "--score", "price", "--context", "shop"]
-    aligned = ["--generator.alignment", "0.5", "--aligner.steps", "20"]
+    aligned = ["--generator.alignment", "0.5"]
     assert main([*arguments, "--out", str(run), *QUICK, *aligned]) == 0
     assert json.loads((run / "schema.json").read_text())["more_scores"] == ["price"]
     assert json.loads((run / "report.json").read_text())["score_name"] == "score"
@@ -338,13 +355,25 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
         (["report", "."], "holds no fit"),
         (["fit", "TABLE", *COLUMNS, "--out", "RUN"], "holds a fit; use --resume"),
         (["fit", "TABLE", *COLUMNS, "--out", "TABLE"], "is not a folder"),
-        (["fit", "TABLE", *COLUMNS, "--out", "new", "--judge-share", "1.5"], "judge_share"),
+        (["fit", "TABLE", *COLUMNS], "a fit needs a table and a folder"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--seed", "-1"], "seed must lie in"),
+        (
+            ["fit", "TABLE", *COLUMNS, "--out", "new", "--judge-share", "0.5"],
+            "judge_share is no option but set in a file, --config FILE",
+        ),
+        (
+            ["fit", "TABLE", *COLUMNS, "--out", "new", "--judge.no-scaling"],
+            "judge.scaling is no option but set in a file",
+        ),
+        (["demo", "--out", "new", "--generator.entropy=0"], "generator.entropy is no option"),
+        (["demo", "--out", "new", "--config", "no.toml"], "no.toml does not exist"),
+        (["fit", "--config", "no.toml", "--print-config"], "no.toml does not exist"),
         (["fit", "TABLE", *COLUMNS, "--out", "new", "--estimator.steps", "0"], "steps"),
         (
             ["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.gradient-estimator", "Magic"],
             "'Magic'",
         ),
-        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.tau", "-1"], "tau"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.trust", "-1"], "trust"),
         (["demo", "--family", "hpolab", "--out", "new"], "hpolib"),
     ],
 )
@@ -385,17 +414,17 @@ def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path
 def test_two_processes_under_torchrun_end_with_the_same_quality(
     fitted: Path, tmp_path: Path
 ) -> None:
-    from tests.runs.small import likely_rows, small_table
-
     from discrete_grad.data import write_rows
     from discrete_grad.runs import load_run
+    from tests.runs.small import likely_rows, small_table
 
     table = small_table(400)
     columns = table.schema.decode_features(table.codes)
     columns["score"] = table.scores.tolist()
     write_rows(tmp_path / "table.parquet", columns)
     arguments = ["discrete_grad", "fit", "table.parquet", "--score", "score"]
-    arguments += ["--estimator.steps", "300", "--judge.steps", "300", "--generator.steps", "150"]
+    (tmp_path / "fit.toml").write_text("estimator.steps = 300\njudge.steps = 300\n")
+    arguments += ["--config", "fit.toml", "--generator.steps", "150"]
     torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
     alone = command(*arguments, "--out", "alone", folder=tmp_path)
     both = command(*torchrun, *arguments, "--out", "both", folder=tmp_path)
@@ -445,7 +474,8 @@ def test_without_the_extra_the_command_says_what_to_install(
     from discrete_grad import __main__
 
     monkeypatch.setitem(sys.modules, "tyro", None)
-    monkeypatch.delitem(sys.modules, "discrete_grad.cli")
+    for name in [name for name in sys.modules if name.startswith("discrete_grad.cli")]:
+        monkeypatch.delitem(sys.modules, name)
     assert __main__.main() == 2
     assert capsys.readouterr().err == (
         "discrete-grad: error: the command line needs tyro: pip install 'discrete_grad[cli]'\n"

@@ -40,7 +40,7 @@ ALLOWED = {
     "objectives": WANTED,
     "training": GROUND,
     "weighting": WEIGHED,
-    "data": {"atomic", "space"},
+    "data": {"atomic", "space", "sampling"},
     "evaluation": WANTED | {"objectives", "data"},
     "reporting": WANTED | {"objectives", "data", "evaluation"},
     "fitting": FITTED,

@@ -16,12 +16,14 @@ from discrete_grad.sampling import (
     categorical,
     gumbel_like,
     isolated_seed,
+    normal,
     permutation,
     random_codes,
     random_indices,
     uniform_like,
 )
 from tests.goodness import FALSE_ALARM, assert_law, g_test
+from tests.pretended_card import CARD, pretended_card
 from tests.strategies import DTYPES, random_logits, spaces_and_logits
 
 INF = math.inf
@@ -306,3 +308,19 @@ def test_compile_without_graph_breaks(arguments: tuple[Tensor, Tensor]) -> None:
 def test_export(arguments: tuple[Tensor, Tensor]) -> None:
     exported = torch.export.export(Draw(), arguments).module()
     assert torch.equal(exported(*arguments), Draw()(*arguments))
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (40,)])
+def test_many_rows_are_drawn_where_the_logits_are(sizes: tuple[int, ...]) -> None:
+    space = CategoricalSpace.from_sizes(sizes)
+    logits = normal((20_000, space.width), generator=seeded(0))
+
+    def drawn(device: torch.device) -> Tensor:
+        noise = uniform_like(
+            space, logits.to(device), generator=torch.Generator(device).manual_seed(1)
+        )
+        return categorical(space, logits.to(device), noise).cpu()
+
+    with pretended_card():
+        there = drawn(CARD)
+    assert torch.equal(there, drawn(torch.device("cpu")))

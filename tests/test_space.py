@@ -434,15 +434,15 @@ def test_compile_without_graph_breaks() -> None:
 def test_checks_step_aside_where_values_cannot_be_read() -> None:
     seen = []
 
-    def look(logits: Tensor) -> Tensor:
+    def callback(logits: Tensor) -> Tensor:
         SMALL.check_logits(logits)
         seen.append(can_inspect(logits))
         return logits.sum()
 
-    look(ARGUMENTS[1])
-    torch.func.vmap(look)(ARGUMENTS[1])
-    torch.func.vmap(torch.func.grad(look))(ARGUMENTS[1])
-    torch.func.vmap(torch.func.jacrev(look))(ARGUMENTS[1])
+    callback(ARGUMENTS[1])
+    torch.func.vmap(callback)(ARGUMENTS[1])
+    torch.func.vmap(torch.func.grad(callback))(ARGUMENTS[1])
+    torch.func.vmap(torch.func.jacrev(callback))(ARGUMENTS[1])
     assert seen == [True, False, False, False]
     assert not can_inspect(torch.zeros(1, device="meta"))
 

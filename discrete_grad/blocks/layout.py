@@ -18,7 +18,7 @@ _CALL = 15_000  # numbers whose work takes as long as the calls for a block, for
 
 
 class Layout:
-    """The blocks that the features of a space form, chosen from their sizes alone.
+    """Division of the features of a space into blocks, by their sizes alone.
 
     Neighbours of equal size form a block, which is then a view. Where many small features of few
     sizes alternate, all features of a size form one, and the row is brought in order first: that
@@ -61,7 +61,7 @@ class Layout:
         return (len(self.places) - 1) * _CALL
 
     def starts(self, device: torch.device) -> Tensor:
-        """First column of each feature, `(F,)`."""
+        """First column `(F,)` of each feature."""
         return to_tensor(self._starts, device)
 
     def places_for(self, rows: int) -> tuple[Place, ...]:

@@ -18,7 +18,7 @@ Index = npt.NDArray[np.int64]
 
 
 class Place(ABC):
-    """Where the n features of one block stand in a row, and how many categories K each has.
+    """Place of the n features of one block in a row, and the number K of categories of each.
 
     Example:
         >>> from discrete_grad.blocks import Layout

@@ -11,6 +11,7 @@ from discrete_grad.data.examples import Example, load_example
 from discrete_grad.data.molecules import Drug, MoleculeSpace, drugs, molecule_space
 from discrete_grad.data.recombine import recombined_molecules
 from discrete_grad.data.schema import NumericColumn, Schema
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.data.table import Table, read_contexts, read_table
 from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.data.writing import output_format, write_rows
@@ -22,6 +23,7 @@ __all__ = [
     "MoleculeSpace",
     "NumericColumn",
     "Schema",
+    "ScoredRows",
     "Table",
     "TableError",
     "TableWarning",

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from discrete_grad.data.errors import TableError, listing, shown, told_as
+from discrete_grad.data.errors import TableError, as_table_error, listing, shown
 
 __all__: list[str] = []
 
@@ -52,7 +52,7 @@ def as_table(source: object) -> ArrowTable:
     if isinstance(source, Mapping):
         table = from_mapping(source)
     elif isinstance(source, ArrowStream):
-        with told_as("the table cannot be converted to Arrow"):
+        with as_table_error("the table cannot be converted to Arrow"):
             table = arrow().table(source)
     else:
         raise TableError(
@@ -105,7 +105,7 @@ def as_column(values: object, name: str) -> ArrowColumn:
     shape = tuple(getattr(values, "shape", (0,)))
     if len(shape) != 1:
         raise TableError(f"column {name!r} must have one dimension, got shape {shape}")
-    with told_as(f"column {name!r} cannot be converted to Arrow"):
+    with as_table_error(f"column {name!r} cannot be converted to Arrow"):
         streams = isinstance(values, ArrowStream)
         return pa.chunked_array(values) if streams else pa.chunked_array([pa.array(values)])
 

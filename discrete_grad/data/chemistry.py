@@ -1,4 +1,4 @@
-"""What is known of a molecule from its structure: attributes, likeness, a picture."""
+"""Attributes, similarity and picture of a molecule, from its structure."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded
-from discrete_grad.data.errors import RowError, TableError, closest, listing, shown, told_as
+from discrete_grad.data.errors import RowError, TableError, as_table_error, closest, listing, shown
 from discrete_grad.data.values import Value
 
 __all__: list[str] = []
@@ -235,7 +235,7 @@ def _plain(dictionary: Any, name: str) -> list[Value]:
     pa = arrow()
     kind = dictionary.type
     if _is_moment(kind):
-        with told_as(f"column {name!r} cannot be written as text"):
+        with as_table_error(f"column {name!r} cannot be written as text"):
             dictionary = dictionary.cast(pa.large_string())
     if pa.types.is_floating(kind) and kind != pa.float64():
         # the shortest decimal that is this float32: 0.3 and not 0.30000001192092896

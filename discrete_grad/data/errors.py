@@ -31,7 +31,7 @@ class TableError(ValueError):
 
 
 class RowError(TableError):
-    """What is wrong with one cell; `index` counts from 0, the message from 1."""
+    """Fault of one cell; `index` counts from 0, the message from 1."""
 
     def __init__(self, name: str, index: SupportsInt, text: str) -> None:
         super().__init__(f"column {name!r}, row {int(index) + 1}: {text}")
@@ -39,7 +39,7 @@ class RowError(TableError):
 
 
 class TableWarning(UserWarning):
-    """What `read_table` did with a table that it was not told to do; the message is one line.
+    """Decision of `read_table` that nobody asked for; the message is one line.
 
     Example:
         >>> import warnings
@@ -65,7 +65,7 @@ def counted_in(kept: NDArray[np.int64] | None) -> Iterator[None]:
 
 
 @contextmanager
-def told_as(what: str) -> Iterator[None]:
+def as_table_error(what: str) -> Iterator[None]:
     """Turn whatever a library below raises on a damaged input into a `TableError`."""
     try:
         yield

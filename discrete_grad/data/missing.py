@@ -70,11 +70,11 @@ def _without_gaps(
     if not counts:
         return table, None
     most = sorted(counts, key=lambda name: -counts[name])
-    told = ", ".join(f"{counts[name]:,} in {name!r}" for name in most[:_SHOWN])
+    counted = ", ".join(f"{counts[name]:,} in {name!r}" for name in most[:_SHOWN])
     if gone.all():
-        raise TableError(f"every row has a missing cell: {told}")
+        raise TableError(f"every row has a missing cell: {counted}")
     verbs = "have a missing cell and are" if gone.sum() > 1 else "has a missing cell and is"
-    text = f"{int(gone.sum()):,} of {len(gone):,} rows {verbs} left out: {told}"
+    text = f"{int(gone.sum()):,} of {len(gone):,} rows {verbs} left out: {counted}"
     warnings.warn(text, TableWarning, stacklevel=4)
     kept = np.flatnonzero(~gone)
     return table.take(kept), kept

@@ -1,4 +1,4 @@
-"""Which column is a score, a context or a feature, and which are left out."""
+"""Roles of columns: score, context, feature or left out."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from discrete_grad.data.arrow import as_column
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import RowError, TableError, listing, told_as
+from discrete_grad.data.errors import RowError, TableError, as_table_error, listing
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.values import Value
 from discrete_grad.data.vocabulary import Vocabulary
@@ -82,7 +82,7 @@ class NumericColumn:
     @classmethod
     def from_json(cls, text: str) -> NumericColumn:
         """Inverse of `to_json`."""
-        with told_as("not a numeric column"):
+        with as_table_error("not a numeric column"):
             return cls(**json.loads(text))
 
 
@@ -167,7 +167,7 @@ class Schema:
 
     @cached_property
     def context_spec(self) -> ContextSpec | None:
-        """What a context tensor holds; None without context columns."""
+        """Columns of a context tensor; None without context columns."""
         if not self.context:
             return None
         categorical, numeric = self._context_kinds
@@ -247,7 +247,7 @@ class Schema:
     @classmethod
     def from_json(cls, text: str) -> Schema:
         """Inverse of `to_json`."""
-        with told_as("not a schema"):
+        with as_table_error("not a schema"):
             data = json.loads(text)
             context = [
                 Vocabulary(**column) if "values" in column else NumericColumn(**column)

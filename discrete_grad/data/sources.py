@@ -17,7 +17,7 @@ from discrete_grad.data.arrow import (
     check_names,
     check_table,
 )
-from discrete_grad.data.errors import TableError, told_as
+from discrete_grad.data.errors import TableError, as_table_error
 
 __all__: list[str] = []
 
@@ -76,7 +76,7 @@ def _head(path: Path) -> bytes:
         raise TableError(f"{path} is a directory, not a file")
     if not path.exists():
         raise TableError(f"there is no file {path}")
-    with told_as(f"{path} cannot be read"), path.open("rb") as file:
+    with as_table_error(f"{path} cannot be read"), path.open("rb") as file:
         head = file.read(4096)
     if not head.strip():
         raise TableError(f"{path} is empty")
@@ -85,7 +85,7 @@ def _head(path: Path) -> bytes:
 
 def _read_parquet(path: Path) -> ArrowTable:
     # ParquetFile and not read_table: a folder called "a=b" above the file would become a column
-    with told_as(f"{path} is a damaged or truncated Parquet file"):
+    with as_table_error(f"{path} is a damaged or truncated Parquet file"):
         with arrow("parquet").ParquetFile(str(path)) as file:
             table = file.read()
             # a damaged page may hold text that is not UTF-8 or codes beyond a dictionary
@@ -107,7 +107,7 @@ def _read_csv(path: Path) -> ArrowTable:
 
 
 def _csv_header(path: Path) -> list[str]:
-    with told_as(f"{path} is not CSV"):
+    with as_table_error(f"{path} is not CSV"):
         # an invalid byte is reported by the reader of the whole file
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             names = next(row for row in csv.reader(file) if row)

@@ -14,7 +14,7 @@ from torch import Tensor
 from discrete_grad.data.arrow import ArrowColumn, as_column
 from discrete_grad.data.bins import bin_codes, bin_labels
 from discrete_grad.data.columns import factorize, holds_numbers, numbers
-from discrete_grad.data.errors import RowError, TableError, closest, listing, shown, told_as
+from discrete_grad.data.errors import RowError, TableError, as_table_error, closest, listing, shown
 from discrete_grad.data.values import Value, checked_values, parse
 
 __all__ = ["Vocabulary"]
@@ -176,7 +176,7 @@ class Vocabulary:
     @classmethod
     def from_json(cls, text: str) -> Vocabulary:
         """Inverse of `to_json`."""
-        with told_as("not a vocabulary"):
+        with as_table_error("not a vocabulary"):
             return cls(**json.loads(text))
 
     @cached_property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from discrete_grad.atomic import open_atomic
 from discrete_grad.data.arrow import arrow, from_mapping
-from discrete_grad.data.errors import TableError, told_as
+from discrete_grad.data.errors import TableError, as_table_error
 
 __all__ = ["output_format", "write_rows"]
 
@@ -64,7 +64,7 @@ def write_rows(path: str | os.PathLike[str], columns: Columns) -> None:
     target = Path(path)
     kind = output_format(target)
     _require_equal_lengths(columns)
-    with told_as(f"{target} cannot be written"), open_atomic(target) as file:
+    with as_table_error(f"{target} cannot be written"), open_atomic(target) as file:
         if kind == "csv":
             _write_csv(file, columns)
         else:

@@ -1,4 +1,4 @@
-"""How far we are: measures of rows, and the report on a generator."""
+"""Measures of rows, generators, estimators and aligners."""
 
 from discrete_grad.evaluation.alignment import AlignmentFigure, alignment_metrics, compare_metrics
 from discrete_grad.evaluation.contexts import TrainingContexts, context_labels, distinct_contexts
@@ -16,7 +16,6 @@ from discrete_grad.evaluation.subject import (
     ExampleTruth,
     Observed,
     Policy,
-    ScoredRows,
     Scorer,
     Subject,
     ToUnits,
@@ -31,7 +30,6 @@ __all__ = [
     "GainCurve",
     "Observed",
     "Policy",
-    "ScoredRows",
     "Scorer",
     "Subject",
     "SwapAgreement",

@@ -217,7 +217,7 @@ def _measures(nearest: int) -> dict[str, Callable[[Tensor, Tensor, Tensor, Tenso
 
 
 def _resamples(count: int, resamples: int, generator: torch.Generator | None) -> Tensor:
-    """How often each of the anchors is there `(1 + R, A)`: once, then as drawn."""
+    """Counts `(1 + R, A)` of each anchor: once, then as drawn."""
     draws = random_indices(max(1, count), (resamples, count), generator=generator)
     times = torch.zeros(resamples, count, dtype=torch.float64)
     times.scatter_add_(1, draws, torch.ones_like(times))

@@ -20,7 +20,6 @@ __all__ = [
 ]
 
 
-
 def percentile(values: Tensor, reference: Tensor) -> Tensor:
     """Share of the reference strictly below each value, plus half of the share equal to it.
 

@@ -1,4 +1,4 @@
-"""How well a metric of rows agrees with their distance, over weighted anchors."""
+"""Agreement of a metric of rows with their distance, over weighted anchors."""
 
 from __future__ import annotations
 

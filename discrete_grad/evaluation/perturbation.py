@@ -43,7 +43,7 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class ContextNoise:
-    """What decides the perturbations of `(n, S)` contexts; every perturbation uses the same.
+    """Noise of the perturbations of `(n, S)` contexts; every perturbation uses the same.
 
     Args:
         normal: `(n, S, numeric columns)`, standard normal.

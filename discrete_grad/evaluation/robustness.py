@@ -27,7 +27,7 @@ _MAX_CONTEXTS = 32
 def context_robustness(
     subject: Subject, *, draws: int = 256, samples: int = 16, seed: int = 0
 ) -> dict[str, Any] | None:
-    """What the last policy's rows are worth in a context when it is given another one.
+    """Worth of the last policy's rows in a context when it is given another one.
 
     The policy is asked for rows for a perturbed context; they are scored in the context itself, in
     truth (where it is unknown, by the judge) and in the user's units. A context beyond the observed
@@ -160,7 +160,7 @@ def _context_noise(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a policy gives in n x S contexts: codes, most likely row first, `(n, S, 1 + m, F)`."""
+    """Codes `(n, S, 1 + m, F)` of a policy in n x S contexts, the most likely row first."""
 
     codes: Tensor
     entropy: Tensor

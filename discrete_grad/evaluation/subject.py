@@ -1,4 +1,4 @@
-"""What a report is about: the rows observed, the models, the policies and, if known, the truth."""
+"""Subject of a report: observed rows, models, policies and, if known, the truth."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Example
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.space import CategoricalSpace
 
@@ -18,7 +19,6 @@ __all__ = [
     "ExampleTruth",
     "Observed",
     "Policy",
-    "ScoredRows",
     "Scorer",
     "Subject",
     "ToUnits",
@@ -73,36 +73,6 @@ class Truth(Protocol):
 
     def percentile(self, codes: Tensor, context: int) -> Tensor:
         """Share `(N,)`, in [0, 1], of all rows of the context that are worse; ties count half."""
-
-
-class ScoredRows(Protocol):
-    """Rows with scaled scores, as `discrete_grad.fitting.Rows` holds them.
-
-    Example:
-        >>> import torch
-        >>> from types import SimpleNamespace
-        >>> codes = torch.zeros(5, 2, dtype=torch.long)
-        >>> held = {"scores": torch.zeros(5), "context": None, "counts": None}
-        >>> rows: ScoredRows = SimpleNamespace(codes=codes, **held)
-        >>> len(rows.scores)
-        5
-    """
-
-    @property
-    def codes(self) -> Tensor:
-        """`(N, F)`."""
-
-    @property
-    def scores(self) -> Tensor:
-        """`(N,)`, scaled as the models' predictions are."""
-
-    @property
-    def context(self) -> Tensor | None:
-        """`(N, C)`, or None."""
-
-    @property
-    def counts(self) -> Tensor | None:
-        """`(N,)` integers, observations that each row is the mean of; None for 1."""
 
 
 @dataclass(frozen=True, eq=False)

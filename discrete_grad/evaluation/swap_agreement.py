@@ -1,4 +1,4 @@
-"""How far a gradient's prediction of single swaps can be trusted."""
+"""Agreement of a gradient's prediction of single swaps with their effect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SwapAgreement:
-    """How far the predicted effects of single swaps can be trusted; see `swap_agreement`.
+    """Agreement of predicted and actual effects of single swaps; see `swap_agreement`.
 
     Args:
         rows: how many rows have swaps of different effect; all means are over these, and None

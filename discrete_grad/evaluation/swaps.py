@@ -97,7 +97,7 @@ def swap_effects(
         there = _values_of_swaps(f, space, codes, context, dtype, max_rows)
         exact[~own] = (there - here.unsqueeze(-1)).flatten()
         exact = _snapped(exact, step * there.abs().amax(-1, keepdim=True))
-    promised = space.less_own(gradient, codes)
+    promised = space.swap_gains(gradient, codes)
     predicted = _snapped(promised, step * gradient.abs().amax(-1, keepdim=True))
     return SwapEffects(space, codes, exact, predicted)
 

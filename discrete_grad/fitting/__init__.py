@@ -1,5 +1,6 @@
 """Fits of estimators, aligners and generators, and the scales of scores."""
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
 from discrete_grad.fitting.black_box import Teacher, predict_teacher
 from discrete_grad.fitting.config import (
@@ -12,8 +13,8 @@ from discrete_grad.fitting.context_range import FarContextWarning
 from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.fitting.exact_trees import exact_trees
-from discrete_grad.fitting.generator import Guides, fit_generator, make_gradient_estimator
-from discrete_grad.fitting.hard_pairs import Mined, mine, with_swaps
+from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.fitting.low_rank import LowRank, add_low_rank, merge_low_rank, trainable
 from discrete_grad.fitting.pessimism import (
     PessimisticScore,
@@ -23,7 +24,6 @@ from discrete_grad.fitting.pessimism import (
 )
 from discrete_grad.fitting.reproduction import fit_reproduction
 from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.teacher import Agreement, Fidelity, learn_teacher
 
 __all__ = [
@@ -33,15 +33,15 @@ __all__ = [
     "EstimatorConfig",
     "FarContextWarning",
     "Fidelity",
+    "FrozenModels",
     "GeneratorConfig",
-    "Guides",
     "LowRank",
     "Mined",
     "PessimisticScore",
     "PreferredScore",
     "ReproductionConfig",
-    "Rows",
     "ScoreScale",
+    "ScoredRows",
     "Teacher",
     "add_low_rank",
     "conformal_pessimism",
@@ -54,7 +54,7 @@ __all__ = [
     "learn_teacher",
     "make_gradient_estimator",
     "merge_low_rank",
-    "mine",
+    "mine_hard_pairs",
     "new_ensemble",
     "predict_teacher",
     "trainable",

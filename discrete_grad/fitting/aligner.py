@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import AlignerConfig
-from discrete_grad.fitting.hard_pairs import Mined, mine, with_swaps
-from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.models import Aligner
 from discrete_grad.objectives import rank_n_contrast
 from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
@@ -17,7 +17,7 @@ from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_aligner"]
 
@@ -27,14 +27,14 @@ _HELD_OUT_TEMPERATURE = 0.1
 
 def fit_aligner(
     aligner: Aligner,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: AlignerConfig,
     seed: int,
     stage: str = "aligner",
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> Aligner:
     """Train a projection of the frozen estimator's latents by a contrastive loss.
 
@@ -50,7 +50,7 @@ def fit_aligner(
         stage: name in the log and in the seeds.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The aligner, frozen and in evaluation mode.
@@ -64,7 +64,7 @@ def fit_aligner(
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> aligner = Aligner(Estimator(space), 4)
         >>> aligner = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
         >>> aligner(codes[:5], codes[5:10]).shape
@@ -74,11 +74,13 @@ def fit_aligner(
     kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)
     mined = _mined(aligner, kept, config, derive_seed(seed, stage, "pairs"))
     objective = _AlignerObjective(aligner, kept, held_out, mined, config)
-    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, look=look)
+    train(
+        objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
+    )
     return aligner.requires_grad_(False).eval()
 
 
-def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mined | None:
+def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:
     """The mined pairs, if the settings want any."""
     of_pairs = isinstance(contrastive_loss(config.loss), PairLoss)
     if not config.mined_share and not of_pairs:
@@ -90,7 +92,7 @@ def _mined(aligner: Aligner, rows: Rows, config: AlignerConfig, seed: int) -> Mi
         asked = AskedFromCpu(estimator, device)
         rows, pseudo = with_swaps(rows, estimator.space, asked, count, generator=generator)
     # sorting and looking up, on the CPU; the rows found go where the others are
-    mined = mine(rows, pseudo=pseudo, generator=generator)
+    mined = mine_hard_pairs(rows, pseudo=pseudo, generator=generator)
     if not len(mined) and of_pairs:
         raise ValueError(
             f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
@@ -105,8 +107,8 @@ class _AlignerObjective(Objective):
     def __init__(
         self,
         model: Aligner,
-        rows: Rows,
-        held_out: Rows,
+        rows: ScoredRows,
+        held_out: ScoredRows,
         mined: Mined | None,
         config: AlignerConfig,
     ) -> None:
@@ -133,7 +135,7 @@ class _AlignerObjective(Objective):
         projections, behaviour = self._projected(self.held_out)
         return rank_n_contrast(projections, behaviour, temperature=_HELD_OUT_TEMPERATURE)
 
-    def _row_loss(self, loss: RowLoss, *parts: Rows) -> Tensor:
+    def _row_loss(self, loss: RowLoss, *parts: ScoredRows) -> Tensor:
         """Of all rows of the parts as one batch."""
         config, found = self.config, [self._projected(part) for part in parts]
         projections, behaviour = (torch.cat(side) for side in zip(*found, strict=True))
@@ -151,12 +153,12 @@ class _AlignerObjective(Objective):
         negatives = negatives.unflatten(0, (len(anchors), -1))
         return loss.function(anchors, positives, negatives, temperature=config.temperature)
 
-    def _projected(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _projected(self, rows: ScoredRows) -> tuple[Tensor, Tensor]:
         """Projections `(N, P)` and behaviour `(N, S)`."""
         return self.model.project(rows.codes, rows.context), rows.all_scores
 
 
-def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[Rows]:
+def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[ScoredRows]:
     """This process's share of `count` anchors, a positive of each and so many negatives of each."""
     chosen = replace(step, stage=f"{step.stage} mined").batch(len(mined), count)
     places = replace(step, stage=f"{step.stage} positives")

@@ -39,29 +39,30 @@ class EstimatorConfig(LoopConfig):
     """
 
     members: int = 4
-    """Estimators in the ensemble."""
+    """Number of estimators in the ensemble."""
     families: tuple[Family, ...] = ("networks", "kernel", "anova", "trees")
-    """Kinds of models that each estimator is a weighted sum of, by weights fitted on the rows its
-    members hold out: `networks` of the architectures below, `kernel` a Gaussian process (for up to
-    3,000 rows), `anova` tables of effects of one, two and three columns, `trees` boosted trees of
-    depth 3 (for more than 3,000 rows, with the extra `trees`)."""
+    """Kinds of models that each estimator is a weighted sum of; the weights are fitted on the rows
+    that its members hold out: `networks` of the `architectures`, `kernel` a Gaussian process (for
+    up to 3,000 rows), `anova` tables of effects of one, two and three columns, `trees` boosted
+    trees of depth 3 (for more than 3,000 rows, with the extra `trees`)."""
     dim: int = 16
     """Length of a feature's embedding."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     dropout: float = 0.0
-    """Probability after each hidden layer."""
+    """Dropout probability after each hidden layer."""
     held_out: float = 0.125
-    """Share of the rows each member holds out for early stopping."""
+    """Share of the rows that each member holds out for early stopping."""
     architectures: tuple[Architecture, ...] = ("mlp",)
-    """The networks are of these by turns: `mlp` with the hidden layers, `shallow` with one layer of
-    their total width, `multilinear` with products of features instead."""
+    """Architectures that the networks take in turn: `mlp` with the hidden layers, `shallow` with
+    one layer of their total width, `multilinear` with products of features instead."""
     conservative: float = 0.0
-    """Weight by which the scores of rows two tempting swaps from an observed one are pushed down
-    and those of observed ones up, in units of the scaled score; for networks alone."""
+    """Weight of a loss that pushes predictions down on rows two promising swaps away from observed
+    ones, and up on observed rows, in units of the scaled score; for networks alone."""
     scaling: bool = True
-    """Beyond 1,500 rows take larger batches and less weight decay than given here, and, with many
-    rows, more steps, wider networks and fewer members; see `for_rows`. False takes all as given."""
+    """Adapt the settings to tables of more than 1,500 rows: larger batches and less weight decay
+    and, with many rows, more steps, wider networks and fewer members; see
+    `EstimatorConfig.for_rows`. Without it all settings count as they are."""
     steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-2
@@ -111,21 +112,21 @@ class AlignerConfig(LoopConfig):
 
     steps: int = 600
     projection_dim: int = 32
-    """Length of the projection."""
+    """Length of the aligner's vector for a row."""
     loss: str = "rank_n_contrast"
-    """rank_n_contrast, acc_con, sup_con, nt_xent or mined, of which the last two see mined rows
-    alone; or a class of pytorch_metric_learning.losses, such as MultiSimilarityLoss."""
+    """Contrastive loss: rank_n_contrast, acc_con, sup_con, nt_xent or mined, of which the last two
+    see mined rows alone; or a class of pytorch_metric_learning.losses, as MultiSimilarityLoss."""
     temperature: float = 0.1
-    """Of the contrastive loss, above 0; a class of pytorch_metric_learning has its own."""
+    """Temperature of the contrastive loss, above 0; not of a class of pytorch_metric_learning."""
     near: float = 0.1
-    """Greatest difference in score of two positives, in [0, 1), as a share of the largest in the
-    batch; not of rank_n_contrast, nt_xent and mined."""
+    """Largest difference in score at which two rows are taken for alike, as a share of the largest
+    difference in the batch, in [0, 1); not by rank_n_contrast, nt_xent and mined."""
     mined_share: float = 0.0
     """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
     positives, a third their hard negatives."""
     pseudo_labels: float = 0.0
-    """Rows for each observed one that may be hard positives and negatives too: swaps that only the
-    estimator has scored."""
+    """Number of swapped rows for each observed one, scored by the estimator, that may be hard
+    positives and negatives, too."""
 
     def check_losses(self) -> None:
         """Raise ValueError for an unknown loss, a share out of range, or a batch without a pair."""
@@ -161,37 +162,38 @@ class GeneratorConfig(LoopConfig):
     """
 
     gradient_estimator: str = "ReinMax"
-    """A class of discrete_grad.gradient."""
+    """Gradient estimator, a class of discrete_grad.gradient."""
     tau: float | None = None
-    """Its temperature, for those that have one; by default its own."""
+    """Temperature of the gradient estimator, if it has one; by default its own."""
     samples: int = 4
-    """Rows drawn for each context of a batch."""
+    """Number of rows drawn for each context of a batch."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers between context and logits."""
     combine: Literal["mean", "median", "min"] = "mean"
-    """What of the members' scores counts."""
+    """Statistic of the ensemble members' scores that is maximised."""
     pessimism: float = 0.0
-    """The score is that minus this many of the members' standard deviations."""
+    """Number of the members' standard deviations that are subtracted from the score."""
     coverage: float = 0.0
-    """If above 0, the pessimism is instead chosen so that the score stays below the true one for
-    this share of unseen rows, by conformal calibration on rows set aside."""
+    """Share of unseen rows whose true score the pessimistic one is to stay below; above 0 it
+    decides the pessimism, by conformal calibration on rows set aside."""
     entropy: float = 0.02
-    """Weight of the entropy, in units of the scaled score a nat; without any, all rows of a context
-    end as one."""
+    """Weight of the generator's entropy, in units of the scaled score a nat; at 0 all rows of a
+    context become the same."""
     diversity: float = 0.0
-    """Weight of the expected Hamming distance of two draws, in units of the scaled score a
-    feature."""
+    """Weight of the expected Hamming distance between two rows of a context, in units of the scaled
+    score a feature."""
     reference_kl: float = 0.0
-    """Weight of the divergence from the data policy, in units of the scaled score a nat."""
+    """Weight of the KL divergence from the data policy, in units of the scaled score a nat."""
     trust: float = 0.0
-    """Weight of the expected Hamming distance to the nearest observed row beyond `trust_radius`, in
-    units of the scaled score a feature."""
+    """Weight of a penalty on rows that differ from every observed row in more than `trust_radius`
+    features, in units of the scaled score for each feature more."""
     trust_radius: float = 2.0
-    """Features in which a generated row may differ from an observed one."""
+    """Number of features in which a row may differ from the nearest observed row unpenalised."""
     alignment: float = 0.0
-    """Weight of the alignment to a good row of the same context."""
+    """Weight of the reward for behaving like a good row of the same context, by the aligner."""
     preference: float = 1.0
-    """Weight of the preference reward, of variance 1 as the scaled score is, where there is one."""
+    """Weight of the reward learnt from preferences, if there are any; it has variance 1, as the
+    scaled score."""
     steps: int = 300
     # a slower one stops before the generator has decided
     learning_rate: float = 1e-2

@@ -13,7 +13,7 @@ _MOST_LOOKED_AT = 2**16
 
 
 class Coverage:
-    """Which of two sides each row is on, and how many rows of each category each side has.
+    """Side of each row, and the number of rows of each category on each side.
 
     The first side goes first: it gets a category that it misses by any row, the second only by a
     row that is no category's last on the first side.

@@ -1,4 +1,4 @@
-"""What every distillation shares: its settings, its batches of contexts and its optimiser."""
+"""Settings, batches of contexts and optimiser, shared by all distillations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loss = Callable[[Step], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """How long and on how many rows a policy learns; Adam, its learning rate falling to 0.
+    """Settings of a distillation: Adam, whose learning rate falls to 0.
 
     Example:
         >>> DistillConfig(steps=50).samples
@@ -29,13 +29,13 @@ class DistillConfig:
     """
 
     steps: int = 500
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: int = 64
-    """Contexts a step, drawn with replacement; each one once where there are no more."""
+    """Number of contexts of each step, drawn with replacement; each once if there are no more."""
     samples: int = 32
-    """Rows drawn for each context of a batch."""
+    """Number of rows drawn for each context of a batch."""
     learning_rate: float = 5e-3
-    """The highest; it falls along a cosine."""
+    """Peak learning rate; it falls along a cosine."""
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; every distillation calls it first."""
@@ -48,7 +48,7 @@ class DistillConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a policy learns from in one step.
+    """Rows that a policy learns from in one step.
 
     Args:
         index: places `(B,)` of the contexts among all; None without contexts.
@@ -92,7 +92,7 @@ def taken(values: Tensor | None, index: Tensor | None) -> Tensor | None:
 
 
 def context_name(index: Tensor | None, place: tuple[int, ...]) -> str:
-    """What a message calls the context at a place of a batch: by its row among all contexts."""
+    """Name of the context at a place of a batch: its row among all contexts."""
     return f"context {int(index[place])}" if index is not None and place else "the distribution"
 
 
@@ -113,7 +113,7 @@ def descend(
     losses = []
     for index in range(config.steps):
         step = Step(seed, stage, index)
-        with isolated_seed(step.noise_seed):
+        with isolated_seed(step.noise_seed, parameters[0].device):
             value = loss(step)
         losses.append(float(value.detach()))
         if not math.isfinite(losses[-1]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.fitting.scored_rows import Rows
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.sampling import permutation, random_codes, random_indices, seeded, uniform
 from discrete_grad.space import CategoricalSpace
 
@@ -15,7 +15,7 @@ _MOST_SWAPS = 4
 
 
 def draw_rows(
-    space: CategoricalSpace, rows: Rows | None, count: int, *, seed: int
+    space: CategoricalSpace, rows: ScoredRows | None, count: int, *, seed: int
 ) -> tuple[Tensor, Tensor | None]:
     """Rows and contexts of which a teacher's answers say most.
 
@@ -59,13 +59,13 @@ def draw_rows(
 
 
 def rows_near(
-    space: CategoricalSpace, rows: Rows, count: int, *, seed: int
+    space: CategoricalSpace, rows: ScoredRows, count: int, *, seed: int
 ) -> tuple[Tensor, Tensor | None]:
     """Rows `(count, F)` of a table with 1 to 4 features drawn anew, in their own contexts.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((9,) * 9)
-        >>> rows = Rows(torch.zeros(5, 9, dtype=torch.long), torch.zeros(5))
+        >>> rows = ScoredRows(torch.zeros(5, 9, dtype=torch.long), torch.zeros(5))
         >>> codes, context = rows_near(space, rows, 100, seed=0)
         >>> bool(((codes != 0).sum(-1) <= 4).all()), context
         (True, None)
@@ -101,7 +101,7 @@ def _swapped(space: CategoricalSpace, codes: Tensor, generator: torch.Generator)
     return random_codes(space, len(codes), generator=generator).where(turn < swaps, codes)
 
 
-def _contexts(rows: Rows | None, count: int, generator: torch.Generator) -> Tensor | None:
+def _contexts(rows: ScoredRows | None, count: int, generator: torch.Generator) -> Tensor | None:
     if rows is None or rows.context is None:
         return None
     return rows.context[random_indices(len(rows), (count,), generator=generator)]

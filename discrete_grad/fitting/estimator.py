@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import Architecture, EstimatorConfig
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.stacking import fit_families
 from discrete_grad.models import (
     AnovaEnsemble,
@@ -27,7 +27,7 @@ from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_estimator", "new_ensemble"]
 
@@ -39,7 +39,7 @@ _Ensemble = TypeVar("_Ensemble", bound=BaseEnsemble)
 
 def fit_estimator(
     ensemble: _Ensemble,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: EstimatorConfig,
     seed: int,
@@ -47,7 +47,7 @@ def fit_estimator(
     absolute: bool = False,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> _Ensemble:
     """Train an ensemble by squared error; every member holds out rows of its own.
 
@@ -64,7 +64,7 @@ def fit_estimator(
         absolute: train networks by absolute error, under which they learn the median.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The ensemble, frozen and in evaluation mode.
@@ -76,7 +76,7 @@ def fit_estimator(
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> config = EstimatorConfig(members=2, hidden=(8,), steps=100)
         >>> ensemble = new_ensemble(space, None, config, seed=0)
         >>> ensemble = fit_estimator(ensemble, rows, config=config, seed=0)
@@ -96,7 +96,15 @@ def fit_estimator(
     networks = networks_of(ensemble)
     if networks is not None:
         objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
-        train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, look=look)
+        train(
+            objective,
+            config,
+            seed=seed,
+            stage=stage,
+            log=log,
+            checkpoint=checkpoint,
+            callback=callback,
+        )
     ensemble.requires_grad_(False).eval()
     if isinstance(ensemble, StackedEnsemble):
         fit_families(ensemble, rows, held_out, seed=derive_seed(seed, stage, "kernel"))
@@ -190,7 +198,7 @@ class _EstimatorObjective(Objective):
     def __init__(
         self,
         model: BaseEnsemble,
-        rows: Rows,
+        rows: ScoredRows,
         held_out: Tensor,
         config: EstimatorConfig,
         absolute: bool,
@@ -245,7 +253,7 @@ class _EstimatorObjective(Objective):
         return members_of(self.model, name)
 
 
-def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
+def _tempting(model: BaseEnsemble, rows: ScoredRows) -> Tensor:
     """Codes `(M, B, F)`: each member's own rows after the swaps its gradient promises most from."""
     space, codes = model.space, rows.codes
     for _ in range(_TEMPTING_SWAPS):
@@ -254,7 +262,7 @@ def _tempting(model: BaseEnsemble, rows: Rows) -> Tensor:
             total = model.predictions(row, rows.context, own_rows=True).sum()
         (slope,) = torch.autograd.grad(total, row)
         # the own category gains 0: where nothing is promised, nothing is swapped
-        codes = _swapped(space, codes, space.less_own(slope, codes).argmax(-1))
+        codes = _swapped(space, codes, space.swap_gains(slope, codes).argmax(-1))
     return codes
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import discrete_grad.gradient as gradient
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.pessimism import guided_score
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.objectives import (
@@ -28,9 +28,9 @@ from discrete_grad.policies import Generator
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, Objective, Step, no_look, train
+from discrete_grad.training.loop import Callback, Objective, Step, no_callback, train
 
-__all__ = ["Guides", "fit_generator", "make_gradient_estimator"]
+__all__ = ["FrozenModels", "fit_generator", "make_gradient_estimator"]
 
 _GOOD_SHARE = 0.1
 _MAX_CONTEXTS = 1024
@@ -63,7 +63,7 @@ def make_gradient_estimator(
 
 
 @dataclass(frozen=True)
-class Guides:
+class FrozenModels:
     """The models a generator is trained by; `fit_generator` freezes them.
 
     Args:
@@ -79,7 +79,7 @@ class Guides:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
-        >>> Guides(*models).reference is None
+        >>> FrozenModels(*models).reference is None
         True
     """
 
@@ -93,47 +93,47 @@ class Guides:
 
 def fit_generator(
     generator: Generator,
-    rows: Rows,
+    rows: ScoredRows,
     *,
-    guides: Guides,
+    frozen: FrozenModels,
     method: gradient.GradientEstimator,
     config: GeneratorConfig,
     seed: int,
     stage: str = "generator",
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> Generator:
     """Train a generator through the frozen estimator.
 
     Args:
         generator: trained in place.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
-        guides: the models it is trained by, frozen in place.
+        frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
         config: weights and training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The generator, frozen and in evaluation mode.
 
     Raises:
-        ValueError: if a model is needed and missing from the guides.
+        ValueError: if a model is needed and missing from the frozen ones.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
-        >>> rows = Rows(codes, codes.sum(-1) - 1.5)
+        >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
         >>> generator = fit_generator(
         ...     Generator(None, space),
         ...     rows,
-        ...     guides=Guides(*models),
+        ...     frozen=FrozenModels(*models),
         ...     method=gradient.ReinMax(space),
         ...     config=GeneratorConfig(steps=20),
         ...     seed=0,
@@ -142,16 +142,16 @@ def fit_generator(
         torch.Size([2])
     """
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
-        if weight and getattr(guides, name) is None:
+        if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
     train(
-        _GeneratorObjective(generator, guides, rows, method, config),
+        _GeneratorObjective(generator, frozen, rows, method, config),
         config,
         seed=seed,
         stage=stage,
         log=log,
         checkpoint=checkpoint,
-        look=look,
+        callback=callback,
     )
     return generator.requires_grad_(False).eval()
 
@@ -162,22 +162,22 @@ class _GeneratorObjective(Objective):
     def __init__(
         self,
         model: Generator,
-        guides: Guides,
-        rows: Rows,
+        frozen: FrozenModels,
+        rows: ScoredRows,
         method: gradient.GradientEstimator,
         config: GeneratorConfig,
     ) -> None:
         super().__init__()
         self.model = model
-        self.guides = guides
+        self.frozen = frozen
         self.method = method
         # another function, so another running baseline, if the method has one
         self.align_method = copy.deepcopy(method)
         self.config = config
         self.context = rows.context
         self.shown = _some_contexts(rows.context)
-        models = (guides.estimator, guides.judge, guides.reference, guides.aligner)
-        for guide in (*models, guides.preference):
+        models = (frozen.estimator, frozen.judge, frozen.reference, frozen.aligner)
+        for guide in (*models, frozen.preference):
             if guide is not None:
                 guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
@@ -192,9 +192,9 @@ class _GeneratorObjective(Objective):
         context = None if self.context is None else self.context[picked]
         logits = self._logits(context, len(picked))
         noise = step.generator(logits.device)
-        guides = self.guides
+        frozen = self.frozen
         score = guided_score(
-            guides.estimator, guides.preference, guides.reward_unit, context, config
+            frozen.estimator, frozen.preference, frozen.reward_unit, context, config
         )
         loss = expected_score_loss(self.method, score, logits, generator=noise)
         if config.entropy:
@@ -204,17 +204,17 @@ class _GeneratorObjective(Objective):
         if config.trust:
             radius = config.trust_radius
             loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
-        if config.reference_kl and guides.reference is not None:
-            reference = guides.reference(context)
+        if config.reference_kl and frozen.reference is not None:
+            reference = frozen.reference(context)
             loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
-        if config.alignment and guides.aligner is not None:
-            loss = loss + config.alignment * self._alignment(guides.aligner, step, noise)
+        if config.alignment and frozen.aligner is not None:
+            loss = loss + config.alignment * self._alignment(frozen.aligner, step, noise)
         return loss
 
     def validate(self) -> Tensor:
         """Negative judge's score of the most likely rows."""
         rows = self.model.space.argmax(self._logits(self.shown, 1))
-        score: Tensor = self.guides.judge(rows, self.shown).mean()
+        score: Tensor = self.frozen.judge(rows, self.shown).mean()
         return -score
 
     def _logits(self, context: Tensor | None, count: int) -> Tensor:
@@ -229,7 +229,7 @@ class _GeneratorObjective(Objective):
         )
         with torch.no_grad():
             likely = self.model.space.argmax(logits)
-            advantage = good.scores - self.guides.estimator(likely, good.context)
+            advantage = good.scores - self.frozen.estimator(likely, good.context)
         return alignment_loss(cosine, advantage)
 
 

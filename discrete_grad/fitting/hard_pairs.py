@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.row_pairs import in_context
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.hamming import HammingIndex, context_groups
 from discrete_grad.objectives import score_bins
 from discrete_grad.sampling import permutation, random_indices
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Mined", "mine", "with_swaps"]
+__all__ = ["Mined", "mine_hard_pairs", "with_swaps"]
 
 _DECILES = 10
 _CANDIDATES = 1024  # far rows each anchor is compared with
@@ -38,11 +38,12 @@ class Mined:
         negatives: `(A, K)`: one feature differs, or two, and the score much.
 
     Example:
-        >>> Mined(*mine(Rows(torch.eye(3).long(), torch.zeros(3))).__dict__.values()).pseudo
+        >>> rows = ScoredRows(torch.eye(3).long(), torch.zeros(3))
+        >>> Mined(*mine_hard_pairs(rows).__dict__.values()).pseudo
         tensor([False, False, False])
     """
 
-    rows: Rows
+    rows: ScoredRows
     pseudo: Tensor
     anchors: Tensor
     positives: Tensor
@@ -53,8 +54,8 @@ class Mined:
         return len(self.anchors)
 
 
-def mine(
-    rows: Rows,
+def mine_hard_pairs(
+    rows: ScoredRows,
     *,
     pseudo: Tensor | None = None,
     positives: int = 4,
@@ -95,7 +96,8 @@ def mine(
 
     Example:
         >>> codes = torch.tensor([[0, 0, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1]])
-        >>> mined = mine(Rows(codes, torch.tensor([0.0, 1.0, 1.0, 0.0])), positives=1, negatives=1)
+        >>> rows = ScoredRows(codes, torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        >>> mined = mine_hard_pairs(rows, positives=1, negatives=1)
         >>> first = mined.anchors.argsort()
         >>> mined.anchors[first].unique().tolist(), mined.negatives[mined.anchors == 0][0].tolist()
         ([0, 1, 2, 3], [1])
@@ -117,13 +119,13 @@ def mine(
 
 
 def with_swaps(
-    rows: Rows,
+    rows: ScoredRows,
     space: CategoricalSpace,
     scorer: Callable[[Tensor, Tensor | None], Tensor],
     count: int,
     *,
     generator: torch.Generator | None = None,
-) -> tuple[Rows, Tensor]:
+) -> tuple[ScoredRows, Tensor]:
     """Observed rows and, after them, single swaps of theirs with pseudo-labels.
 
     Args:
@@ -142,7 +144,7 @@ def with_swaps(
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> rows = Rows(torch.tensor([[0, 0]]), torch.tensor([0.5]))
+        >>> rows = ScoredRows(torch.tensor([[0, 0]]), torch.tensor([0.5]))
         >>> more, pseudo = with_swaps(rows, space, lambda codes, _: codes.sum(-1).float(), 99)
         >>> len(more), pseudo.tolist()
         (4, [False, True, True, True])
@@ -161,13 +163,13 @@ def with_swaps(
     if rows.context is not None and context is not None:
         context = torch.cat([rows.context, context])
     scores = torch.cat([rows.scores, given if behaviour is None else given[:, 0]])
-    joined = Rows(torch.cat([rows.codes, swapped.codes]), scores, context, behaviour)
+    joined = ScoredRows(torch.cat([rows.codes, swapped.codes]), scores, context, behaviour)
     return joined, torch.arange(len(joined)) >= len(rows)
 
 
 def _swaps(
-    rows: Rows, space: CategoricalSpace, count: int, generator: torch.Generator | None
-) -> Rows:
+    rows: ScoredRows, space: CategoricalSpace, count: int, generator: torch.Generator | None
+) -> ScoredRows:
     """Rows with another category in one feature, none observed and none twice."""
     free = torch.tensor([i for i, size in enumerate(space.sizes) if size > 1], dtype=torch.long)
     drawn = random_indices(_MANY, (3, count if len(free) else 0), generator=generator)
@@ -180,7 +182,9 @@ def _swaps(
     both = torch.cat([rows.codes.long(), codes]), torch.cat([group, group[row]]).unsqueeze(1)
     same = row_groups(*both)
     new = first_rows(same)[same[len(rows) :]] == torch.arange(len(rows), len(same))
-    return Rows(codes, swapped.scores, swapped.context, swapped.behaviour).take(new.nonzero()[:, 0])
+    return ScoredRows(codes, swapped.scores, swapped.context, swapped.behaviour).take(
+        new.nonzero()[:, 0]
+    )
 
 
 def _deciles(scores: Tensor, pseudo: Tensor) -> Tensor:
@@ -211,7 +215,7 @@ def _repeated(decile: Tensor) -> Tensor:
 
 
 def _hard_negatives(
-    index: HammingIndex, rows: Rows, anchors: Tensor, *, large: float, most: int
+    index: HammingIndex, rows: ScoredRows, anchors: Tensor, *, large: float, most: int
 ) -> Tensor:
     """`(A, most)` rows, -1 where there is none."""
     found = torch.zeros(0, 2, dtype=torch.long)
@@ -227,7 +231,7 @@ def _hard_negatives(
 
 def _hard_positives(
     index: HammingIndex,
-    rows: Rows,
+    rows: ScoredRows,
     anchors: Tensor,
     *,
     small: float,
@@ -245,11 +249,12 @@ def _hard_positives(
     return _first(torch.stack([row[kept], other[kept]], 1), anchors, len(rows), most)
 
 
-def difference(rows: Rows, a: Tensor, b: Tensor) -> Tensor:
+def difference(rows: ScoredRows, a: Tensor, b: Tensor) -> Tensor:
     """Root mean square difference `(P,)` in the scores of rows `(P,)` and `(P,)`.
 
     Example:
-        >>> rows = Rows(torch.zeros(2, 1), torch.zeros(2), behaviour=torch.tensor([[0, 0], [3, 4]]))
+        >>> several = torch.tensor([[0, 0], [3, 4]])
+        >>> rows = ScoredRows(torch.zeros(2, 1), torch.zeros(2), behaviour=several)
         >>> difference(rows, torch.tensor([0]), torch.tensor([1])).square()
         tensor([12.5000])
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.coverage import Coverage
 from discrete_grad.fitting.repeats import places_among_equals
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import row_groups
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import ContextSpec
@@ -20,7 +20,12 @@ _MIN_LEFT = 4
 
 
 def judge_split(
-    rows: Rows, share: float, *, seed: int, spec: ContextSpec | None = None, mixed: bool = True
+    rows: ScoredRows,
+    share: float,
+    *,
+    seed: int,
+    spec: ContextSpec | None = None,
+    mixed: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Indices of the observations for the generator's side and of those for the judge.
 
@@ -46,7 +51,7 @@ def judge_split(
 
     Example:
         >>> ads = torch.tensor([[0], [1]]).repeat(10, 1)
-        >>> mine, judged = judge_split(Rows(ads, torch.zeros(20)), 0.2, seed=0)
+        >>> mine, judged = judge_split(ScoredRows(ads, torch.zeros(20)), 0.2, seed=0)
         >>> ads[judged].sort(0).values.flatten().tolist(), len(mine)
         ([0, 0, 1, 1], 16)
     """
@@ -87,7 +92,7 @@ def _of_rare(turn: Tensor, often: Tensor, size: int) -> Tensor:
 
 
 def _covered(
-    rows: Rows, spec: ContextSpec | None, frequent: Tensor, order: Tensor, judged: Tensor
+    rows: ScoredRows, spec: ContextSpec | None, frequent: Tensor, order: Tensor, judged: Tensor
 ) -> Tensor:
     """The same choice `(N,)` in the given order, changed so that both sides know the categories."""
     tables = [rows.codes, frequent.unsqueeze(1)]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
-from discrete_grad.fitting.scored_rows import Rows
-from discrete_grad.gradient import Relaxation, RowFunction
+from discrete_grad.gradient import Relaxation, SelfSamplingFunction
 from discrete_grad.models import BaseEnsemble, PreferenceModel
 
 __all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
@@ -19,7 +19,7 @@ __all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_
 _EPSILON = 1e-8
 
 
-class PessimisticScore(RowFunction):
+class PessimisticScore(SelfSamplingFunction):
     """The members' mean, median or least score, minus some of their standard deviations.
 
     Args:
@@ -53,7 +53,7 @@ class PessimisticScore(RowFunction):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Scores of rows drawn by a relaxation; see `RowFunction.sample`."""
+        """Scores of rows drawn by a relaxation; see `SelfSamplingFunction.sample`."""
         return self._combined(
             self.estimator.sample_predictions(logits, relaxation, self.context, generator=generator)
         )
@@ -63,7 +63,7 @@ class PessimisticScore(RowFunction):
         return centre - self.config.pessimism * _spread(values) if self.config.pessimism else centre
 
 
-class PreferredScore(RowFunction):
+class PreferredScore(SelfSamplingFunction):
     """A score plus a share of the reward that a preference model gives.
 
     Args:
@@ -96,7 +96,7 @@ class PreferredScore(RowFunction):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Values of rows drawn by a relaxation; see `RowFunction.sample`."""
+        """Values of rows drawn by a relaxation; see `SelfSamplingFunction.sample`."""
         # one row for both, which must then be built
         return self(relaxation(logits, generator=generator))
 
@@ -107,8 +107,8 @@ def guided_score(
     unit: float,
     context: Tensor | None,
     config: GeneratorConfig,
-) -> RowFunction:
-    """What a generator is trained by: the score, and the preference reward if there is one.
+) -> SelfSamplingFunction:
+    """Objective of a generator: the score, and the preference reward if there is one.
 
     Args:
         estimator: of the score.
@@ -145,7 +145,7 @@ def _spread(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def conformal_pessimism(ensemble: BaseEnsemble, rows: Rows, coverage: float) -> float:
+def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: float) -> float:
     """Standard deviations below the mean that stay below the score of a share of unseen rows.
 
     For rows exchangeable with the given ones `mean - k std <= score` holds with a probability of
@@ -172,7 +172,7 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: Rows, coverage: float) -> 
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> ensemble = EstimatorEnsemble([Estimator(space) for _ in range(3)])
-        >>> rows = Rows(space.enumerate(), ensemble(space.enumerate()).detach())
+        >>> rows = ScoredRows(space.enumerate(), ensemble(space.enumerate()).detach())
         >>> conformal_pessimism(ensemble, rows, 0.8)
         0.0
     """

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.kernel import MOST_POINTS
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import first_rows, row_groups
 
 __all__ = ["learning_rows", "merge_equal_rows"]
@@ -17,7 +17,7 @@ _FEW = 64
 _LEAST_PARTS, _MOST_PARTS = 2, 4
 
 
-def merge_equal_rows(rows: Rows, *, parts: int = 1) -> Rows:
+def merge_equal_rows(rows: ScoredRows, *, parts: int = 1) -> ScoredRows:
     """Rows of which no two are equal: each with the mean, count and spread of its observations.
 
     Two rows are equal if all their codes and all columns of their contexts are.
@@ -32,7 +32,7 @@ def merge_equal_rows(rows: Rows, *, parts: int = 1) -> Rows:
         merge.
 
     Example:
-        >>> rows = Rows(torch.tensor([[2], [0], [2]]), torch.tensor([1.0, 5.0, 3.0]))
+        >>> rows = ScoredRows(torch.tensor([[2], [0], [2]]), torch.tensor([1.0, 5.0, 3.0]))
         >>> merged = merge_equal_rows(rows)
         >>> merged.codes.tolist(), merged.scores, merged.counts, merged.spread
         ([[0], [2]], tensor([5., 2.]), tensor([1, 2]), tensor([0., 1.]))
@@ -66,7 +66,7 @@ def merge_equal_rows(rows: Rows, *, parts: int = 1) -> Rows:
     )
 
 
-def learning_rows(rows: Rows, possible: int) -> Rows:
+def learning_rows(rows: ScoredRows, possible: int) -> ScoredRows:
     """Observations, merged as estimators learn from them and hold some of them out.
 
     Each row becomes one, so that what a member holds out is a row it has not seen, and its error
@@ -81,7 +81,7 @@ def learning_rows(rows: Rows, possible: int) -> Rows:
 
     Example:
         >>> codes = torch.tensor([[0], [1]]).repeat(50, 1)
-        >>> learning_rows(Rows(codes, torch.zeros(100)), 2).counts
+        >>> learning_rows(ScoredRows(codes, torch.zeros(100)), 2).counts
         tensor([13, 13, 12, 12, 13, 13, 12, 12])
     """
     group = _groups(rows)
@@ -106,5 +106,5 @@ def places_among_equals(group: Tensor) -> Tensor:
     return place
 
 
-def _groups(rows: Rows) -> Tensor:
+def _groups(rows: ScoredRows) -> Tensor:
     return row_groups(rows.codes, *([] if rows.context is None else [rows.context]))

@@ -7,13 +7,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import ReproductionConfig
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.objectives import inverse_score_cross_entropy
 from discrete_grad.policies import AutoregressiveGenerator, Generator, known_mask
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_reproduction"]
 
@@ -24,7 +24,7 @@ P = TypeVar("P", Generator, AutoregressiveGenerator)
 
 def fit_reproduction(
     policy: P,
-    rows: Rows,
+    rows: ScoredRows,
     *,
     config: ReproductionConfig,
     seed: int,
@@ -33,7 +33,7 @@ def fit_reproduction(
     hide: float = 0.2,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> P:
     """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
 
@@ -53,7 +53,7 @@ def fit_reproduction(
             learns p(row | attributes) and p(row) at once.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The policy, frozen and in evaluation mode.
@@ -72,7 +72,7 @@ def fit_reproduction(
         >>> codes = torch.tensor([[0, 1], [1, 0]]).repeat(20, 1)
         >>> config = ReproductionConfig(steps=60, learning_rate=0.03)
         >>> policy = AutoregressiveGenerator(space, hidden=(16,))
-        >>> rows = Rows(codes, torch.ones(40))
+        >>> rows = ScoredRows(codes, torch.ones(40))
         >>> policy = fit_reproduction(policy, rows, config=config, seed=0)
         >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
         [0, 1, 1, 0]
@@ -86,11 +86,13 @@ def fit_reproduction(
         attributes=attributes,
         hide=hide,
     )
-    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, look=look)
+    train(
+        objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
+    )
     return policy.requires_grad_(False).eval()
 
 
-def _check(policy: P, rows: Rows, attributes: Tensor | None, hide: float) -> None:
+def _check(policy: P, rows: ScoredRows, attributes: Tensor | None, hide: float) -> None:
     if len(rows) < _LEAST_ROWS:
         raise ValueError(f"needs at least {_LEAST_ROWS} rows, got {len(rows)}")
     policy.space.check_codes(rows.codes)
@@ -122,7 +124,7 @@ class _ReproductionObjective(Objective):
     def __init__(
         self,
         model: Generator | AutoregressiveGenerator,
-        rows: Rows,
+        rows: ScoredRows,
         split: tuple[Tensor, Tensor],
         batch_size: int,
         *,
@@ -149,8 +151,8 @@ class _ReproductionObjective(Objective):
         if self.attributes is None:
             return self._loss(self.held_out)
         known = torch.ones(len(self.held_out), dtype=torch.bool, device=self.attributes.device)
-        told, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
-        return (1 - self.hide) * told + self.hide * hidden
+        known_loss, hidden = self._loss(self.held_out, known), self._loss(self.held_out, ~known)
+        return (1 - self.hide) * known_loss + self.hide * hidden
 
     def _loss(self, places: Tensor, known: Tensor | None = None) -> Tensor:
         rows, model = self.rows.take(places), self.model

@@ -8,9 +8,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.anova import anova_groups, fit_anova
 from discrete_grad.fitting.kernel import MOST_POINTS, fit_kernel
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
@@ -26,7 +26,7 @@ _MOST_ROWS = 2**21
 
 
 @torch.no_grad()
-def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: int) -> None:
+def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, seed: int) -> None:
     """Fit the families that gradients do not train, and the weights of all of them.
 
     The weights are those under which the members predict best what they hold out.
@@ -65,7 +65,7 @@ def fit_families(model: StackedEnsemble, rows: Rows, held_out: Tensor, *, seed: 
     model.weights[asked] = fitted
 
 
-def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+def _fit_kernel(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
     assert isinstance(family, KernelEnsemble)
     if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
         return False
@@ -75,7 +75,7 @@ def _fit_kernel(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) ->
     return True
 
 
-def _fit_anova(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+def _fit_anova(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
     assert isinstance(family, AnovaEnsemble)
     family.joint.fit(rows.context)
     family.arrange(anova_groups(family.joint.sizes, len(rows)))
@@ -84,7 +84,7 @@ def _fit_anova(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> 
     return True
 
 
-def _fit_trees(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> bool:
+def _fit_trees(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
     assert isinstance(family, AnovaEnsemble)
     # with fewer rows the Gaussian process is better, and trees add nothing to it
     if len(rows) <= MOST_POINTS or not has_trees():
@@ -94,7 +94,7 @@ def _fit_trees(family: BaseEnsemble, rows: Rows, weights: Tensor, seed: int) -> 
     return fit_trees(family, codes, rows.scores, weights, seed=seed)
 
 
-_FITS: dict[str, Callable[[BaseEnsemble, Rows, Tensor, int], bool]] = {
+_FITS: dict[str, Callable[[BaseEnsemble, ScoredRows, Tensor, int], bool]] = {
     "kernel": _fit_kernel,
     "anova": _fit_anova,
     "trees": _fit_trees,
@@ -108,7 +108,7 @@ def _some(count: int, seed: int) -> Tensor:
     return permutation(count, generator=seeded(seed))[:_MOST_ROWS]
 
 
-def held_out_predictions(family: BaseEnsemble, rows: Rows, held_out: Tensor) -> Tensor:
+def held_out_predictions(family: BaseEnsemble, rows: ScoredRows, held_out: Tensor) -> Tensor:
     """Predictions `(M, H)` of each member for the rows `(M, H)` it holds out."""
     parts = []
     for places in held_out.split(_CHUNK, dim=1):

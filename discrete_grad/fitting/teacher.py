@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting.black_box import Teacher, ask
 from discrete_grad.fitting.config import EstimatorConfig
 from discrete_grad.fitting.drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.nn.context import check_context
 from discrete_grad.sampling import random_codes, random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, derive_seed, no_look
+from discrete_grad.training.loop import Callback, derive_seed, no_callback
 
 __all__ = ["Agreement", "Fidelity", "learn_teacher"]
 
@@ -36,7 +37,7 @@ _LEAST_JUDGED = 100
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a student's answers have to do with its teacher's.
+    """Agreement of a student's answers with its teacher's.
 
     Args:
         r2: 1 less the mean squared error over the variance of the teacher's answers; NaN where
@@ -63,7 +64,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How faithful a student is to its teacher.
+    """Fidelity of a student to its teacher.
 
     Args:
         asked: rows that the teacher was asked about to learn from.
@@ -90,7 +91,7 @@ class Fidelity:
 def learn_teacher(
     space: CategoricalSpace,
     teacher: Teacher,
-    rows: Rows | None = None,
+    rows: ScoredRows | None = None,
     *,
     context: ContextSpec | None = None,
     count: int = 100_000,
@@ -98,7 +99,7 @@ def learn_teacher(
     seed: int = 0,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> tuple[StackedEnsemble, Fidelity]:
     """Train an estimator on a teacher's answers to drawn rows; see `draw_rows`.
 
@@ -109,14 +110,15 @@ def learn_teacher(
         teacher: asked about at most 16,384 rows at once, without gradients; see
             `predict_teacher` for fitted models.
         rows: the table's, near which the student matters most; their scores are not used. None
-            without a table.
+            without a table. The student is fitted where they are, or on the CPU without; the
+            teacher is asked on the CPU.
         context: the columns of the rows' contexts.
         count: rows asked about to learn from, at most; up to 8,192 more judge the student.
         config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The student, frozen and in evaluation mode, its answers in the teacher's unit (that of
@@ -148,6 +150,8 @@ def learn_teacher(
         >>> space.argmax(logits)
         tensor([2, 4])
     """
+    device = torch.device("cpu") if rows is None else rows.codes.device
+    rows = None if rows is None else rows.to(torch.device("cpu"))
     _check_rows(space, rows, context)
     codes, shown = draw_rows(space, rows, count, seed=derive_seed(seed, "teacher", "rows"))
     answers = ask(teacher, space, codes, shown)
@@ -158,25 +162,27 @@ def learn_teacher(
             f"the teacher answers {mean.item():g} for every one of {len(codes)} rows, up to "
             f"{spread.item():g}: there is nothing to learn"
         )
-    asked = Rows(codes, ((answers - mean) / spread).float(), shown)
+    asked = ScoredRows(codes, ((answers - mean) / spread).float(), shown)
     made = new_ensemble(
         space, context, config, seed=derive_seed(seed, "teacher", "model"), rows=len(asked)
     )
     fitted = fit_estimator(
-        made,
-        asked,
+        made.to(device),
+        asked.to(device),
         config=config,
         seed=seed,
         stage="teacher",
         log=log,
         checkpoint=checkpoint,
-        look=look,
+        callback=callback,
     )
     student = _in_unit(fitted, mean, spread)
     return student, _fidelity(student, teacher, asked, rows, seed)
 
 
-def _check_rows(space: CategoricalSpace, rows: Rows | None, context: ContextSpec | None) -> None:
+def _check_rows(
+    space: CategoricalSpace, rows: ScoredRows | None, context: ContextSpec | None
+) -> None:
     shown = None if rows is None else rows.context
     if rows is not None:
         space.check_codes(rows.codes)
@@ -198,7 +204,11 @@ def _in_unit(fitted: BaseEnsemble, mean: Tensor, spread: Tensor) -> StackedEnsem
 
 
 def _fidelity(
-    student: StackedEnsemble, teacher: Teacher, asked: Rows, rows: Rows | None, seed: int
+    student: StackedEnsemble,
+    teacher: Teacher,
+    asked: ScoredRows,
+    rows: ScoredRows | None,
+    seed: int,
 ) -> Fidelity:
     space, generator = student.space, seeded(derive_seed(seed, "teacher", "uniform"))
     spread = random_codes(space, _JUDGED, generator=generator)
@@ -213,21 +223,26 @@ def _fidelity(
 
 
 def _agreement(
-    student: StackedEnsemble, teacher: Teacher, asked: Rows, codes: Tensor, context: Tensor | None
+    student: StackedEnsemble,
+    teacher: Teacher,
+    asked: ScoredRows,
+    codes: Tensor,
+    context: Tensor | None,
 ) -> Agreement:
     new = _unseen(asked, codes, context)
     unseen = int(new.sum()) >= _LEAST_JUDGED
     if unseen:
         codes, context = codes[new], None if context is None else context[new]
     truth = ask(teacher, student.space, codes, context)
+    asked_there = AskedFromCpu(student, student.weights.device)
     with torch.no_grad():
-        answers = student(codes, context).double()
+        answers = asked_there(codes, context).double()
     variance, error = truth.var(correction=0), (answers - truth).square().mean()
     r2 = float(1 - error / variance) if variance > 0 else math.nan
     return Agreement(r2, spearman(answers, truth), len(codes), unseen)
 
 
-def _unseen(asked: Rows, codes: Tensor, context: Tensor | None) -> Tensor:
+def _unseen(asked: ScoredRows, codes: Tensor, context: Tensor | None) -> Tensor:
     """Whether each row `(N,)`, in its context, is none of those asked about."""
     tables = [torch.cat([asked.codes, codes])]
     if asked.context is not None and context is not None:

@@ -6,7 +6,7 @@ from discrete_grad.gradient.base import (
     GradientEstimator,
     Pullback,
     Relaxation,
-    RowFunction,
+    SelfSamplingFunction,
     on_codes,
 )
 from discrete_grad.gradient.carms import Carms
@@ -65,7 +65,7 @@ __all__ = [
     "Relax",
     "Relaxation",
     "Rodeo",
-    "RowFunction",
+    "SelfSamplingFunction",
     "Softmax",
     "StraightThrough",
     "SumAndSample",

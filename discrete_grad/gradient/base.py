@@ -15,10 +15,17 @@ from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Function", "GradientEstimator", "Pullback", "Relaxation", "RowFunction", "on_codes"]
+__all__ = [
+    "Function",
+    "GradientEstimator",
+    "Pullback",
+    "Relaxation",
+    "SelfSamplingFunction",
+    "on_codes",
+]
 
 Function = Callable[[Tensor], Tensor]
-"""What is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
+"""Function that is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
 
 
 ClosedForm = Literal["straight_through", "reinmax", "gumbel_softmax"]
@@ -68,7 +75,7 @@ class GradientEstimator(nn.Module, ABC):
 
     min_samples = 1
     facts: ClassVar[Facts]
-    """What the method declares of itself; every class that can be made has them."""
+    """Facts that the method declares of itself; every class that can be made has them."""
 
     def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 1) -> None:
         super().__init__()
@@ -121,14 +128,14 @@ class GradientEstimator(nn.Module, ABC):
         return ", ".join([str(self.space), *(f"{k}={v}" for k, v in shown.items())])
 
 
-class RowFunction(ABC):
+class SelfSamplingFunction(ABC):
     """An f that may draw its own row from a relaxation, without ever building it.
 
     What `Relaxation.expectation` calls instead of handing over the rows.
 
     Example:
         >>> from discrete_grad import CategoricalSpace, StraightThrough
-        >>> class First(RowFunction):
+        >>> class First(SelfSamplingFunction):
         ...     def __call__(self, rows):
         ...         return rows[..., 0]
         ...     def sample(self, logits, relaxation, *, generator=None):
@@ -173,7 +180,7 @@ class Relaxation(GradientEstimator, ABC):
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
         self.space_of(logits)  # before the sample dimension: messages show the user's own shape
         repeated = logits.expand(self.samples, *logits.shape)
-        if isinstance(f, RowFunction):
+        if isinstance(f, SelfSamplingFunction):
             values = f.sample(repeated, self, generator=generator)
             return _checked(values, repeated).mean(0)
         return evaluate(f, self(repeated, generator=generator)).mean(0)

@@ -1,4 +1,4 @@
-"""What gradient estimators with control variates share: df/dx, and training by the variance."""
+"""df/dx, and training by the variance, shared by gradient estimators with control variates."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def draw_opposites(
 
 
 def _advantages(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: Tensor) -> Tensor:
-    """What multiplies the one-hot code of each row and feature, `(2 * samples, *batch, F)`."""
+    """Factors `(2 * samples, *batch, F)` of the one-hot code of each row and feature."""
     samples = len(codes) // 2
     # sigmoid(|phi|) is the probability of the likelier category
     pi = space.softmax(logits.detach().double())

@@ -1,4 +1,4 @@
-"""What a gradient estimator declares of itself, as data."""
+"""Declarations of a gradient estimator, as data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from discrete_grad.space import CategoricalSpace
 __all__ = ["Bias", "Cost", "Facts", "Forward", "Sampled", "a_sample"]
 
 Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
-"""What f is given: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
+"""Rows given to f: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
 likely row, or every row."""
 
 Bias = Literal["none", "exact on quadratic", "exact on multilinear", "biased"]
@@ -48,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What programs may know of a gradient estimator without running it.
+    """Properties of a gradient estimator that are known without running it.
 
     Args:
         forward: what f is given.

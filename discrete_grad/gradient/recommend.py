@@ -1,4 +1,4 @@
-"""Which gradient estimator for this function, at this budget? Measured, not guessed."""
+"""Measured ranking of gradient estimators for one function at one budget."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def recommend(
     if budget < 1 or repeats < 16:
         raise ValueError(f"budget must be >= 1 and repeats >= 16, got {budget} and {repeats}")
     noise = seeded(seed, logits.device)
-    reference, reference_error, told = _reference(space, f, logits, max_rows, noise)
+    reference, reference_error, how = _reference(space, f, logits, max_rows, noise)
     norm = reference.square().sum().clamp_min(torch.finfo(reference.dtype).tiny)
     ranked: list[Measured] = []
     skipped: dict[str, str] = {}
@@ -148,7 +148,7 @@ def recommend(
     ranked.sort(key=lambda m: m.error)
     first = ranked[0]
     tied = sum(m.error - m.half_width <= first.error + first.half_width for m in ranked)
-    return Recommendation(ranked, skipped, told, float(reference_error / norm), tied)
+    return Recommendation(ranked, skipped, how, float(reference_error / norm), tied)
 
 
 def _sampling_methods() -> dict[str, type[GradientEstimator]]:

@@ -41,7 +41,7 @@ def log_completions(log_p: Tensor, log_rest: Tensor) -> Tensor:
 
 
 def weighted_rows(log_p: Tensor, log_rest: Tensor) -> tuple[Tensor, Tensor]:
-    """What each row of the set counts, and what it counts in the baseline of each other.
+    """Weight of each row of the set, and its weight in the baseline of each other.
 
     Returns:
         `p(s) R(S, s)` `(..., k)`; and `p(s') R(S - s, s')` `(..., k, k)` for s and s', in which the

@@ -86,7 +86,7 @@ class AnovaEnsemble(BlockLinearEnsemble):
         self.cells = torch.zeros(self.first[-1], self.num_members, device=device)
 
     def layout(self) -> None:
-        """Where each group's table begins, and the steps of its columns within it."""
+        """First cell of each group's table, and the steps of its columns within it."""
         sizes, listed, device = self.joint.sizes, self.groups.tolist(), self.groups.device
         self.shapes = [[sizes[c] for c in group if c >= 0] for group in listed]
         self.first = [0]

@@ -102,7 +102,7 @@ class _AtHardRow(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """What each single swap changes, to the rows' gradient."""
+        """Change by each single swap, to the rows' gradient."""
         (codes,) = ctx.saved_tensors
         share = gradient.reshape(len(gradient), -1).T
         slopes = ctx.model.slopes(codes.reshape(-1, codes.shape[-1]), share)

@@ -75,7 +75,7 @@ class LeafEnsemble(BaseEnsemble):
         return scores if own_rows else scores.unsqueeze(0)
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
-        """How much `(..., L)` of a row falls into each leaf."""
+        """Share `(..., L)` of a row that falls into each leaf."""
         return self._shares(self._flat(row, context), self.allowed)
 
     def _flat(self, row: Tensor, context: Tensor | None) -> Tensor:

@@ -132,7 +132,7 @@ def taken(codes: Tensor, place: Tensor) -> Tensor:
 
 
 def _chosen(pool: Pool, count: int, distance: int) -> Tensor:
-    """Which rows `(S, P)` would be returned: greedily the best that are far enough apart."""
+    """Mask `(S, P)` of the rows to be returned: greedily the best that are far enough apart."""
     left = pool.values.masked_fill(pool.barred, -torch.inf)
     if distance == 1:
         return best_places(left, count)
@@ -155,7 +155,7 @@ def _in_parts(score: ByContext, codes: Tensor, where: Tensor) -> Tensor:
 
 
 def _unseen(known: Tensor, keys: Tensor) -> Tensor:
-    """Which keys `(S, M)` are neither among the known `(S, P)` nor stand earlier themselves."""
+    """Mask of keys `(S, M)` that are neither among the known `(S, P)` nor repeated."""
     ordered, order = torch.cat([known, keys], 1).sort(dim=1, stable=True)
     repeated = torch.zeros_like(ordered, dtype=torch.bool)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]

@@ -114,7 +114,7 @@ def contexts_at_once(space: CategoricalSpace, count: int, evaluations: int, dist
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a search spends its evaluations."""
+    """Division of a search's evaluations."""
 
     whole: bool
     """Whether it looks at all rows of the space."""
@@ -204,7 +204,7 @@ def _climbed(
 
 
 def _worth_opening(pool: Pool, count: int) -> Tensor:
-    """Which rows `(S, P)`: those to be returned and the best ones; after them all others."""
+    """Order of rows `(S, P)`: those to be returned and the best ones; after them all others."""
     leading = best_places(pool.values, count) if pool.barred.any() else pool.chosen
     first = (pool.chosen | leading) & ~pool.opened
     rest = ~pool.opened & (pool.values > -torch.inf)
@@ -228,11 +228,11 @@ def _swaps(
     """
     shape, device = (*rows.values.shape, space.width), logits.device
     if count < space.width:
-        gain = space.less_own(logits.unsqueeze(1).expand(shape), rows.codes)
+        gain = space.swap_gains(logits.unsqueeze(1).expand(shape), rows.codes)
         column = gain.topk(count).indices
     else:
         column = torch.arange(count, device=device).expand(shape)
-    change = space.less_own(category_keys(space, device).expand(shape), rows.codes)
+    change = space.swap_gains(category_keys(space, device).expand(shape), rows.codes)
     keys = rows.keys.unsqueeze(-1) + change.gather(-1, column)
     sizes = torch.tensor(space.sizes, device=device)
     feature = torch.arange(space.num_features, device=device).repeat_interleave(sizes)[column]

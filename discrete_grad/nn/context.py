@@ -58,7 +58,7 @@ class ContextReading(nn.Module):
             self.weight = nn.Parameter(0.1 * torch.randn(space.width, _CONTEXT_DIM))
 
     def forward(self, context: Tensor) -> Tensor:
-        """What is read `(..., width)` of a context `(..., C)`."""
+        """Numbers `(..., width)` read of a context `(..., C)`."""
         check_context(context, self.spec)
         return _read(context, self.spec, self.weight)
 

@@ -50,7 +50,7 @@ def embed_drawn(
 
 @dataclass(frozen=True)
 class _Rule:
-    """How the gradient in the logits follows."""
+    """Backward pass to the logits."""
 
     space: CategoricalSpace
     pullback: Pullback

@@ -1,11 +1,11 @@
 """Losses: pure functions of tensors."""
 
 from discrete_grad.objectives.advantages import (
+    add_shaping,
     diversity_advantage,
     gae,
     group_relative,
     leave_one_out,
-    shaped,
     standardised,
 )
 from discrete_grad.objectives.alignment import alignment_loss
@@ -28,7 +28,7 @@ from discrete_grad.objectives.policy_gradient import (
     ppo_loss,
     value_loss,
 )
-from discrete_grad.objectives.policy_kl import conditional_kl, k1, k2, k3
+from discrete_grad.objectives.policy_kl import conditional_kl, kl_k1, kl_k2, kl_k3
 from discrete_grad.objectives.preference import (
     OUTCOMES,
     bradley_terry_loss,
@@ -45,6 +45,7 @@ __all__ = [
     "OUTCOMES",
     "WeightRule",
     "acc_con",
+    "add_shaping",
     "advantage_weighted_loss",
     "alignment_loss",
     "bradley_terry_loss",
@@ -60,9 +61,9 @@ __all__ = [
     "hamming_excess",
     "importance_weights",
     "inverse_score_cross_entropy",
-    "k1",
-    "k2",
-    "k3",
+    "kl_k1",
+    "kl_k2",
+    "kl_k3",
     "kl_to_reference",
     "leave_one_out",
     "metric_learning_loss",
@@ -76,7 +77,6 @@ __all__ = [
     "score_bins",
     "score_pairs",
     "score_weighted_cross_entropy",
-    "shaped",
     "standardised",
     "sup_con",
     "value_loss",

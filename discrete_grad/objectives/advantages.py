@@ -1,4 +1,4 @@
-"""How much better than expected a row is: the weights of a policy's gradient.
+"""Advantages: how much better than expected a row is, the weights of a policy's gradient.
 
 Rewards are `(G, *batch)`, G rows a context; numbers of steps are `(G, *batch, T)`.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 from discrete_grad.gradient.leave_one_out import less_the_others
 
 __all__ = [
+    "add_shaping",
     "diversity_advantage",
     "gae",
     "group_relative",
     "leave_one_out",
-    "shaped",
     "standardised",
 ]
 
@@ -111,7 +111,7 @@ def gae(rewards: Tensor, values: Tensor, *, gamma: float = 1.0, decay: float = 0
     return torch.stack(found[::-1], -1)
 
 
-def shaped(rewards: Tensor, potentials: Tensor, *, gamma: float = 1.0) -> Tensor:
+def add_shaping(rewards: Tensor, potentials: Tensor, *, gamma: float = 1.0) -> Tensor:
     """Rewards `r_t + gamma P_{t+1} - P_t`, with a potential of 0 after the last step.
 
     At `gamma` 1 the sum over a row changes by `-P_0`, which no choice can alter: the optimum stays.
@@ -125,7 +125,7 @@ def shaped(rewards: Tensor, potentials: Tensor, *, gamma: float = 1.0) -> Tensor
         Ng, Harada, Russell (1999), "Policy invariance under reward transformations", theorem 1.
 
     Example:
-        >>> shaped(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.75]))
+        >>> add_shaping(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.75]))
         tensor([0.2500, 0.2500])
     """
     following = torch.cat([potentials[..., 1:], torch.zeros_like(potentials[..., :1])], -1)

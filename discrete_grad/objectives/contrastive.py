@@ -114,8 +114,8 @@ def check_rows(projections: Tensor, temperature: float) -> None:
     count = len(projections)
     if count < 2 or projections.dim() != 2 or not temperature > 0:
         shape = tuple(projections.shape)
-        told = count if projections.dim() == 2 else f"{shape}"
-        raise ValueError(f"needs 2 rows and a temperature above 0, got {told}, {temperature}")
+        got = count if projections.dim() == 2 else f"{shape}"
+        raise ValueError(f"needs 2 rows and a temperature above 0, got {got}, {temperature}")
 
 
 def _score_distances(projections: Tensor, scores: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 WeightRule = Literal["none", "clip", "drop"]
-"""What becomes of importance weights above a bound: kept, lowered to it, or set to 0."""
+"""Treatment of importance weights above a bound: kept, lowered to it, or set to 0."""
 
 
 def policy_gradient_loss(

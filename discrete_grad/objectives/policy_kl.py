@@ -4,9 +4,9 @@ What each is good for, with `d = log policy(x) - log reference(x)` of a whole ro
 
 | estimate | mean | as a reward, `E[k grad log policy]` | in the loss, `E[grad k]` |
 |---|---|---|---|
-| k1 = d | KL | grad KL | 0 |
-| k2 = d^2 / 2 | not KL | another gradient | grad KL |
-| k3 = exp(-d) - 1 + d | KL | grad KL less that of the reverse | that of KL(reference, policy) |
+| kl_k1 = d | KL | grad KL | 0 |
+| kl_k2 = d^2 / 2 | not KL | another gradient | grad KL |
+| kl_k3 = exp(-d) - 1 + d | KL | grad KL less that of the reverse | that of KL(reference, policy) |
 | conditional | KL | the part through what is drawn before | the rest of grad KL |
 
 Reference:
@@ -21,43 +21,43 @@ from torch import Tensor
 
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["conditional_kl", "k1", "k2", "k3"]
+__all__ = ["conditional_kl", "kl_k1", "kl_k2", "kl_k3"]
 
 
-def k1(log_ratio: Tensor) -> Tensor:
+def kl_k1(log_ratio: Tensor) -> Tensor:
     """`d`: unbiased, of either sign.
 
     Args:
         log_ratio: `log policy - log reference` `(...)` of rows of the policy, in nats.
 
     Example:
-        >>> k1(torch.tensor([1.0, -0.5]))
+        >>> kl_k1(torch.tensor([1.0, -0.5]))
         tensor([ 1.0000, -0.5000])
     """
     return log_ratio
 
 
-def k2(log_ratio: Tensor) -> Tensor:
+def kl_k2(log_ratio: Tensor) -> Tensor:
     """`d^2 / 2`: at least 0, biased, but its own gradient is that of the divergence.
 
     Args:
-        log_ratio: as for `k1`.
+        log_ratio: as for `kl_k1`.
 
     Example:
-        >>> k2(torch.tensor([1.0, -0.5]))
+        >>> kl_k2(torch.tensor([1.0, -0.5]))
         tensor([0.5000, 0.1250])
     """
     return log_ratio.square() / 2
 
 
-def k3(log_ratio: Tensor) -> Tensor:
+def kl_k3(log_ratio: Tensor) -> Tensor:
     """`exp(-d) - 1 + d`: at least 0 and unbiased; its own gradient is of `KL(reference || policy)`.
 
     Args:
-        log_ratio: as for `k1`.
+        log_ratio: as for `kl_k1`.
 
     Example:
-        >>> k3(torch.tensor([1.0, 0.0]))
+        >>> kl_k3(torch.tensor([1.0, 0.0]))
         tensor([0.3679, 0.0000])
     """
     return torch.expm1(-log_ratio) + log_ratio
@@ -67,7 +67,7 @@ def conditional_kl(space: CategoricalSpace, logits: Tensor, reference: Tensor) -
     """Exact divergence of each feature's law from the reference's, given the features before it.
 
     Its sum over the features, averaged over rows of the policy, is unbiased for the divergence, at
-    least 0, and of lower variance than `k1`.
+    least 0, and of lower variance than `kl_k1`.
 
     Args:
         space: the space.

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 OUTCOMES = ("first", "second", "tie")
-"""What an answer to a pair can be, in the order of its codes 0, 1 and 2."""
+"""Possible answers to a pair, in the order of their codes 0, 1 and 2."""
 
 Noise = Literal["mixture", "robust", "conservative"]
 
@@ -62,9 +62,9 @@ def preference_log_probs(
     first, second = F.logsigmoid(difference - width), F.logsigmoid(-difference - width)
     # log(theta^2 - 1) + log P(first) + log P(second), without overflow for a large width
     tie = 2 * width + _log(-torch.expm1(-2 * width)) + first + second
-    told = torch.logaddexp(_log(trust) + first, _log(1 - trust) + second)
+    stated = torch.logaddexp(_log(trust) + first, _log(1 - trust) + second)
     reversed_ = torch.logaddexp(_log(trust) + second, _log(1 - trust) + first)
-    return torch.stack(torch.broadcast_tensors(told, reversed_, tie), -1)
+    return torch.stack(torch.broadcast_tensors(stated, reversed_, tie), -1)
 
 
 def bradley_terry_loss(
@@ -118,7 +118,7 @@ def dpo_loss(
         reference: the same under the reference; no gradient flows into it.
         outcome: `(...)`, integers, the codes of `OUTCOMES`.
         beta: above 0, in units of the reward.
-        flip: probability in [0, 1/2) that a preference was told the wrong way round.
+        flip: probability in [0, 1/2) that a preference was answered the wrong way round.
         noise: what is done about it. `mixture` maximises the likelihood of the flipped answers
             and `robust` corrects the loss so that its expectation is that of the answers not
             flipped: both keep `pi*`, the second is not bounded from below. `conservative` smoothes
@@ -148,12 +148,12 @@ def dpo_loss(
     if noise == "mixture":
         trust = 1 - flip
         return bradley_terry_loss(difference, outcome, tie_width=tie_width, reliability=trust)
-    told = bradley_terry_loss(difference, outcome, tie_width=tie_width)
+    stated = bradley_terry_loss(difference, outcome, tie_width=tie_width)
     reversed_ = bradley_terry_loss(-difference, outcome, tie_width=tie_width)
     if noise == "robust":
-        return ((1 - flip) * told - flip * reversed_) / (1 - 2 * flip)
+        return ((1 - flip) * stated - flip * reversed_) / (1 - 2 * flip)
     if noise == "conservative":
-        return (1 - flip) * told + flip * reversed_
+        return (1 - flip) * stated + flip * reversed_
     raise ValueError(f"noise must be mixture, robust or conservative, got {noise!r}")
 
 

@@ -5,8 +5,8 @@ from discrete_grad.policies.conditional import (
     Policy,
     chosen_log_probs,
     conditional_logits,
-    in_steps,
     num_steps,
+    to_steps,
 )
 from discrete_grad.policies.generator import Generator
 from discrete_grad.policies.mixture import MixtureGenerator
@@ -22,8 +22,8 @@ __all__ = [
     "SequentialPolicy",
     "chosen_log_probs",
     "conditional_logits",
-    "in_steps",
     "known_mask",
     "log_prob_by_steps",
     "num_steps",
+    "to_steps",
 ]

@@ -1,4 +1,4 @@
-"""What every policy can say of a row: the law of each feature given those before it."""
+"""Law of each feature of a row given those before it, for every policy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from discrete_grad.policies.generator import Generator
 from discrete_grad.policies.sequential import SequentialPolicy
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Policy", "chosen_log_probs", "conditional_logits", "in_steps", "num_steps"]
+__all__ = ["Policy", "chosen_log_probs", "conditional_logits", "num_steps", "to_steps"]
 
 Policy = Generator | AutoregressiveGenerator
-"""What is trained: independent features, or each given those before it."""
+"""Trained policy: independent features, or each given those before it."""
 
 
 def conditional_logits(
@@ -92,14 +92,14 @@ def num_steps(policy: Policy) -> int:
     return policy.space.num_features if isinstance(policy, AutoregressiveGenerator) else 1
 
 
-def in_steps(policy: Policy, per_feature: Tensor) -> Tensor:
+def to_steps(policy: Policy, per_feature: Tensor) -> Tensor:
     """Numbers of features `(..., F)` as numbers of steps `(..., T)`, in the order of drawing.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> in_steps(Generator(None, space), torch.tensor([1.0, 2.0]))
+        >>> to_steps(Generator(None, space), torch.tensor([1.0, 2.0]))
         tensor([3.])
-        >>> in_steps(AutoregressiveGenerator(space, order=(1, 0)), torch.tensor([1.0, 2.0]))
+        >>> to_steps(AutoregressiveGenerator(space, order=(1, 0)), torch.tensor([1.0, 2.0]))
         tensor([2., 1.])
     """
     if isinstance(policy, AutoregressiveGenerator):

@@ -57,7 +57,7 @@ class MixtureGenerator(nn.Module):
         self.gate = gate
 
     def weights(self, context: Tensor | None = None) -> Tensor:
-        """What the gate gives each expert, `(*batch, M)`: probabilities that sum to 1."""
+        """Probabilities `(*batch, M)` that the gate gives each expert; they sum to 1."""
         return self._read(self.gate, context).softmax(-1)
 
     def marginals(self, context: Tensor | None = None) -> Tensor:

@@ -20,7 +20,7 @@ Cache = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True)
 class Reading:
-    """How far a batch of rows has been read: `advance` makes the next from it.
+    """State after the part of a batch of rows that has been read: `advance` makes the next from it.
 
     Example:
         >>> network = SequenceNetwork(CategoricalSpace.from_sizes((2, 3)), None)
@@ -197,7 +197,7 @@ class SequenceNetwork(nn.Module):
         return F.linear(hidden, self.head.weight[span], self.head.bias[span])
 
     def _span(self, feature: int) -> slice:
-        """Where a feature's categories lie among the embeddings."""
+        """Place of a feature's categories among the embeddings."""
         first = 0 if self.shared else self.space.offsets[feature]
         return slice(first, first + self.space.sizes[feature])
 

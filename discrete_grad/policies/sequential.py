@@ -178,7 +178,7 @@ class SequentialPolicy(ABC, Generic[State]):
         attributes: Tensor | None,
         choose: Callable[[int, Tensor], Tensor],
     ) -> list[Tensor]:
-        """What was chosen for each feature, in the order of the space."""
+        """Choices for each feature, in the order of the space."""
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         batch = (count, *_broadcast(torch.Size(), context, attributes))

@@ -19,9 +19,9 @@ class PreferenceConfig(EstimatorConfig):
     """
 
     reliability: float = 0.9
-    """Share of right answers that every annotator is believed to give at first, in (0, 1)."""
+    """Prior share of right answers of every annotator, in (0, 1)."""
     reliability_answers: float = 20.0
-    """Answers that this belief weighs as much as."""
+    """Number of answers that the prior share counts for."""
     members: int = 8
     families: tuple[Family, ...] = ("networks",)
     scaling: bool = False

@@ -31,13 +31,13 @@ class DPOConfig(LoopConfig):
     """
 
     beta: float = 1.0
-    """In units of the reward, here log-odds: what one nat away from the reference must bring."""
+    """Weight of the KL divergence from the reference, in the reward's unit (log-odds) a nat."""
     flip: float = 0.0
-    """Probability in [0, 1/2) that a preference was told the wrong way round."""
+    """Probability, in [0, 1/2), that a preference was given the wrong way round."""
     noise: Literal["mixture", "robust", "conservative"] = "mixture"
-    """What is done about it; see `dpo_loss`."""
+    """Treatment of such preferences; see `dpo_loss`."""
     tie_width: float = 0.2
-    """Of a tie, in log-odds, where there are any."""
+    """Width of a tie, in log-odds, if there are ties."""
     held_out: float = 0.125
     """Share of the pairs held out for early stopping, in (0, 1)."""
     steps: int = 1000

@@ -160,5 +160,5 @@ def choose_pairs(
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     log_p = answer_log_probs(model, first, second, context, annotator=annotator)
-    told = outcome_information(log_p.double())
-    return told.argsort(descending=True, stable=True)[:count]
+    information = outcome_information(log_p.double())
+    return information.argsort(descending=True, stable=True)[:count]

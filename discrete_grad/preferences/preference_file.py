@@ -20,7 +20,7 @@ from discrete_grad.data import (
 )
 from discrete_grad.data.arrow import arrow, from_mapping
 from discrete_grad.data.columns import factorize
-from discrete_grad.data.errors import listing, told_as
+from discrete_grad.data.errors import as_table_error, listing
 from discrete_grad.data.sources import load
 from discrete_grad.objectives import OUTCOMES
 from discrete_grad.preferences.preferences import Preferences
@@ -127,9 +127,9 @@ def append_preferences(
     output_format(target)  # the lock would make a folder that is not there
     columns: dict[str, Any] = _columns(preferences, schema)
     lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_WAIT, mode=0o666)
-    with told_as(f"{target} cannot be written"), lock:
+    with as_table_error(f"{target} cannot be written"), lock:
         if target.exists():
-            with told_as(f"{target}: the pairs do not fit its columns"):
+            with as_table_error(f"{target}: the pairs do not fit its columns"):
                 tables = [load(target).table, from_mapping(columns)]
                 joined = arrow().concat_tables(tables, promote_options="permissive")
             columns = {name: joined.column(name) for name in joined.column_names}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.estimator import held_out_parts, kept_parts, members_of, new_ensemble
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import OUTCOMES, preference_log_probs
 from discrete_grad.preferences.config import PreferenceConfig
@@ -18,7 +18,7 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Look, Objective, Step, derive_seed, no_look, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = [
     "answer_log_probs",
@@ -96,7 +96,7 @@ def fit_preference_model(
     stage: str = _STAGE,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> PreferenceModel:
     """Train a model of preferences by likelihood; every member stops early on pairs of its own.
 
@@ -111,7 +111,7 @@ def fit_preference_model(
         stage: name in the log and in the seeds.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        look: called as `look(model, step)`; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The model, frozen and in evaluation mode.
@@ -148,7 +148,7 @@ def fit_preference_model(
         stage=stage,
         log=log,
         checkpoint=checkpoint,
-        look=look,
+        callback=callback,
     )
     return model.requires_grad_(False).eval()
 
@@ -241,13 +241,13 @@ def held_out_accuracy(
     part = preferences.take(picked.flatten())
     difference = model.differences(part.first, part.second, part.context)
     own = difference.unflatten(1, picked.shape).diagonal().T.flatten()
-    told = part.outcome != OUTCOMES.index("tie")
+    decided = part.outcome != OUTCOMES.index("tie")
     right = torch.where(part.outcome == OUTCOMES.index("first"), own > 0, own < 0)
-    return right[told].double().mean().item() if told.any() else math.nan
+    return right[decided].double().mean().item() if decided.any() else math.nan
 
 
 @torch.no_grad()
-def reward_unit(model: PreferenceModel, rows: Rows) -> float:
+def reward_unit(model: PreferenceModel, rows: ScoredRows) -> float:
     """Standard deviation of the reward between observed rows in one context, in log-odds.
 
     What a reward is divided by before it is added to a score of variance 1; its mean is left, since
@@ -260,7 +260,7 @@ def reward_unit(model: PreferenceModel, rows: Rows) -> float:
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> model = new_preference_model(space, None, PreferenceConfig(), seed=0)
-        >>> reward_unit(model, Rows(space.enumerate(), torch.zeros(6))) > 0
+        >>> reward_unit(model, ScoredRows(space.enumerate(), torch.zeros(6))) > 0
         True
     """
     other = permutation(len(rows), generator=seeded(0))

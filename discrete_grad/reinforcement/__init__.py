@@ -3,7 +3,7 @@
 from discrete_grad.reinforcement.distill import Sampler, distill
 from discrete_grad.reinforcement.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.reinforcement.policy_objective import Potential
-from discrete_grad.reinforcement.reinforce import PolicyLook, Progress, reinforce
+from discrete_grad.reinforcement.reinforce import PolicyCallback, Progress, reinforce
 from discrete_grad.reinforcement.reinforce_config import Algorithm, ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
 from discrete_grad.reinforcement.rewards import (
@@ -19,7 +19,7 @@ from discrete_grad.reinforcement.value import ContextValue, StepValue
 __all__ = [
     "Algorithm",
     "ContextValue",
-    "PolicyLook",
+    "PolicyCallback",
     "Potential",
     "Progress",
     "ReinforceConfig",

@@ -45,7 +45,7 @@ Method = Literal["forward", "reverse", "exact"]
 
 
 class Sampler(Protocol):
-    """What draws weighted rows of a target: `importance_sampling`, `metropolis`, `twisted_smc`.
+    """Sampler of weighted rows of a target: `importance_sampling`, `metropolis`, `twisted_smc`.
 
     Further options are bound by `functools.partial`.
 
@@ -201,7 +201,7 @@ def _check_method(method: str, **options: dict[str, Any]) -> None:
 
 
 def _drawer(job: _Job, proposal: str, sampler: Sampler | None) -> Draw:
-    """What draws the rows of `forward`."""
+    """Sampler of the rows of `forward`."""
     if proposal not in ("reference", "policy"):
         raise ValueError(f"proposal must be 'reference' or 'policy', got {proposal!r}")
     if sampler is not None and proposal != "reference":

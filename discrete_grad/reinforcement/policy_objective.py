@@ -1,4 +1,4 @@
-"""What reinforcement learning minimises in one optimiser step."""
+"""Loss of reinforcement learning in one optimiser step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from discrete_grad.policies import (
     Policy,
     chosen_log_probs,
     conditional_logits,
-    in_steps,
+    to_steps,
 )
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
@@ -43,7 +43,7 @@ _KEPT = 0.9  # of the running mean of the rewards, at each batch
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a policy; no module, so that nothing of it is saved twice."""
+    """Task of a policy; no module, so that nothing of it is saved twice."""
 
     policy: Policy
     reward: Reward
@@ -199,7 +199,7 @@ class PolicyObjective(Objective):
         alive: Tensor | None,
     ) -> Rollout:
         policy, task, drawn = self.task.policy, self.task, self.config.group
-        log_probs = in_steps(policy, chosen_log_probs(policy.space, logits, rows))
+        log_probs = to_steps(policy, chosen_log_probs(policy.space, logits, rows))
         reference, weights = logits.new_zeros(policy.space.width), None
         if task.reference is not None:
             reference = conditional_logits(task.reference, rows, context)
@@ -229,7 +229,7 @@ class PolicyObjective(Objective):
         return with_advantages(rollout, costs, self.config, values=values, baseline=baseline)
 
     def _note(self, rollout: Rollout, logits: Tensor, rewards: Tensor, *, first: bool) -> None:
-        """What the rows just drawn tell: the running mean, and the means of `Progress`."""
+        """Statistics of the rows just drawn: the running mean, and the means of `Progress`."""
         policy, config, drawn = self.task.policy, self.config, rollout.drawn
         costs = step_costs(policy, rollout, logits, config).sum(-1)
         net = (rollout.rewards - costs)[:drawn].mean().double()

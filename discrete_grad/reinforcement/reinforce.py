@@ -18,15 +18,15 @@ from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import train, trained_parameters
 from discrete_grad.weighting import Reward
 
-__all__ = ["PolicyLook", "Progress", "reinforce"]
+__all__ = ["PolicyCallback", "Progress", "reinforce"]
 
-PolicyLook = Callable[[Policy, int], None]
-"""Called as `look(policy, rows_used)`."""
+PolicyCallback = Callable[[Policy, int], None]
+"""Called as `callback(policy, rows_used)`."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the last rows drawn tell of a policy; means over rows and contexts.
+    """Means over the rows and contexts that a policy drew last.
 
     Example:
         >>> Progress(rows=256, reward=1.0, kl=2.0, entropy=3.0, objective=0.8, effective_size=256.0)
@@ -58,7 +58,7 @@ def reinforce(
     seed: int = 0,
     stage: str = "policy",
     log: Log = no_log,
-    look: PolicyLook | None = None,
+    callback: PolicyCallback | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Progress]:
     """Train a policy, in place, to maximise `E[reward] - beta KL(policy || reference)`.
@@ -77,7 +77,7 @@ def reinforce(
         seed: with `stage` decides every random number.
         stage: name, used in the log.
         log: called as `log(metrics, step)`.
-        look: called before the first step, every `validate_every` steps and after the last.
+        callback: called before the first step, every `validate_every` steps and after the last.
         checkpoint: where the state is saved and, if it was, resumed from.
 
     Returns:
@@ -108,16 +108,24 @@ def reinforce(
     objective = PolicyObjective(task, config, seed=seed)
     seen = list[Progress]()
 
-    def told(metrics: dict[str, float], step: int) -> None:
+    def write(metrics: dict[str, float], step: int) -> None:
         seen.append(Progress(objective.rows_used(step), *objective.last.tolist()))
         numbers = {f"{stage}/{name}": float(n) for name, n in asdict(seen[-1]).items()}
         log(metrics | numbers, step)
 
-    def looked(model: nn.Module, step: int) -> None:
-        if look is not None and (step % config.validate_every == 0 or step == config.steps):
-            look(policy, objective.rows_used(step))
+    def called(model: nn.Module, step: int) -> None:
+        if callback is not None and (step % config.validate_every == 0 or step == config.steps):
+            callback(policy, objective.rows_used(step))
 
-    train(objective, config, seed=seed, stage=stage, log=told, checkpoint=checkpoint, look=looked)
+    train(
+        objective,
+        config,
+        seed=seed,
+        stage=stage,
+        log=write,
+        checkpoint=checkpoint,
+        callback=called,
+    )
     return seen
 
 

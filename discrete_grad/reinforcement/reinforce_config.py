@@ -1,4 +1,4 @@
-"""What reinforcement learning of a policy can be told."""
+"""Settings of reinforcement learning of a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_GROUP = {"leave_one_out": 2, "group_relative": 2, "advantage_weighted": 2
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(LoopConfig):
-    """How a policy is trained to maximise `E[reward] - beta KL(policy || reference)`.
+    """Training of a policy that maximises `E[reward] - beta KL(policy || reference)`.
 
     Where rewards are dear, `epochs=8, replay=1000` uses each row again and again; ppo takes its
     epochs without a replay.
@@ -30,53 +30,55 @@ class ReinforceConfig(LoopConfig):
     """
 
     algorithm: Algorithm = "leave_one_out"
-    """`reinforce` takes off the running mean of the rewards, `leave_one_out` the mean of the
-    context's other rows; `group_relative` standardises in a context; `a2c` and `ppo` learn values;
-    `advantage_weighted` is weighted regression."""
+    """Algorithm: `reinforce` subtracts the running mean of the rewards, `leave_one_out` the mean of
+    the context's other rows; `group_relative` standardises rewards within a context; `a2c` and
+    `ppo` learn values; `advantage_weighted` is weighted regression."""
     group: int = 256
-    """Rows drawn for each context at once."""
+    """Number of rows drawn for each context at once."""
     epochs: int = 1
     """Optimiser steps (or passes in minibatches) for each time that rows are drawn. The first takes
-    the rows just drawn. For the rows of the others importance weights correct, or PPO's ratio."""
+    the rows just drawn; in the others importance weights, or PPO's ratio, correct for their age."""
     minibatches: int = 1
-    """Parts of a group, each of which is an optimiser step of an epoch."""
+    """Number of parts of a group; each is an optimiser step of an epoch."""
     replay: int = 1
-    """How many of the last groups are kept for the later epochs, which take any one of them."""
+    """Number of the last groups that are kept; every later epoch takes one of them at random."""
     beta: float = 0.1
-    """Weight of the divergence from the reference, in the reward's unit a nat."""
+    """Weight of the KL divergence from the reference, in the reward's unit a nat."""
     kl: Literal["k1", "k2", "k3", "conditional"] = "k1"
-    """Its estimate; see `discrete_grad.objectives.k1` and so on."""
+    """Estimate of the KL divergence; see `discrete_grad.objectives.kl_k1` and so on."""
     kl_in: Literal["reward", "loss"] = "reward"
-    """With k1 in the reward or k2 in the loss the gradient is unbiased, and with `conditional` in
-    the reward, whose part at each prefix is always in the loss. Otherwise it is not."""
+    """Place of the KL divergence. The gradient is unbiased with k1 in the reward, with k2 in the
+    loss, and with `conditional` in the reward (its part at each prefix is always in the loss), and
+    biased otherwise."""
     entropy: float = 0.0
-    """Weight of a row's entropy, in the reward's unit a nat."""
+    """Weight of the policy's entropy, in the reward's unit a nat."""
     diversity: float = 0.0
     """Weight of the expected Hamming distance of two rows, in the reward's unit a feature."""
     clip: float = 0.2
-    """PPO: how far from 1 a ratio counts."""
+    """Largest distance of PPO's probability ratio from 1 that counts."""
     weight_bound: float = 2.0
-    """Bound of the importance weights of rows that are used again."""
+    """Upper bound of the importance weights of rows that are used again."""
     weight_rule: WeightRule = "clip"
-    """What becomes of weights above it."""
+    """Treatment of weights above `weight_bound`."""
     gae_decay: float = 0.95
     """Lambda of the advantages of `a2c` and `ppo`, in [0, 1]; at 1 the gradient is unbiased."""
     gamma: float = 1.0
-    """Their discount a step, in [0, 1]; below 1 the optimum is another."""
+    """Discount a step of `a2c` and `ppo`, in [0, 1]; below 1 the optimum is another."""
     temperature: float = 1.0
-    """Of `advantage_weighted`, in the reward's unit."""
+    """Temperature of `advantage_weighted`, in the reward's unit."""
     value_weight: float = 0.5
     """Weight of the value loss."""
     value_hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of the value network."""
     reward_scale: Literal["raw", "running"] = "raw"
-    """`running`: less the mean and over the standard deviation of all rewards so far."""
+    """Scale of the rewards: `running` standardises them by all rewards so far."""
     advantage_scale: Literal["raw", "batch"] = "raw"
-    """`batch`: standardised over all rows drawn at once."""
+    """Scale of the advantages: `batch` standardises them over all rows drawn at once."""
     memory: int = 0
-    """Best rows kept for each context and used in every step, each by its exact probability."""
+    """Number of the best rows kept for each context and used in every step, each by its exact
+    probability."""
     context_noise: float = 0.0
-    """Standard deviation of Gaussian noise on the contexts that the policy sees."""
+    """Standard deviation of the Gaussian noise on the contexts that the policy sees."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; 0 for no limit."""
     steps: int = 1000

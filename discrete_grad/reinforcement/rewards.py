@@ -61,7 +61,7 @@ def table_reward(space: CategoricalSpace, scores: Tensor) -> Reward:
 
 
 def aligner_reward(aligner: Aligner, target: Tensor) -> Reward:
-    """How much a row behaves like a target row, in [-1, 1].
+    """Likeness in behaviour of a row to a target row, in [-1, 1].
 
     Args:
         aligner: says whether two rows behave alike.

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from discrete_grad.objectives import (
+    add_shaping,
     advantage_weighted_loss,
     conditional_kl,
     diversity_advantage,
     gae,
     group_relative,
     importance_weights,
-    k1,
-    k2,
-    k3,
+    kl_k1,
+    kl_k2,
+    kl_k3,
     leave_one_out,
     policy_gradient_loss,
     ppo_loss,
-    shaped,
     standardised,
     value_loss,
 )
-from discrete_grad.policies import Policy, chosen_log_probs, in_steps
+from discrete_grad.policies import Policy, chosen_log_probs, to_steps
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "with_advantages",
 ]
 
-_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
+_ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Rollout:
     potentials: Tensor | None = None
     """`(G, *batch, T)` before each step."""
     drawn: int = 0
-    """How many of the G rows were drawn."""
+    """Number of the G rows that were drawn."""
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))
     """`(G, *batch, T)`."""
     returns: Tensor | None = None
@@ -83,18 +83,18 @@ class Rollout:
 
     def reference_steps(self, policy: Policy) -> Tensor:
         """Log-probabilities `(G, *batch, T)` under the reference."""
-        return in_steps(policy, chosen_log_probs(policy.space, self.reference, self.codes))
+        return to_steps(policy, chosen_log_probs(policy.space, self.reference, self.codes))
 
 
 def step_costs(policy: Policy, rollout: Rollout, logits: Tensor, config: ReinforceConfig) -> Tensor:
-    """What each step `(G, *batch, T)` pays for the divergence and, less, for its entropy.
+    """Cost of each step `(G, *batch, T)`: its divergence, less its entropy.
 
     Both are of the policy with these logits, which need not be the one that drew the rows.
     """
-    log_probs = in_steps(policy, chosen_log_probs(policy.space, logits, rollout.codes))
+    log_probs = to_steps(policy, chosen_log_probs(policy.space, logits, rollout.codes))
     costs = config.entropy * log_probs
     if config.kl == "conditional" and config.kl_in == "reward":
-        kl = in_steps(policy, conditional_kl(policy.space, logits, rollout.reference))
+        kl = to_steps(policy, conditional_kl(policy.space, logits, rollout.reference))
         # what a step brings about is the divergence at the next one; its own is in the loss
         costs = costs + config.beta * torch.cat([kl[..., 1:], torch.zeros_like(kl[..., :1])], -1)
     elif config.kl_in == "reward":
@@ -123,7 +123,7 @@ def with_advantages(
     costs = costs.expand_as(rollout.log_probs)
     earned = torch.cat([-costs[..., :-1], (rollout.rewards - costs[..., -1]).unsqueeze(-1)], -1)
     if rollout.potentials is not None:
-        earned = shaped(earned, rollout.potentials, gamma=config.gamma)
+        earned = add_shaping(earned, rollout.potentials, gamma=config.gamma)
     returns = None
     if values is not None:
         values = values.expand_as(earned)
@@ -161,7 +161,7 @@ def policy_loss(
     *,
     values: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What is minimised, and the weights `(G, *batch)` that the rows had in it.
+    """Loss, and the weights `(G, *batch)` that the rows had in it.
 
     Args:
         policy: what is trained.
@@ -170,7 +170,7 @@ def policy_loss(
         config: the algorithm.
         values: `(..., T)` with gradient, for algorithms that learn values.
     """
-    log_probs = in_steps(policy, chosen_log_probs(policy.space, logits, rollout.codes))
+    log_probs = to_steps(policy, chosen_log_probs(policy.space, logits, rollout.codes))
     row, advantages = log_probs.sum(-1), rollout.advantages
     log_ratio = (row - rollout.log_probs.sum(-1)).detach()
     reuse = importance_weights(log_ratio, bound=config.weight_bound, rule=config.weight_rule)
@@ -224,8 +224,8 @@ def check_rewards(rewards: Tensor, codes: Tensor) -> None:
     if wrong.any():
         row, *context = wrong.nonzero()[0].tolist()
         place = (row, *context)
-        told = f"row {row}, context {tuple(context)}, of codes {codes[place].tolist()}"
-        raise ValueError(f"a reward must be finite, got {float(rewards[place])} in {told}")
+        where = f"row {row}, context {tuple(context)}, of codes {codes[place].tolist()}"
+        raise ValueError(f"a reward must be finite, got {float(rewards[place])} in {where}")
 
 
 def check_costs(log_ratio: Tensor, codes: Tensor) -> None:
@@ -238,5 +238,5 @@ def check_costs(log_ratio: Tensor, codes: Tensor) -> None:
     if not log_ratio.isfinite().all():
         row, *context = (~log_ratio.isfinite()).nonzero()[0, :-1].tolist()
         place = (row, *context)
-        told = f"row {row}, context {tuple(context)}, of codes {codes[place].tolist()}"
-        raise ValueError(f"the reference never draws what the policy drew: {told}")
+        where = f"row {row}, context {tuple(context)}, of codes {codes[place].tolist()}"
+        raise ValueError(f"the reference never draws what the policy drew: {where}")

@@ -1,4 +1,4 @@
-"""What a policy is to expect before each of its steps: the baselines of actor-critic methods."""
+"""Expected rewards before each step of a policy: the baselines of actor-critic methods."""
 
 from __future__ import annotations
 

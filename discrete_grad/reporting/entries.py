@@ -1,4 +1,4 @@
-"""What is measured in one context."""
+"""Measures of one context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measured figure depends on besides the code."""
+"""Versions and machine, on which a measured figure depends besides the code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _command() -> str:
 
 def _processor() -> str:
     """The processor's name where the system tells it, else its kind."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -38,7 +38,7 @@ def maximised_sentences(report: Report) -> list[str]:
 
 
 def beyond_sentences(report: Report) -> list[str]:
-    """How many of the policies' rows are estimated beyond the best observed score.
+    """Share of the policies' rows that are estimated beyond the best observed score.
 
     Args:
         report: from `build_report`.
@@ -66,7 +66,7 @@ def beyond_sentences(report: Report) -> list[str]:
 
 
 def estimator_sentences(report: Report) -> list[str]:
-    """How good the estimator is on held-out rows, and what it was made of; a few short lines.
+    """Quality of the estimator on held-out rows, and its recipe; a few short lines.
 
     Args:
         report: from `build_report`; nothing is said where it does not know.
@@ -125,13 +125,13 @@ def _families(weights: Mapping[str, float]) -> str:
     return f"Families by weight: {used or 'none'}{f'; left out: {unused}' if unused else ''}."
 
 
-def _ranges(ranges: Mapping[str, tuple[float, float]]) -> list[str]:
-    if not ranges:
+def _ranges(trained: Mapping[str, tuple[float, float]]) -> list[str]:
+    if not trained:
         return []
-    told = "; ".join(
-        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in ranges.items()
+    ranges = "; ".join(
+        f"{short(name)} from {low:.5g} to {high:.5g}" for name, (low, high) in trained.items()
     )
-    return [f"Numeric contexts of the training rows: {told}; far outside, estimates are guesses."]
+    return [f"Numeric contexts of the training rows: {ranges}; far outside, estimates are guesses."]
 
 
 def _share(value: float, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""What the report says of single swaps and of over-optimisation, in plain sentences."""
+"""Sentences about single swaps and over-optimisation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows_text(part: Part) -> str:
 
 
 def swap_sentences(swaps: Part) -> list[str]:
-    """How well the gradient foretells single swaps, one sentence for each group of rows.
+    """Quality of the gradient's prediction of single swaps, one sentence for each group of rows.
 
     Args:
         swaps: of a report.
@@ -75,7 +75,7 @@ def _order(correlation: float) -> str:
 
 
 def exploitation_sentences(part: Part) -> list[str]:
-    """Where the estimate and the truth part company, and how the fitted curves bend.
+    """Point at which the estimate and the truth part, and the bend of the fitted curves.
 
     Args:
         part: `exploitation` of a report.
@@ -109,7 +109,7 @@ def _parting_sentence(part: Part) -> str:
 
 
 def _best_sentences(part: Part) -> list[str]:
-    """When the true score was best, of the samples and of the most likely row."""
+    """Step at which the true score was best, of the samples and of the most likely row."""
     score = "true" if part["measure"] == "true" else "judge's"
     best = "highest" if sign(part) > 0 else "lowest"
     return [

@@ -201,7 +201,7 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
 
 
 def _legend(report: Mapping[str, Any]) -> str:
-    """What the columns mean."""
+    """Meaning of the columns."""
     headers, _ = columns(report["average"])
     explained = dict(EXPLAINED)
     # reports written before equal rows were merged do not count them

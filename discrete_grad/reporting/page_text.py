@@ -55,7 +55,7 @@ CURVES = (
 
 
 def scores_text(report: Mapping[str, Any]) -> str:
-    """Meaning of the marks of the scores."""
+    """Caption of the scores."""
     marks = "circle: estimated, square: by the judge"
     if report["has_truth"]:
         marks += ", diamond: true"
@@ -67,7 +67,7 @@ def scores_text(report: Mapping[str, Any]) -> str:
 
 
 def agreement_text(report: Mapping[str, Any]) -> str:
-    """Meaning of the scatter, and the models' quality on rows they have not seen."""
+    """Caption of the scatter, and the quality of the models on rows they have not seen."""
     others = "the judge or the truth does" if report["has_truth"] else "the judge does"
     texts = [
         "Each dot is a sample (larger: drawn several times). Below the dotted line the estimator "
@@ -83,7 +83,7 @@ def agreement_text(report: Mapping[str, Any]) -> str:
 
 
 def exploitation_text(report: Mapping[str, Any]) -> str:
-    """Meaning of the plot of over-optimisation."""
+    """Caption of the plot of over-optimisation."""
     part = report["exploitation"]
     return (
         f"The policy at {len(part['points'])} moments of its training, by its distance from the "

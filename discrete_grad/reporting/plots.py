@@ -254,7 +254,7 @@ def curves_plot(report: Mapping[str, Any]) -> str:
 
 
 def _limits(context: Context, good: int, more: Sequence[float | None] = ()) -> tuple[float, float]:
-    """Where the entries' scores, more values and nearly all training rows lie, with a margin.
+    """Range of the entries' scores, more values and nearly all training rows, with a margin.
 
     A few rows far worse, as a table of losses has them, would squeeze everything else.
     """

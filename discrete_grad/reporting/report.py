@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.data import ScoredRows
 from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import spearman
 from discrete_grad.evaluation.robustness import context_robustness
-from discrete_grad.evaluation.subject import Policy, ScoredRows, Scorer, Subject
+from discrete_grad.evaluation.subject import Policy, Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.hamming import KnownRows
 from discrete_grad.reporting.entries import context_report
@@ -217,7 +218,7 @@ def _known(entries: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 
 def _held_out(scorer: Scorer, rows: ScoredRows, seed: int) -> dict[str, Any]:
-    """How well a scorer predicts rows it has not seen, on the scale it is trained on."""
+    """Quality of a scorer's predictions of unseen rows, on the scale it is trained on."""
     chosen = torch.arange(len(rows.scores))
     if rows.counts is not None:
         chosen = chosen.repeat_interleave(rows.counts)

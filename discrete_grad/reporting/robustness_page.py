@@ -1,4 +1,4 @@
-"""What the page says of perturbed contexts: a text, a table and a few plain sentences."""
+"""Part of the page on perturbed contexts: a text, a table and a few plain sentences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Part = Mapping[str, Any]
 
 
 def robustness_text(part: Part) -> str:
-    """What is measured, and how.
+    """Description of the measurement.
 
     Args:
         part: `robustness` of a report.
@@ -101,7 +101,7 @@ def _change(interval: Sequence[float | None] | None, digits: int) -> str:
 
 
 def robustness_sentences(part: Part) -> list[str]:
-    """Which column matters most, what larger noise costs, and what happens beyond the range.
+    """Most important column, cost of larger noise, and behaviour beyond the range.
 
     Args:
         part: `robustness` of a report.

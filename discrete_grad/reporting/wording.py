@@ -170,7 +170,7 @@ def standing(percentile: float) -> str:
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
-    """What the report says of its last policy, in a few plain sentences.
+    """Verdict on the report's last policy, in a few plain sentences.
 
     Args:
         report: from `build_report`.
@@ -221,7 +221,7 @@ def _comparison(report: Mapping[str, Any], policy: str, row: Entry) -> str:
 
 
 def _optimism(row: Entry, measure: str) -> list[str]:
-    """How far the estimator is off."""
+    """Error of the estimator."""
     estimated, judged, reference = row.get("estimated"), row.get("judged"), row.get(measure)
     if estimated is None or judged is None or reference is None:
         return []
@@ -252,7 +252,7 @@ def _wins(report: Mapping[str, Any], policy: str, measure: str) -> list[str]:
 
 
 def _variety(report: Mapping[str, Any], samples: Entry) -> list[str]:
-    """How many different rows the samples hold, and how far they are from the training rows."""
+    """Number of different rows among the samples, and their distance from the training rows."""
     share, nearest = samples.get("distinct_share"), samples.get("nearest_mean")
     if share is None or nearest is None:
         return []

@@ -1,5 +1,6 @@
 """The command line's job: the folder of one fit, its stages, and what is made from it."""
 
+from discrete_grad.runs.config_file import config_text, read_config
 from discrete_grad.runs.fit import fit
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.generate import (
@@ -19,11 +20,13 @@ __all__ = [
     "FitConfig",
     "Run",
     "check_columns",
+    "config_text",
     "fit",
     "generate",
     "load_run",
     "part_path",
     "polished_row",
     "prefer",
+    "read_config",
     "write_report",
 ]

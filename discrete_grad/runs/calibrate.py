@@ -1,4 +1,4 @@
-"""What a fit's models are worth on the rows that their members hold out, kept in a file."""
+"""Quality of a fit's models on the rows that their members hold out, kept in a file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting.anova import fit_anova
 from discrete_grad.fitting.calibration import Calibration
 from discrete_grad.fitting.estimator import held_out_parts
 from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.fitting.stacking import held_out_predictions
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble
@@ -43,7 +43,7 @@ class Known:
     """
 
     model: BaseEnsemble
-    rows: Rows
+    rows: ScoredRows
     truth: Tensor
 
 
@@ -105,7 +105,7 @@ def write_calibration(
 def load_calibration(
     path: Path, curves: int
 ) -> tuple[dict[Name, Calibration | None], dict[str, float]]:
-    """What `write_calibration` wrote: a calibration of each model, or None, and the measures.
+    """Content of `write_calibration`'s file: a calibration of each model, or None, and measures.
 
     Args:
         path: the file.

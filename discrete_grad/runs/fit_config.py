@@ -1,4 +1,4 @@
-"""What a whole fit can be told, and the same as JSON."""
+"""Settings of a whole fit, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
-from discrete_grad.fitting.config import AlignerConfig, EstimatorConfig, Family, GeneratorConfig, ReproductionConfig
+from discrete_grad.fitting.config import (
+    AlignerConfig,
+    EstimatorConfig,
+    Family,
+    GeneratorConfig,
+    ReproductionConfig,
+)
 from discrete_grad.preferences.config import PreferenceConfig
 
-__all__ = ["FitConfig"]
+__all__ = ["FitConfig", "Maximise"]
+
+Maximise = Literal["rank", "mean", "median", "raw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,28 +32,37 @@ class FitConfig:
     """
 
     seed: int = 0
-    """Decides every random number."""
-    maximise: Literal["rank", "mean", "median", "raw"] = "rank"
-    """Of a row's scores, which may vary: `rank` the mean of their quantiles in the context, so that
-    one huge score counts like any other best one; `mean` their mean, which a few huge scores may
-    decide; `median` their median, learnt by networks alone. `raw` is the mean, too, learnt from
-    scores as they are, which must lie within 10 of 0."""
+    """Seed of every random number."""
+    maximise: Maximise = "rank"
+    """Statistic of a row's scores, which may vary, that is maximised: `rank` the mean of their
+    quantiles in the context, so that one huge score counts like any other best one; `mean` their
+    mean, which a few huge scores may decide; `median` their median, learnt by networks alone; `raw`
+    the mean, too, learnt from scores as they are, which must lie within 10 of 0."""
     judge_share: float = 0.2
-    """Share of the rows that train the judge alone; more where it would miss a category."""
+    """Share of the rows that train the judge alone; larger where it would miss a category."""
     merge_repeats: bool = True
-    """Equal rows are one with their mean and count; the judge gets observations of those observed
-    at least 4 times. Without it they are learnt one by one, equal ones all on one side."""
+    """Merge equal rows to one with their mean and count; the judge gets observations of rows
+    observed at least 4 times. Without it, each is learnt by itself, and equal ones train either the
+    judge or the estimators."""
     calibration_share: float = 0.1
-    """Share of the other rows that only calibrates, where `generator.coverage` asks for it."""
+    """Share of the other rows that is set aside for calibration if `generator.coverage` is above
+    0."""
     polish: bool = False
-    """Climb from the most likely row by the best single swaps, under the score the generator was
-    trained by, and report the row that is reached as well."""
+    """Climb from the most likely row by the best single swaps, under the score that the generator
+    was trained by, and show the row that is reached in the report."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    """Ensemble of estimators that the generator is trained through."""
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
+    """Ensemble of estimators that judges generated rows; nothing else is trained on its rows."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    """Model of preferences between rows, if the fit is given any."""
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    """Aligner, which says whether two rows behave alike; trained if `generator.alignment` is above
+    0."""
     reproduction: ReproductionConfig = field(default_factory=ReproductionConfig)
+    """Data policy and naive baseline, which reproduce rows of the table."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    """Generator, trained through the frozen estimators."""
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: settings, schema, rows, weights."""
+"""Content of the folder of a run: settings, schema, rows, weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
 __all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
 
@@ -121,7 +121,7 @@ def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What `open_folder` wrote: `config` (a FitConfig), `source` and the digests.
+    """Content of `open_folder`'s files: `config` (a FitConfig), `source` and the digests.
 
     Raises:
         RunError: if there is no fit or its settings are damaged.

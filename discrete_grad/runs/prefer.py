@@ -13,15 +13,19 @@ from discrete_grad.data import Schema, TableError
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import PreferenceModel
 from discrete_grad.objectives import OUTCOMES
-from discrete_grad.sampling import random_indices, seeded
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.training.checkpoint import RunError
 from discrete_grad.preferences.config import PreferenceConfig
-from discrete_grad.runs.run import Run
-from discrete_grad.training.loop import derive_seed
 from discrete_grad.preferences.pairs import choose_pairs, random_pairs
+from discrete_grad.preferences.preference_file import (
+    append_preferences,
+    context_columns,
+    read_preferences,
+)
 from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model
-from discrete_grad.preferences.preference_file import append_preferences, context_columns, read_preferences
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.run import Run
+from discrete_grad.sampling import random_indices, seeded
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.loop import derive_seed
 from discrete_grad.weighting import as_reference
 
 __all__ = ["prefer"]
@@ -72,7 +76,7 @@ def prefer(
     was answered is not shown again.
 
     Args:
-        run: a finished fit.
+        run: a finished fit, on the CPU.
         path: Parquet file; one that exists is gone on with. It is replaced as a whole after every
             answer, so whenever this ends, all answers given are in it.
         ask: prompt -> line; EOFError quits. `input` in a terminal.
@@ -85,7 +89,7 @@ def prefer(
         How many were answered.
 
     Raises:
-        RunError: for fewer than 1 pair.
+        RunError: for fewer than 1 pair, or a run on another device.
         TableError: for a path that cannot be written, or a file of other preferences.
 
     Example:
@@ -104,6 +108,8 @@ def prefer(
     """
     if pairs < 1:
         raise RunError(f"--pairs must be at least 1, got {pairs}")
+    if run.device.type != "cpu":
+        raise RunError(f"the run must be on the CPU, where pairs are chosen, got {run.device}")
     schema = run.table.schema
     if path.suffix.lower() != ".parquet" or path.is_dir() or not path.parent.is_dir():
         raise TableError(f"{path} must be a .parquet file in a folder that exists")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema, Table
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.judge_split import judge_split
 from discrete_grad.fitting.repeats import learning_rows
 from discrete_grad.fitting.score_scale import ScoreScale, scale_behaviour
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
@@ -36,8 +36,8 @@ class Prepared:
 
     scale: ScoreScale
     standard: ScoreScale
-    rows: Rows
-    judge_rows: Rows
+    rows: ScoredRows
+    judge_rows: ScoredRows
 
 
 class Observations:
@@ -61,7 +61,7 @@ class Observations:
         self.scale = ScoreScale.fit(kind, table.scores, table.context, spec)
         behaviour = scale_behaviour(kind, table.all_scores, table.context, spec)
         scaled = self.scale.apply(table.scores, table.context)
-        self.scored = Rows(table.codes, scaled, table.context, behaviour)
+        self.scored = ScoredRows(table.codes, scaled, table.context, behaviour)
         seed, share = derive_seed(config.seed, "judge rows"), config.judge_share
         mixed = config.merge_repeats
         mine, self.judged = judge_split(self.scored, share, seed=seed, spec=spec, mixed=mixed)
@@ -88,7 +88,7 @@ class Observations:
         share = torch.searchsorted(ordered, scores, right=True) / len(scores)
         return share.float()[self.mine]
 
-    def _merged(self, observations: Rows) -> Rows:
+    def _merged(self, observations: ScoredRows) -> ScoredRows:
         # a median is none of means
         if not self.config.merge_repeats or self.config.maximise == "median":
             return observations
@@ -104,7 +104,9 @@ def save_prepared(path: Path, prepared: Prepared) -> None:
         tensors |= {f"{name}/{part}": getattr(scale, part) for part in ("grid", "keys", "ends")}
         numbers[name] = {"kind": scale.kind, "unit": scale.unit}
     for name in _ROWS:
-        columns = {item.name: getattr(getattr(prepared, name), item.name) for item in fields(Rows)}
+        columns = {
+            item.name: getattr(getattr(prepared, name), item.name) for item in fields(ScoredRows)
+        }
         tensors |= {f"{name}/{part}": c for part, c in columns.items() if c is not None}
     save_tensors(path, tensors, numbers)
 
@@ -124,7 +126,7 @@ def load_prepared(path: Path, schema: Schema) -> Prepared:
         scale, standard = (
             ScoreScale(**numbers[name], **parts[name], spec=schema.context_spec) for name in _SCALES
         )
-        rows, judge_rows = (Rows(**parts[name]) for name in _ROWS)
+        rows, judge_rows = (ScoredRows(**parts[name]) for name in _ROWS)
         if rows.codes.shape[1] == judge_rows.codes.shape[1] == len(schema.features):
             return Prepared(scale, standard, rows, judge_rows)
     except (KeyError, TypeError, ValueError, IndexError):

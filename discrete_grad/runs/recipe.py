@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.fitting.context_range import trained_ranges
+from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.runs.run import Run
 
 __all__ = ["estimator_facts"]

@@ -27,7 +27,7 @@ from discrete_grad.runs.recipe import estimator_facts
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.devices import AskedFromCpu
-from discrete_grad.training.snapshots import load_trail
+from discrete_grad.training.snapshots import load_snapshots
 
 __all__ = ["write_report"]
 
@@ -125,7 +125,7 @@ def _polished(run: Run, contexts: Tensor | None) -> Tensor:
 
 def _trail(run: Run) -> dict[int, dict[str, Tensor]]:
     """The generator's weights along its training; nothing for a run that kept none."""
-    trail = load_trail(run.folder / "trail")
+    trail = load_snapshots(run.folder / "trail")
     names = {name: tensor.shape for name, tensor in run.generator.state_dict().items()}
     for step, weights in trail.items():
         if {name: tensor.shape for name, tensor in weights.items()} != names:

@@ -1,4 +1,4 @@
-"""What a row is worth to the generator of a run, for many contexts at once."""
+"""Worth of a row to the generator of a run, for many contexts at once."""
 
 from __future__ import annotations
 

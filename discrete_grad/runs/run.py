@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
-from discrete_grad.gradient import RowFunction
+from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting.pessimism import guided_score
+from discrete_grad.fitting.score_scale import ScoreScale
+from discrete_grad.fitting.units import ScoreUnits
+from discrete_grad.gradient import SelfSamplingFunction
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.policies import Generator
 from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.training.checkpoint import RunError
 from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.fitting.pessimism import guided_score
-from discrete_grad.fitting.scored_rows import Rows
-from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.units import ScoreUnits
+from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["METRICS", "Run"]
 
@@ -71,8 +71,8 @@ class Run:
     scale: ScoreScale
     to_units: ScoreUnits
     judge_to_units: ScoreUnits
-    rows: Rows
-    judge_rows: Rows
+    rows: ScoredRows
+    judge_rows: ScoredRows
     judge: BaseEnsemble
     estimator: BaseEnsemble
     reference: Generator
@@ -87,11 +87,11 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
+        """Device of the models."""
         return next(self.generator.parameters()).device
 
-    def score(self, context: Tensor | None) -> RowFunction:
-        """What the generator was trained by, in contexts `(..., C)`."""
+    def score(self, context: Tensor | None) -> SelfSamplingFunction:
+        """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
         return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
 

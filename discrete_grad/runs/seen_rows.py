@@ -1,4 +1,4 @@
-"""Which rows a table holds already, context by context."""
+"""Rows that a table holds already, context by context."""
 
 from __future__ import annotations
 

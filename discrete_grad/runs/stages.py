@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from discrete_grad.data import Table
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.generator import Guides, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
-from discrete_grad.fitting.scored_rows import Rows
 from discrete_grad.models import Aligner, BaseEnsemble
 from discrete_grad.policies import Generator
 from discrete_grad.preferences.preference_model import (
@@ -34,7 +34,7 @@ from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.loop import derive_seed
-from discrete_grad.training.snapshots import Trail
+from discrete_grad.training.snapshots import Snapshots
 
 __all__ = ["STAGES", "Stage", "Work"]
 
@@ -137,7 +137,7 @@ def _scorer_trainer(name: Name, work: Work) -> Callable[..., object]:
     )
 
 
-def _rows_of(name: Name, work: Work) -> Rows:
+def _rows_of(name: Name, work: Work) -> ScoredRows:
     return work.prepared.rows if name == "estimator" else work.prepared.judge_rows
 
 
@@ -194,7 +194,7 @@ def _generator_trainer(work: Work) -> Callable[..., object]:
     distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
     config = replace(work.config.generator, pessimism=work.guidance["pessimism"])
     models = work.models
-    guides = Guides(
+    frozen = FrozenModels(
         models["estimator"],
         models["judge"],
         models["reference"],
@@ -204,11 +204,11 @@ def _generator_trainer(work: Work) -> Callable[..., object]:
     )
     return partial(
         fit_generator,
-        guides=guides,
+        frozen=frozen,
         rows=work.prepared.rows,
         method=make_gradient_estimator(work.table.schema.space, config).to(work.device),
         config=config,
-        look=Trail(work.folder / "trail", steps=config.steps, every=config.validate_every),
+        callback=Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every),
     )
 
 

@@ -128,7 +128,7 @@ class CategoricalSpace(Features):
         p = log_p.exp()
         return (p * (log_p - log_q).masked_fill(p == 0, 0)).sum(-1)
 
-    def less_own(self, flat: Tensor, codes: Tensor) -> Tensor:
+    def swap_gains(self, flat: Tensor, codes: Tensor) -> Tensor:
         """A flat tensor `(..., D)` less, in each feature, its entry at a row's own category.
 
         Of a gradient at a row `(..., F)` this is what each single swap of the row promises to
@@ -136,7 +136,7 @@ class CategoricalSpace(Features):
 
         Example:
             >>> space = CategoricalSpace.from_sizes((2, 3))
-            >>> space.less_own(torch.arange(5.0), torch.tensor([1, 0]))
+            >>> space.swap_gains(torch.arange(5.0), torch.tensor([1, 0]))
             tensor([-1.,  0.,  0.,  1.,  2.])
         """
         own = flat.gather(-1, self.columns(codes))

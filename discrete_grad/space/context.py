@@ -14,7 +14,7 @@ __all__ = ["ContextSpec"]
 
 @dataclass(frozen=True, init=False)
 class ContextSpec:
-    """What the generator is conditioned on: categorical and numeric columns.
+    """Context columns, categorical and numeric, that a generator is conditioned on.
 
     A context travels as one floating tensor `(..., width)`: a one-hot block for each categorical
     column, then the standardised numeric columns. Where there are many categories the columns are
@@ -75,7 +75,7 @@ class ContextSpec:
 
     @property
     def block_sizes(self) -> tuple[int, ...]:
-        """How many numbers of a context tensor each categorical column takes."""
+        """Number of entries that each categorical column takes in a context tensor."""
         sizes = self.categorical.sizes if self.categorical else ()
         return (1,) * len(sizes) if self.embedded else sizes
 

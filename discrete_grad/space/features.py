@@ -29,7 +29,7 @@ class Features:
     ordered: tuple[bool, ...]
     """Whether each feature's categories stand in a meaningful order."""
     offsets: tuple[int, ...] = field(compare=False)
-    """Where each feature's block starts in a flat row."""
+    """First column of each feature in a flat row."""
     _layout: Layout = field(compare=False)
 
     def __init__(
@@ -142,7 +142,7 @@ class Features:
         return self._layout.columns(per_feature, dim)
 
     def places(self, rows: int) -> tuple[Place, ...]:
-        """Where each block stands, to read and write so many rows block by block."""
+        """Places of the blocks, to read and write so many rows block by block."""
         return self._layout.places_for(rows)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
@@ -161,7 +161,7 @@ class Features:
         return self._layout.join_columns(columns, dim)
 
     def columns(self, codes: Tensor) -> Tensor:
-        """Where in a flat row each code `(..., F)` stands: integers `(..., F)` in [0, D).
+        """Column in a flat row of each code `(..., F)`: integers `(..., F)` in [0, D).
 
         Example:
             >>> from discrete_grad.space import CategoricalSpace

@@ -81,7 +81,7 @@ def _require_inside(space: CategoricalSpace, rows: Tensor) -> None:
 
 
 def check_rows(subject: Subject) -> None:
-    """What f is given are rows as claimed, in float64 and float32."""
+    """Rows given to f are as claimed, in float64 and float32."""
     for dtype in (torch.float64, torch.float32):
         logits = subject.scene.logits.to(dtype).expand(200, 2, -1)
         rows = rows_seen(subject.method(), logits, seed=subject.seed)

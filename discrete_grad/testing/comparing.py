@@ -1,4 +1,4 @@
-"""What the checks share: rows that f is given, and comparisons that name feature and category."""
+"""Rows that f is given, and comparisons that name feature and category, shared by the checks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def require_enumerable(scene: Scene) -> None:
 
 
 def rows_seen(method: Method, logits: Tensor, *, seed: int, f: Function | None = None) -> Tensor:
-    """What f is given first, `(samples, *batch, D)`; a method that calls f otherwise is skipped.
+    """First rows `(samples, *batch, D)` given to f; a method that calls f otherwise is skipped.
 
     A control variate may ask f about other rows afterwards.
     """

@@ -37,5 +37,5 @@ def joint_law(space: CategoricalSpace, logits: Tensor) -> Tensor:
 
 
 def joint_counts(space: CategoricalSpace, codes: Tensor) -> Tensor:
-    """How often each row of the space occurs in codes `(n, F)`: `(num_rows,)`."""
+    """Counts `(num_rows,)` of each row of the space in codes `(n, F)`."""
     return space.row_number(codes).bincount(minlength=space.num_rows)

@@ -22,7 +22,7 @@ ROUNDS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a test of means promises.
+    """Promise of a test of means.
 
     Args:
         detects: discrepancy in any one component that must be found.
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTest:
-    """What a test of means found, and what it could have found.
+    """Result of a test of means, and the least fault it could have found.
 
     Args:
         estimated: `(D,)`, the mean of the draws.

@@ -1,4 +1,4 @@
-"""What is checked: a gradient estimator, what it claims, and where it is run."""
+"""Subject of the checks: a gradient estimator, its claims, and where it is run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class SkipCheck(Exception):
 
 
 class Declared(Protocol):
-    """What the checks read of a method's facts: `Claims`, or the `Facts` of discrete_grad."""
+    """Facts of a method that the checks read: `Claims`, or the `Facts` of discrete_grad."""
 
     @property
     def forward(self) -> Forward:
-        """What f is given."""
+        """Rows that f is given."""
 
     @property
     def bias(self) -> Bias:
@@ -50,7 +50,7 @@ class Declared(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What a gradient estimator claims; the checks hold it to this, and to no more.
+    """Claims of a gradient estimator; the checks hold it to these, and to no more.
 
     Args:
         forward: what f is given: "hard" for draws from `softmax(logits)`, "chosen" for one-hot rows
@@ -173,7 +173,7 @@ class Subject:
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
-        """Where the checks may run it."""
+        """Devices that the checks may run it on."""
         if not self.is_instance:
             return BINARY_SCENES if self.claims.binary_only else SCENES
         space = getattr(self.given, "space", None) or CategoricalSpace({"x": 3})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing import (
-    check_f,
+    check_calling_f,
     check_gradient,
     check_module,
     check_numerics,
@@ -29,7 +29,7 @@ __all__ = [
 Check = Callable[[Subject], None]
 AnyMethod = Method | Callable[[CategoricalSpace], Method] | Subject
 
-ROOMS = (check_rows, check_gradient, check_random, check_numerics, check_f, check_module)
+ROOMS = (check_rows, check_gradient, check_random, check_numerics, check_calling_f, check_module)
 
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): getattr(room, name)
@@ -42,7 +42,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of one check.
+    """Outcome of one check.
 
     Args:
         check: its name.

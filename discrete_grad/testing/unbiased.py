@@ -90,7 +90,7 @@ def gradient_sampler(method: Method, f: Function, logits: Tensor) -> Sampler:
 
 
 def category_name(space: CategoricalSpace, column: int) -> str:
-    """What a column of a flat row stands for."""
+    """Feature and category of a column of a flat row."""
     feature = max(i for i, start in enumerate(space.offsets) if start <= column)
     category = space.categories[feature][column - space.offsets[feature]]
     return f"feature {space.names[feature]!r}, category {category!r}"

@@ -18,19 +18,19 @@ class LoopConfig:
     """
 
     steps: int = 600
-    """Optimiser steps at most."""
+    """Largest number of optimiser steps."""
     batch_size: int = 128
-    """Rows (or contexts) a step, over all processes together; a loss that is normalised within a
-    batch (the aligner's, the alignment's) is normalised within each process's share."""
+    """Rows (or contexts) of each step, over all processes together. A loss that is normalised
+    within a batch (the aligner's, the alignment's) is normalised within each process's share."""
     learning_rate: float = 3e-3
-    """The highest."""
+    """Peak learning rate."""
     weight_decay: float = 0.0
-    """Decoupled, in units of the learning rate; biases have none."""
+    """Decoupled weight decay, multiplied by the learning rate; biases are not decayed."""
     validate_every: int = 20
-    """Steps between two looks at the held-out rows."""
+    """Steps between two validations on the held-out rows."""
     patience: int = 10
-    """Looks without improvement after which the stage stops, with the best weights it had; 0 for
-    all steps and the last weights."""
+    """Validations without improvement after which training stops, with the best weights so far; 0
+    for all steps and the last weights."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
 

@@ -26,7 +26,8 @@ def choose_device(word: str | torch.device = "auto") -> torch.device:
     and kernels solved in float64, which it does not have.
 
     Args:
-        word: one of the words; the device of another number is `cuda:` and the number.
+        word: one of the words; the device of another number is `cuda:` and the number. A device is
+            one that was chosen already, and only looked for.
 
     Raises:
         RunError: for another word, or a device that this machine does not have.
@@ -40,6 +41,7 @@ def choose_device(word: str | torch.device = "auto") -> torch.device:
         ...     print(error)  # doctest: +ELLIPSIS
         device must be auto, cpu, cuda or cuda:1 (or another number), got 'gpu'; torch sees ...
     """
+    shared = not isinstance(word, torch.device)
     word = str(word)
     if word == "mps":
         raise RunError(
@@ -52,7 +54,7 @@ def choose_device(word: str | torch.device = "auto") -> torch.device:
         )
     if word == "auto":
         word = "cuda" if _cuda_devices() >= _from_torchrun("LOCAL_WORLD_SIZE", 1) else "cpu"
-    return _cuda(word) if word.startswith("cuda") else torch.device(word)
+    return _cuda(word, shared=shared) if word.startswith("cuda") else torch.device(word)
 
 
 class AskedFromCpu:
@@ -63,7 +65,7 @@ class AskedFromCpu:
         device: where it computes.
 
     Example:
-        >>> AskedFromCpu(torch.square, torch.device("cpu"))(torch.tensor([3.0]), None)
+        >>> AskedFromCpu(torch.square, torch.device("cpu"))(torch.tensor([3.0]))
         tensor([9.])
     """
 
@@ -82,12 +84,12 @@ class AskedFromCpu:
         return f(*(None if x is None else x.to(self.device) for x in inputs)).cpu()
 
 
-def _cuda(word: str) -> torch.device:
-    """The CUDA device of `cuda` or `cuda:1`."""
+def _cuda(word: str, *, shared: bool) -> torch.device:
+    """The CUDA device of `cuda` or `cuda:1`, given to all processes or chosen for this one."""
     count, processes = _cuda_devices(), _from_torchrun("LOCAL_WORLD_SIZE", 1)
     if not count:
         raise RunError(f"device {word} is asked for, and torch sees {_seen()} here: use cpu")
-    if processes > 1 and word != "cuda":
+    if shared and processes > 1 and word != "cuda":
         raise RunError(
             f"each of {processes} processes takes a CUDA device of its own: device must be cuda, "
             f"got {word}"

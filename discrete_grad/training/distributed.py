@@ -59,7 +59,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -81,13 +81,13 @@ def first(action: Callable[[], object]) -> None:
             action()
         except Exception as error:
             caught = error
-    told = [None if caught is None else str(caught)]
+    message = [None if caught is None else str(caught)]
     if dist.is_initialized():
-        dist.broadcast_object_list(told, 0)
+        dist.broadcast_object_list(message, 0)
     if caught is not None:
         raise caught
-    if told[0] is not None:
-        raise RunError(told[0])
+    if message[0] is not None:
+        raise RunError(message[0])
 
 
 @contextmanager

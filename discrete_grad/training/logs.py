@@ -1,4 +1,4 @@
-"""Where metrics go: a file of JSON lines, TensorBoard, or nowhere."""
+"""Logs of metrics: a file of JSON lines, TensorBoard, or none."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import Log, no_log, progress_bar
 
-__all__ = ["Look", "Objective", "Step", "derive_seed", "no_look", "train"]
+__all__ = ["Callback", "Objective", "Step", "derive_seed", "no_callback", "train"]
 
 _RISE = 20
 
-Look = Callable[[nn.Module, int], None]
-"""Called as `look(model, step)`."""
+Callback = Callable[[nn.Module, int], None]
+"""Called as `callback(model, step)`."""
 
 
-def no_look(model: nn.Module, step: int) -> None:
-    """Look at nothing."""
+def no_callback(model: nn.Module, step: int) -> None:
+    """Do nothing."""
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -91,7 +91,7 @@ class Step:
 
 
 class Objective(nn.Module, ABC):
-    """What one stage minimises; `model` holds the parameters that are trained.
+    """Loss of one stage; `model` holds the parameters that are trained.
 
     What else is part of its state_dict (a running baseline, say) is kept in the checkpoints.
     """
@@ -110,7 +110,7 @@ class Objective(nn.Module, ABC):
         """Change the gradients before the optimiser's step; by default, do not."""
 
     def members(self, name: str) -> slice:
-        """Which of the M members one tensor of the model's state stacks; by default all."""
+        """Members, of M, that one tensor of the model's state stacks; by default all."""
         return slice(None)
 
 
@@ -122,7 +122,7 @@ def train(
     stage: str,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    look: Look = no_look,
+    callback: Callback = no_callback,
 ) -> None:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
 
@@ -133,8 +133,8 @@ def train(
         stage: name, used in the log.
         log: called as `log(metrics, step)` at every look at the held-out rows.
         checkpoint: where the state is saved and, if it was, resumed from.
-        look: called in the first process as `look(model, step)` before the first step and after
-            every step; on resume again for the steps since the checkpoint.
+        callback: called in the first process as `callback(model, step)` before the first step and
+            after every step; on resume again for the steps since the checkpoint.
 
     Raises:
         ValueError: if nothing is to be trained, or the loss is no longer finite.
@@ -151,18 +151,18 @@ def train(
     if saved:
         state.load(*saved)
     if distributed.rank():
-        look = no_look
+        callback = no_callback
     if not state.step:
-        look(objective.model, 0)
+        callback(objective.model, 0)
     wrapped = distributed.wrap(objective)
     bar = progress_bar(stage, config.steps, state.step)
     while state.step < config.steps and state.stale < (config.patience or math.inf):
         step = Step(seed, stage, state.step, distributed.rank(), distributed.world_size())
         loss = _step(wrapped, state, step, config)
-        look(objective.model, state.step)
+        callback(objective.model, state.step)
         bar.update()
         if state.step % config.validate_every == 0 or state.step == config.steps:
-            held_out = state.look(distributed.agree(_validate(objective)))
+            held_out = state.observe(distributed.agree(_validate(objective)))
             # of one member, as the held-out loss is, where members are trained by their sum
             mean_loss = loss.item() / state.best_loss.numel()
             _check_finite(stage, state.step, mean_loss, held_out)
@@ -181,7 +181,7 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
         group["lr"] = config.learning_rate * _learning_rate_share(step.index, config.steps)
     wrapped.train()
     state.optimizer.zero_grad(set_to_none=True)
-    with isolated_seed(step.noise_seed):
+    with isolated_seed(step.noise_seed, state.best_loss.device):
         loss: Tensor = wrapped(step)
     with distributed.quiet_backward():
         loss.backward()
@@ -228,7 +228,7 @@ class _State:
         self.best_loss = torch.full_like(_validate(objective), math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
 
-    def look(self, losses: Tensor) -> float:
+    def observe(self, losses: Tensor) -> float:
         """Keep what improved, member by member, and count the looks without improvement."""
         if not self.patience:
             return losses.mean().item()

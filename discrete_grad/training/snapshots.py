@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 
-__all__ = ["Trail", "kept_steps", "load_trail"]
+__all__ = ["Snapshots", "kept_steps", "load_snapshots"]
 
 _MOST = 64
 
@@ -36,7 +36,7 @@ def kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
     return tuple(sorted({*looks[:-1:stride], steps, *early}))
 
 
-class Trail:
+class Snapshots:
     """Keeps the weights of a model after some of its steps, a file each; see `kept_steps`.
 
     Args:
@@ -47,12 +47,12 @@ class Trail:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> trail = Trail(folder, steps=100, every=20)
+        >>> trail = Snapshots(folder, steps=100, every=20)
         >>> for step in (0, 20):
         ...     trail(nn.Linear(1, 1), step)
         >>> sorted(path.name for path in folder.iterdir())
         ['000000.safetensors', '000020.safetensors']
-        >>> list(load_trail(folder))
+        >>> list(load_snapshots(folder))
         [0, 20]
     """
 
@@ -67,14 +67,14 @@ class Trail:
             save_tensors(path, model.state_dict(), {"step": step})
 
 
-def load_trail(folder: Path) -> dict[int, dict[str, Tensor]]:
+def load_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
     """The weights by step, in its order; nothing where there is no trail.
 
     Raises:
         RunError: if a file is damaged.
 
     Example:
-        >>> load_trail(Path("no/such/folder"))
+        >>> load_snapshots(Path("no/such/folder"))
         {}
     """
     loaded = (load_tensors(path) for path in folder.glob("*.safetensors"))

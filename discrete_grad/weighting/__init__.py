@@ -1,4 +1,4 @@
-"""What rows are worth: reweighted distributions, their samplers, sample weights, guidance."""
+"""Reward-weighted distributions, their samplers, sample weights, and guidance."""
 
 from discrete_grad.weighting.best_of_n import (
     best_of_n,

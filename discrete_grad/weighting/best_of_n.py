@@ -221,7 +221,7 @@ def _log_integral(log_mass: Tensor, log_a: Tensor, log_q: Tensor, n: int) -> Ten
 
 
 def _nodes(log_a: Tensor) -> Tensor:
-    """Where `log t` is looked at: around `-log a` of each level, the only places that matter."""
+    """Values of `log t` to try: around `-log a` of each level, the only places that matter."""
     if log_a.min() < -1e6:
         fault = f"rewards up to {float(-log_a.min()):.3g} betas apart"
         raise ValueError(f"{fault}; above 1e6 use best_of_n_law, the limit")

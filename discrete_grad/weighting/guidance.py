@@ -81,7 +81,7 @@ class AttributeSet:
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly and by which weights to guide.
+    """Strength and weights of guidance.
 
     The rules, `l(y) = log p(x_t | x_<t, y) - log p(x_t | x_<t)`:
 

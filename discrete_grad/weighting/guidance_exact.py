@@ -22,7 +22,7 @@ __all__ = ["TablePolicy", "TablePotential", "exact_grade", "exact_log_probs"]
 
 @dataclass(frozen=True)
 class _Place:
-    """Which prefix, and of which attribute vector, 0 for none."""
+    """Prefix and its attribute vector, 0 for none."""
 
     prefix: Tensor
     cell: Tensor

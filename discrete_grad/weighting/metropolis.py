@@ -148,7 +148,7 @@ def informed_swaps(target: RewardWeighted, context: Tensor | None = None) -> Swa
 
 
 def swap_index(space: CategoricalSpace, codes: Tensor, other: Tensor) -> Tensor:
-    """Which of `space.swaps(codes)` is `other`, `(...)`; both `(..., F)`, one feature apart.
+    """Index `(...)` of `other` in `space.swaps(codes)`; both `(..., F)`, one feature apart.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -253,7 +253,7 @@ def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tenso
 
 
 def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
-    """What the derivative promises of each swap, over beta: `(count, *batch, D - F)`, finite."""
+    """Gain `(count, *batch, D - F)` of each swap by the derivative, over beta; finite."""
     space = target.space
     flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
     with torch.enable_grad():
@@ -264,7 +264,7 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     (slope,) = torch.autograd.grad(total, flat)
     beta = torch.as_tensor(target.beta, dtype=torch.float64, device=codes.device).unsqueeze(-1)
     slope = (slope.double() / beta).nan_to_num(0.0)
-    parts = zip(space.split(space.less_own(slope, codes)), codes.unbind(-1), strict=True)
+    parts = zip(space.split(space.swap_gains(slope, codes)), codes.unbind(-1), strict=True)
     gains = [_others(part, code) for part, code in parts]
     return torch.cat(gains, -1).clamp(-1e300, 1e300)
 

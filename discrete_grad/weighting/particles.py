@@ -182,7 +182,7 @@ class ParticleRun:
         )
 
     def _futures(self, state: Particles) -> tuple[Tensor | None, Reader | None]:
-        """What a potential says `(N, B, K)` of every continuation but the last."""
+        """Potential `(N, B, K)` of every continuation but the last."""
         if state.twist is None or state.codes.shape[-1] + 1 == len(self.reference.order):
             return None, state.twist
         return state.twist.advance(state.codes)

@@ -1,4 +1,4 @@
-"""What comes next after each particle: from a state that moves with the particles, or afresh."""
+"""Next-feature laws after each particle: from a state that moves with the particles, or afresh."""
 
 from __future__ import annotations
 

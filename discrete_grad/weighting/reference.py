@@ -1,4 +1,4 @@
-"""What is reweighted: a distribution of rows given a context."""
+"""Distribution of rows given a context that is reweighted."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _space_of(generator: Callable[[Tensor | None], Tensor]) -> CategoricalSpace:
 
 
 def device_of(reference: Reference, context: Tensor | None) -> torch.device:
-    """Where rows of this reference live."""
+    """Space of the rows."""
     if context is not None:
         return context.device
     module = reference.generator if isinstance(reference, Factorised) else reference

@@ -68,7 +68,7 @@ def beta_for_reward(log_reference: Tensor, reward: Tensor, target: float | Tenso
 
 
 def falling_root(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where falling functions `f` `(*batch) -> (*batch)` cross 0, between two brackets.
+    """Roots of falling functions `f` `(*batch) -> (*batch)`, between two brackets.
 
     The brackets are widened, twice as far each time, until they hold a change of sign; then halved.
     """

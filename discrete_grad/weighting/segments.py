@@ -163,7 +163,7 @@ def _check(values: Tensor, groups: Tensor, num_groups: int) -> None:
 
 
 def _counts(groups: Tensor, num_groups: int) -> Tensor:
-    """How many rows each group has, `(G,)`."""
+    """Number `(G,)` of rows of each group."""
     count = torch.zeros(num_groups, dtype=torch.long, device=groups.device)
     count = count.index_add(0, groups, torch.ones_like(groups, dtype=torch.long))
     if can_inspect(count) and not count.all():

@@ -1,4 +1,4 @@
-"""What may still be expected after each category: a potential, learned, and guidance by it.
+"""Learned potential: what may still be expected after each category, and guidance by it.
 
 A potential also steers `twisted_smc`, where it is called a twist.
 """
@@ -28,9 +28,9 @@ _STEEPEST = 10.0  # nats of error above which the loss goes on as a line
 
 
 class Potential(ABC, Generic[State]):
-    """How much is to be expected after each category that may come next, as a logarithm.
+    """Logarithm of the expectation after each category that may come next.
 
-    Guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
+    FrozenModels a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
 
     Example:
         >>> issubclass(PrefixValue, Potential)

@@ -1,4 +1,4 @@
-"""The page and the README's tables come from the committed results."""
+"""The page and the tables of the Markdown files come from the committed results."""
 
 import re
 from pathlib import Path
@@ -12,13 +12,14 @@ ROOT = Path(__file__).parents[2]
 FOUND = report.load(RESULTS)
 
 
-def test_the_readme_shows_the_committed_figures() -> None:
-    text = report.README.read_text()
-    assert len(report.PLACE.findall(text)) >= 3
+@pytest.mark.parametrize("path", report.PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_pages_show_the_committed_figures(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert report.PLACE.search(text)
     assert report.filled(text, FOUND) == text
 
 
-def test_a_wrong_figure_in_the_readme_would_be_seen() -> None:
+def test_a_wrong_figure_on_a_page_would_be_seen() -> None:
     text = "<!-- table: polynomial -->\nold\n<!-- end of table -->"
     assert report.filled(text, FOUND) != text
 
@@ -29,6 +30,15 @@ def test_an_empty_place_is_filled_and_what_follows_stays() -> None:
     assert text.count("| `LeaveOneOut N=64` |") == 2
     assert "between" in text
     assert text.endswith("after")
+
+
+def test_a_place_shows_the_columns_it_names() -> None:
+    place = "<!-- table: polynomial; columns: p = 2; p = 1.5 -->\n<!-- end of table -->"
+    assert "\n| gradient estimator | p = 2 | p = 1.5 |\n" in report.filled(place, FOUND)
+    one = report.filled(place.replace("; columns", "; rows: `exact`; columns"), FOUND)
+    assert one.count("\n|") == 3
+    with pytest.raises(ValueError, match="p = 4"):
+        report.filled(place.replace("p = 2", "p = 4"), FOUND)
 
 
 @pytest.mark.parametrize("name", report.NAMES)

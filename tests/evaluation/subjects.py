@@ -16,7 +16,7 @@ from discrete_grad.sampling import isolated_seed, random_codes, random_indices
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScoredRows:
     """What `held_out` takes."""
 
     codes: Tensor
@@ -89,7 +89,7 @@ def make_subject(
         "to_units": lambda scaled, context: scores.mean() + scores.std() * scaled,
         "policies": policies,
         "truth": AdditiveTruth(space) if truth else None,
-        "held_out": {name: Rows(codes, scaled, context) for name in ("estimator", "judge")},
+        "held_out": {name: ScoredRows(codes, scaled, context) for name in ("estimator", "judge")},
         "metrics": metrics,
         "settings": {"table": "synthetic", "seed": 0},
         "training_contexts": spread,

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.fitting import EstimatorConfig, Rows, fit_estimator, new_ensemble
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import EstimatorConfig, fit_estimator, new_ensemble
 from discrete_grad.models import EstimatorEnsemble
 from discrete_grad.preferences import PreferenceConfig
 from discrete_grad.runs import FitConfig, generate, load_run
@@ -109,7 +110,7 @@ def test_a_fit_of_many_rows_is_that_of_its_scaled_settings(
     monkeypatch.setattr("discrete_grad.fitting.config._USUAL_ROWS", 20)
     space = CategoricalSpace.from_sizes((2, 3))
     codes = space.enumerate().repeat(10, 1)
-    rows = Rows(codes, codes.sum(-1) - 1.5)
+    rows = ScoredRows(codes, codes.sum(-1) - 1.5)
     config = EstimatorConfig(members=2, hidden=(4,), steps=30, families=("networks",))
     scaled = config.for_rows(60)
     assert scaled.batch_size == 3 * config.batch_size

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discrete_grad.fitting import AlignerConfig, Rows, fit_aligner, mine, with_swaps
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import AlignerConfig, fit_aligner, mine_hard_pairs, with_swaps
 from discrete_grad.models import Aligner, Estimator
 from discrete_grad.objectives.contrastive_losses import CONTRASTIVE_LOSSES, RowLoss
 from discrete_grad.runs.fit_config import FitConfig
@@ -25,12 +26,12 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_rows(count: int, seed: int, *, several: int = 0, contexts: int = 1) -> Rows:
+def random_rows(count: int, seed: int, *, several: int = 0, contexts: int = 1) -> ScoredRows:
     random = seeded(seed)
     codes = SPACE.enumerate()[torch.randint(SPACE.num_rows, (count,), generator=random)]
     behaviour = torch.randn(count, max(1, several), generator=random)
     context = torch.randint(contexts, (count, 1), generator=random).float()
-    return Rows(
+    return ScoredRows(
         codes,
         behaviour[:, 0],
         context if contexts > 1 else None,
@@ -38,12 +39,14 @@ def random_rows(count: int, seed: int, *, several: int = 0, contexts: int = 1) -
     )
 
 
-def gap(rows: Rows, i: int, j: int) -> float:
+def gap(rows: ScoredRows, i: int, j: int) -> float:
     values = rows.scores.unsqueeze(-1) if rows.behaviour is None else rows.behaviour
     return float((values[i] - values[j]).square().mean().sqrt())
 
 
-def hard_rows(rows: Rows, anchor: int, small: float, large: float) -> tuple[list[int], list[int]]:
+def hard_rows(
+    rows: ScoredRows, anchor: int, small: float, large: float
+) -> tuple[list[int], list[int]]:
     """All hard positives, the least different first, and all hard negatives in their order."""
     near, far = [], []
     for j in range(len(rows)):
@@ -73,7 +76,7 @@ def test_mined_pairs_by_loops(
     count: int, seed: int, several: int, contexts: int, positives: int, negatives: int
 ) -> None:
     rows = random_rows(count, seed, several=several, contexts=contexts)
-    mined = mine(
+    mined = mine_hard_pairs(
         rows, positives=positives, negatives=negatives, small=0.4, large=0.6, generator=seeded(seed)
     )
     expected = {i: hard_rows(rows, i, 0.4, 0.6) for i in range(count)}
@@ -89,7 +92,7 @@ def test_deciles_come_up_equally_often() -> None:
     rows = random_rows(300, 0)
     # half of the rows have low scores and are many, and the lowest decile has few hard pairs
     rows = replace(rows, scores=torch.where(rows.scores < -1.2, rows.scores - 9, rows.scores))
-    mined = mine(rows, generator=seeded())
+    mined = mine_hard_pairs(rows, generator=seeded())
     rank = rows.scores.argsort().argsort()
     counts = (rank[mined.anchors] // 30).bincount(minlength=10)
     assert len(counts[counts > 0].unique()) == 1
@@ -98,7 +101,7 @@ def test_deciles_come_up_equally_often() -> None:
 
 def test_few_anchors_are_of_all_deciles() -> None:
     rows = random_rows(300, 0)
-    mined = mine(rows, most=20, generator=seeded())
+    mined = mine_hard_pairs(rows, most=20, generator=seeded())
     assert len(mined.anchors.unique()) <= 20
     rank = rows.scores.argsort().argsort()
     assert len((rank[mined.anchors] // 30).unique()) >= 8
@@ -106,9 +109,9 @@ def test_few_anchors_are_of_all_deciles() -> None:
 
 def test_nothing_to_mine() -> None:
     alike = replace(random_rows(40, 0), scores=torch.zeros(40))
-    assert len(mine(alike)) == 0
-    assert mine(alike).negatives.shape == (0, 4)
-    assert len(mine(random_rows(1, 0))) == 0
+    assert len(mine_hard_pairs(alike)) == 0
+    assert mine_hard_pairs(alike).negatives.shape == (0, 4)
+    assert len(mine_hard_pairs(random_rows(1, 0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_nothing_to_mine() -> None:
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="0 <= small < large, got"):
-        mine(random_rows(9, 0), **wrong)
+        mine_hard_pairs(random_rows(9, 0), **wrong)
 
 
 # --- pseudo-labels ------------------------------------------------------------------------------
@@ -150,7 +153,7 @@ def test_swaps(count: int, seed: int, several: int, contexts: int) -> None:
 
 
 def test_every_swap_is_drawn() -> None:
-    rows = Rows(torch.tensor([[0, 1, 2, 0, 1]]), torch.zeros(1))
+    rows = ScoredRows(torch.tensor([[0, 1, 2, 0, 1]]), torch.zeros(1))
     more, _ = with_swaps(rows, SPACE, lambda c, _: c[:, 0].float(), 400, generator=seeded())
     assert len(more) == 1 + 2 + 1 + 2 + 0 + 1
 
@@ -160,12 +163,12 @@ def test_pseudo_rows_are_partners_and_never_anchors() -> None:
     more, pseudo = with_swaps(
         rows, SPACE, lambda codes, _: codes[:, 0] - 1.0, 60, generator=seeded()
     )
-    mined = mine(more, pseudo=pseudo, generator=seeded())
+    mined = mine_hard_pairs(more, pseudo=pseudo, generator=seeded())
     assert torch.equal(mined.pseudo, pseudo)
     assert not pseudo[mined.anchors].any()
     assert pseudo[mined.negatives].any()
     assert pseudo[mined.positives].any()
-    assert not mine(rows, generator=seeded()).pseudo.any()
+    assert not mine_hard_pairs(rows, generator=seeded()).pseudo.any()
 
 
 def test_pseudo_labels_need_as_many_scores() -> None:
@@ -176,7 +179,7 @@ def test_pseudo_labels_need_as_many_scores() -> None:
 # --- the aligner that learns from them ----------------------------------------------------------
 
 
-def interacting(count: int, *, context: bool = False) -> Rows:
+def interacting(count: int, *, context: bool = False) -> ScoredRows:
     """A second feature turns the effect of the first around: one swap changes everything."""
     rows = random_rows(count, 1, contexts=2 if context else 1)
     score = torch.where(rows.codes[:, 1] == 1, 1.0, -1.0) * (rows.codes[:, 0] - 1.0)
@@ -193,7 +196,7 @@ def aligner_of(context: bool = False) -> Aligner:
 LOSSES = [*CONTRASTIVE_LOSSES, "MultiSimilarityLoss", "TripletMarginLoss"]
 
 
-def alike_first(aligner: Aligner, rows: Rows) -> float:
+def alike_first(aligner: Aligner, rows: ScoredRows) -> float:
     """How often a pair that behaves alike has a higher cosine than one that does not."""
     a, b = torch.cartesian_prod(torch.arange(100), torch.arange(100, 200)).unbind(1)
     with torch.no_grad():
@@ -287,13 +290,19 @@ def test_behaviour_is_more_than_its_first_score() -> None:
     ("rows", "changes", "message"),
     [
         (random_rows(40, 0, several=2), {"pseudo_labels": 1.0, "mined_share": 0.5}, "as many sco"),
-        (Rows(torch.zeros(40, 5).long(), torch.zeros(40)), {"loss": "mined"}, "none has both"),
+        (
+            ScoredRows(torch.zeros(40, 5).long(), torch.zeros(40)),
+            {"loss": "mined"},
+            "none has both",
+        ),
         (random_rows(40, 0), {"near": 1.0}, r"near in \[0, 1\)"),
         (random_rows(40, 0), {"mined_share": 1.5}, r"mined_share in \[0, 1\]"),
         (random_rows(40, 0), {"temperature": 0.0}, "temperature must be above 0"),
     ],
 )
-def test_settings_that_do_not_fit(rows: Rows, changes: dict[str, object], message: str) -> None:
+def test_settings_that_do_not_fit(
+    rows: ScoredRows, changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         fit_aligner(aligner_of(), rows, config=AlignerConfig(steps=3, **changes), seed=0)
     if "near" in changes or changes.get("mined_share") == 1.5:
@@ -303,5 +312,5 @@ def test_settings_that_do_not_fit(rows: Rows, changes: dict[str, object], messag
 
 def test_without_mined_rows_the_batch_is_random() -> None:
     """A share of mined rows where there are none is no error: one cannot know it in advance."""
-    rows = Rows(SPACE.enumerate(), torch.zeros(SPACE.num_rows))
+    rows = ScoredRows(SPACE.enumerate(), torch.zeros(SPACE.num_rows))
     fit_aligner(aligner_of(), rows, config=AlignerConfig(steps=3, mined_share=0.5), seed=0)

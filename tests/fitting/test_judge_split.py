@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discrete_grad.fitting import Rows
+from discrete_grad.data import ScoredRows
 from discrete_grad.fitting.judge_split import judge_split
 from discrete_grad.grouping import row_groups
 from discrete_grad.sampling import permutation, seeded
@@ -18,7 +18,7 @@ from discrete_grad.training import RunError
 SPEC = ContextSpec({"shop": 3, "day": 4})
 
 
-def drawn(count: int, sizes: tuple[int, ...], seed: int) -> Rows:
+def drawn(count: int, sizes: tuple[int, ...], seed: int) -> ScoredRows:
     """Rows whose categories are the rarer the higher they are."""
     generator = seeded(seed)
 
@@ -27,10 +27,10 @@ def drawn(count: int, sizes: tuple[int, ...], seed: int) -> Rows:
 
     codes = torch.stack([column(size) for size in sizes], 1)
     shop, day = (torch.eye(n)[column(n)] for n in (3, 4))
-    return Rows(codes, torch.zeros(count), torch.cat([shop, day], 1))
+    return ScoredRows(codes, torch.zeros(count), torch.cat([shop, day], 1))
 
 
-def columns_of(rows: Rows) -> Tensor:
+def columns_of(rows: ScoredRows) -> Tensor:
     return torch.cat([rows.codes, SPEC.codes(rows.context)], 1)
 
 
@@ -75,7 +75,7 @@ def test_frequent_rows_are_shared_by_their_observations(
     different: int, times: int, seed: int, share: float
 ) -> None:
     codes = torch.arange(different).repeat(times).unsqueeze(1)
-    rows = Rows(codes, torch.zeros(len(codes)))
+    rows = ScoredRows(codes, torch.zeros(len(codes)))
     wanted = min(max(2 if different == 1 else 1, round(share * times)), times - 1)
     if different * (times - wanted) < 4:
         with pytest.raises(RunError, match="lower judge_share"):
@@ -86,7 +86,7 @@ def test_frequent_rows_are_shared_by_their_observations(
 
 
 def test_which_observations_of_a_frequent_row_the_judge_gets_is_random() -> None:
-    rows = Rows(torch.zeros(100, 1, dtype=torch.long), torch.zeros(100))
+    rows = ScoredRows(torch.zeros(100, 1, dtype=torch.long), torch.zeros(100))
     got = torch.zeros(100)
     for seed in range(400):
         got[judge_split(rows, 0.2, seed=seed)[1]] += 1
@@ -100,7 +100,7 @@ def test_rare_equal_rows_stay_together_as_they_did(count: int, seed: int) -> Non
     generator = seeded(seed)
     codes = torch.randint(10**6, (count, 1), generator=generator)
     codes = torch.cat([codes, codes[: count // 3], codes[: count // 5]])
-    rows, share = Rows(codes, torch.zeros(len(codes))), 0.25
+    rows, share = ScoredRows(codes, torch.zeros(len(codes))), 0.25
     mine, judged = judge_split(rows, share, seed=seed, mixed=False)
     group = row_groups(codes)
     turn = permutation(int(group.max()) + 1, generator=seeded(seed))[group]
@@ -118,7 +118,7 @@ def test_rare_equal_rows_stay_together_as_they_did(count: int, seed: int) -> Non
 def test_a_split_that_misses_nothing_is_what_it_was() -> None:
     codes = torch.stack([torch.arange(400) % 2, torch.arange(400) // 2 % 2], 1)
     number = torch.arange(400.0).unsqueeze(1)
-    rows = Rows(codes, torch.zeros(400), number)
+    rows = ScoredRows(codes, torch.zeros(400), number)
     spec = ContextSpec(numeric=["price"])
     for before, now in zip(
         judge_split(rows, 0.2, seed=0, spec=spec, mixed=False),
@@ -131,7 +131,7 @@ def test_a_split_that_misses_nothing_is_what_it_was() -> None:
 def test_the_share_stays_where_rows_can_be_spared() -> None:
     generator = seeded(0)
     codes = torch.randint(20, (400, 3), generator=generator)
-    _, judged = judge_split(Rows(codes, torch.zeros(400)), 0.2, seed=0)
+    _, judged = judge_split(ScoredRows(codes, torch.zeros(400)), 0.2, seed=0)
     assert len(judged) == 80
     for column in codes.unbind(1):
         assert len(column[judged].unique()) == len(column.unique())

@@ -10,15 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runs.small import small_config, small_table
 from torch import Tensor
 
-from discrete_grad.data import Table, read_table
+from discrete_grad.data import ScoredRows, Table, read_table
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting import (
     EstimatorConfig,
     ReproductionConfig,
-    Rows,
     fit_estimator,
     fit_reproduction,
     new_ensemble,
@@ -32,21 +30,24 @@ from discrete_grad.runs import FitConfig, fit, load_run, write_report
 from discrete_grad.sampling import normal, permutation, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import RunError
+from tests.runs.small import small_config, small_table
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 2))
 
 
-def observations(count: int, seed: int, *, context: bool = False, several: bool = False) -> Rows:
+def observations(
+    count: int, seed: int, *, context: bool = False, several: bool = False
+) -> ScoredRows:
     """Noisy scores of random rows, most of them repeated."""
     generator = seeded(seed)
     codes = SPACE.enumerate()[torch.randint(SPACE.num_rows, (count,), generator=generator)]
     scores = codes.sum(-1) / 2 - 1 + 0.5 * normal((count,), generator=generator)
     shown = torch.randint(2, (count, 2), generator=generator) / 2
     behaviour = torch.stack([scores, normal((count,), generator=generator)], 1)
-    return Rows(codes, scores, shown if context else None, behaviour if several else None)
+    return ScoredRows(codes, scores, shown if context else None, behaviour if several else None)
 
 
-def by_row(rows: Rows) -> dict[tuple[float, ...], list[int]]:
+def by_row(rows: ScoredRows) -> dict[tuple[float, ...], list[int]]:
     """Places of equal rows."""
     places: dict[tuple[float, ...], list[int]] = {}
     context = torch.zeros(len(rows), 0) if rows.context is None else rows.context
@@ -92,13 +93,13 @@ def test_few_different_rows_are_learnt_in_parts_and_many_whole() -> None:
     assert sorted(map(len, by_row(few).values())) == [4] * SPACE.num_rows
     codes = torch.arange(300).repeat(4).unsqueeze(1)
     for possible, parts in ((10**6, 1), (300, 4)):
-        rows = learning_rows(Rows(codes, torch.zeros(1200)), possible)
+        rows = learning_rows(ScoredRows(codes, torch.zeros(1200)), possible)
         assert len(rows) == 300 * parts
     many = torch.arange(1400).repeat(4).unsqueeze(1)
-    assert len(learning_rows(Rows(many, torch.zeros(5600)), 1400)) == 2 * 1400
+    assert len(learning_rows(ScoredRows(many, torch.zeros(5600)), 1400)) == 2 * 1400
 
 
-def fitted_families(rows: Rows, weights: Tensor, groups: int) -> list[Tensor]:
+def fitted_families(rows: ScoredRows, weights: Tensor, groups: int) -> list[Tensor]:
     """What an ANOVA and a Gaussian process say of all rows; the same groups for all."""
     anova, kernel = AnovaEnsemble(SPACE, members=2), KernelEnsemble(SPACE, members=2)
     codes = anova.joint(rows.codes, None)
@@ -144,7 +145,7 @@ def test_every_family_learns_the_mean_of_the_observations(families: tuple[str, .
     space = CategoricalSpace.from_sizes((2,))
     codes = torch.tensor([[0], [0], [1], [1]]).repeat_interleave(100, 0)
     scores = torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat_interleave(100)
-    rows = Rows(codes, scores, counts=torch.tensor([9, 1, 7, 3]).repeat_interleave(100))
+    rows = ScoredRows(codes, scores, counts=torch.tensor([9, 1, 7, 3]).repeat_interleave(100))
     config = EstimatorConfig(members=4, hidden=(8,), steps=400, families=families, patience=0)
     config = replace(config, weight_decay=0.0)
     ensemble = fit_estimator(new_ensemble(space, None, config, seed=0), rows, config=config, seed=0)
@@ -162,7 +163,7 @@ def test_held_out_rows_weigh_by_their_counts() -> None:
     config = replace(config, weight_decay=0.0, held_out=0.5, patience=0)
     fit_estimator(
         new_ensemble(space, None, config, seed=0),
-        Rows(torch.zeros(40, 1, dtype=torch.long), scores, counts=counts),
+        ScoredRows(torch.zeros(40, 1, dtype=torch.long), scores, counts=counts),
         config=config,
         seed=0,
         log=lambda metrics, step: losses.append(metrics["estimator/held_out_loss"]),
@@ -174,7 +175,7 @@ def test_held_out_rows_weigh_by_their_counts() -> None:
 def test_a_reproduced_row_weighs_by_its_count() -> None:
     space = CategoricalSpace.from_sizes((2,))
     codes = torch.tensor([[0], [1]]).repeat(20, 1)
-    rows = Rows(codes, torch.ones(40), counts=torch.tensor([9, 1]).repeat(20))
+    rows = ScoredRows(codes, torch.ones(40), counts=torch.tensor([9, 1]).repeat(20))
     config = ReproductionConfig(steps=300, learning_rate=0.05, patience=0)
     policy = fit_reproduction(Generator(None, space), rows, config=config, seed=0)
     assert policy().softmax(-1)[0].item() == pytest.approx(0.9, abs=0.04)

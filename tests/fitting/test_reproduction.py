@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import ReproductionConfig, fit_reproduction
 from discrete_grad.fitting.reproduction import _ReproductionObjective
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import ReinforceConfig, reinforce
@@ -48,7 +49,7 @@ def law_of(codes: Tensor) -> Tensor:
 
 def test_dependent_features_are_learned_by_an_autoregressive_policy_alone():
     _, codes = table(600)
-    rows, wanted = Rows(codes, torch.ones(600)), law_of(codes)
+    rows, wanted = ScoredRows(codes, torch.ones(600)), law_of(codes)
     policy = fit_reproduction(autoregressive(), rows, config=QUICK, seed=0)
     assert table_kl(wanted, exact_log_probs(policy)) < 0.01
     assert not any(p.requires_grad for p in policy.parameters())
@@ -62,7 +63,7 @@ def test_dependent_features_are_learned_by_an_autoregressive_policy_alone():
 @pytest.mark.parametrize("told", ["context", "attributes"])
 def test_each_side_has_its_law(told: str):
     sides, codes = table(600)
-    rows = Rows(codes, torch.ones(600), sides if told == "context" else None)
+    rows = ScoredRows(codes, torch.ones(600), sides if told == "context" else None)
     given = {"attributes": sides} if told == "attributes" else {}
     policy = autoregressive(**{told: True})
     policy = fit_reproduction(policy, rows, config=QUICK, seed=0, **given)
@@ -74,7 +75,7 @@ def test_each_side_has_its_law(told: str):
 
 def test_what_is_hidden_is_learned_too():
     sides, codes = table(600)
-    rows, wanted = Rows(codes, torch.ones(600)), law_of(codes)
+    rows, wanted = ScoredRows(codes, torch.ones(600)), law_of(codes)
     for hide, least, most in ((0.3, 0.0, 0.02), (0.0, 0.05, 99.0)):
         policy = autoregressive(attributes=True)
         fit_reproduction(policy, rows, config=QUICK, seed=0, attributes=sides, hide=hide)
@@ -87,7 +88,7 @@ def test_what_is_hidden_is_learned_too():
 
 def test_the_held_out_loss_is_what_the_loss_of_a_step_is_expected_to_be():
     sides, codes = table(400)
-    rows, model = Rows(codes, torch.full((400,), 2.0)), autoregressive(attributes=True)
+    rows, model = ScoredRows(codes, torch.full((400,), 2.0)), autoregressive(attributes=True)
     every = torch.arange(400)
     objective = _ReproductionObjective(
         model, rows, (every, every), 40_000, attributes=sides, hide=0.3
@@ -102,7 +103,10 @@ def test_the_held_out_loss_is_what_the_loss_of_a_step_is_expected_to_be():
 
 def test_other_rows_are_hidden_in_every_step():
     """Of equal rows, so that the loss depends on nothing but how many are hidden."""
-    rows, sides = Rows(torch.zeros(20, 2, dtype=torch.long), torch.ones(20)), torch.ones(20, 1)
+    rows, sides = (
+        ScoredRows(torch.zeros(20, 2, dtype=torch.long), torch.ones(20)),
+        torch.ones(20, 1),
+    )
     model, every = autoregressive(attributes=True), torch.arange(20)
     model.network.null.data += 1
     options = {"attributes": sides, "hide": 0.5}
@@ -115,7 +119,7 @@ def test_patience_keeps_what_was_best_on_the_rows_held_out():
     """Rows without any structure, which a large network would learn by heart."""
     space = CategoricalSpace.from_sizes((8, 8, 8))
     codes = random_indices(8, (60, 3), generator=seeded(0))
-    rows, unseen = Rows(codes, torch.ones(60)), space.enumerate()
+    rows, unseen = ScoredRows(codes, torch.ones(60)), space.enumerate()
     losses = []
     for patience in (3, 0):
         with isolated_seed(0):
@@ -132,7 +136,7 @@ def test_the_seed_decides_and_nothing_else_is_touched():
     for seed in (0, 0, 1):
         policy = autoregressive(attributes=True)
         config = replace(QUICK, steps=3)
-        rows = Rows(codes, torch.ones(100))
+        rows = ScoredRows(codes, torch.ones(100))
         fit_reproduction(policy, rows, config=config, seed=seed, attributes=sides)
         laws.append(exact_log_probs(policy))
     assert torch.equal(torch.get_rng_state(), state)
@@ -142,7 +146,7 @@ def test_the_seed_decides_and_nothing_else_is_touched():
 
 def test_faults_are_named():
     sides, codes = table(20)
-    rows = Rows(codes, torch.ones(20))
+    rows = ScoredRows(codes, torch.ones(20))
     plain, model = Generator(None, SPACE), autoregressive(attributes=True)
     unknown = sides.index_fill(0, torch.tensor([7]), torch.nan)
     faults = [
@@ -169,9 +173,9 @@ def test_a_wrong_number_is_named_wherever_it_stands():
         wrong[place, 1] = 3
         config, even = replace(QUICK, steps=1, batch_size=1), torch.ones(20)
         with pytest.raises(ValueError, match="'shade' has code 3; its codes are 0 to 2"):
-            fit_reproduction(Generator(None, SPACE), Rows(wrong, even), config=config, seed=0)
+            fit_reproduction(Generator(None, SPACE), ScoredRows(wrong, even), config=config, seed=0)
         for score in (0.0, torch.nan, torch.inf):
-            rows = Rows(codes, even.index_fill(0, torch.tensor([place]), score))
+            rows = ScoredRows(codes, even.index_fill(0, torch.tensor([place]), score))
             with pytest.raises(ValueError, match=f"above 0, got {score:g} for row {place}"):
                 fit_reproduction(Generator(None, SPACE), rows, config=config, seed=0)
 
@@ -179,7 +183,9 @@ def test_a_wrong_number_is_named_wherever_it_stands():
 def test_a_fitted_policy_learns_on_once_it_is_told_to():
     _, codes = table(50)
     config = replace(QUICK, steps=5)
-    policy = fit_reproduction(autoregressive(), Rows(codes, torch.ones(50)), config=config, seed=0)
+    policy = fit_reproduction(
+        autoregressive(), ScoredRows(codes, torch.ones(50)), config=config, seed=0
+    )
     before = exact_log_probs(policy)
 
     def reward(rows: Tensor, context: Tensor | None) -> Tensor:
@@ -190,6 +196,6 @@ def test_a_fitted_policy_learns_on_once_it_is_told_to():
         with pytest.raises(ValueError, match=r"it is frozen.*requires_grad_\(\) lets it learn on"):
             reinforce(policy, reward, task)
     with pytest.raises(ValueError, match="it is frozen"):
-        fit_reproduction(policy, Rows(codes, torch.ones(50)), config=config, seed=0)
+        fit_reproduction(policy, ScoredRows(codes, torch.ones(50)), config=config, seed=0)
     reinforce(policy.requires_grad_(), reward, ReinforceConfig(steps=3, group=8))
     assert not torch.equal(exact_log_probs(policy), before)

@@ -13,16 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
-from tests.runs.small import likely_rows, small_config, small_table
 from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     EstimatorConfig,
     GeneratorConfig,
     PessimisticScore,
-    Rows,
     conformal_pessimism,
     fit_estimator,
     new_ensemble,
@@ -35,22 +34,23 @@ from discrete_grad.runs import fit, load_run
 from discrete_grad.sampling import normal, random_codes, seeded
 from discrete_grad.training import RunError
 from discrete_grad.training.loop import derive_seed
+from tests.runs.small import likely_rows, small_config, small_table
 
 SPACE = CategoricalSpace.from_sizes((3, 4, 2))
 ALL = SPACE.enumerate()
 CONFIG = EstimatorConfig(members=3, hidden=(8,), dim=4, steps=40, patience=0)
 
 
-def noisy(count: int, seed: int = 0) -> Rows:
+def noisy(count: int, seed: int = 0) -> ScoredRows:
     generator = seeded(seed)
     codes = random_codes(SPACE, count, generator=generator)
     a, b, c = codes.unbind(-1)
     scores = 1.0 * (a == 1) + ((b + c) % 3 == 1) - 0.7
     noise = 0.3 * normal((count,), generator=generator)
-    return Rows(codes, (scores + noise).float())
+    return ScoredRows(codes, (scores + noise).float())
 
 
-def fitted(rows: Rows, config: EstimatorConfig = CONFIG, seed: int = 0) -> Any:
+def fitted(rows: ScoredRows, config: EstimatorConfig = CONFIG, seed: int = 0) -> Any:
     ensemble = new_ensemble(SPACE, None, config, seed=seed, rows=len(rows))
     return fit_estimator(ensemble, rows, config=config, seed=seed)
 
@@ -163,7 +163,12 @@ def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
         make = stacking._FITS[name]
 
         def told(
-            family: Any, rows: Rows, weights: Tensor, *rest: Any, make: Any = make, name: str = name
+            family: Any,
+            rows: ScoredRows,
+            weights: Tensor,
+            *rest: Any,
+            make: Any = make,
+            name: str = name,
         ) -> bool:
             seen[name] = weights
             return make(family, rows, weights, *rest)

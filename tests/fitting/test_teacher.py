@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     Agreement,
     EstimatorConfig,
     Fidelity,
-    Rows,
     Teacher,
     learn_teacher,
     predict_teacher,
@@ -43,13 +43,13 @@ def additive(codes: Tensor, context: Tensor | None) -> Tensor:
     return 1000 + 50 * codes[:, 0] - 20 * (codes[:, 1] - 2) ** 2 + 7 * codes[:, -1]
 
 
-def table(space: CategoricalSpace, count: int = 300, *, context: bool = False) -> Rows:
+def table(space: CategoricalSpace, count: int = 300, *, context: bool = False) -> ScoredRows:
     """Rows of few categories of each feature, in contexts of a numeric price above 5."""
     generator = torch.Generator().manual_seed(3)
     codes = torch.randint(2, (count, space.num_features), generator=generator)
     market = torch.eye(2)[torch.randint(2, (count,), generator=generator)]
     price = 5 + torch.rand(count, 1, generator=generator)
-    return Rows(codes, torch.zeros(count), torch.cat([market, price], 1) if context else None)
+    return ScoredRows(codes, torch.zeros(count), torch.cat([market, price], 1) if context else None)
 
 
 class Recording:
@@ -122,7 +122,7 @@ def test_a_gradient_points_uphill_on_the_teacher() -> None:
     codes, _ = rows_near(LARGE, table(LARGE), 200, seed=5)
     flat = LARGE.one_hot(codes).requires_grad_()
     (slope,) = torch.autograd.grad(student(flat).sum(), flat)
-    promised = LARGE.less_own(slope, codes)
+    promised = LARGE.swap_gains(slope, codes)
     best = promised.argmax(-1)
     swapped = codes.scatter(1, (best // 6).unsqueeze(1), (best % 6).unsqueeze(1))
     gained = _interacting(swapped, None) - _interacting(codes, None)
@@ -211,7 +211,7 @@ def test_other_bad_input_is_named() -> None:
         learn_teacher(SMALL, additive, table(SMALL), context=SPEC)
     with pytest.raises(ValueError, match="context of 3 numbers, but no context spec"):
         learn_teacher(SMALL, additive, table(SMALL, context=True))
-    wide = Rows(torch.zeros(5, 4, dtype=torch.long), torch.zeros(5), torch.zeros(5, 7))
+    wide = ScoredRows(torch.zeros(5, 4, dtype=torch.long), torch.zeros(5), torch.zeros(5, 7))
     with pytest.raises(ValueError, match=r"context must be \(\.\.\., 3\) .* got \(5, 7\)"):
         learn_teacher(SMALL, additive, wide, context=SPEC)
     with pytest.raises(ValueError, match="got count=0"):
@@ -219,7 +219,7 @@ def test_other_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="a table of 0"):
         learn_teacher(SMALL, additive, table(SMALL, 0))
     with pytest.raises(ValueError, match="feature 'size'"):
-        learn_teacher(SMALL, additive, Rows(torch.full((4, 4), 2), torch.zeros(4)))
+        learn_teacher(SMALL, additive, ScoredRows(torch.full((4, 4), 2), torch.zeros(4)))
 
 
 def test_a_teacher_is_asked_in_parts_and_keeps_nothing_of_ours() -> None:
@@ -274,9 +274,12 @@ def test_a_scikit_learn_model_is_learnt() -> None:
         codes, _interacting(codes, None)
     )
     student, fidelity = learn_teacher(
-        LARGE, predict_teacher(trees, LARGE), Rows(codes, torch.zeros(len(codes))), config=QUICK,
+        LARGE,
+        predict_teacher(trees, LARGE),
+        ScoredRows(codes, torch.zeros(len(codes))),
+        config=QUICK,
         count=5000,
-    )  # fmt: skip
+    )
     assert fidelity.near is not None
     assert min(fidelity.near.r2, fidelity.uniform.r2) > 0.95
     truth = torch.as_tensor(trees.predict(codes))

@@ -12,10 +12,10 @@ from discrete_grad import CategoricalSpace, ReinMax, fitting, preferences
 from discrete_grad.fitting import (
     AlignerConfig,
     EstimatorConfig,
+    FrozenModels,
     GeneratorConfig,
-    Guides,
     ReproductionConfig,
-    Rows,
+    ScoredRows,
     fit_aligner,
     fit_estimator,
     fit_generator,
@@ -33,7 +33,7 @@ from discrete_grad.preferences import (
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
 CODES: Tensor = SPACE.enumerate().repeat(10, 1)
-ROWS = Rows(CODES, 1.0 + CODES.sum(-1))
+ROWS = ScoredRows(CODES, 1.0 + CODES.sum(-1))
 OTHERS = CODES.roll(1, 0)
 PAIRS = Preferences(CODES, OTHERS, (CODES.sum(-1) < OTHERS.sum(-1)).long())
 SHORT: dict[str, Any] = {"steps": 4, "batch_size": 8, "validate_every": 2}
@@ -50,7 +50,7 @@ def generator() -> Generator:
 
 
 def guided() -> dict[str, Any]:
-    return {"guides": Guides(ensemble(), ensemble()), "method": ReinMax(SPACE)}
+    return {"frozen": FrozenModels(ensemble(), ensemble()), "method": ReinMax(SPACE)}
 
 
 # trainer, its model, what it learns from, its config, further arguments
@@ -89,7 +89,7 @@ def test_the_signature_is_the_same(
     assert kinds[:2] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2
     assert set(kinds[2:]) == {inspect.Parameter.KEYWORD_ONLY}
     names = [parameter.name for parameter in parameters][2:]
-    shared = ("config", "seed", "stage", "log", "checkpoint", "look")
+    shared = ("config", "seed", "stage", "log", "checkpoint", "callback")
     assert [name for name in names if name in shared] == list(shared)
 
 
@@ -107,7 +107,7 @@ def test_it_is_looked_at_after_every_step_and_returns_its_model_frozen(
         seed=0,
         stage="mine",
         log=lambda metrics, step: logged.update({step: metrics}),
-        look=lambda module, step: looks.append(step),
+        callback=lambda module, step: looks.append(step),
         **more(),
     )
     assert found is made

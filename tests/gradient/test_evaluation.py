@@ -12,7 +12,7 @@ from discrete_grad.gradient import evaluation
 from discrete_grad.gradient.base import GradientEstimator
 from discrete_grad.gradient.evaluation import evaluate_codes
 from discrete_grad.sampling import random_codes
-from discrete_grad.testing.check_f import Net
+from discrete_grad.testing.check_calling_f import Net
 from tests.gradient import contract
 from tests.gradient.cases import CASES, Case
 from tests.gradient.contract import RAGGED, TINY, function, seeded

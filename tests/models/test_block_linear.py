@@ -178,7 +178,7 @@ def test_the_gradient_says_what_each_single_swap_changes(
     share = normal((MEMBERS, len(rows)), generator=seeded(6))
     row = SPACE.one_hot(rows, dtype=torch.float64)
     value, slope = value_and_slope(lambda r: model.predictions(r, context), row, share)
-    gains = SPACE.less_own(slope, rows)
+    gains = SPACE.swap_gains(slope, rows)
     for feature, (start, size) in enumerate(zip(SPACE.offsets, SPACE.sizes, strict=True)):
         for category in range(size):
             swapped = rows.clone()

@@ -113,11 +113,11 @@ def test_what_torch_func_follows_cannot_be_seen() -> None:
     rows, context = SPACE.one_hot(SPACE.enumerate()), torch.zeros(6, 1)
     seen: list[bool] = []
 
-    def look(row: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def callback(row: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         seen.append(is_hard(SPACE, row, context))
         return row.sum() + context.sum()
 
-    torch.vmap(look)(rows, context)
-    torch.vmap(look, (None, 0))(rows[0], context)
-    torch.vmap(look, (0, None))(rows, context[0])
+    torch.vmap(callback)(rows, context)
+    torch.vmap(callback, (None, 0))(rows[0], context)
+    torch.vmap(callback, (0, None))(rows, context[0])
     assert seen == [False] * 3

@@ -24,6 +24,7 @@ from discrete_grad.models import (
     most_likely_rows,
     single_swap_ascent,
 )
+from discrete_grad.models.block_linear import BlockLinearEnsemble
 from discrete_grad.sampling import isolated_seed, normal, random_codes, seeded
 from discrete_grad.space import ContextSpec
 from tests.pretended_card import CARD, pretended_card
@@ -113,6 +114,19 @@ def test_an_estimator_scores_codes_and_rows_and_gives_their_gradient(name: str) 
             assert logits.grad.device == CARD
         there = scores.cpu()
     torch.testing.assert_close(there, at_home(CODES, context_of(at_home)))
+
+
+@pytest.mark.parametrize("maker", [kernel, anova])
+def test_what_each_swap_changes_is_told(maker: Callable[[], BlockLinearEnsemble]) -> None:
+    at_home = made(maker)
+    assert isinstance(at_home, BlockLinearEnsemble)
+    with pretended_card():
+        model = made(maker).to(CARD)
+        assert isinstance(model, BlockLinearEnsemble)
+        codes, weights = model.joint(CODES.to(CARD), CONTEXT.to(CARD)), torch.ones(6, 2)
+        there = model.slopes(codes, weights.to(CARD)).cpu()
+    here = at_home.slopes(at_home.joint(CODES, CONTEXT), torch.ones(6, 2))
+    torch.testing.assert_close(there, here)
 
 
 def test_leaves_score_and_give_a_gradient() -> None:

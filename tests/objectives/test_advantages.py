@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad.objectives import (
+    add_shaping,
     diversity_advantage,
     gae,
     group_relative,
     leave_one_out,
     policy_gradient_loss,
-    shaped,
     standardised,
 )
 from discrete_grad.sampling import normal, random_codes, seeded
@@ -88,7 +88,7 @@ def test_shaping_changes_every_row_by_the_first_potential(
     seed: int, steps: int, gamma: float
 ) -> None:
     rewards, potentials = numbers(seed, 4, steps), numbers(seed + 100, 4, steps)
-    found = shaped(rewards, potentials, gamma=gamma)
+    found = add_shaping(rewards, potentials, gamma=gamma)
     discounts = gamma ** torch.arange(steps).double()
     before, after = (rewards * discounts).sum(-1), (found * discounts).sum(-1)
     assert_close(after, before - potentials[:, 0])
@@ -97,7 +97,7 @@ def test_shaping_changes_every_row_by_the_first_potential(
 def test_the_true_value_as_a_potential_leaves_nothing_to_await() -> None:
     """With it each step is paid by its own advantage."""
     rewards, values = numbers(0, 4, 3), numbers(1, 4, 3)
-    assert_close(shaped(rewards, values), gae(rewards, values, decay=0.0))
+    assert_close(add_shaping(rewards, values), gae(rewards, values, decay=0.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.objectives import conditional_kl, k1, k2, k3
+from discrete_grad.objectives import conditional_kl, kl_k1, kl_k2, kl_k3
 from discrete_grad.policies import conditional_logits
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import CONTEXTS, KINDS, SPACE, gradient, policy_of, rows, steps_of
@@ -27,7 +27,7 @@ def laws(kind: str) -> tuple[Tensor, Tensor]:
 
 
 @every_kind
-@pytest.mark.parametrize(("estimate", "unbiased"), [(k1, True), (k2, False), (k3, True)])
+@pytest.mark.parametrize(("estimate", "unbiased"), [(kl_k1, True), (kl_k2, False), (kl_k3, True)])
 def test_means(kind: str, estimate: Estimate, unbiased: bool) -> None:
     log_p, log_q = laws(kind)
     exact = (log_p.exp() * (log_p - log_q)).sum(0)
@@ -72,12 +72,12 @@ def test_gradients(kind: str) -> None:
     reverse = gradient_of((log_q.exp() * (log_q - row)).sum(0).mean())
     assert divergence.norm() > 0.01
     assert (divergence - reverse).norm() > 0.01
-    assert_close(as_reward(k1), divergence)
-    assert_close(in_loss(k1), torch.zeros_like(divergence))
-    assert (as_reward(k2) - divergence).norm() > 0.01
-    assert_close(in_loss(k2), divergence)
-    assert_close(as_reward(k3), divergence - reverse)
-    assert_close(in_loss(k3), reverse)
+    assert_close(as_reward(kl_k1), divergence)
+    assert_close(in_loss(kl_k1), torch.zeros_like(divergence))
+    assert (as_reward(kl_k2) - divergence).norm() > 0.01
+    assert_close(in_loss(kl_k2), divergence)
+    assert_close(as_reward(kl_k3), divergence - reverse)
+    assert_close(in_loss(kl_k3), reverse)
 
 
 @every_kind
@@ -104,14 +104,14 @@ def test_the_two_parts_of_the_conditional_gradient(kind: str) -> None:
 @given(st.floats(-20, 20))
 def test_signs(log_ratio: float) -> None:
     d = torch.tensor(log_ratio, dtype=torch.float64)
-    assert k1(d) == d
-    assert k2(d) >= 0
-    assert k3(d) >= 0
-    assert k3(d).item() == pytest.approx(torch.exp(-d).item() - 1 + log_ratio, abs=1e-9)
+    assert kl_k1(d) == d
+    assert kl_k2(d) >= 0
+    assert kl_k3(d) >= 0
+    assert kl_k3(d).item() == pytest.approx(torch.exp(-d).item() - 1 + log_ratio, abs=1e-9)
 
 
 def test_small_ratios_keep_their_digits() -> None:
-    assert k3(torch.tensor(1e-4)).item() == pytest.approx(5e-9, rel=0.1)
+    assert kl_k3(torch.tensor(1e-4)).item() == pytest.approx(5e-9, rel=0.1)
 
 
 def test_features_and_masks() -> None:

@@ -15,7 +15,7 @@ from discrete_grad.policies import (
     Policy,
     chosen_log_probs,
     conditional_logits,
-    in_steps,
+    to_steps,
 )
 from discrete_grad.sampling import isolated_seed, normal, seeded
 
@@ -54,7 +54,7 @@ def reward_table(seed: int = 5) -> Tensor:
 def steps_of(policy: Policy, codes: Tensor) -> Tensor:
     """Log-probabilities `(G, 2, T)`."""
     logits = conditional_logits(policy, codes, CONTEXTS)
-    return in_steps(policy, chosen_log_probs(SPACE, logits, codes))
+    return to_steps(policy, chosen_log_probs(SPACE, logits, codes))
 
 
 def gradient(value: Tensor, module: nn.Module) -> Tensor:

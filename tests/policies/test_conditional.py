@@ -11,9 +11,9 @@ from discrete_grad.policies import (
     Generator,
     chosen_log_probs,
     conditional_logits,
-    in_steps,
     log_prob_by_steps,
     num_steps,
+    to_steps,
 )
 from discrete_grad.reinforcement import ContextValue, StepValue
 
@@ -30,7 +30,7 @@ def test_steps_add_up_to_the_rows_log_probability() -> None:
         (AutoregressiveGenerator(SPACE, SPEC, order=ORDER), 3),
     ):
         logits = conditional_logits(policy, codes, context)
-        per_step = in_steps(policy, chosen_log_probs(SPACE, logits, codes))
+        per_step = to_steps(policy, chosen_log_probs(SPACE, logits, codes))
         assert per_step.shape == (24, 5, steps)
         assert num_steps(policy) == steps
         if steps == 1:

@@ -15,7 +15,7 @@ from discrete_grad import (
     Softmax,
     StraightThrough,
 )
-from discrete_grad.gradient import RowFunction
+from discrete_grad.gradient import SelfSamplingFunction
 from discrete_grad.models import Estimator, EstimatorEnsemble, MultilinearEstimator
 from discrete_grad.sampling import seeded
 
@@ -58,7 +58,7 @@ def test_members_of_another_kind_are_handed_the_row() -> None:
     assert torch.equal(mine, model.predictions(relaxation(logits, generator=seeded(1))))
 
 
-class Counted(RowFunction):
+class Counted(SelfSamplingFunction):
     """A sum of numbers given to the categories, and which way it was asked."""
 
     def __init__(self) -> None:

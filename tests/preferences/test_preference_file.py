@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from filelock import FileLock
-from tests.runs.small import small_table
 
 from discrete_grad.data import Schema, TableError, Vocabulary
 from discrete_grad.preferences import (
@@ -21,6 +20,7 @@ from discrete_grad.preferences import (
     read_preferences,
     write_preferences,
 )
+from tests.runs.small import small_table
 
 TABLE = small_table(40)
 SCHEMA = TABLE.schema

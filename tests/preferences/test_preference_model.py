@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_grad.fitting import Rows
+from discrete_grad.data import ScoredRows
 from discrete_grad.models import Estimator, EstimatorEnsemble, PreferenceModel
 from discrete_grad.policies import Generator
 from discrete_grad.preferences import (
@@ -169,7 +169,7 @@ def test_held_out_accuracy_by_hand() -> None:
 
 def test_the_unit_makes_the_reward_as_wide_as_a_score() -> None:
     model = fitted(answers(300))
-    rows = Rows(ROWS.repeat(2000, 1), torch.zeros(12_000))
+    rows = ScoredRows(ROWS.repeat(2000, 1), torch.zeros(12_000))
     expected = model(ROWS).std(correction=0).item()
     assert reward_unit(model, rows) == pytest.approx(expected, rel=0.03)
 

@@ -6,6 +6,13 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
+
+from discrete_grad import CategoricalSpace, LocalExpectation, ReinMax
+from discrete_grad.fitting import DistillConfig
+from discrete_grad.policies import Generator
+from discrete_grad.reinforcement import distill
+from discrete_grad.weighting import RewardWeighted, metropolis
 from tests.reinforcement.test_distill import (
     QUICK,
     SPEC,
@@ -15,13 +22,6 @@ from tests.reinforcement.test_distill import (
     factorised,
     world,
 )
-from torch import Tensor
-
-from discrete_grad import CategoricalSpace, LocalExpectation, ReinMax
-from discrete_grad.fitting import DistillConfig
-from discrete_grad.policies import Generator
-from discrete_grad.reinforcement import distill
-from discrete_grad.weighting import RewardWeighted, metropolis
 from tests.weighting.worlds import SPACE
 
 

@@ -119,7 +119,7 @@ def test_progress_tells_of_the_policy() -> None:
         REWARD,
         config,
         context=CONTEXTS,
-        look=lambda policy, rows: seen.append((rows, share(policy))),
+        callback=lambda policy, rows: seen.append((rows, share(policy))),
         log=lambda metrics, step: logged.append((step, metrics)),
     )
     assert [rows for rows, _ in seen] == [0, 40 * 64, 80 * 64, 100 * 64]

@@ -11,9 +11,9 @@ from torch import Tensor
 from discrete_grad.data import Table, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
 from discrete_grad.runs import FitConfig, Run, calibrate, fit, generate, load_run, write_report
-from discrete_grad.training import RunError
 from discrete_grad.runs.calibrate import load_calibration
 from discrete_grad.runs.recipe import estimator_facts
+from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 
 FEW = EstimatorConfig(members=4, steps=200, hidden=(16,), families=("networks", "anova"))

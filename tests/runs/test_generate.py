@@ -13,13 +13,21 @@ from torch import Tensor
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import Vocabulary, read_contexts, read_table
 from discrete_grad.data.schema import Schema
-from discrete_grad.hamming import nearest_hamming
 from discrete_grad.fitting import FarContextWarning
-from discrete_grad.runs import FewRowsWarning, Run, check_columns, fit, generate, part_path, proposals
-from discrete_grad.training import RunError
 from discrete_grad.fitting.context_range import trained_ranges
+from discrete_grad.hamming import nearest_hamming
+from discrete_grad.runs import (
+    FewRowsWarning,
+    Run,
+    check_columns,
+    fit,
+    generate,
+    part_path,
+    proposals,
+)
 from discrete_grad.runs.row_score import row_score
 from discrete_grad.runs.seen_rows import SeenRows
+from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 
 Written = dict[str, list[object]]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
-from discrete_grad.data import Schema, Table, read_contexts, read_table
+from discrete_grad.data import Schema, ScoredRows, Table, read_contexts, read_table
 from discrete_grad.evaluation import context_labels, distinct_contexts
-from discrete_grad.fitting import Rows
-from discrete_grad.runs import fit, generate, load_run, write_report
 from discrete_grad.fitting.judge_split import judge_split
 from discrete_grad.preferences.preference_file import context_columns
+from discrete_grad.runs import fit, generate, load_run, write_report
 from tests.runs.small import small_config
 
 PLANES, ROWS = 400, 1200
@@ -72,10 +71,10 @@ def test_narrow_codes_are_a_batch_of_int64_and_the_same_split() -> None:
     table = many_contexts()
     assert table.codes.dtype == torch.uint8
     spec = table.schema.context_spec
-    rows = Rows(table.codes, table.scores.float(), table.context)
+    rows = ScoredRows(table.codes, table.scores.float(), table.context)
     assert rows.take(torch.tensor([[0, 1]])).codes.dtype == torch.int64
     assert rows.part(torch.tensor([0, 1])).codes.dtype == torch.uint8
-    wide = Rows(table.codes.long(), table.scores.float(), table.context)
+    wide = ScoredRows(table.codes.long(), table.scores.float(), table.context)
     for mixed in (True, False):
         splits = [judge_split(r, 0.3, seed=1, spec=spec, mixed=mixed) for r in (rows, wide)]
         assert all(map(torch.equal, *splits))

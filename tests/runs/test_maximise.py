@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import Table, read_table
-from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, Rows, fit_estimator, new_ensemble
+from discrete_grad.data import ScoredRows, Table, read_table
+from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, fit_estimator, new_ensemble
 from discrete_grad.runs import FitConfig, fit
 
 
@@ -69,7 +69,7 @@ def test_the_absolute_error_learns_the_median() -> None:
     space = CategoricalSpace.from_sizes((2, 2))
     codes = space.enumerate().repeat(100, 1)
     luck = torch.rand(len(codes), generator=torch.Generator().manual_seed(0))
-    rows = Rows(codes, torch.where(luck < 0.7, 0.0, 3.0))
+    rows = ScoredRows(codes, torch.where(luck < 0.7, 0.0, 3.0))
     settings = EstimatorConfig(members=2, steps=300, hidden=(8,), families=("networks",))
     for absolute, expected in ((True, 0.0), (False, 0.9)):
         ensemble = new_ensemble(space, None, settings, seed=0)

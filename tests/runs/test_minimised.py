@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from discrete_grad.data import Table, read_contexts, read_table
-from discrete_grad.training import RunError
 from discrete_grad.runs import fit, generate, load_run, write_report
+from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
 
 

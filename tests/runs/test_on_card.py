@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
     DistillConfig,
     EstimatorConfig,
     ReproductionConfig,
-    Rows,
     fit_aligner,
     fit_estimator,
     fit_reproduction,
+    learn_teacher,
     new_ensemble,
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
@@ -32,9 +33,10 @@ from discrete_grad.preferences import (
     new_preference_model,
 )
 from discrete_grad.reinforcement import ReinforceConfig, distill, reinforce
-from discrete_grad.runs import FitConfig, fit, generate, load_run, write_report
+from discrete_grad.runs import FitConfig, fit, generate, load_run, prefer, write_report
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from discrete_grad.space import ContextSpec
+from discrete_grad.training import RunError
 from discrete_grad.weighting import RewardWeighted, as_reference
 from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import small_config, small_table
@@ -43,8 +45,8 @@ SPACE = CategoricalSpace.from_sizes((3, 2, 4))
 SPEC = ContextSpec({"shop": 2}, ["price"])
 CODES = random_codes(SPACE, 60, generator=seeded(0))
 CONTEXT = torch.tensor([[1.0, 0.0, 0.3], [0.0, 1.0, -0.5]]).repeat(30, 1)
-ROWS = Rows(CODES, CODES.sum(-1) - 3.0 + CONTEXT[:, 2], CONTEXT)
-SHORT = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 2}
+ROWS = ScoredRows(CODES, CODES.sum(-1) - 3.0 + CONTEXT[:, 2], CONTEXT)
+SHORT = {"steps": 4, "batch_size": 8, "validate_every": 2, "checkpoint_every": 1}
 
 
 def on_card(module: nn.Module) -> bool:
@@ -86,6 +88,8 @@ def test_a_run_is_fitted_and_asked_there_and_read_here(tmp_path: Path) -> None:
         assert run.device == run.rows.codes.device == run.judge_rows.codes.device == CARD
         assert table.codes.device == run.table.codes.device == torch.device("cpu")
         there = asked("cuda")
+        with pytest.raises(RunError, match=r"must be on the CPU, .* got cuda:0"):
+            prefer(run, folder / "preferences.parquet", ask=input, show=print)
     here = asked("cpu")
     assert load_run(folder).device == torch.device("cpu")
     assert here.keys() == there.keys()
@@ -138,6 +142,20 @@ def test_every_family_is_fitted_there(counts: Tensor | None) -> None:
     with pretended_card():
         ensemble = new_ensemble(SPACE, SPEC, config, seed=0, rows=len(rows)).to(CARD)
         assert on_card(fit_estimator(ensemble, rows.to(CARD), config=config, seed=0))
+
+
+def test_a_teacher_is_learnt_where_the_rows_are() -> None:
+    config = EstimatorConfig(members=2, hidden=(8,), families=("networks", "anova"), **SHORT)
+
+    def teacher(codes: Tensor, context: Tensor | None) -> Tensor:
+        assert codes.device == torch.device("cpu")
+        return codes.sum(-1)
+
+    with pretended_card():
+        student, _ = learn_teacher(
+            SPACE, teacher, ROWS.to(CARD), context=SPEC, count=100, config=config
+        )
+        assert on_card(student)
 
 
 @pytest.mark.skipif(not has_trees(), reason="needs the extra trees")

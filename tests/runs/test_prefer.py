@@ -16,15 +16,22 @@ import torch
 
 from discrete_grad.cli import main
 from discrete_grad.data import Schema, TableError, Vocabulary, read_table, write_rows
-from discrete_grad.objectives import OUTCOMES
-from discrete_grad.sampling import seeded
-from discrete_grad.preferences import Preferences, context_columns, random_pairs, read_preferences, synthetic_preferences, write_preferences
-from discrete_grad.runs import Run, fit, load_run, prefer
-from discrete_grad.training import RunError
 from discrete_grad.fitting import guided_score
+from discrete_grad.objectives import OUTCOMES
+from discrete_grad.preferences import (
+    Preferences,
+    context_columns,
+    random_pairs,
+    read_preferences,
+    synthetic_preferences,
+    write_preferences,
+)
+from discrete_grad.runs import Run, fit, load_run, prefer
 from discrete_grad.runs.row_score import row_score
-from tests.test_cli import QUICK
+from discrete_grad.sampling import seeded
+from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
+from tests.test_cli import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +251,7 @@ def test_from_prefer_to_report(
     assert main(["prefer", str(run.folder), "--out", str(answers)]) == 0
     capsys.readouterr()
     fitting = ["fit", str(tmp_path / "table.parquet"), "--score", "score", "--out", str(liked)]
-    fitting += ["--context", "shop", "price", *QUICK, "--preference.steps", "20"]
+    fitting += ["--context", "shop", "price", *QUICK]
     given = ["--preferences", str(answers)]
     assert main([*fitting, *given]) == 0
     assert "preferences: 12" in capsys.readouterr().out

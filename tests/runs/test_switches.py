@@ -7,11 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import (
+    EstimatorConfig,
+    GeneratorConfig,
+    PessimisticScore,
+    conformal_pessimism,
+    fit_estimator,
+    new_ensemble,
+)
 from discrete_grad.models import EstimatorEnsemble, MixedEnsemble
+from discrete_grad.runs import FitConfig, fit, generate, load_run, polished_row, write_report
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, PessimisticScore, Rows, conformal_pessimism, fit_estimator, new_ensemble
-from discrete_grad.runs import FitConfig, fit, generate, load_run, polished_row, write_report
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
 
 SPACE = CategoricalSpace.from_sizes((3, 4))
@@ -40,14 +48,14 @@ def everything() -> FitConfig:
     )
 
 
-def noisy_rows(count: int, seed: int) -> Rows:
+def noisy_rows(count: int, seed: int) -> ScoredRows:
     """Random rows; their score has noise of deviation .5."""
     generator = seeded(seed)
     codes = torch.stack(
         [torch.randint(k, (count,), generator=generator) for k in SPACE.sizes], dim=-1
     )
     noise = normal((count,), generator=generator)
-    return Rows(codes, codes.sum(-1) / 2 - 1 + 0.5 * noise)
+    return ScoredRows(codes, codes.sum(-1) / 2 - 1 + 0.5 * noise)
 
 
 def quickly(**changes: object) -> EstimatorConfig:
@@ -58,7 +66,7 @@ def quickly(**changes: object) -> EstimatorConfig:
     return replace(usual, **changes)
 
 
-def fitted(config: EstimatorConfig, rows: Rows) -> EstimatorEnsemble | MixedEnsemble:
+def fitted(config: EstimatorConfig, rows: ScoredRows) -> EstimatorEnsemble | MixedEnsemble:
     """An ensemble fitted to the rows."""
     return fit_estimator(new_ensemble(SPACE, None, config, seed=0), rows, config=config, seed=0)
 

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from discrete_grad.runs import fit, load_run
 from discrete_grad.training import RunError
 from discrete_grad.training import distributed as group
+from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.devices import choose_device
+from discrete_grad.training.loop import Objective, Step, train
+from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import small_config, small_table
 
 CPU = torch.device("cpu")
@@ -45,6 +49,7 @@ def test_a_word_names_a_device(cards, count: int, word: str, expected: str) -> N
 def test_every_process_takes_a_card_of_its_own_or_all_the_cpu(cards) -> None:
     cards(4, local_rank=3, processes=4)
     assert choose_device("cuda") == choose_device("auto") == torch.device("cuda", 3)
+    assert choose_device(choose_device("cuda")) == torch.device("cuda", 3)
     cards(2, local_rank=1, processes=3)
     assert choose_device("auto") == choose_device("cpu") == CPU
 
@@ -109,3 +114,48 @@ def test_processes_talk_by_what_connects_their_devices(
     ((name, given),) = joined
     assert (name, set_to) == (backend, current)
     assert given.get("device_id") == (device if backend == "nccl" else None)
+
+
+class _Line(Objective):
+    """Whose forward pass sees where the card's own source of noise begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Linear(1, 1).to(CARD)
+        self.seen: list[tuple[int, int]] = []
+
+    def forward(self, step: Step) -> Tensor:
+        self.seen.append((torch.cuda.default_generators[0].initial_seed(), step.noise_seed))
+        return self.validate()
+
+    def validate(self) -> Tensor:
+        return self.model(torch.ones(1, 1, device=CARD)).square().sum()
+
+
+def test_what_a_step_draws_there_follows_from_the_step_alone() -> None:
+    with pretended_card():
+        objective, source = _Line(), torch.cuda.default_generators[0]
+        before = source.get_state()
+        train(objective, LoopConfig(steps=3, batch_size=1), seed=0, stage="line")
+        assert torch.equal(source.get_state(), before)
+    assert len(objective.seen) == 3
+    assert all(seed == wanted for seed, wanted in objective.seen)
+
+
+def test_the_pretended_card_refuses_what_a_card_refuses() -> None:
+    with pretended_card():
+        there, here = torch.ones(3, device=CARD), torch.ones(3)
+        for wrong in (
+            lambda: there + here,
+            lambda: there.gather(0, torch.tensor([0])),
+            lambda: here[torch.tensor([0], device=CARD)],
+            lambda: nn.Linear(3, 1)(there),
+            lambda: here.uniform_(generator=torch.Generator(CARD)),
+            lambda: torch.rand(3, device=CARD, generator=torch.Generator()),
+        ):
+            with pytest.raises(RuntimeError):
+                wrong()
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert there[torch.tensor([0])].device == (2 * there.double()).device == CARD
+        assert (here + there.cpu()).device == CPU

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runs.small import small_config, small_table
 from torch import Tensor, nn
 
 from discrete_grad.runs import fit, write_report
@@ -18,7 +17,8 @@ from discrete_grad.training.checkpoint import Checkpoint, load_tensors, save_ten
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import JsonLinesLog
 from discrete_grad.training.loop import Objective, Step, train
-from discrete_grad.training.snapshots import Trail, kept_steps, load_trail
+from discrete_grad.training.snapshots import Snapshots, kept_steps, load_snapshots
+from tests.runs.small import small_config, small_table
 
 CONFIG = LoopConfig(steps=40, learning_rate=0.05, validate_every=4, patience=0, checkpoint_every=7)
 
@@ -46,9 +46,9 @@ class Killed(Exception):
 
 def run(folder: Path, *, at: int | None = None, kill: bool = False) -> Noisy:
     """Train with a trail and checkpoints; stop after the snapshot of a step, if one is given."""
-    objective, trail = Noisy(), Trail(folder / "trail", steps=40, every=4)
+    objective, trail = Noisy(), Snapshots(folder / "trail", steps=40, every=4)
 
-    def look(model: nn.Module, step: int) -> None:
+    def callback(model: nn.Module, step: int) -> None:
         trail(model, step)
         if step == at:
             if kill:
@@ -56,7 +56,7 @@ def run(folder: Path, *, at: int | None = None, kill: bool = False) -> Noisy:
             raise Killed
 
     state = Checkpoint(folder / "state.safetensors", JsonLinesLog(folder / "metrics.jsonl"))
-    train(objective, CONFIG, seed=0, stage="x", checkpoint=state, look=look)
+    train(objective, CONFIG, seed=0, stage="x", checkpoint=state, callback=callback)
     return objective
 
 
@@ -82,13 +82,13 @@ def test_every_look_is_kept_where_there_is_room() -> None:
 def test_snapshots_are_the_weights_after_their_steps(tmp_path: Path) -> None:
     seen: dict[int, dict[str, Tensor]] = {}
 
-    def look(model: nn.Module, step: int) -> None:
+    def callback(model: nn.Module, step: int) -> None:
         seen[step] = {name: t.clone() for name, t in model.state_dict().items()}
 
-    train(Noisy(), CONFIG, seed=0, stage="x", look=look)
+    train(Noisy(), CONFIG, seed=0, stage="x", callback=callback)
     assert list(seen) == list(range(41))
     final = run(tmp_path).model.state_dict()
-    loaded = load_trail(tmp_path / "trail")
+    loaded = load_snapshots(tmp_path / "trail")
     assert tuple(loaded) == kept_steps(40, 4)
     for step, weights in loaded.items():
         assert all(torch.equal(weights[name], seen[step][name]) for name in weights)
@@ -130,14 +130,20 @@ def test_only_the_first_process_keeps_a_trail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("discrete_grad.training.distributed.rank", lambda: 1)
-    train(Noisy(), CONFIG, seed=0, stage="x", look=Trail(tmp_path / "trail", steps=40, every=4))
+    train(
+        Noisy(),
+        CONFIG,
+        seed=0,
+        stage="x",
+        callback=Snapshots(tmp_path / "trail", steps=40, every=4),
+    )
     assert not (tmp_path / "trail").exists()
 
 
 def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None:
     config = small_config()
     run = fit(small_table(), tmp_path / "run", config)
-    trail = load_trail(run.folder / "trail")
+    trail = load_snapshots(run.folder / "trail")
     assert tuple(trail) == kept_steps(60, config.generator.validate_every)
     report = write_report(run)
     assert [point["step"] for point in report["exploitation"]["points"]] == list(trail)

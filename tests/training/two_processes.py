@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.fitting import ReproductionConfig, Rows, fit_reproduction
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import ReproductionConfig, fit_reproduction
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import ReinforceConfig, reinforce
 from discrete_grad.sampling import isolated_seed
@@ -29,7 +30,7 @@ def fitted(learner: P) -> P:
     """By likelihood: whole batches, in however many parts."""
     codes = SPACE.enumerate()[:4].repeat(10, 1)
     config = ReproductionConfig(steps=20, batch_size=16, weight_decay=0.3)
-    return fit_reproduction(learner, Rows(codes, torch.ones(40)), config=config, seed=0)
+    return fit_reproduction(learner, ScoredRows(codes, torch.ones(40)), config=config, seed=0)
 
 
 def reinforced(algorithm: str) -> AutoregressiveGenerator:

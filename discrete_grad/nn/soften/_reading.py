@@ -14,7 +14,7 @@ __all__ = ["Reads", "follow"]
 
 @dataclass(frozen=True)
 class Reads:
-    """What a traced value holds: columns of the codes, each with a number added.
+    """Content of a traced value: columns of the codes, each with a number added.
 
     Attributes:
         features: which columns.
@@ -63,7 +63,7 @@ _SWAPS = ([0, 1], [-1, 0], [-2, -1], [-2, 1])
 
 
 def follow(node: fx.Node, known: Callable[[Any], Any]) -> Any:
-    """What an operation on codes gives.
+    """Result of an operation on codes.
 
     Args:
         node: the operation.

@@ -77,7 +77,7 @@ class Tracer(fx.Tracer):
         raise fx.proxy.TraceError("it branches on the values of a tensor")
 
     def _known(self, value: Any) -> Any:
-        """What an argument of a node holds or is; None if it cannot be told."""
+        """Content or value of a node's argument; None if it cannot be known."""
         if not isinstance(value, fx.Node):
             return value
         if value.op != "get_attr":

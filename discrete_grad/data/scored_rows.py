@@ -11,11 +11,11 @@ from torch import Tensor
 
 from discrete_grad.sampling import permutation, seeded
 
-__all__ = ["Rows"]
+__all__ = ["ScoredRows"]
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScoredRows:
     """Observed rows.
 
     Args:
@@ -28,7 +28,7 @@ class Rows:
         spread: `(N,)`, the standard deviation (divided by the count) of their scores; None for 0.
 
     Example:
-        >>> rows = Rows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
+        >>> rows = ScoredRows(torch.zeros(5, 2, dtype=torch.long), torch.zeros(5))
         >>> len(rows), len(rows.take(torch.tensor([0, 3])))
         (5, 2)
     """
@@ -54,7 +54,7 @@ class Rows:
         """Whether a row stands for several observations."""
         return self.counts is not None and bool((self.counts > 1).any())
 
-    def split(self, *, seed: int, most: int | None = None) -> tuple[Rows, Rows]:
+    def split(self, *, seed: int, most: int | None = None) -> tuple[ScoredRows, ScoredRows]:
         """Rows to learn from and rows held out: a random fifth, at least 2 and at most `most`."""
         learned, held_out = self.split_places(seed=seed, most=most)
         return self.part(learned), self.part(held_out)
@@ -65,20 +65,20 @@ class Rows:
         size = min(max(2, round(len(self) / 5)), most or len(self))
         return order[size:], order[:size]
 
-    def take(self, indices: Tensor) -> Rows:
+    def take(self, indices: Tensor) -> ScoredRows:
         """A batch: rows at indices of any shape, which becomes the leading one; codes as int64."""
         rows = self.part(indices)
         return replace(rows, codes=rows.codes.long())
 
-    def part(self, indices: Tensor) -> Rows:
+    def part(self, indices: Tensor) -> ScoredRows:
         """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
         return self._mapped(lambda column: column[indices])
 
-    def to(self, device: torch.device) -> Rows:
+    def to(self, device: torch.device) -> ScoredRows:
         """The same rows on a device."""
         return self._mapped(lambda column: column.to(device))
 
-    def _mapped(self, f: Callable[[Tensor], Tensor]) -> Rows:
+    def _mapped(self, f: Callable[[Tensor], Tensor]) -> ScoredRows:
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         mapped: dict[str, Any] = {n: None if c is None else f(c) for n, c in columns.items()}
-        return Rows(**mapped)
+        return ScoredRows(**mapped)

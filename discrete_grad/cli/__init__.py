@@ -1,0 +1,10 @@
+"""The command line: `discrete-grad fit | generate | prefer | report | demo`."""
+
+try:
+    import tyro as _tyro  # noqa: F401
+except ImportError as error:
+    raise ImportError("the command line needs tyro: pip install 'discrete_grad[cli]'") from error
+
+from discrete_grad.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,237 @@
+"""Commands with their options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from tyro.conf import OmitArgPrefixes
+
+from discrete_grad.cli.options import (
+    Answers,
+    Context,
+    DemoRun,
+    Example,
+    FitRun,
+    GenerateRun,
+    Goal,
+    PreferRun,
+    Quality,
+    ReportRun,
+    Rows,
+    RunFolder,
+    TableColumns,
+    fit_config,
+)
+from discrete_grad.cli.terminal import tell_unseen, told, write_and_print_report
+from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
+from discrete_grad.fitting import FarContextWarning
+from discrete_grad.preferences import read_preferences
+from discrete_grad.runs import (
+    FewRowsWarning,
+    check_columns,
+    config_text,
+    fit,
+    generate,
+    load_run,
+    part_path,
+    prefer,
+)
+from discrete_grad.training import RunError, TensorBoardLog
+from discrete_grad.training.devices import choose_device
+from discrete_grad.training.distributed import first, processes, rank
+from discrete_grad.training.logs import no_log
+
+__all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report"]
+
+# set by torchrun; without it there is one process
+_PROCESSES = {"RANK": "0", "WORLD_SIZE": "1"}
+
+
+class AnyRun(Protocol):
+    """Options that every command has."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether the traceback of an error is shown."""
+
+
+class Command(Protocol):
+    """A command with its options."""
+
+    @property
+    def run(self) -> AnyRun:
+        """Its options that every command has."""
+
+    def execute(self) -> None:
+        """Do what the command is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit judge, estimators and generator to a table, and write the report.
+
+    Every column that is no score and no context is a feature, unless --features names them. The
+    settings that are no options stand in a file: see --config. On several processes: torchrun
+    --nproc-per-node 2 -m discrete_grad fit ...
+    """
+
+    table: OmitArgPrefixes[TableColumns]
+    context: OmitArgPrefixes[Context]
+    goal: OmitArgPrefixes[Goal]
+    quality: OmitArgPrefixes[Quality]
+    run: OmitArgPrefixes[FitRun]
+
+    def execute(self) -> None:
+        """Fit a table, or write the configuration."""
+        config = fit_config(self.run.config, self.run, self.goal, self.quality)
+        if self.run.print_config:
+            print(config_text(config), end="")
+            return
+        path, out = self.table.table, self.run.out
+        if path is None or out is None:
+            raise RunError("a fit needs a table and a folder: fit TABLE --score NAME --out FOLDER")
+        device = choose_device(self.run.device)  # before a large table is read
+        with told(TableWarning):
+            table = read_table(
+                path,
+                score=self.table.score,
+                context=self.context.context,
+                features=self.table.features or None,
+                missing=self.table.missing,
+            )
+        check_columns(table.schema)
+        tell_unseen(table)
+        given = self.goal.preferences
+        preferences = None if given is None else read_preferences(given, table.schema)
+        with processes(device):
+            logged = self.run.tensorboard and rank() == 0
+            log = TensorBoardLog(out / "tensorboard") if logged else no_log
+            done = fit(
+                table,
+                out,
+                config,
+                preferences=preferences,
+                resume=self.run.resume,
+                log=log,
+                device=device,
+            )
+            first(partial(write_and_print_report, done))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Write new and different rows for each context, the best by the estimator's score first.
+
+    The score is what the generator was trained by, preferences included; of the best 16 rows the
+    first is the one that the generator finds likely as well. On several processes (torchrun
+    --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a share of the
+    contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
+    """
+
+    run_folder: RunFolder
+    """Folder of a fit."""
+    rows: OmitArgPrefixes[Rows]
+    run: OmitArgPrefixes[GenerateRun]
+
+    def execute(self) -> None:
+        """Generate rows and write them."""
+        place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
+        out, wanted = part_path(self.run.out, place, count), self.rows
+        if wanted.rows < 1:
+            raise RunError(f"--rows must be at least 1, got {wanted.rows}")
+        run = load_run(self.run_folder, device=self.run.device)
+        columns, contexts = read_contexts(wanted.contexts, run.table.schema)
+        with told(FarContextWarning, FewRowsWarning):
+            written = generate(
+                run,
+                columns,
+                contexts,
+                rows=wanted.rows,
+                seed=self.run.seed,
+                diversity=wanted.diversity,
+                new_only=wanted.new_only,
+                share=(place, count),
+            )
+        write_rows(out, written)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefer:
+    """Show two rows at a time and record which is liked; `fit --preferences` learns from it.
+
+    Answers: 1 or 2 for the row that is liked better, t if both are equally good, s to skip, q (or
+    the end of the input) to quit. Each is in the file before the next pair is shown.
+    """
+
+    run_folder: RunFolder
+    """Folder of a fit."""
+    answers: OmitArgPrefixes[Answers]
+    run: OmitArgPrefixes[PreferRun]
+
+    def execute(self) -> None:
+        """Ask for preferences in the terminal."""
+        run = load_run(self.run_folder)
+        path = self.answers.out or self.run_folder / "preferences.parquet"
+        answered = prefer(
+            run,
+            path,
+            ask=input,
+            show=print,
+            annotator=self.answers.annotator,
+            pairs=self.answers.pairs,
+            seed=self.run.seed,
+        )
+        print(f"{answered} answers kept, in {path}: fit --preferences {path} learns from them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write report.html and report.json into the folder of a fit."""
+
+    run_folder: RunFolder
+    """Folder of a fit."""
+    run: OmitArgPrefixes[ReportRun]
+
+    def execute(self) -> None:
+        """Write the report again."""
+        write_and_print_report(load_run(self.run_folder, device=self.run.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The main job on a complete real table: rows from the worst 80%, judged by the truth.
+
+    The data sets of the family are the contexts. Interrupted and called again, it goes on.
+    """
+
+    example: OmitArgPrefixes[Example]
+    run: OmitArgPrefixes[DemoRun]
+
+    def execute(self) -> None:
+        """Fit the example."""
+        config, chosen = fit_config(self.run.config, self.run), self.example
+        example = load_example(chosen.family)
+        table = read_table(
+            example.training_rows(chosen.rows, seed=config.seed),
+            score="score",
+            context=["dataset:categorical"],
+            features=example.features,
+        )
+        source = {"example": chosen.family}
+        device = choose_device(self.run.device)
+        with processes(device):
+            done = fit(table, self.run.out, config, resume=True, source=source, device=device)
+            first(partial(write_and_print_report, done))
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "fit": Fit,
+    "generate": Generate,
+    "prefer": Prefer,
+    "report": Report,
+    "demo": Demo,
+}

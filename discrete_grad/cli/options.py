@@ -1,0 +1,244 @@
+"""Options of the commands, in the groups that `--help` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from discrete_grad.runs import FitConfig, read_config
+from discrete_grad.runs.fit_config import Maximise
+from discrete_grad.runs.settings import flatten, settings, with_settings
+
+__all__ = [
+    "Answers",
+    "Context",
+    "DemoRun",
+    "Example",
+    "FitRun",
+    "GenerateRun",
+    "Goal",
+    "PreferRun",
+    "Quality",
+    "ReportRun",
+    "Rows",
+    "RunFolder",
+    "TableColumns",
+    "fit_config",
+    "option_names",
+]
+
+
+def _option(name: str) -> Any:
+    """A setting of a fit as an option, which is None where it is not given."""
+    setting = settings()[name]
+    choices = "{" + ",".join(setting.choices) + "}"
+    return tyro.conf.arg(
+        name=name,
+        help=setting.text,
+        metavar=choices if setting.choices else setting.type.__name__.upper(),
+        help_behavior_hint=f"(default: {flatten(FitConfig())[name]})",
+    )
+
+
+RunFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+_File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+_ConfigFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE.toml",
+        help="Settings of the fit, as --print-config writes them. Options given here win over the "
+        "file; neither needs to name all.",
+        help_behavior_hint="",
+    ),
+]
+_Seed = Annotated[int, tyro.conf.arg(help="Seed of every random number.")]
+_Debug = Annotated[bool, tyro.conf.arg(help="Show the traceback of an error.")]
+_Device = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Device that computes. auto is a CUDA device if there is one, otherwise the CPU. A "
+        "run can be resumed and read on any other device. Under torchrun each process takes a "
+        "device of its own.",
+    ),
+]
+_Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableColumns:
+    """The rows, their scores and what is generated."""
+
+    table: Annotated[
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="TABLE", help_behavior_hint="(required)"),
+    ] = None
+    """CSV or Parquet file with a row a line."""
+    score: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="(required, repeatable)"),
+    ] = ()
+    """Column to be made as large as possible, or as small with NAME:min. Of several the first is;
+    all together say which rows behave alike, which the aligner learns."""
+    features: _Columns = ()
+    """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
+    of sorted text, NAME:categorical makes each value a category."""
+    missing: Literal["error", "category", "drop"] = "error"
+    """Missing cells: refused, a category of their own, or their rows left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Conditions that rows are generated for."""
+
+    context: _Columns = ()
+    """Columns that rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """Definition of a good row."""
+
+    maximise: Annotated[Maximise | None, _option("maximise")] = None
+    preferences: _File = None
+    """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
+    and, weighted with --generator.preference, by a reward that explains the answers."""
+    generator_preference: Annotated[float | None, _option("generator.preference")] = None
+    generator_alignment: Annotated[float | None, _option("generator.alignment")] = None
+    generator_pessimism: Annotated[float | None, _option("generator.pessimism")] = None
+    generator_trust: Annotated[float | None, _option("generator.trust")] = None
+    generator_entropy: Annotated[float | None, _option("generator.entropy")] = None
+    generator_diversity: Annotated[float | None, _option("generator.diversity")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Quality of the models against time."""
+
+    estimator_members: Annotated[int | None, _option("estimator.members")] = None
+    estimator_steps: Annotated[int | None, _option("estimator.steps")] = None
+    generator_steps: Annotated[int | None, _option("generator.steps")] = None
+    generator_gradient_estimator: Annotated[str | None, _option("generator.gradient_estimator")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRun:
+    """Output, and course of the command."""
+
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(required)")
+    ] = None
+    """Folder for everything the fit makes."""
+    seed: Annotated[int | None, _option("seed")] = None
+    config: _ConfigFile = None
+    print_config: bool = False
+    """Print all settings and what they mean, as a file for --config, and fit nothing."""
+    resume: bool = False
+    """Go on with a fit that was interrupted."""
+    tensorboard: bool = False
+    """Also log for TensorBoard, in the folder's subfolder tensorboard."""
+    device: _Device = "auto"
+    debug: _Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows to be written."""
+
+    contexts: _File = None
+    """CSV or Parquet file with the context columns; none for a fit without context."""
+    rows: int = 8
+    """Different rows for each context."""
+    diversity: int = 1
+    """Features in which any two rows of a context differ at least."""
+    new_only: bool = True
+    """Rows that the table has in the same context are left out, and kept with --no-new-only; the
+    column `in_table` marks them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRun:
+    """Output, and course of the command."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """File to write, .csv or .parquet."""
+    seed: _Seed = 0
+    device: _Device = "auto"
+    debug: _Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answers, and the file that keeps them."""
+
+    out: _File = None
+    """Parquet file, gone on with if it exists; by default preferences.parquet in the folder."""
+    annotator: str = "me"
+    """Name of who answers; a model of the answers learns how reliable each one is."""
+    pairs: int = 20
+    """Answers after which to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferRun:
+    """Course of the command."""
+
+    seed: _Seed = 0
+    debug: _Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRun:
+    """Course of the command."""
+
+    device: _Device = "auto"
+    debug: _Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """Table that is learnt from."""
+
+    family: str = "hpolib"
+    """Collection of tables: hpolib, hpobench or nasbench201 (extra `examples`)."""
+    rows: int = 1500
+    """Training rows for each data set, drawn from its worst 80%."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRun:
+    """Output, and course of the command."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("runs/demo")
+    """Folder for everything the demo makes."""
+    seed: Annotated[int | None, _option("seed")] = None
+    config: _ConfigFile = None
+    device: _Device = "auto"
+    debug: _Debug = False
+
+
+def option_names(*groups: Any) -> dict[str, Any]:
+    """Each setting of a fit that is an option of these groups, with the option's value."""
+    known = {name.replace(".", "_"): name for name in settings()}
+    values = [(known.get(key), value) for group in groups for key, value in vars(group).items()]
+    return {name: value for name, value in values if name is not None}
+
+
+def fit_config(path: Path | None, *groups: Any) -> FitConfig:
+    """Settings of a fit: those of a file, with the options that were given in their place.
+
+    Raises:
+        RunError: for a file, or a setting in it, that is wrong.
+        ValueError: for an option out of range.
+    """
+    base = FitConfig() if path is None else read_config(path)
+    given = {name: value for name, value in option_names(*groups).items() if value is not None}
+    config = with_settings(base, given)
+    config.check()
+    return config

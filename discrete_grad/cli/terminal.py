@@ -1,0 +1,66 @@
+"""Results and warnings in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from discrete_grad.data import Table
+from discrete_grad.preferences import held_out_accuracy
+from discrete_grad.reporting import (
+    beyond_sentences,
+    estimator_sentences,
+    format_table,
+    maximised_sentences,
+    verdict,
+)
+from discrete_grad.runs import Run, write_report
+
+__all__ = ["first_process", "tell_unseen", "told", "write_and_print_report"]
+
+
+def first_process() -> bool:
+    """Whether this process speaks: under torchrun the others would repeat it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def told(*categories: type[Warning]) -> Iterator[None]:
+    """Print warnings of these categories as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        for category in categories:
+            warnings.simplefilter("always", category)
+        yield
+    for warning in caught:
+        _warn(str(warning.message))
+
+
+def tell_unseen(table: Table) -> None:
+    """Print a line for each feature with categories that no row has."""
+    for name, values in table.unseen.items():
+        more = f" and {len(values) - 6:,} more" if len(values) > 6 else ""
+        some = ", ".join(map(repr, values[:6])) + more
+        _warn(f"no row has {some} of feature {name!r}: the estimator knows nothing of this")
+
+
+def _warn(text: str) -> None:
+    if first_process():
+        print(f"warning: {text}", file=sys.stderr)
+
+
+def write_and_print_report(run: Run) -> None:
+    """Write the report; print its table, its sentences and where it lies."""
+    report = write_report(run)
+    said = [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
+    for block in (format_table(report), "\n".join(said), "\n".join(estimator_sentences(report))):
+        print(f"{block}\n")
+    if run.preferences is not None and run.preference is not None:
+        config, seed = run.config.preference, run.config.seed
+        answers = run.preferences.to(run.device)
+        share = held_out_accuracy(run.preference, answers, config=config, seed=seed)
+        ranked = f"{share:.0%} ranked as answered by members of the model that had not seen them"
+        print(f"preferences: {len(run.preferences)}, {ranked}\n")
+    print(f"report: {run.folder / 'report.html'}")

@@ -1,0 +1,198 @@
+"""Files that configure a fit: what is written reads back, and what is wrong is named."""
+
+import json
+import math
+import re
+import tomllib
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discrete_grad.preferences.dpo import DPOConfig
+from discrete_grad.reinforcement import ReinforceConfig
+from discrete_grad.runs import FitConfig, config_text, read_config
+from discrete_grad.runs.config_file import _as_type
+from discrete_grad.runs.settings import _texts, flatten, sections, settings, with_settings
+from discrete_grad.training import RunError
+
+# words that begin no help text: "Of the rows ...", "How far ...", "The highest."
+VAGUE = {"A", "An", "For", "How", "If", "In", "It", "Its", "Of", "The", "Their", "These", "This"}
+VAGUE |= {"What", "When", "Where", "Which", "Who"}
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "fit.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def message(folder: Path, text: str | bytes) -> str:
+    """The error of a file, without the folder."""
+    path = written(folder, text)
+    with pytest.raises(RunError) as caught:
+        read_config(path)
+    return str(caught.value).replace(str(path), "fit.toml")
+
+
+def test_all_settings_are_written_with_their_texts(tmp_path: Path) -> None:
+    text = config_text(FitConfig())
+    assert read_config(written(tmp_path, text)) == FitConfig()
+    joined = re.sub(r"\n# ", " ", text)
+    for setting in settings().values():
+        assert setting.text in joined, setting.name
+    for name, comment in sections().items():
+        assert f"{comment}\n[{name}]" in joined
+    assert '# Choices: mean, median, min.\ncombine = "mean"' in text
+    assert "# tau = (not set)" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    # the commented one is the only one that is missing
+    values = tomllib.loads(text)
+    count = sum(len(part) if isinstance(part, dict) else 1 for part in values.values())
+    assert count == len(settings()) - 1
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> FitConfig:
+    """Configurations of any values of the right types; they need not make sense."""
+    values: dict[str, Any] = {}
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
+    kinds = {bool: st.booleans(), int: st.integers(), float: numbers, str: st.text()}
+    kinds[str] = st.text(st.characters(codec="utf-8"))
+    for setting in settings().values():
+        if setting.choices:
+            one: st.SearchStrategy[Any] = st.sampled_from(setting.choices)
+        else:
+            one = kinds.get(
+                setting.type, numbers if "float" in str(setting.type) else st.integers()
+            )
+        many = "tuple" in str(setting.type)
+        values[setting.name] = draw(st.lists(one, max_size=3).map(tuple) if many else one)
+    return with_settings(FitConfig(), values)
+
+
+@given(configs())
+def test_what_is_written_reads_back(config: FitConfig) -> None:
+    parsed = flatten_toml(tomllib.loads(config_text(config)))
+    values = {name: _as_type(value, settings()[name].type) for name, value in parsed.items()}
+    assert with_settings(FitConfig(), values) == config
+
+
+def flatten_toml(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        nested = isinstance(value, dict)
+        flat |= flatten_toml(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def test_what_is_left_out_has_its_default_and_whole_numbers_may_be_given_as_numbers(
+    tmp_path: Path,
+) -> None:
+    text = "\ufeffjudge.steps = 5\n[generator]\ntau = 1\nhidden = []\n[estimator]\ndropout = 0\n"
+    config = read_config(written(tmp_path, text.replace("hidden = []\n", "")))
+    usual = FitConfig()
+    assert config.judge == replace(usual.judge, steps=5)
+    assert config.judge.members == 2
+    assert config == with_settings(usual, {"judge.steps": 5, "generator.tau": 1.0})
+    assert type(config.generator.tau) is type(config.estimator.dropout) is float
+    assert message(tmp_path, text) == "fit.toml: generator.hidden must be at least 1, got ()"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("estimator.memebrs = 3", "estimator.memebrs in fit.toml: did you mean estimator.members?"),
+        (
+            "[estimator]\nmembrs = 3",
+            "estimator.membrs in fit.toml: did you mean estimator.members?",
+        ),
+        ("sed = 3", "sed in fit.toml: did you mean seed?"),
+        ("[generatr]\nsteps = 3", "generatr in fit.toml: did you mean generator?"),
+        ("[generator]\nlearning-rate = 1", "did you mean generator.learning_rate?"),
+        ("[generator]\ndropout = 0.1", "did you mean estimator.dropout or judge.dropout or"),
+        ("projection_dim = 8", "projection_dim in fit.toml: did you mean aligner.projection_dim?"),
+        ("zzz = 1", "zzz in fit.toml: did you mean "),
+        ("'' = 1", " in fit.toml: did you mean "),
+        ("estimator.members.x = 1", "estimator.members in fit.toml must be a whole number"),
+        ("estimator = 3", "estimator in fit.toml must be a table [estimator], got 3"),
+        ("[[estimator]]\nsteps = 3", "estimator in fit.toml must be a table [estimator], got [{"),
+        ("seed = 'a'", "seed in fit.toml must be a whole number, got 'a'"),
+        ("seed = 1.0", "seed in fit.toml must be a whole number, got 1.0"),
+        ("seed = true", "seed in fit.toml must be a whole number, got True"),
+        ("seed = 1979-05-27", "seed in fit.toml must be a whole number, got datetime.date"),
+        ("polish = 1", "polish in fit.toml must be true or false, got 1"),
+        ("judge_share = '0.2'", "judge_share in fit.toml must be a number, got '0.2'"),
+        ("judge_share = true", "judge_share in fit.toml must be a number, got True"),
+        ("generator.tau = 'a'", "generator.tau in fit.toml must be a number, got 'a'"),
+        ("generator.gradient_estimator = 3", "must be a text, got 3"),
+        ("estimator.hidden = 64", "estimator.hidden in fit.toml must be a list of whole numbers"),
+        ("estimator.hidden = [64, 'a']", "must be a list of whole numbers, got [64, 'a']"),
+        (
+            "maximise = 'best'",
+            "maximise in fit.toml must be one of rank, mean, median, raw, got 'best'",
+        ),
+        ("maximise = ['rank']", "maximise in fit.toml must be one of rank, mean, median, raw"),
+        (
+            "judge.families = ['tree']",
+            "judge.families in fit.toml must be a list of networks, kernel, anova, trees, got",
+        ),
+        ("seed = -1", "fit.toml: seed must lie in [0, 2**63), got -1"),
+        ("estimator.dropout = 1", "fit.toml: estimator.dropout must be below 1, got 1.0"),
+        ("judge_share = nan", "fit.toml: judge_share must lie between 0 and 1, got nan"),
+        ("generator.entropy = inf", "generator.entropy must be finite and at least 0, got inf"),
+        (f"judge_share = 1{'0' * 400}", "judge_share in fit.toml must be a number"),
+        ("seed = 1\nseed = 2", "fit.toml is not TOML: Cannot overwrite a value"),
+        ("seed == 1", "fit.toml is not TOML: "),
+        ('{"seed": 1}', "fit.toml is not TOML: "),
+        ("a = " + "[" * 100_000, "fit.toml is not TOML: "),
+        (b"seed = 1 # caf\xe9", "fit.toml is not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    assert expected in message(tmp_path, text)
+
+
+def test_every_unknown_key_beside_a_known_one_names_it(tmp_path: Path) -> None:
+    for name in settings():
+        wrong = name + "x"
+        found = message(tmp_path, f"{wrong} = 1")
+        assert found == f"{wrong} in fit.toml: did you mean {name}?"
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"absent\.toml does not exist"):
+        read_config(tmp_path / "absent.toml")
+    with pytest.raises(RunError, match="is a directory, not a file"):
+        read_config(tmp_path)
+
+
+def test_json_and_settings_hold_the_same_values() -> None:
+    assert flatten(FitConfig()) == {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in flatten_toml(json.loads(FitConfig().to_json())).items()
+    }
+    assert all(math.isfinite(v) for v in flatten(FitConfig()).values() if isinstance(v, float))
+
+
+def test_with_settings_replaces_every_setting_alone() -> None:
+    usual = flatten(FitConfig())
+    for name in settings():
+        changed = flatten(with_settings(FitConfig(), {name: "other"}))
+        assert {key for key in usual if usual[key] != changed[key]} == {name}
+
+
+@pytest.mark.parametrize("cls", [FitConfig, ReinforceConfig, DPOConfig], ids=lambda c: c.__name__)
+def test_every_field_has_a_text_that_begins_with_a_noun_or_a_verb(cls: Any) -> None:
+    texts = dict(_texts(cls))
+    for item in fields(cls):
+        value = item.default_factory() if callable(item.default_factory) else None
+        texts |= _texts(type(value)) if is_dataclass(value) else {}
+        assert item.name in texts, item.name
+    for name, text in texts.items():
+        assert text.endswith("."), name
+        assert re.split(r"\W", text)[0] not in VAGUE, f"{name}: {text}"
+        assert text[0].isupper(), f"{name}: {text}"
