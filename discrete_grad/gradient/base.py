@@ -29,14 +29,12 @@ Function = Callable[[Tensor], Tensor]
 
 
 ClosedForm = Literal["straight_through", "reinmax", "gumbel_softmax"]
-"""A pullback that layers and kernels know by name and compute in ways of their own."""
+"""A pullback that layers and kernels know by name; all they ask before they take a faster path."""
 
 
 @dataclass(frozen=True)
 class Pullback:
     """A relaxation's gradient in closed form, given the row drawn from `softmax(logits)`.
-
-    What a relaxation's `pullback` returns is all that a layer asks before it takes a faster path.
 
     Example:
         >>> from discrete_grad import StraightThrough
@@ -52,9 +50,8 @@ class Pullback:
     noisy: bool = False
     """Whether the noise is standard exponential numbers `(..., n, K)`; else it is None."""
     form: ClosedForm | None = None
-    """The name of the gradient, if it has one: that of ReinMax is the one at tau = 1."""
-    tau: float = 1.0
-    """The temperature of a gradient with a name."""
+    """Name of the gradient, if it has one: that of ReinMax is the one at tau = 1."""
+    tau: float = 1.0  # of a gradient with a name
 
 
 class GradientEstimator(nn.Module, ABC):
