@@ -151,8 +151,8 @@ def _trained(
         try:
             generator = fit_generator(
                 Generator(space),
-                models,
                 run.rows,
+                frozen=models,
                 method=make(space, run.config.generator.samples),
                 config=run.config.generator,
                 seed=seed,

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from discrete_grad.atomic import open_atomic
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.reporting import environment
 
@@ -222,15 +223,14 @@ def _versions() -> dict[str, str]:
 
 
 def _save(results: Results, path: Path) -> None:
-    part = path.with_suffix(".part")
     lines = [
         f"{json.dumps(key)}: {json.dumps(cell, allow_nan=False)}"
         for key, cell in sorted(results["cells"].items())
     ]
     about = json.dumps({k: v for k, v in results.items() if k != "cells"}, indent=1)
     text = ",\n".join(lines)
-    part.write_text(f'{about[:-2]},\n "cells": {{\n{text}\n}}}}\n', encoding="utf-8")
-    part.replace(path)
+    with open_atomic(path) as file:
+        file.write(f'{about[:-2]},\n "cells": {{\n{text}\n}}}}\n'.encode())
 
 
 # --- one process a cell ---------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
+from discrete_grad.atomic import open_atomic
 from discrete_grad.data.arrow import arrow, from_mapping
 from discrete_grad.data.errors import TableError, as_table_error
 
@@ -64,25 +64,11 @@ def write_rows(path: str | os.PathLike[str], columns: Columns) -> None:
     target = Path(path)
     kind = output_format(target)
     _require_equal_lengths(columns)
-    with as_table_error(f"{target} cannot be written"), _atomic(target) as file:
+    with as_table_error(f"{target} cannot be written"), open_atomic(target) as file:
         if kind == "csv":
             _write_csv(file, columns)
         else:
             arrow("parquet").write_table(from_mapping(columns), file)
-
-
-@contextmanager
-def _atomic(target: Path) -> Iterator[BinaryIO]:
-    # in the same folder: a rename is atomic only within one file system
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _write_csv(file: BinaryIO, columns: Columns) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,8 +68,12 @@ def alignment_metrics(
     behaviour: Tensor,
     *,
     context: Tensor | None = None,
+    anchors: int = 256,
+    pairs: int = 24,
+    nearest: int = 5,
+    resamples: int = 1000,
+    confidence: float = 0.95,
     generator: torch.Generator | None = None,
-    **options: Any,
 ) -> list[AlignmentFigure]:
     """The aligner beside three baselines, on random, Hamming-1 and far pairs of held-out rows.
 
@@ -82,8 +85,12 @@ def alignment_metrics(
         codes: held-out rows `(N, F)`.
         behaviour: true scores `(N,)`, or `(N, S)` in one unit.
         context: `(N, C)` or None; only rows of the same context are compared.
+        anchors: as in `compare_metrics`, like the next four.
+        pairs: of a kind for each anchor.
+        nearest: k of the precision.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
         generator: source of the pairs and of the bootstrap.
-        options: as in `compare_metrics`.
 
     Returns:
         Every pair kind, metric and measure, with those of `aligner - baseline`.
@@ -113,7 +120,16 @@ def alignment_metrics(
         "hamming": lambda a, b: -(codes[a] != codes[b]).sum(-1).float(),
     }
     return compare_metrics(
-        metrics, codes, behaviour, context=context, generator=generator, **options
+        metrics,
+        codes,
+        behaviour,
+        context=context,
+        anchors=anchors,
+        pairs=pairs,
+        nearest=nearest,
+        resamples=resamples,
+        confidence=confidence,
+        generator=generator,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from discrete_grad.evaluation.metrics import t_quantile
+from discrete_grad.student import t_quantile
 
 __all__ = ["GainCurve", "fit_gain_curve"]
 

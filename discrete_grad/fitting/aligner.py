@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,16 +11,18 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import AlignerConfig
 from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.models import Aligner
-from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
+from discrete_grad.objectives import rank_n_contrast
+from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
 from discrete_grad.sampling import seeded
+from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.devices import AskedFromCpu
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_aligner"]
 
 _MAX_HELD_OUT = 512
 _HELD_OUT_TEMPERATURE = 0.1
-_OF_PAIRS = ("nt_xent", "mined")
 
 
 def fit_aligner(
@@ -30,20 +31,26 @@ def fit_aligner(
     *,
     config: AlignerConfig,
     seed: int,
-    **options: Any,
+    stage: str = "aligner",
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> Aligner:
     """Train a projection of the frozen estimator's latents by a contrastive loss.
 
     Rows behave alike if their scores are near: `rows.scores`, or all of `rows.behaviour`. Training
     stops early by the loss of held-out rows; a loss of mined pairs, of which held-out rows have
-    few, by their Rank-N-Contrast.
+    few, or of pytorch-metric-learning, by their Rank-N-Contrast.
 
     Args:
         aligner: trained in place.
         rows: at least 4.
         config: training.
         seed: decides every random number.
-        options: `log` and `checkpoint`, as in `train`.
+        stage: name in the log and in the seeds.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The aligner, frozen and in evaluation mode.
@@ -64,16 +71,19 @@ def fit_aligner(
         torch.Size([5])
     """
     config.check_losses()
-    kept, held_out = rows.split(seed=derive_seed(seed, "aligner", "rows"), most=_MAX_HELD_OUT)
-    mined = _mined(aligner, kept, config, derive_seed(seed, "aligner", "pairs"))
+    kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)
+    mined = _mined(aligner, kept, config, derive_seed(seed, stage, "pairs"))
     objective = _AlignerObjective(aligner, kept, held_out, mined, config)
-    train(objective, config, seed=seed, stage="aligner", **options)
+    train(
+        objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
+    )
     return aligner.requires_grad_(False).eval()
 
 
 def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:
     """The mined pairs, if the settings want any."""
-    if not config.mined_share and config.loss not in _OF_PAIRS:
+    of_pairs = isinstance(contrastive_loss(config.loss), PairLoss)
+    if not config.mined_share and not of_pairs:
         return None
     device, rows, generator = rows.codes.device, rows.to(torch.device("cpu")), seeded(seed)
     pseudo = torch.zeros(len(rows), dtype=torch.bool)
@@ -83,7 +93,7 @@ def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int)
         rows, pseudo = with_swaps(rows, estimator.space, asked, count, generator=generator)
     # sorting and looking up, on the CPU; the rows found go where the others are
     mined = mine_hard_pairs(rows, pseudo=pseudo, generator=generator)
-    if not len(mined) and config.loss in _OF_PAIRS:
+    if not len(mined) and of_pairs:
         raise ValueError(
             f"the loss {config.loss} needs mined pairs, and of {len(rows)} rows none has both a "
             "row one or two features away with another score and one far away with the same"
@@ -105,49 +115,43 @@ class _AlignerObjective(Objective):
         super().__init__()
         self.model = model
         self.rows, self.held_out, self.mined = rows, held_out, mined
-        self.config = config
+        self.config, self.loss = config, contrastive_loss(config.loss)
 
     def forward(self, step: Step) -> Tensor:
         """Contrastive loss of a batch."""
+        if isinstance(self.loss, PairLoss):
+            return self._pair_loss(self.loss, step)
         config, share = self.config, self.config.mined_share if self.mined else 0.0
-        if self.mined and config.loss in _OF_PAIRS:
-            return self._pair_loss(self.mined, step)
         triplets = int(share * config.batch_size / 3)
         parts = [self.rows.take(step.batch(len(self.rows), config.batch_size - 3 * triplets))]
         if self.mined and triplets:
             parts += _drawn(self.mined, step, triplets, negatives=1)
-        return self._loss(*parts)
+        return self._row_loss(self.loss, *parts)
 
     def validate(self) -> Tensor:
         """Contrastive loss of the held-out rows."""
-        if self.config.loss not in _OF_PAIRS:
-            return self._loss(self.held_out)
+        if isinstance(self.loss, RowLoss) and self.loss.validates:
+            return self._row_loss(self.loss, self.held_out)
         projections, behaviour = self._projected(self.held_out)
         return rank_n_contrast(projections, behaviour, temperature=_HELD_OUT_TEMPERATURE)
 
-    def _loss(self, *parts: ScoredRows) -> Tensor:
+    def _row_loss(self, loss: RowLoss, *parts: ScoredRows) -> Tensor:
         """Of all rows of the parts as one batch."""
         config, found = self.config, [self._projected(part) for part in parts]
         projections, behaviour = (torch.cat(side) for side in zip(*found, strict=True))
-        if config.loss == "rank_n_contrast":
-            return rank_n_contrast(projections, behaviour, temperature=config.temperature)
-        if config.loss == "acc_con":
-            temperature, near = config.temperature, config.near
-            return acc_con(projections, behaviour, temperature=temperature, near=near)
-        distance = torch.cdist(behaviour, behaviour)
-        positives = distance <= config.near * distance.amax()
-        return sup_con(projections, positives, temperature=config.temperature)
+        return loss.function(
+            projections, behaviour, temperature=config.temperature, near=config.near
+        )
 
-    def _pair_loss(self, mined: Mined, step: Step) -> Tensor:
+    def _pair_loss(self, loss: PairLoss, step: Step) -> Tensor:
         """Of mined rows alone."""
-        config = self.config
+        mined, config = self.mined, self.config
+        assert mined is not None  # without any, `_mined` has raised
         count = max(2, config.batch_size // 3)
         parts = _drawn(mined, step, count, negatives=mined.negatives.shape[1])
         anchors, positives, negatives = (self._projected(part)[0] for part in parts)
-        if config.loss == "nt_xent":
-            return nt_xent(anchors, positives, temperature=config.temperature)
         negatives = negatives.unflatten(0, (len(anchors), -1))
-        return mined_contrast(anchors, positives, negatives, temperature=config.temperature)
+        return loss.function(anchors, positives, negatives, temperature=config.temperature)
 
     def _projected(self, rows: ScoredRows) -> tuple[Tensor, Tensor]:
         """Projections `(N, P)` and behaviour `(N, S)`."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from discrete_grad.objectives.contrastive_losses import contrastive_loss
 from discrete_grad.training.config import LoopConfig
 
 __all__ = ["AlignerConfig", "EstimatorConfig", "GeneratorConfig", "ReproductionConfig"]
@@ -112,14 +113,14 @@ class AlignerConfig(LoopConfig):
     steps: int = 600
     projection_dim: int = 32
     """Length of the aligner's vector for a row."""
-    loss: Literal["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"] = "rank_n_contrast"
-    """Contrastive loss, a function of discrete_grad.objectives; `mined` is mined_contrast.
-    `nt_xent` and `mined` see mined rows alone."""
+    loss: str = "rank_n_contrast"
+    """Contrastive loss: rank_n_contrast, acc_con, sup_con, nt_xent or mined, of which the last two
+    see mined rows alone; or a class of pytorch_metric_learning.losses, as MultiSimilarityLoss."""
     temperature: float = 0.1
-    """Temperature of the contrastive loss, above 0."""
+    """Temperature of the contrastive loss, above 0; not of a class of pytorch_metric_learning."""
     near: float = 0.1
-    """Largest difference in score at which `sup_con` and `acc_con` take two rows for alike, as a
-    share of the largest difference in the batch, in [0, 1)."""
+    """Largest difference in score at which two rows are taken for alike, as a share of the largest
+    difference in the batch, in [0, 1); not by rank_n_contrast, nt_xent and mined."""
     mined_share: float = 0.0
     """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
     positives, a third their hard negatives."""
@@ -128,7 +129,8 @@ class AlignerConfig(LoopConfig):
     positives and negatives, too."""
 
     def check_losses(self) -> None:
-        """Raise ValueError for a share out of range, or a batch without a pair."""
+        """Raise ValueError for an unknown loss, a share out of range, or a batch without a pair."""
+        contrastive_loss(self.loss)
         shares = 0 <= self.near < 1 and 0 <= self.mined_share <= 1
         if not self.temperature > 0 or not shares or self.batch_size < 2:
             raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from discrete_grad.models import (
 from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_estimator", "new_ensemble"]
 
@@ -43,7 +45,9 @@ def fit_estimator(
     seed: int,
     stage: str = "estimator",
     absolute: bool = False,
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> _Ensemble:
     """Train an ensemble by squared error; every member holds out rows of its own.
 
@@ -58,7 +62,9 @@ def fit_estimator(
         seed: decides every random number.
         stage: name in the log and in the seeds.
         absolute: train networks by absolute error, under which they learn the median.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The ensemble, frozen and in evaluation mode.
@@ -90,7 +96,15 @@ def fit_estimator(
     networks = networks_of(ensemble)
     if networks is not None:
         objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
-        train(objective, config, seed=seed, stage=stage, **options)
+        train(
+            objective,
+            config,
+            seed=seed,
+            stage=stage,
+            log=log,
+            checkpoint=checkpoint,
+            callback=callback,
+        )
     ensemble.requires_grad_(False).eval()
     if isinstance(ensemble, StackedEnsemble):
         fit_families(ensemble, rows, held_out, seed=derive_seed(seed, stage, "kernel"))

@@ -26,7 +26,9 @@ from discrete_grad.objectives import (
 )
 from discrete_grad.policies import Generator
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.training.loop import Objective, Step, train
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Objective, Step, no_callback, train
 
 __all__ = ["FrozenModels", "fit_generator", "make_gradient_estimator"]
 
@@ -91,30 +93,36 @@ class FrozenModels:
 
 def fit_generator(
     generator: Generator,
-    frozen: FrozenModels,
     rows: ScoredRows,
     *,
+    frozen: FrozenModels,
     method: gradient.GradientEstimator,
     config: GeneratorConfig,
     seed: int,
-    **options: Any,
+    stage: str = "generator",
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> Generator:
     """Train a generator through the frozen estimator.
 
     Args:
         generator: trained in place.
-        frozen: the models it is trained by, frozen in place.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
+        frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
         config: weights and training.
         seed: decides every random number.
-        options: `log`, `checkpoint` and `callback`, as in `train`.
+        stage: name in the log and in the seeds.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The generator, frozen and in evaluation mode.
 
     Raises:
-        ValueError: if a model is needed and missing from the guides.
+        ValueError: if a model is needed and missing from the frozen ones.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
@@ -124,8 +132,8 @@ def fit_generator(
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
         >>> generator = fit_generator(
         ...     Generator(space),
-        ...     FrozenModels(*models),
         ...     rows,
+        ...     frozen=FrozenModels(*models),
         ...     method=gradient.ReinMax(space),
         ...     config=GeneratorConfig(steps=20),
         ...     seed=0,
@@ -140,8 +148,10 @@ def fit_generator(
         _GeneratorObjective(generator, frozen, rows, method, config),
         config,
         seed=seed,
-        stage="generator",
-        **options,
+        stage=stage,
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
     )
     return generator.requires_grad_(False).eval()
 

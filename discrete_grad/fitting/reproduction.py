@@ -15,7 +15,7 @@ from discrete_grad.policies.conditional import require_features
 from discrete_grad.policies.protocol import has, require
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["fit_reproduction"]
 
@@ -35,6 +35,7 @@ def fit_reproduction(
     hide: float = 0.2,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> P:
     """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
 
@@ -52,8 +53,9 @@ def fit_reproduction(
         attributes: `(N, A)`, for an `AutoregressiveGenerator` that has them.
         hide: share of a batch's rows, in [0, 1], whose attributes are hidden, so that the policy
             learns p(row | attributes) and p(row) at once.
-        log: called as `log(metrics, step)`, as in `train`.
-        checkpoint: where the state is saved and, if it was, resumed from.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The policy, frozen and in evaluation mode.
@@ -88,7 +90,9 @@ def fit_reproduction(
         attributes=attributes,
         hide=hide,
     )
-    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint)
+    train(
+        objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
+    )
     return policy.requires_grad_(False).eval()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +19,10 @@ from discrete_grad.models import BaseEnsemble, StackedEnsemble
 from discrete_grad.nn.context import check_context
 from discrete_grad.sampling import random_codes, random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.devices import AskedFromCpu
-from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, derive_seed, no_callback
 
 __all__ = ["Agreement", "Fidelity", "learn_teacher"]
 
@@ -96,7 +97,9 @@ def learn_teacher(
     count: int = 100_000,
     config: EstimatorConfig = TEACHER_CONFIG,
     seed: int = 0,
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> tuple[StackedEnsemble, Fidelity]:
     """Train an estimator on a teacher's answers to drawn rows; see `draw_rows`.
 
@@ -113,7 +116,9 @@ def learn_teacher(
         count: rows asked about to learn from, at most; up to 8,192 more judge the student.
         config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The student, frozen and in evaluation mode, its answers in the teacher's unit (that of
@@ -162,7 +167,14 @@ def learn_teacher(
         space, context, config, seed=derive_seed(seed, "teacher", "model"), rows=len(asked)
     )
     fitted = fit_estimator(
-        made.to(device), asked.to(device), config=config, seed=seed, stage="teacher", **options
+        made.to(device),
+        asked.to(device),
+        config=config,
+        seed=seed,
+        stage="teacher",
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
     )
     student = _in_unit(fitted, mean, spread)
     return student, _fidelity(student, teacher, asked, rows, seed)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ Function = Callable[[Tensor], Tensor]
 """Function that is averaged: flat rows `(samples, *batch, D)` -> values `(samples, *batch)`."""
 
 
+ClosedForm = Literal["straight_through", "reinmax", "gumbel_softmax"]
+"""A pullback that layers and kernels know by name; all they ask before they take a faster path."""
+
+
 @dataclass(frozen=True)
 class Pullback:
     """A relaxation's gradient in closed form, given the row drawn from `softmax(logits)`.
@@ -45,6 +49,9 @@ class Pullback:
     `(..., n, K)` and noise -> `(..., n, K)`, the gradient in the logits."""
     noisy: bool = False
     """Whether the noise is standard exponential numbers `(..., n, K)`; else it is None."""
+    form: ClosedForm | None = None
+    """Name of the gradient, if it has one: that of ReinMax is the one at tau = 1."""
+    tau: float = 1.0  # of a gradient with a name
 
 
 class GradientEstimator(nn.Module, ABC):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from discrete_grad.gradient.base import GradientEstimator
-    from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Bias", "Cost", "Facts", "Forward", "a_sample"]
+__all__ = ["Bias", "Cost", "Facts", "Forward", "Sampled", "a_sample"]
 
 Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
 """Rows given to f: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
@@ -18,6 +16,12 @@ likely row, or every row."""
 
 Bias = Literal["none", "exact on quadratic", "exact on multilinear", "biased"]
 """The largest class of f, as a function of the flat row, for which the gradient is unbiased."""
+
+
+class Sampled(Protocol):
+    """The part of a gradient estimator that decides the work of a call."""
+
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Facts:
 
     forward: Forward
     bias: Bias
-    cost: Callable[[GradientEstimator, CategoricalSpace], Cost]
+    cost: Callable[[Sampled, CategoricalSpace], Cost]
     cost_text: str
     needs_derivative: bool
     reference: str
@@ -74,6 +78,6 @@ class Facts:
     experimental: bool = False
 
 
-def a_sample(method: GradientEstimator, space: CategoricalSpace) -> Cost:
+def a_sample(method: Sampled, space: CategoricalSpace) -> Cost:
     """One evaluation and one backward pass a sample, as every relaxation costs."""
     return Cost(method.samples, method.samples)

@@ -100,4 +100,8 @@ class GumbelSoftmax(Relaxation):
             soft = blocks.softmax((wide + gumbel) / tau).to(logits.dtype)
             return blocks.jacobian(soft, slopes) / tau
 
-        return Pullback(gradient, noisy=True) if self.hard and not learned(tau) else None
+        if not self.hard or learned(tau):
+            return None
+        if isinstance(tau, float):
+            return Pullback(gradient, noisy=True, form="gumbel_softmax", tau=tau)
+        return Pullback(gradient, noisy=True)

@@ -16,6 +16,17 @@ from discrete_grad.space import CategoricalSpace
 __all__ = ["LeaveOneOut"]
 
 
+def less_the_others(values: Tensor) -> Tensor:
+    """Each of N >= 2 values less the mean of the others, `(N, *batch)`.
+
+    Example:
+        >>> less_the_others(torch.tensor([1.0, 2.0, 6.0]))
+        tensor([-3.0000, -1.5000,  4.5000])
+    """
+    # f_n - mean of the others = (f_n - mean of all) N / (N - 1)
+    return (values - values.mean(0)) * (len(values) / (len(values) - 1))
+
+
 class LeaveOneOut(GradientEstimator):
     """Score-function gradient in which each sample's baseline is the mean of the others.
 
@@ -56,6 +67,4 @@ class LeaveOneOut(GradientEstimator):
         logits = logits.expand(self.samples, *logits.shape)
         codes, hard = draw(space, logits, generator)
         values = evaluate(f, hard)
-        # f_n - mean of the others = (f_n - mean of all) N / (N - 1)
-        advantages = (values - values.mean(0)) * (self.samples / (self.samples - 1))
-        return score_function(values, advantages, space.log_prob(logits, codes))
+        return score_function(values, less_the_others(values), space.log_prob(logits, codes))

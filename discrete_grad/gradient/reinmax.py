@@ -87,6 +87,7 @@ class ReinMax(Relaxation):
     def pullback(self) -> Pullback | None:
         """`2 J_q g - J_pi g / 2`; at tau = 1, `(pi (g - g_c) + e_c (g_c - pi . g)) / 2`."""
         tau = current_tau(self.tau)
+        zgr = isinstance(tau, float) and tau == 1
 
         def gradient(
             logits: Tensor, pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor | None
@@ -94,7 +95,7 @@ class ReinMax(Relaxation):
             drawn, weighted = codes.unsqueeze(-1), pi * slopes
             there, mean = slopes.gather(-1, drawn), weighted.sum(-1, keepdim=True)
             # the short form holds to first order alone: q is fixed where it is differentiated
-            if isinstance(tau, float) and tau == 1 and not torch.is_grad_enabled():
+            if zgr and not torch.is_grad_enabled():
                 moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
             tempered = blocks.softmax(widened(logits) / tau).to(logits.dtype)
@@ -103,4 +104,4 @@ class ReinMax(Relaxation):
             first = first.scatter_add(-1, drawn, there - centre)
             return first - pi * (slopes - mean) / 2
 
-        return None if learned(tau) else Pullback(gradient)
+        return None if learned(tau) else Pullback(gradient, form="reinmax" if zgr else None)

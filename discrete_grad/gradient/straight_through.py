@@ -43,7 +43,7 @@ class StraightThrough(Relaxation):
 
     def pullback(self) -> Pullback:
         """`J_pi g`."""
-        return Pullback(_gradient)
+        return Pullback(_gradient, form="straight_through")
 
 
 def _gradient(

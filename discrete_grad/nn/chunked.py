@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from discrete_grad.gradient.base import ClosedForm
 from discrete_grad.sampling import categorical
 from discrete_grad.space import CategoricalSpace, is_wrapped
 
-__all__ = ["CHUNK", "embed_chunked", "expect_chunked"]
+__all__ = ["CHUNK", "CHUNKED_FORMS", "embed_chunked", "expect_chunked"]
 
 CHUNK = 4096  # categories at a time
+CHUNKED_FORMS: tuple[ClosedForm, ...] = ("straight_through", "reinmax")  # of `embed_chunked`
 
 
 def expect_chunked(
@@ -64,7 +66,7 @@ def expect_chunked(
         norm = _normaliser(space, masses).to(flat.dtype)
         out = mean.to(weight.dtype)
         embedded: Tensor = _Embedded.apply(
-            flat, head, bias, weight, out, mean, None, norm, "Softmax", chunk
+            flat, head, bias, weight, out, mean, None, norm, None, chunk
         )
     return embedded.view(*latent.shape[:-1], weight.shape[1])
 
@@ -77,7 +79,7 @@ def embed_chunked(
     *,
     head: Tensor,
     bias: Tensor | None = None,
-    rule: Literal["StraightThrough", "ReinMax"] = "StraightThrough",
+    form: ClosedForm = "straight_through",
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Embedding of a category drawn from `softmax(latent @ head.T + bias)`, and its code.
@@ -92,7 +94,7 @@ def embed_chunked(
         uniform: `(..., 1)` in [0, 1), from `uniform_like`.
         head: `(K, in_features)`.
         bias: `(K,)`; `-inf` forbids a category.
-        rule: whose gradient it has, that of ReinMax at tau = 1.
+        form: of the gradient, one of `CHUNKED_FORMS`.
         chunk: how many categories to work on at a time.
 
     Returns:
@@ -111,22 +113,21 @@ def embed_chunked(
         (tensor([2.]), tensor([2]))
     """
     flat, bias = _prepared(space, latent, weight, head, bias, chunk)
-    if uniform.shape != (*latent.shape[:-1], 1):
-        expected = (*latent.shape[:-1], 1)
+    if uniform.shape != (expected := (*latent.shape[:-1], 1)):
         raise ValueError(f"uniform must be {expected}, got {tuple(uniform.shape)}: {space}")
-    if rule not in ("StraightThrough", "ReinMax"):
-        raise ValueError(f"rule must be 'StraightThrough' or 'ReinMax', got {rule!r}")
+    if form not in CHUNKED_FORMS:
+        raise ValueError(f"form must be one of {CHUNKED_FORMS}, got {form!r}")
     followed = torch.is_grad_enabled() and any(x.requires_grad for x in (flat, head, bias))
     # of no column the mean costs nothing
-    averaged = weight if followed and rule == "StraightThrough" else weight[:, :0]
+    averaged = weight if followed and form == "straight_through" else weight[:, :0]
     with torch.autocast(flat.device.type, enabled=False):
         masses, mean = _survey(flat, head, bias, averaged, chunk)
         norm = _normaliser(space, masses).to(flat.dtype)
         codes = _drawn(flat, head, bias, masses, uniform.reshape(-1, 1), chunk)
         out = F.embedding(codes, weight.detach())
-        centre = out.to(flat.dtype) if rule == "ReinMax" else mean
+        centre = out.to(flat.dtype) if form == "reinmax" else mean
         embedded: Tensor = _Embedded.apply(
-            flat, head, bias, weight, out, centre, codes, norm, rule, chunk
+            flat, head, bias, weight, out, centre, codes, norm, form, chunk
         )
     return embedded.view(*latent.shape[:-1], weight.shape[1]), codes.view(uniform.shape)
 
@@ -233,7 +234,7 @@ class _Embedded(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.rule, ctx.chunk = inputs
+        *tensors, ctx.form, ctx.chunk = inputs
         ctx.save_for_backward(*tensors[:4], *tensors[5:])
 
     @staticmethod
@@ -241,12 +242,12 @@ class _Embedded(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         asked = ctx.needs_input_grad[:4]
         with torch.autocast(grad.device.type, enabled=False):
-            results = _gradients(ctx.saved_tensors, grad, asked, ctx.rule, ctx.chunk)
+            results = _gradients(ctx.saved_tensors, grad, asked, ctx.form, ctx.chunk)
         return *results, None, None, None, None, None, None
 
 
 def _gradients(
-    saved: tuple[Any, ...], grad: Tensor, asked: tuple[bool, ...], rule: str, chunk: int
+    saved: tuple[Any, ...], grad: Tensor, asked: tuple[bool, ...], form: str | None, chunk: int
 ) -> list[Tensor | None]:
     """Gradients in `flat`, `head`, `bias` and `weight`, where they are asked for.
 
@@ -264,7 +265,7 @@ def _gradients(
         to_weight = None
     if to_weight is None and not any(asked[:3]):
         return results
-    slope = down / 2 if rule == "ReinMax" else down
+    slope = down / 2 if form == "reinmax" else down
     shift = -(slope * centre).sum(-1, keepdim=True)
     total = torch.zeros_like(shift)
     for part in _parts(len(head), chunk):
@@ -282,7 +283,7 @@ def _gradients(
             to_head[part] = step.t() @ flat
         if to_bias is not None:
             to_bias[part] = step.sum(0)
-    if rule == "ReinMax" and codes is not None:
+    if form == "reinmax" and codes is not None:
         if to_flat is not None:
             to_flat.addcmul_(total, head[codes].to(flat.dtype), value=-1)
         if to_head is not None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient import ReinMax, Relaxation, Softmax, StraightThrough
-from discrete_grad.gradient.base import current_tau
-from discrete_grad.nn.chunked import CHUNK, check_chunked, embed_chunked, expect_chunked
+from discrete_grad.gradient import Relaxation, Softmax
+from discrete_grad.gradient.base import ClosedForm, current_tau
+from discrete_grad.nn.chunked import (
+    CHUNK,
+    CHUNKED_FORMS,
+    check_chunked,
+    embed_chunked,
+    expect_chunked,
+)
 from discrete_grad.nn.feature_heads import FeatureHeads
 from discrete_grad.nn.soft_embedding import SoftEmbedding
 from discrete_grad.sampling import uniform_like
@@ -41,6 +47,7 @@ class ChunkedHead(nn.Module):
         Milakov, Gimelshein (2018), arXiv 1805.02867; FlashSampling (2026), arXiv 2603.15854.
 
     Example:
+        >>> from discrete_grad import ReinMax
         >>> embedding = SoftEmbedding(CategoricalSpace({"item": 50_000}), 8)
         >>> layer = ChunkedHead(16, embedding, ReinMax())
         >>> layer(torch.zeros(5, 16)).shape
@@ -99,7 +106,7 @@ class ChunkedHead(nn.Module):
             uniform,
             head=self.linear.weight,
             bias=self.linear.bias,
-            rule="ReinMax" if isinstance(self.relaxation, ReinMax) else "StraightThrough",
+            form=_form(self.relaxation),
             chunk=self.chunk,
         )
 
@@ -115,9 +122,16 @@ def _parameter(weight: Tensor) -> nn.Parameter:
 
 
 def _check_relaxation(relaxation: Relaxation, space: CategoricalSpace) -> None:
-    second_order = isinstance(relaxation, ReinMax) and relaxation.tau == 1
-    if not second_order and not isinstance(relaxation, (StraightThrough, Softmax)):
-        supported = "StraightThrough(), ReinMax() at tau = 1 and Softmax(tau=...)"
-        raise ValueError(f"ChunkedHead supports {supported}, got {relaxation}")
+    if not isinstance(relaxation, Softmax):  # the one that draws no row
+        _form(relaxation)
     if relaxation.space is not None and relaxation.space.sizes != space.sizes:
         raise ValueError(f"the relaxation is for {relaxation.space}, not for {space}")
+
+
+def _form(relaxation: Relaxation) -> ClosedForm:
+    """The closed form of the relaxation's gradient, if the chunked head knows it."""
+    pullback = relaxation.pullback() if isinstance(relaxation, Relaxation) else None
+    if pullback is None or pullback.form not in CHUNKED_FORMS:
+        supported = "StraightThrough(), ReinMax() at tau = 1 and Softmax(tau=...)"
+        raise ValueError(f"ChunkedHead supports {supported}, got {relaxation}")
+    return pullback.form

@@ -26,7 +26,8 @@ def embed_drawn(
     codes: Tensor,
     pullback: Pullback,
     seed: int | None = None,
-    method: tuple[triton_kernels.Method, float] | None = None,
+    *,
+    kernels: bool = False,
 ) -> Tensor:
     """Embedded hard row `(..., F, dim)` whose gradient in the logits is a pullback's.
 
@@ -40,9 +41,9 @@ def embed_drawn(
         codes: `(..., F)`, drawn from `softmax(logits)`.
         pullback: the gradient estimator's.
         seed: where the noise of a noisy pullback, or of the kernels, begins.
-        method: what the GPU's kernels call the pullback, and its temperature, if they drew the row.
+        kernels: whether the GPU's kernels drew the row; they then compute the gradient as well.
     """
-    rule = _Rule(space, pullback, seed, method)
+    rule = _Rule(space, pullback, seed, kernels)
     embedded: Tensor = _EmbedDrawn.apply(logits, weight, codes, rule)
     return embedded
 
@@ -54,7 +55,7 @@ class _Rule:
     space: CategoricalSpace
     pullback: Pullback
     seed: int | None
-    method: tuple[triton_kernels.Method, float] | None = None
+    kernels: bool
 
     def noise(self, device: torch.device) -> torch.Generator | None:
         """Source of the noise, from the same beginning in every backward pass."""
@@ -94,7 +95,7 @@ class _EmbedDrawn(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # a derivative of the gradient, and torch.func, need every step written out
             written_out = torch.is_grad_enabled() or is_wrapped(grad)
-            fast = _by_kernels if ctx.rule.method else _by_parts
+            fast = _by_kernels if ctx.rule.kernels else _by_parts
             way = _at_once if written_out else fast
             to_logits = way(logits, weight, codes, grad, ctx.rule)
         if ctx.needs_input_grad[1]:
@@ -124,10 +125,10 @@ def _at_once(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: 
 
 def _by_kernels(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule: _Rule) -> Tensor:
     """The same on a GPU, with the noise that drew the codes."""
-    assert rule.method is not None
-    method, tau = rule.method
+    form, tau = rule.pullback.form, rule.pullback.tau
+    assert form is not None
     return triton_kernels.logits_gradient(
-        rule.space, logits, weight, codes, grad, method, tau=tau, seed=rule.seed or 0
+        rule.space, logits, weight, codes, grad, form, tau=tau, seed=rule.seed or 0
     )
 
 

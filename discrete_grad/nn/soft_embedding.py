@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from discrete_grad.gradient import GumbelSoftmax, ReinMax, Relaxation, StraightThrough
+from discrete_grad.gradient import Relaxation
 from discrete_grad.nn import triton_kernels
 from discrete_grad.nn.fused import embed_drawn
 from discrete_grad.sampling import categorical, random_indices, uniform_like
@@ -84,11 +84,10 @@ def embed_sample(
     if pullback is None or compiled or (pullback.noisy and is_wrapped(logits)):
         return embed(space, relaxation(logits, generator=generator), weight)
     space.check_logits(logits)
-    usable = kernels and not is_wrapped(logits)
-    usable = usable and triton_kernels.available(logits) and triton_kernels.available(weight)
-    method = _method(relaxation) if usable else None
+    kernels = kernels and pullback.form is not None and not is_wrapped(logits)
+    kernels = kernels and triton_kernels.available(logits) and triton_kernels.available(weight)
     seed = None
-    if method:
+    if kernels:
         seed = int(random_indices(2**62, (), generator=generator))
         codes = triton_kernels.draw(space, logits, seed)
     else:
@@ -97,22 +96,7 @@ def embed_sample(
             seed = int(random_indices(2**62, (), generator=generator))
     if not (logits.requires_grad or is_wrapped(logits)):
         return embed(space, codes, weight)
-    return embed_drawn(space, logits, weight, codes, pullback, seed, method)
-
-
-_KERNELS: dict[type[Relaxation], triton_kernels.Method] = {
-    GumbelSoftmax: "gumbel_softmax",
-    ReinMax: "reinmax",
-    StraightThrough: "straight_through",
-}
-
-
-def _method(relaxation: Relaxation) -> tuple[triton_kernels.Method, float] | None:
-    """The kernels' name of a relaxation and its temperature, if they know it."""
-    name, tau = _KERNELS.get(type(relaxation)), getattr(relaxation, "tau", 1.0)
-    if name is None or not isinstance(tau, float) or (name == "reinmax" and tau != 1):
-        return None
-    return name, tau
+    return embed_drawn(space, logits, weight, codes, pullback, seed, kernels=kernels)
 
 
 class SoftEmbedding(nn.Module):

@@ -15,11 +15,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient.base import ClosedForm
 from discrete_grad.space import CategoricalSpace
 
 try:  # comes with torch where torch is built for CUDA
@@ -28,9 +29,7 @@ try:  # comes with torch where torch is built for CUDA
 except ImportError:
     triton = None
 
-__all__ = ["Method", "available", "draw", "gumbels", "logits_gradient", "sample_softmax"]
-
-Method = Literal["straight_through", "reinmax", "gumbel_softmax"]
+__all__ = ["available", "draw", "gumbels", "logits_gradient", "sample_softmax"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _TILE = 1024  # numbers of a tile of the kernel that draws
@@ -195,7 +194,7 @@ def logits_gradient(
     weight: Tensor,
     codes: Tensor,
     grad: Tensor,
-    method: Method,
+    method: ClosedForm,
     *,
     tau: float = 1.0,
     seed: int | Tensor = 0,
@@ -224,7 +223,8 @@ def logits_gradient(
     if codes.shape != shape[:-1] or grad.shape != shape:
         got = f"{tuple(codes.shape)} and {tuple(grad.shape)}"
         raise ValueError(f"codes must be {shape[:-1]} and grad {shape}, got {got}")
-    if method not in get_args(Method) or not tau > 0 or (tau != 1 and method != "gumbel_softmax"):
+    tempered = tau == 1 or method == "gumbel_softmax"
+    if method not in get_args(ClosedForm) or not tau > 0 or not tempered:
         raise ValueError(f"no such method, or no such tau of it: {method!r}, {tau}")
     rows = _rows(space, logits)
     result, start = torch.empty_like(rows, memory_format=torch.contiguous_format), _seed(seed, rows)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient.leave_one_out import less_the_others
+
 __all__ = [
     "add_shaping",
     "diversity_advantage",
@@ -38,7 +40,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
         tensor([-3.0000, -1.5000,  4.5000])
     """
     _check_group(rewards, 2, "leave-one-out")
-    return (rewards - rewards.mean(0)) * (len(rewards) / (len(rewards) - 1))
+    return less_the_others(rewards)
 
 
 def group_relative(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:

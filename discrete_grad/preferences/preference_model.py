@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,9 @@ from discrete_grad.preferences.config import PreferenceConfig
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = [
     "answer_log_probs",
@@ -93,7 +94,9 @@ def fit_preference_model(
     config: PreferenceConfig,
     seed: int,
     stage: str = _STAGE,
-    **options: Any,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
 ) -> PreferenceModel:
     """Train a model of preferences by likelihood; every member stops early on pairs of its own.
 
@@ -106,7 +109,9 @@ def fit_preference_model(
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
-        options: `log` and `checkpoint`, as in `train`.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
         The model, frozen and in evaluation mode.
@@ -141,7 +146,9 @@ def fit_preference_model(
         config,
         seed=seed,
         stage=stage,
-        **options,
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
     )
     return model.requires_grad_(False).eval()
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import Aligner
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import Reward
@@ -98,9 +99,7 @@ def nearest_distance(space: CategoricalSpace, rows: Tensor) -> Reward:
         raise ValueError(f"rows must be (N, {space.num_features}), got {tuple(rows.shape)}")
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        nearest = (codes != rows[0]).sum(-1)
-        for row in rows[1:]:
-            nearest = torch.minimum(nearest, (codes != row).sum(-1))
+        nearest = nearest_hamming(codes.reshape(-1, codes.shape[-1]), rows).view(codes.shape[:-1])
         return nearest.to(torch.get_default_dtype())
 
     return reward

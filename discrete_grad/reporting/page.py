@@ -14,11 +14,21 @@ from discrete_grad.reporting.estimator_text import (
 from discrete_grad.reporting.findings import (
     exploitation_sentences,
     nearest_sentences,
-    rows_text,
     swap_sentences,
 )
 from discrete_grad.reporting.grid import grid, note
 from discrete_grad.reporting.heat import heat_strips, swap_maps
+from discrete_grad.reporting.page_text import (
+    CONTEXTS,
+    CURVES,
+    EXPLAINED,
+    PROBABILITIES,
+    REPEATED,
+    SWAPS,
+    agreement_text,
+    exploitation_text,
+    scores_text,
+)
 from discrete_grad.reporting.plots import (
     agreement_plot,
     curves_plot,
@@ -47,26 +57,6 @@ __all__ = ["render_html"]
 _MAX_CONTEXTS = 50
 _MAX_TABLES = 6
 _MAX_SETTINGS = 12
-_EXPLAINED = {
-    "observed": "the best training row's score in the table",
-    "estimated": "the mean of the estimators through which the generator was trained",
-    "±": "the standard deviation between these estimators",
-    "judge's": "by estimators that learned from other rows",
-    "true": "the score in the complete table",
-    "true percentile": "the share of all possible rows that are worse, ties counted half",
-    "entropy": "of the policy, in nats",
-    "distinct": "different samples over all samples",
-    "nearest": "features in which a row differs from the most similar training row of any context, "
-    "in brackets the least over the samples",
-    "soft - hard": "the estimator's score of the soft row softmax(logits) minus its mean score of "
-    "the samples, on the scale it was trained on: what it promises for a row that cannot exist",
-}
-
-_REPEATED = (
-    "; equal rows are one, with the mean of their scores, and the best is the one whose mean is "
-    "highest after it has been drawn towards the context's, the more so the fewer its scores and "
-    "the more they vary"
-)
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -151,11 +141,11 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
         + _paragraphs(nearest_sentences(report)),
     )
     if several:
-        yield _section("contexts", "Context by context", _CONTEXTS, _context_tables(report))
+        yield _section("contexts", "Context by context", CONTEXTS, _context_tables(report))
     if report.get("estimator"):
         said = _paragraphs(estimator_sentences(report))
         yield _section("estimator", "The estimator", "", said)
-    yield _section("scores", "Scores", _scores_text(report), _figure(scores_plot(report)))
+    yield _section("scores", "Scores", scores_text(report), _figure(scores_plot(report)))
     yield _section(
         "distribution",
         "Distribution of the samples' scores",
@@ -166,51 +156,29 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
     yield _section(
         "agreement",
         "Do the models agree?",
-        _agreement_text(report),
+        agreement_text(report),
         _figure(agreement_plot(report)),
     )
     if report.get("exploitation"):
         said = _paragraphs(exploitation_sentences(report["exploitation"]))
         plot = _figure(exploitation_plot(report))
-        yield _section("exploitation", "Over-optimisation", _exploitation_text(report), plot + said)
+        yield _section("exploitation", "Over-optimisation", exploitation_text(report), plot + said)
     if report.get("swaps"):
         said = _paragraphs(swap_sentences(report["swaps"]))
-        yield _section("swaps", "Single swaps", _SWAPS, said + swap_maps(report))
+        yield _section("swaps", "Single swaps", SWAPS, said + swap_maps(report))
     if report.get("robustness"):
         part = report["robustness"]
         said = _paragraphs(robustness_sentences(part))
         table = robustness_table(part)
         yield _section("robustness", "Perturbed contexts", robustness_text(part), said + table)
     yield _section(
-        "probabilities", "What the policy has learned", _PROBABILITIES, heat_strips(report)
+        "probabilities", "What the policy has learned", PROBABILITIES, heat_strips(report)
     )
     if report["curves"]:
         curves = _figure(curves_plot(report))
-        yield _section("curves", "Learning curves", _CURVES, curves)
+        yield _section("curves", "Learning curves", CURVES, curves)
     if report["settings"]:
         yield _section("settings", "Settings", "", _settings(report["settings"]))
-
-
-_CONTEXTS = (
-    "The most likely row of the policy in question beside the best training row of the same "
-    "context; the contexts with most rows, at most 200."
-)
-_PROBABILITIES = (
-    "Each line is a feature, each field a category; the deeper the colour, the more probable. "
-    "Bold: the most likely row. Dashed: the best training row. Of more than 12 categories the most "
-    "probable are shown, in their order."
-)
-_SWAPS = (
-    "Each field swaps one feature of the policy's most likely row for another category: on the "
-    "left with its exact effect on the estimator's score, on the right with the effect that the "
-    "estimator's gradient at the row predicts. Blue is better and orange worse, on one scale, that "
-    "of the estimator's training; the row's own category is framed. Of more than 12 categories "
-    "those with the largest effects are shown."
-)
-_CURVES = (
-    "The loss of each stage of training and the held-out loss that decides when it stops. The "
-    "generator's losses are negative scores, on the scale the models are trained on."
-)
 
 
 def _section(name: str, heading: str, text: str, content: str) -> str:
@@ -235,10 +203,10 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
 def _legend(report: Mapping[str, Any]) -> str:
     """Meaning of the columns."""
     headers, _ = columns(report["average"])
-    explained = dict(_EXPLAINED)
+    explained = dict(EXPLAINED)
     # reports written before equal rows were merged do not count them
     if any(c.get("different_rows", c["rows"]) < c["rows"] for c in report["contexts"]):
-        explained["observed"] += _REPEATED
+        explained["observed"] += REPEATED
     items = "".join(f"<dt>{escape(h)}</dt><dd>{escape(explained[h])}</dd>" for h in headers)
     return f"<details><summary>What the columns mean</summary><dl>{items}</dl></details>"
 
@@ -266,49 +234,6 @@ def _glance(report: Mapping[str, Any], context: Mapping[str, Any]) -> list[str]:
         share = row["true_percentile"]
         cells += [number(row["true"]), "-" if share is None else percent(share, 2)]
     return cells
-
-
-def _scores_text(report: Mapping[str, Any]) -> str:
-    marks = "circle: estimated, square: by the judge"
-    if report["has_truth"]:
-        marks += ", diamond: true"
-    edge = ("left", "below") if sign(report) > 0 else ("right", "above")
-    return (
-        f"Every line of the table ({marks}). Where the marks of one line lie apart, the models are "
-        f"wrong about these rows; an arrowhead at the {edge[0]} edge is a score far {edge[1]}."
-    )
-
-
-def _agreement_text(report: Mapping[str, Any]) -> str:
-    """Caption of the scatter, and the quality of the models on rows they have not seen."""
-    others = "the judge or the truth does" if report["has_truth"] else "the judge does"
-    texts = [
-        "Each dot is a sample (larger: drawn several times). Below the dotted line the estimator "
-        f"gives more than {others}."
-    ]
-    for name, quality in report["held_out"].items():
-        correlation, error = number(quality["spearman"], 3), number(quality["rmse"], 3)
-        texts.append(
-            f"On {rows_text(quality)} rows it has not seen, the {name} has a rank correlation of "
-            f"{correlation} and, on the scale it was trained on, an error (RMSE) of {error}."
-        )
-    return " ".join(texts)
-
-
-def _exploitation_text(report: Mapping[str, Any]) -> str:
-    part = report["exploitation"]
-    return (
-        f"The policy at {len(part['points'])} moments of its training, by its distance from the "
-        f"{part['reference_name']}, the root of KL in nats: mean scores of {part['samples']:,} "
-        f"samples{_each(part)}, and of the most likely row. Where the estimate still "
-        f"{'rises' if sign(part) > 0 else 'falls'} and "
-        f"{'the truth' if part['measure'] == 'true' else 'the judge'} does not, training exploits "
-        "the estimator's errors."
-    )
-
-
-def _each(part: Mapping[str, Any]) -> str:
-    return f" in each of {part['contexts']} contexts" if part["contexts"] > 1 else ""
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The command line's job: the folder of one fit, its stages, and what is made from it."""
 
 from discrete_grad.runs.config_file import config_text, read_config
-from discrete_grad.runs.fit import fit, load_run
+from discrete_grad.runs.fit import fit
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.generate import (
     FewRowsWarning,
@@ -10,6 +10,7 @@ from discrete_grad.runs.generate import (
     part_path,
     polished_row,
 )
+from discrete_grad.runs.load import load_run
 from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.run import Run

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from discrete_grad.data import Table
+from discrete_grad.data import Schema
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting.anova import fit_anova
@@ -24,10 +23,9 @@ from discrete_grad.models import AnovaEnsemble, BaseEnsemble
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
-from discrete_grad.training.distributed import first
 from discrete_grad.training.loop import derive_seed
 
-__all__ = ["Known", "calibrated_units", "load_calibration", "write_calibration"]
+__all__ = ["Known", "Name", "calibrated_units", "load_calibration", "write_calibration"]
 
 _BASELINE_ROWS = 2**16
 
@@ -50,29 +48,19 @@ class Known:
 
 
 def calibrated_units(
-    path: Path,
-    known: Mapping[Name, Known],
-    table: Table,
-    scale: ScoreScale,
-    config: FitConfig,
+    path: Path, schema: Schema, scale: ScoreScale, standard: ScoreScale
 ) -> tuple[dict[Name, ScoreUnits], dict[str, float]]:
     """Units of what each model predicts, and the measures of the estimator.
 
     Args:
-        path: the file of a run's calibration.
-        known: the estimator and the judge, if the file is to be written; empty if it is there, or
-            if there is no calibration.
-        table: of the run.
+        path: the file of a run's calibration; a run of a version without has none.
+        schema: of the run's table.
         scale: what the models are trained on.
-        config: of the fit.
+        standard: the scale of what is calibrated.
 
     Raises:
         RunError: if the file is damaged or of another fit.
     """
-    schema = table.schema
-    standard = ScoreScale.fit("standard", table.scores, table.context, schema.context_spec)
-    if known:
-        first(partial(write_calibration, path, known, standard, config))
     curves: dict[Name, Calibration | None] = {"estimator": None, "judge": None}
     measured: dict[str, float] = {}
     if path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,10 @@ __all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "rea
 _PREFERENCES = "preferences.safetensors"
 _HASHED = 2**16  # rows at a time
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
-_OURS = {
-    "preferences.safetensors",
-    "rows.safetensors",
-    "schema.json",
-    "tensorboard",
-    ".preferences.safetensors.part",
-    ".config.json.part",
-    ".rows.safetensors.part",
-    ".schema.json.part",
-}
+_OURS = re.compile(
+    r"preferences\.safetensors|rows\.safetensors|schema\.json|tensorboard"
+    r"|\.(preferences\.safetensors|rows\.safetensors|schema\.json|config\.json)\..*part"
+)
 
 
 def open_folder(
@@ -59,7 +54,8 @@ def open_folder(
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is not a folder")
-    strangers = {p.name for p in folder.glob("*")} - _OURS if folder.exists() else set()
+    found = [path.name for path in folder.glob("*")] if folder.exists() else []
+    strangers = [name for name in found if not _OURS.fullmatch(name)]
     if strangers:
         raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
     write_atomically(folder / "schema.json", table.schema.to_json().encode())

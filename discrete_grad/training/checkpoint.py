@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from discrete_grad.atomic import open_atomic
 from discrete_grad.training.logs import JsonLinesLog
 
 __all__ = ["Checkpoint", "RunError", "load_tensors", "save_tensors", "write_atomically"]
@@ -27,7 +27,7 @@ class RunError(ValueError):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a part.
+    """Write a file whole or not at all, and its folder where there is none.
 
     Example:
         >>> import tempfile
@@ -37,16 +37,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         'text'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with open_atomic(path) as file:
+        file.write(data)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import Log, no_log, progress_bar
 
-__all__ = ["Objective", "Step", "derive_seed", "train"]
+__all__ = ["Callback", "Objective", "Step", "derive_seed", "no_callback", "train"]
 
 _RISE = 20
 
@@ -26,8 +26,8 @@ Callback = Callable[[nn.Module, int], None]
 """Called as `callback(model, step)`."""
 
 
-def _no_callback(model: nn.Module, step: int) -> None:
-    pass
+def no_callback(model: nn.Module, step: int) -> None:
+    """Do nothing."""
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -122,7 +122,7 @@ def train(
     stage: str,
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-    callback: Callback = _no_callback,
+    callback: Callback = no_callback,
 ) -> None:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
 
@@ -151,7 +151,7 @@ def train(
     if saved:
         state.load(*saved)
     if distributed.rank():
-        callback = _no_callback
+        callback = no_callback
     if not state.step:
         callback(objective.model, 0)
     wrapped = distributed.wrap(objective)

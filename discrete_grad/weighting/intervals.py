@@ -7,24 +7,14 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.student import t_quantile
 from discrete_grad.weighting.draws import log_mean_exp
 
 __all__: list[str] = []
 
-_NORMAL_95 = 1.959964  # quantile .975 of the standard normal distribution
+_SURE = 0.95
 _MISSED = 0.025  # probability with which one end may be
 _SYMMETRIC = 1e-9  # a skewness below which the correction is that of its limit
-
-
-def student_95(freedom: int) -> float:
-    """Quantile .975 of Student's t, to .1 %: closed forms, then Abramowitz and Stegun, 26.7.5."""
-    if freedom < 3:
-        return math.tan(0.475 * math.pi) if freedom == 1 else 0.95 / math.sqrt(2 * 0.975 * 0.025)
-    x, n = _NORMAL_95, freedom
-    second = (5 * x**5 + 16 * x**3 + 3 * x) / 96
-    third = (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384
-    fourth = (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160
-    return x + (x**3 + x) / (4 * n) + second / n**2 + third / n**3 + fourth / n**4
 
 
 def log_z_with_interval(log_weights: Tensor, shape: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -74,7 +64,7 @@ def hall_interval(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     if count == 1:
         return log_z - math.inf, log_z + math.inf
     error, skewness = _moments(log_weights)
-    t = student_95(count - 1)
+    t = t_quantile(_SURE, count - 1)
     low = 1 - error * _untransformed(torch.full_like(error, t), skewness)
     high = 1 - error * _untransformed(torch.full_like(error, -t), skewness)
     low = low.where(low > 0, 1).log().where(low > 0, -t * error)

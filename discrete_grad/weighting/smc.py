@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of
+from discrete_grad.student import t_quantile
 from discrete_grad.weighting.draws import WeightedSamples, normalised
-from discrete_grad.weighting.intervals import markov_interval, student_95
+from discrete_grad.weighting.intervals import markov_interval
 from discrete_grad.weighting.particles import ParticleRun, Proposal, Twist, no_twist
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
@@ -192,7 +193,7 @@ def log_z_bounds(
 
     lower = torch.stack([estimate(None) for _ in exact_rows])
     upper = torch.stack([estimate(row) for row in exact_rows])
-    margin = student_95(len(exact_rows) - 1) / math.sqrt(len(exact_rows))
+    margin = t_quantile(0.95, len(exact_rows) - 1) / math.sqrt(len(exact_rows))
     # a run without any weight says nothing from below
     spread = lower.masked_fill(lower.isinf(), 0).std(0)
     return lower.mean(0) - margin * spread, upper.mean(0) + margin * upper.std(0)

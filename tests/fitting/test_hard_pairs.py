@@ -12,6 +12,7 @@ from torch import Tensor
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import AlignerConfig, fit_aligner, mine_hard_pairs, with_swaps
 from discrete_grad.models import Aligner, Estimator
+from discrete_grad.objectives.contrastive_losses import CONTRASTIVE_LOSSES, RowLoss
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace, ContextSpec
@@ -192,7 +193,7 @@ def aligner_of(context: bool = False) -> Aligner:
         return Aligner(Estimator(SPACE, context=spec, hidden=(32,)), 8)
 
 
-LOSSES = ["rank_n_contrast", "acc_con", "sup_con", "nt_xent", "mined"]
+LOSSES = [*CONTRASTIVE_LOSSES, "MultiSimilarityLoss", "TripletMarginLoss"]
 
 
 def alike_first(aligner: Aligner, rows: ScoredRows) -> float:
@@ -243,6 +244,39 @@ def test_a_resumed_fit_ends_bitwise_alike(tmp_path: Path, loss: str, context: bo
         assert torch.equal(again.state_dict()[name], value), name
     other = fit_aligner(aligner_of(context), rows, config=config, seed=4)
     assert not torch.equal(other.head.weight, whole.head.weight)
+
+
+def test_the_loss_of_a_name_is_that_function_of_the_rows() -> None:
+    rows = interacting(40)
+    aligner, seen = aligner_of(), []
+
+    def recorded(*inputs: Tensor, **options: float) -> Tensor:
+        seen.append(options)
+        return CONTRASTIVE_LOSSES["acc_con"].function(*inputs, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CONTRASTIVE_LOSSES, "mine", RowLoss(recorded))
+        config = AlignerConfig(loss="mine", steps=20, temperature=0.3, near=0.2)
+        mine = fit_aligner(aligner, rows, config=config, seed=0)
+    assert seen[0] == {"temperature": 0.3, "near": 0.2}
+    theirs = fit_aligner(aligner_of(), rows, config=replace(config, loss="acc_con"), seed=0)
+    assert torch.equal(mine.head.weight, theirs.head.weight)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("rank_n_contrst", "loss must be one of rank_n_contrast, acc_con, .* got 'rank_n_contrst'"),
+        ("NoSuchLoss", "NoSuchLoss cannot be used .* no 'NoSuchLoss' in its losses"),
+        ("ProxyAnchorLoss", "ProxyAnchorLoss cannot be used by its name alone: .*num_classes"),
+        ("VICRegLoss", "VICRegLoss cannot be used by its name alone: indices_tuple"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_told_before_the_fit(loss: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^aligner\.loss {message}|^aligner\.{message}"):
+        replace(FitConfig(), aligner=AlignerConfig(loss=loss)).check()
+    with pytest.raises(ValueError, match=message):
+        fit_aligner(aligner_of(), interacting(40), config=AlignerConfig(loss=loss), seed=0)
 
 
 def test_behaviour_is_more_than_its_first_score() -> None:

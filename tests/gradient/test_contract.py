@@ -1,6 +1,7 @@
 """The contract, clause by clause, on every gradient estimator of the table."""
 
 import copy
+import inspect
 import math
 import pickle
 from collections.abc import Callable
@@ -52,6 +53,13 @@ def test_every_exported_gradient_estimator_has_a_case() -> None:
     from discrete_grad import gradient
 
     exported = set(gradient.catalogue().values())
+    assert exported == {
+        cls
+        for cls in map(vars(gradient).get, gradient.__all__)
+        if inspect.isclass(cls)
+        and issubclass(cls, gradient.GradientEstimator)
+        and not inspect.isabstract(cls)
+    }
     assert exported == {type(case.estimator()) for case in (*CASES, *BINARY_CASES)}
 
 

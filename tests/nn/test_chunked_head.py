@@ -354,8 +354,8 @@ def test_arguments_that_do_not_fit() -> None:
     arguments, head = (layer.space, latents(2), layer.weight), layer.linear.weight
     with pytest.raises(ValueError, match=r"uniform must be \(2, 1\), got \(3, 1\)"):
         embed_chunked(*arguments, torch.zeros(3, 1).double(), head=head)
-    with pytest.raises(ValueError, match="rule must be 'StraightThrough' or 'ReinMax', got 'x'"):
-        embed_chunked(*arguments, torch.zeros(2, 1).double(), head=head, rule="x")
+    with pytest.raises(ValueError, match=r"form must be one of \('straight_through', .*got 'x'"):
+        embed_chunked(*arguments, torch.zeros(2, 1).double(), head=head, form="x")
 
 
 @every

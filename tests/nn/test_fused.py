@@ -17,7 +17,6 @@ from discrete_grad import (
     Relaxation,
     Softmax,
     StraightThrough,
-    blocks,
 )
 from discrete_grad.gradient.gumbel_softmax import relaxed_row
 from discrete_grad.nn import LinearSchedule, SoftEmbedding
@@ -85,7 +84,7 @@ def test_a_batch_in_many_parts_has_the_gradient_of_a_whole(
     layer, logits, down = setting((3, 20, 20, 40) * 2, 50)
     results = []
     for size in (2**30, 100):
-        monkeypatch.setattr(blocks, "_PART", size)
+        monkeypatch.setattr("discrete_grad.blocks.algebra._PART", size)
         embedded = layer.sample(logits, make(layer.space), generator=seeded(0))
         results.append((embedded, *torch.autograd.grad(embedded, logits, down)))
     assert torch.equal(results[0][0], results[1][0])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, ReinMax, Relaxation, StraightThrough
+from discrete_grad.gradient.base import ClosedForm
 from discrete_grad.nn import SoftEmbedding, triton_kernels
 from discrete_grad.nn.fused import embed_drawn
 from discrete_grad.nn.triton_kernels import (
-    Method,
     available,
     draw,
     gumbels,
@@ -39,7 +40,7 @@ pytestmark = [
 runs_kernels = pytest.mark.skipif(not RUNS, reason="neither a GPU nor the interpreter")
 
 SPACE = CategoricalSpace.from_sizes((3, 1, 2, 33, 2, 130))
-METHODS: tuple[Method, ...] = ("straight_through", "reinmax", "gumbel_softmax")
+METHODS: tuple[ClosedForm, ...] = get_args(ClosedForm)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -187,7 +188,7 @@ def problem(
 
 
 def reference(
-    logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, method: Method, tau: float = 1
+    logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, method: ClosedForm, tau: float = 1
 ) -> Tensor:
     """What the library itself computes, in float64 with the kernels' own Gumbel noise."""
     noise = gumbels(SPACE, logits, 9).double()
@@ -212,7 +213,7 @@ def reference(
 @runs_kernels
 @pytest.mark.usefixtures("both_tiles")
 @pytest.mark.parametrize("method", METHODS)
-def test_gradient(method: Method) -> None:
+def test_gradient(method: ClosedForm) -> None:
     tau = 0.7 if method == "gumbel_softmax" else 1.0
     # more rows than a tile has; a short one takes the embedding in two chunks
     given = problem(33, dim=20)
@@ -225,7 +226,7 @@ def test_gradient(method: Method) -> None:
 @runs_kernels
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_gradient_in_half_precision(method: Method, dtype: torch.dtype) -> None:
+def test_gradient_in_half_precision(method: ClosedForm, dtype: torch.dtype) -> None:
     given = problem(3, dtype=dtype)
     found = logits_gradient(SPACE, *given, method, seed=9)
     assert found.dtype == dtype
@@ -236,7 +237,7 @@ def test_gradient_in_half_precision(method: Method, dtype: torch.dtype) -> None:
 
 @runs_kernels
 @pytest.mark.parametrize("method", METHODS)
-def test_no_gradient_where_the_law_is_one_category(method: Method) -> None:
+def test_no_gradient_where_the_law_is_one_category(method: ClosedForm) -> None:
     space = CategoricalSpace.from_sizes((3, 1))
     logits = torch.tensor([[-torch.inf, 2.0, -torch.inf, 5.0]], device=DEVICE)
     codes = draw(space, logits, 0)
@@ -311,7 +312,7 @@ def test_available() -> None:
     ],
 )
 def test_the_embedding_uses_them_where_they_are_asked_for(
-    relaxation: Relaxation, method: Method, monkeypatch: pytest.MonkeyPatch
+    relaxation: Relaxation, method: ClosedForm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triton_kernels, "available", lambda tensor: True)
     torch.manual_seed(0)

@@ -1,0 +1,87 @@
+"""A finished fit, loaded from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from discrete_grad.runs.calibrate import calibrated_units
+from discrete_grad.runs.folder import load_preferences, load_table, load_weights, read_settings
+from discrete_grad.runs.run import Run
+from discrete_grad.runs.stages import STAGES, Work
+from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.devices import choose_device
+
+__all__ = ["assemble", "frozen", "load_run"]
+
+
+def load_run(folder: Path, *, device: str | torch.device = "cpu") -> Run:
+    """Load a finished fit, made on whatever device.
+
+    Args:
+        folder: of the fit.
+        device: where its models go, see `choose_device`.
+
+    Raises:
+        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
+            device.
+
+    Example:
+        >>> try:
+        ...     load_run(Path("no/such/run"))
+        ... except RunError as error:
+        ...     print(error)
+        no/such/run holds no fit: config.json is missing
+    """
+    device, settings = choose_device(device), read_settings(folder)
+    work = Work(
+        folder=folder,
+        config=settings["config"],
+        table=load_table(folder),
+        source=settings["source"],
+        preferences=load_preferences(folder, settings),
+        device=device,
+    )
+    for stage in work.stages:
+        if not work.weights(stage.name).is_file():
+            raise RunError(
+                f"{folder}: the fit is unfinished ({stage.name} is missing); use fit --resume"
+            )
+    for stage in work.stages:
+        model = stage.model(work).to(device)
+        load_weights(model, work.weights(stage.name))
+        work.models[stage.name] = frozen(model)
+    return assemble(work)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """The model as a finished stage leaves it."""
+    return model.requires_grad_(False).eval()
+
+
+def assemble(work: Work) -> Run:
+    """The run of which all stages are done."""
+    ready, models = work.prepared, work.models
+    units, held_out = calibrated_units(
+        work.weights("calibration"), work.table.schema, ready.scale, ready.standard
+    )
+    made: dict[str, Any] = {stage.name: models.get(stage.name) for stage in STAGES}
+    return Run(
+        folder=work.folder,
+        config=work.config,
+        table=work.table,
+        source=work.source,
+        scale=ready.scale,
+        to_units=units["estimator"],
+        judge_to_units=units["judge"],
+        rows=ready.rows,
+        judge_rows=ready.judge_rows,
+        preferences=work.preferences,
+        held_out=held_out,
+        pessimism=work.guidance["pessimism"],
+        reward_unit=work.guidance["reward_unit"],
+        **made,
+    )

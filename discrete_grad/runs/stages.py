@@ -1,0 +1,261 @@
+"""The stages of a fit, in their order: the model of each and how it is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from discrete_grad.data import Table
+from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting.aligner import fit_aligner
+from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
+from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.pessimism import conformal_pessimism
+from discrete_grad.fitting.reproduction import fit_reproduction
+from discrete_grad.models import Aligner, BaseEnsemble
+from discrete_grad.policies import Generator
+from discrete_grad.preferences.preference_model import (
+    fit_preference_model,
+    new_preference_model,
+    reward_unit,
+)
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.calibrate import Known, Name, write_calibration
+from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.prepared import Observations, Prepared, load_prepared
+from discrete_grad.sampling import isolated_seed
+from discrete_grad.training import distributed
+from discrete_grad.training.checkpoint import RunError, write_atomically
+from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.snapshots import Snapshots
+
+__all__ = ["STAGES", "Stage", "Work"]
+
+
+@dataclass(eq=False)
+class Work:
+    """The inputs of a fit's stages, and the models that they have made so far.
+
+    Args:
+        folder: of the run.
+        config: of the fit.
+        table: all rows, on the CPU.
+        source: what the caller said of the table's origin, JSON.
+        preferences: between rows, or None.
+        device: where the models are.
+        models: name of a stage -> its model, trained and frozen.
+    """
+
+    folder: Path
+    config: FitConfig
+    table: Table
+    source: dict[str, Any]
+    preferences: Preferences | None
+    device: torch.device
+    models: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of this fit, in their order."""
+        return tuple(stage for stage in STAGES if stage.wanted(self))
+
+    def weights(self, name: str) -> Path:
+        """Path of the weights of a finished stage, or of the calibration."""
+        return self.folder / "weights" / f"{name}.safetensors"
+
+    @property
+    def prepared_path(self) -> Path:
+        """Path of the rows that the models learn from."""
+        return self.folder / "prepared.safetensors"
+
+    @cached_property
+    def observations(self) -> Observations:
+        """The table's rows, scaled and split: what a fit begins with."""
+        return Observations(self.table, self.config)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Rows that the models learn from, on their device, and the scales of their scores."""
+        if self.prepared_path.is_file():
+            found = load_prepared(self.prepared_path, self.table.schema)
+        else:  # a fit that begins, or a run of a version that did not keep it
+            found = self.observations.prepared()
+        rows, judge_rows = (part.to(self.device) for part in (found.rows, found.judge_rows))
+        return replace(found, rows=rows, judge_rows=judge_rows)
+
+    @cached_property
+    def guidance(self) -> dict[str, float]:
+        """`pessimism` and `reward_unit`, see `Run`, by which the generator is trained."""
+        path = self.folder / "guidance.json"
+        if not path.is_file():  # before the generator is trained, or as for `prepared`
+            return {"pessimism": _pessimism(self), "reward_unit": _reward_unit(self)}
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return {name: float(kept[name]) for name in ("pessimism", "reward_unit")}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model of a fit.
+
+    Args:
+        name: of the stage, in the log and of its weights.
+        model: makes the model, untrained.
+        trainer: makes the function that trains it, called with the model, `seed`, `log` and
+            `checkpoint`.
+        wanted: whether a fit has the stage.
+    """
+
+    name: str
+    model: Callable[[Work], nn.Module]
+    trainer: Callable[[Work], Callable[..., object]]
+    wanted: Callable[[Work], bool] = lambda work: True
+
+
+def _new_scorer(name: Name, work: Work) -> BaseEnsemble:
+    schema, seed = work.table.schema, derive_seed(work.config.seed, name, "weights")
+    config, rows = work.config.scorer(name), _rows_of(name, work)
+    return new_ensemble(schema.space, schema.context_spec, config, seed=seed, rows=len(rows))
+
+
+def _scorer_trainer(name: Name, work: Work) -> Callable[..., object]:
+    return partial(
+        fit_estimator,
+        rows=_rows_of(name, work),
+        config=work.config.scorer(name),
+        stage=name,
+        absolute=work.config.maximise == "median",
+    )
+
+
+def _rows_of(name: Name, work: Work) -> ScoredRows:
+    return work.prepared.rows if name == "estimator" else work.prepared.judge_rows
+
+
+def _new_generator(name: str, work: Work) -> Generator:
+    schema = work.table.schema
+    with isolated_seed(derive_seed(work.config.seed, name, "weights")):
+        return Generator(schema.space, schema.context_spec, hidden=work.config.generator.hidden)
+
+
+def _reproduction_trainer(name: Literal["reference", "naive"], work: Work) -> Callable[..., object]:
+    """Reproduction of the observations; that of `naive` divides each loss by its score."""
+    seen = work.observations
+    divisors = seen.quantiles() if name == "naive" else torch.ones(len(seen.mine))
+    rows = replace(seen.scored.part(seen.mine), scores=divisors).to(work.device)
+    return partial(fit_reproduction, rows=rows, config=work.config.reproduction, stage=name)
+
+
+def _new_aligner(work: Work) -> Aligner:
+    with isolated_seed(derive_seed(work.config.seed, "aligner", "weights")):
+        return Aligner(work.models["estimator"], work.config.aligner.projection_dim)
+
+
+def _aligner_trainer(work: Work) -> Callable[..., object]:
+    return partial(fit_aligner, rows=work.prepared.rows, config=work.config.aligner)
+
+
+def _new_preference(work: Work) -> nn.Module:
+    data, schema = _preferences(work), work.table.schema
+    return new_preference_model(
+        schema.space,
+        schema.context_spec,
+        work.config.preference,
+        annotators=len(data.annotators),
+        ties=data.has_ties,
+        seed=derive_seed(work.config.seed, "preference", "weights"),
+    )
+
+
+def _preference_trainer(work: Work) -> Callable[..., object]:
+    data = _preferences(work).to(work.device)
+    return partial(fit_preference_model, preferences=data, config=work.config.preference)
+
+
+def _preferences(work: Work) -> Preferences:
+    if work.preferences is None:
+        raise RunError(f"{work.folder} is a fit without preferences")
+    return work.preferences
+
+
+def _generator_trainer(work: Work) -> Callable[..., object]:
+    """The last stage; before it the finished models are calibrated and its guidance is kept."""
+    _calibrate(work)
+    numbers = json.dumps(work.guidance, indent=1).encode()
+    distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
+    config = replace(work.config.generator, pessimism=work.guidance["pessimism"])
+    models = work.models
+    frozen = FrozenModels(
+        models["estimator"],
+        models["judge"],
+        models["reference"],
+        aligner=models.get("aligner"),
+        preference=models.get("preference"),
+        reward_unit=work.guidance["reward_unit"],
+    )
+    return partial(
+        fit_generator,
+        frozen=frozen,
+        rows=work.prepared.rows,
+        method=make_gradient_estimator(work.table.schema.space, config).to(work.device),
+        config=config,
+        callback=Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every),
+    )
+
+
+def _calibrate(work: Work) -> None:
+    path, seen, ready = work.weights("calibration"), work.observations, work.prepared
+    missing = not path.is_file()
+    distributed.barrier()  # all processes have looked before the first one writes
+    if missing:
+        known: dict[Name, Known] = {
+            "estimator": Known(work.models["estimator"], ready.rows, seen.truth(seen.mine)),
+            "judge": Known(work.models["judge"], ready.judge_rows, seen.truth(seen.judged)),
+        }
+        distributed.first(partial(write_calibration, path, known, ready.standard, work.config))
+
+
+def _pessimism(work: Work) -> float:
+    config = work.config.generator
+    if not config.coverage:
+        return config.pessimism
+    unseen = work.observations.scored.take(work.observations.aside).to(work.device)
+    return conformal_pessimism(work.models["estimator"], unseen, config.coverage)
+
+
+def _reward_unit(work: Work) -> float:
+    model = work.models.get("preference")
+    return 1.0 if model is None else reward_unit(model, work.prepared.rows)
+
+
+STAGES = (
+    Stage("judge", partial(_new_scorer, "judge"), partial(_scorer_trainer, "judge")),
+    Stage("estimator", partial(_new_scorer, "estimator"), partial(_scorer_trainer, "estimator")),
+    *(
+        Stage(name, partial(_new_generator, name), partial(_reproduction_trainer, name))
+        for name in ("reference", "naive")
+    ),
+    Stage(
+        "aligner",
+        _new_aligner,
+        _aligner_trainer,
+        wanted=lambda work: bool(work.config.generator.alignment),
+    ),
+    Stage(
+        "preference",
+        _new_preference,
+        _preference_trainer,
+        wanted=lambda work: work.preferences is not None,
+    ),
+    Stage("generator", partial(_new_generator, "generator"), _generator_trainer),
+)
+"""All stages in their order; a later one may use the models of those before it."""
