@@ -36,7 +36,8 @@ from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.harness import Config as HarnessConfig
 from benchmarks.problems import Problem, make_problem
 from discrete_grad import GradientEstimator
-from discrete_grad.gradient import at_budget, catalogue
+from discrete_grad.gradient import catalogue
+from discrete_grad.gradient.recommend import at_budget
 from discrete_grad.sampling import isolated_seed, seeded
 
 SLOW = 0.1  # processor seconds a call may take

@@ -34,16 +34,14 @@ from discrete_grad.weighting import (
     TablePolicy,
     TablePotential,
     ValueGuided,
-    best_of_n_law,
     beta_for_kl,
-    coldest,
-    exact_grade,
     exact_log_probs,
     fit_prefix_value,
-    table_expectation,
-    table_kl,
     tilt,
 )
+from discrete_grad.weighting.best_of_n import best_of_n_law
+from discrete_grad.weighting.guidance_exact import exact_grade
+from discrete_grad.weighting.tilt import coldest, table_expectation, table_kl
 
 GAMMAS = (1.0, 2.0, 4.0, 8.0)
 RULES = ("z_scored", "jensen", "posterior", "exact")

@@ -36,7 +36,8 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interval, run, succeeded
 from discrete_grad.evaluation import mean_interval
-from discrete_grad.gradient import GradientEstimator, at_budget, catalogue
+from discrete_grad.gradient import GradientEstimator, catalogue
+from discrete_grad.gradient.recommend import at_budget
 from discrete_grad.sampling import categorical, isolated_seed, normal, seeded, uniform_like
 from discrete_grad.space import CategoricalSpace
 

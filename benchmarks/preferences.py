@@ -39,7 +39,8 @@ from discrete_grad.preferences import (
 )
 from discrete_grad.reinforcement import ReinforceConfig, reinforce, table_reward
 from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.weighting import table_expectation, tilt
+from discrete_grad.weighting import tilt
+from discrete_grad.weighting.tilt import table_expectation
 
 DATASET = "protein_structure"
 COUNTS = (250, 500, 1000, 2000)

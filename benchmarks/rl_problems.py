@@ -14,7 +14,7 @@ from torch import Tensor
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import ScoredRows, load_example
 from discrete_grad.fitting import EstimatorConfig, fit_estimator, new_ensemble
-from discrete_grad.weighting import log_partition, table_expectation, table_kl
+from discrete_grad.weighting.tilt import log_partition, table_expectation, table_kl
 
 DATASETS = {"nasbench201": "cifar10", "hpolib": "protein_structure"}
 LEARN_ROWS, LEARN_WORST = 1500, 0.8

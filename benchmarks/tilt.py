@@ -44,15 +44,13 @@ from discrete_grad.weighting import (
     PrefixValue,
     RewardWeighted,
     TablePotential,
-    Twist,
-    best_of_n_law,
     fit_prefix_value,
     importance_sampling,
-    log_z_bounds,
-    no_twist,
-    soft_best_of_n_law,
     twisted_smc,
 )
+from discrete_grad.weighting.best_of_n import best_of_n_law, soft_best_of_n_law
+from discrete_grad.weighting.particles import Twist, no_twist
+from discrete_grad.weighting.smc import log_z_bounds
 
 TABLES = {"nasbench201": "cifar10", "hpobench": "car"}
 REFERENCES = ("uniform", "autoregressive")

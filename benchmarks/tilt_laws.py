@@ -12,19 +12,17 @@ from torch.nn.functional import embedding_bag
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import uniform
-from discrete_grad.weighting import (
-    ExactTilt,
-    Potential,
-    RewardWeighted,
+from discrete_grad.weighting import ExactTilt, RewardWeighted, WeightedSamples
+from discrete_grad.weighting.best_of_n import soft_best_of_n_law
+from discrete_grad.weighting.draws import inverse_draw
+from discrete_grad.weighting.metropolis import (
     SwapProposal,
-    WeightedSamples,
     informed_swaps,
-    inverse_draw,
     log_acceptance,
-    soft_best_of_n_law,
     swap_index,
     uniform_swaps,
 )
+from discrete_grad.weighting.value_guidance import Potential
 
 CHUNK = 512  # rows of the table whose swaps are looked at together
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.testing.goodness import g_test, joint_counts, joint_law
+from discrete_grad.testing._goodness import g_test, joint_counts, joint_law
 
 __all__ = ["FALSE_ALARM", "assert_law", "g_test"]
 

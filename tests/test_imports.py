@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import discrete_grad
+from discrete_grad import gradient
 
 PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
@@ -71,6 +72,8 @@ OPTIONAL = {
     "tqdm",
     "tyro",
 }
+
+MOST_NAMES = 25  # on the face of a room
 
 RANDOM = {
     "bernoulli",
@@ -299,6 +302,15 @@ def test_every_public_name_has_a_runnable_example(module: str, name: str) -> Non
     if isinstance(node, ast.ClassDef | ast.FunctionDef):
         docstring = ast.get_docstring(node) or ""
         assert ">>> " in docstring, f"{module}.{name} has no example"
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.path.stem == "__init__"], ids=str)
+def test_a_room_shows_few_names(source: Source) -> None:
+    """At most 25 beside the gradient estimators, of which there is one a file."""
+    names = set(literal_all(source.tree) or [])
+    if source.room == "gradient":
+        names -= set(gradient.catalogue())
+    assert len(names) <= MOST_NAMES
 
 
 # --- users of the public names --------------------------------------------------------------------

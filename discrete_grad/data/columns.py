@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded
 from discrete_grad.data.errors import RowError, TableError, as_table_error, closest, listing, shown
-from discrete_grad.data.values import Value
 
 __all__: list[str] = []
 

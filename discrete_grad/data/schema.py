@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import as_column
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import RowError, TableError, as_table_error, listing
 from discrete_grad.data.sources import Source, load
-from discrete_grad.data.values import Value
 from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.space import CategoricalSpace, ContextSpec, code_dtype
 

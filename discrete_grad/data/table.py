@@ -11,14 +11,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from discrete_grad.data._infer import infer_schema
+from discrete_grad.data._missing import Missing, complete_rows
+from discrete_grad.data._roles import Features, Roles, find_roles, score_names
+from discrete_grad.data._values import Value
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import TableError, counted_in, listing
-from discrete_grad.data.infer import infer_schema
-from discrete_grad.data.missing import Missing, complete_rows
-from discrete_grad.data.roles import Features, Roles, find_roles, score_names
 from discrete_grad.data.schema import Schema
 from discrete_grad.data.sources import Source, load
-from discrete_grad.data.values import Value
 from discrete_grad.data.vocabulary import Vocabulary
 
 __all__ = ["Table", "read_contexts", "read_table"]

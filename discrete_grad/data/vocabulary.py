@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from discrete_grad.data._bins import bin_codes, bin_labels
+from discrete_grad.data._values import Value, checked_values, parse
 from discrete_grad.data.arrow import ArrowColumn, as_column
-from discrete_grad.data.bins import bin_codes, bin_labels
 from discrete_grad.data.columns import factorize, holds_numbers, numbers
 from discrete_grad.data.errors import RowError, TableError, as_table_error, closest, listing, shown
-from discrete_grad.data.values import Value, checked_values, parse
 
 __all__ = ["Vocabulary"]
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.evaluation.pair_measures import (
+from discrete_grad.evaluation._pair_measures import (
     anchor_spearman,
     precision_share,
     triplet_share,

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from discrete_grad.evaluation._perturbation import ContextNoise, perturb, perturbations
 from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import mean_interval
-from discrete_grad.evaluation.perturbation import ContextNoise, perturb, perturbations
 from discrete_grad.evaluation.subject import Subject
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.policies import IndependentPolicy, Policy

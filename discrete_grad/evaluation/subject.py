@@ -139,7 +139,7 @@ class Subject:
         judge_to_units: the same from the judge's; None if they are alike.
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
             than all observed ones, -1 where it is worse, else 0; None if that is not known.
-        estimator_facts: of `discrete_grad.runs.recipe`, kept in the report.
+        estimator_facts: of `discrete_grad.runs._recipe`, kept in the report.
         policies: by name, each with `logits(context)`; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.

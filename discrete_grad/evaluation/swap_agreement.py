@@ -12,7 +12,7 @@ from discrete_grad.evaluation.metrics import mean_interval
 from discrete_grad.evaluation.subject import Subject
 from discrete_grad.evaluation.swaps import SwapEffects, swap_effects
 
-__all__ = ["Interval", "SwapAgreement", "swap_agreement", "swap_report"]
+__all__ = ["SwapAgreement", "swap_agreement", "swap_report"]
 
 _MAPS = 3  # contexts whose effects are kept for the maps
 _FEATURES = 30
@@ -21,7 +21,7 @@ _ROWS = 64
 _SWAPS = 2**16
 _NUMBERS = 2**25  # one for each feature of each swapped row
 
-Interval = tuple[float, float, float]
+_Interval = tuple[float, float, float]
 """A mean and the ends of its confidence interval."""
 
 
@@ -46,11 +46,11 @@ class SwapAgreement:
     """
 
     rows: int
-    rank_correlation: Interval | None
-    by_feature: tuple[Interval | None, ...]
-    best_found: Interval | None
-    gain_share: Interval | None
-    precision: Interval | None
+    rank_correlation: _Interval | None
+    by_feature: tuple[_Interval | None, ...]
+    best_found: _Interval | None
+    gain_share: _Interval | None
+    precision: _Interval | None
     k: int
 
 
@@ -98,7 +98,7 @@ def swap_agreement(effects: SwapEffects, *, k: int = 5, confidence: float = 0.95
 def _agreement(
     exact: Tensor,
     predicted: Tensor,
-    by_feature: tuple[Interval | None, ...],
+    by_feature: tuple[_Interval | None, ...],
     k: int,
     confidence: float,
 ) -> SwapAgreement:
@@ -118,7 +118,7 @@ def _agreement(
     )
 
 
-def _interval(values: Tensor, least: float, confidence: float) -> Interval | None:
+def _interval(values: Tensor, least: float, confidence: float) -> _Interval | None:
     """Of values in [least, 1]; None for none."""
     if not len(values):
         return None

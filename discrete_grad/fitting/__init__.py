@@ -1,6 +1,5 @@
 """Fits of estimators, aligners and generators, and the scales of scores."""
 
-from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
 from discrete_grad.fitting.black_box import Teacher, predict_teacher
 from discrete_grad.fitting.config import (
@@ -10,38 +9,25 @@ from discrete_grad.fitting.config import (
     ReproductionConfig,
 )
 from discrete_grad.fitting.context_range import FarContextWarning
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.fitting.exact_trees import exact_trees
 from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
-from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
-from discrete_grad.fitting.low_rank import LowRank, add_low_rank, merge_low_rank, trainable
-from discrete_grad.fitting.pessimism import (
-    PessimisticScore,
-    PreferredScore,
-    conformal_pessimism,
-    guided_score,
-)
+from discrete_grad.fitting.hard_pairs import mine_hard_pairs, with_swaps
+from discrete_grad.fitting.low_rank import add_low_rank, merge_low_rank, trainable
+from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
 from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.teacher import Agreement, Fidelity, learn_teacher
+from discrete_grad.fitting.teacher import Fidelity, learn_teacher
 
 __all__ = [
-    "Agreement",
     "AlignerConfig",
-    "DistillConfig",
     "EstimatorConfig",
     "FarContextWarning",
     "Fidelity",
     "FrozenModels",
     "GeneratorConfig",
-    "LowRank",
-    "Mined",
-    "PessimisticScore",
-    "PreferredScore",
     "ReproductionConfig",
     "ScoreScale",
-    "ScoredRows",
     "Teacher",
     "add_low_rank",
     "conformal_pessimism",
@@ -50,7 +36,6 @@ __all__ = [
     "fit_estimator",
     "fit_generator",
     "fit_reproduction",
-    "guided_score",
     "learn_teacher",
     "make_gradient_estimator",
     "merge_low_rank",

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from discrete_grad.fitting.score_scale import interpolate, map_groups
 
-__all__ = ["Calibration", "isotonic"]
+__all__ = [
+    "Calibration",
+]
 
 _LEAST_ROWS = 50
 _OWN_ROWS = 200
@@ -84,10 +86,10 @@ def _curve(predicted: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     height = torch.zeros_like(count).index_add_(0, tied, count * means[1]) / weight.clamp_min(1)
     different = int(tied.max()) + 1
     repeated = torch.arange(_KNOTS[1]) * knots // _KNOTS[1]
-    return at[repeated], isotonic(height[:different], weight[:different])[tied][repeated]
+    return at[repeated], _isotonic(height[:different], weight[:different])[tied][repeated]
 
 
-def isotonic(values: Tensor, weights: Tensor) -> Tensor:
+def _isotonic(values: Tensor, weights: Tensor) -> Tensor:
     """The rising sequence of least weighted squared distance to values `(N,)`.
 
     Pools adjacent violators: neighbours in the wrong order become their weighted mean.
@@ -97,7 +99,7 @@ def isotonic(values: Tensor, weights: Tensor) -> Tensor:
         Restrictions", chapter 1.
 
     Example:
-        >>> isotonic(torch.tensor([1.0, 3.0, 2.0, 5.0]), torch.ones(4))
+        >>> _isotonic(torch.tensor([1.0, 3.0, 2.0, 5.0]), torch.ones(4))
         tensor([1.0000, 2.5000, 2.5000, 5.0000])
     """
     blocks: list[tuple[float, float, int]] = []

@@ -12,7 +12,7 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.row_pairs import in_context
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.hamming import HammingIndex, context_groups
-from discrete_grad.objectives import score_bins
+from discrete_grad.objectives.metric_learning import score_bins
 from discrete_grad.sampling import permutation, random_indices
 from discrete_grad.space import CategoricalSpace
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.fitting.coverage import Coverage
+from discrete_grad.fitting._coverage import Coverage
 from discrete_grad.fitting.repeats import places_among_equals
 from discrete_grad.grouping import row_groups
 from discrete_grad.sampling import permutation, seeded

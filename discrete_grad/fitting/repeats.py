@@ -11,13 +11,15 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.kernel import MOST_POINTS
 from discrete_grad.grouping import first_rows, row_groups
 
-__all__ = ["learning_rows", "merge_equal_rows"]
+__all__ = [
+    "learning_rows",
+]
 
 _FEW = 64
 _LEAST_PARTS, _MOST_PARTS = 2, 4
 
 
-def merge_equal_rows(rows: ScoredRows, *, parts: int = 1) -> ScoredRows:
+def _merge_equal_rows(rows: ScoredRows, *, parts: int = 1) -> ScoredRows:
     """Rows of which no two are equal: each with the mean, count and spread of its observations.
 
     Two rows are equal if all their codes and all columns of their contexts are.
@@ -33,7 +35,7 @@ def merge_equal_rows(rows: ScoredRows, *, parts: int = 1) -> ScoredRows:
 
     Example:
         >>> rows = ScoredRows(torch.tensor([[2], [0], [2]]), torch.tensor([1.0, 5.0, 3.0]))
-        >>> merged = merge_equal_rows(rows)
+        >>> merged = _merge_equal_rows(rows)
         >>> merged.codes.tolist(), merged.scores, merged.counts, merged.spread
         ([[0], [2]], tensor([5., 2.]), tensor([1, 2]), tensor([0., 1.]))
     """
@@ -88,9 +90,9 @@ def learning_rows(rows: ScoredRows, possible: int) -> ScoredRows:
     different = int(group.max()) + 1
     contexts = 1 if rows.context is None else int(row_groups(rows.context).max()) + 1
     if different >= _FEW and 2 * different < possible * contexts:
-        return merge_equal_rows(rows)
+        return _merge_equal_rows(rows)
     parts = min(max(MOST_POINTS // different, _LEAST_PARTS), _MOST_PARTS)
-    return merge_equal_rows(rows, parts=parts)
+    return _merge_equal_rows(rows, parts=parts)
 
 
 def places_among_equals(group: Tensor) -> Tensor:

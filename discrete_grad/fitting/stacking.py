@@ -17,7 +17,9 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.logs import progress_bar
 
-__all__ = ["fit_families", "fit_weights"]
+__all__ = [
+    "fit_families",
+]
 
 _PRIOR_ROWS = 10
 _LEAST_WEIGHT = 0.03
@@ -60,7 +62,7 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
     aside = rows.part(held_out.flatten())
-    fitted, model.constant = fit_weights(predicted, aside.scores, aside.counts)
+    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts)
     model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
@@ -117,7 +119,7 @@ def held_out_predictions(family: BaseEnsemble, rows: ScoredRows, held_out: Tenso
     return torch.cat(parts, 1)
 
 
-def fit_weights(
+def _fit_weights(
     predictions: Tensor, scores: Tensor, counts: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weights of at least 0 and a constant that predict scores with the least squared error.
@@ -135,7 +137,7 @@ def fit_weights(
 
     Example:
         >>> truth = torch.linspace(-1.0, 1.0, 400)
-        >>> weights, constant = fit_weights(torch.stack([truth, -truth]), truth)
+        >>> weights, constant = _fit_weights(torch.stack([truth, -truth]), truth)
         >>> weights.round(decimals=2), constant.abs() < 0.01
         (tensor([0.9900, 0.0000]), tensor(True))
     """

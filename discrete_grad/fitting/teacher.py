@@ -10,9 +10,9 @@ from torch import Tensor
 
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation import spearman
+from discrete_grad.fitting._drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.black_box import Teacher, ask
 from discrete_grad.fitting.config import EstimatorConfig
-from discrete_grad.fitting.drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import BaseEnsemble, StackedEnsemble

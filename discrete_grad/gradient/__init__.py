@@ -4,7 +4,6 @@ from discrete_grad.gradient.adaptive_imle import AdaptiveIMLE
 from discrete_grad.gradient.arms import Arms
 from discrete_grad.gradient.base import (
     GradientEstimator,
-    Pullback,
     Relaxation,
     SelfSamplingFunction,
     on_codes,
@@ -26,7 +25,7 @@ from discrete_grad.gradient.indecater import IndeCateR
 from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.gradient.local_expectation import LocalExpectation
 from discrete_grad.gradient.rebar import Rebar
-from discrete_grad.gradient.recommend import Recommendation, at_budget, recommend
+from discrete_grad.gradient.recommend import recommend
 from discrete_grad.gradient.reinforce import Reinforce
 from discrete_grad.gradient.reinmax import ReinMax
 from discrete_grad.gradient.reinmax_rao import ReinMaxRao
@@ -56,9 +55,7 @@ __all__ = [
     "IndeCateR",
     "LeaveOneOut",
     "LocalExpectation",
-    "Pullback",
     "Rebar",
-    "Recommendation",
     "ReinMax",
     "ReinMaxRao",
     "Reinforce",
@@ -70,7 +67,6 @@ __all__ = [
     "StraightThrough",
     "SumAndSample",
     "UnorderedSet",
-    "at_budget",
     "catalogue",
     "on_codes",
     "recommend",

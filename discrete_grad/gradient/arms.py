@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.antithetic import (
+from discrete_grad.gradient._antithetic import (
     check_binary,
     draw_antithetic,
     pair_weights,

@@ -7,10 +7,12 @@ from discrete_grad.gradient.base import Relaxation, draw, increment, straight_th
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Darn", "darn_surrogate"]
+__all__ = [
+    "Darn",
+]
 
 
-def darn_surrogate(space: CategoricalSpace, logits: Tensor, hard: Tensor) -> Tensor:
+def _darn_surrogate(space: CategoricalSpace, logits: Tensor, hard: Tensor) -> Tensor:
     """Surrogate `(..., D)` whose gradient is `(g . S) S` per feature, S = hard - softmax(logits).
 
     The estimator of arXiv 1310.8499; g = df/dx at the hard row.
@@ -54,4 +56,4 @@ class Darn(Relaxation):
         """Hard row `(..., D)` for logits `(..., D)`."""
         space = self.space_of(logits)
         _, hard = draw(space, logits, generator)
-        return straight_through(hard, darn_surrogate(space, logits, hard))
+        return straight_through(hard, _darn_surrogate(space, logits, hard))

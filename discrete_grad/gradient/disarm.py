@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.antithetic import check_binary, with_advantages
+from discrete_grad.gradient._antithetic import check_binary, with_advantages
 from discrete_grad.gradient.base import Function, GradientEstimator, evaluate
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.base import Function, GradientEstimator, draw
-from discrete_grad.gradient.control_variate import (
+from discrete_grad.gradient._control_variate import (
     check_weight,
     differentiate,
     score,
     weighted,
     with_gradient,
 )
+from discrete_grad.gradient.base import Function, GradientEstimator, draw
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._evaluation import check_max_batch, evaluate_codes
 from discrete_grad.gradient.base import Function, GradientEstimator
-from discrete_grad.gradient.evaluation import check_max_batch, evaluate_codes
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 

@@ -17,10 +17,12 @@ from discrete_grad.gradient.base import (
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["GappedStraightThrough", "gapped_surrogate"]
+__all__ = [
+    "GappedStraightThrough",
+]
 
 
-def gapped_surrogate(
+def _gapped_surrogate(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gap: float, tau: float | Tensor
 ) -> Tensor:
     """`softmax(m / tau)` `(..., D)`, m the logits moved so that the drawn category leads by `gap`.
@@ -84,5 +86,5 @@ class GappedStraightThrough(Relaxation):
         """Hard row `(..., D)` for logits `(..., D)`."""
         space = self.space_of(logits)
         _, hard = draw(space, logits, generator)
-        surrogate = gapped_surrogate(space, logits, hard, self.gap, current_tau(self.tau))
+        surrogate = _gapped_surrogate(space, logits, hard, self.gap, current_tau(self.tau))
         return straight_through(hard, surrogate)

@@ -16,10 +16,10 @@ from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["GumbelRao", "check_inner_samples", "conditional_perturbed", "gumbel_rao_surrogate"]
+__all__ = ["GumbelRao", "check_inner_samples", "gumbel_rao_surrogate"]
 
 
-def conditional_perturbed(
+def _conditional_perturbed(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor
 ) -> Tensor:
     """Draw of `logits + G`, G Gumbel noise, given that its argmax is the hard row.
@@ -53,7 +53,7 @@ def gumbel_rao_surrogate(
     Differentiated at fixed G, as the straight-through Gumbel-softmax is: the derivative of the
     conditional noise in the logits is no part of it.
     """
-    perturbed = conditional_perturbed(space, widened(logits), hard, gumbel)
+    perturbed = _conditional_perturbed(space, widened(logits), hard, gumbel)
     soft = space.softmax((perturbed + increment(logits)) / tau)
     return soft.mean(0).to(logits.dtype)
 

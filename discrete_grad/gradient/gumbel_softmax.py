@@ -18,10 +18,12 @@ from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["GumbelSoftmax", "relaxed_row"]
+__all__ = [
+    "GumbelSoftmax",
+]
 
 
-def relaxed_row(
+def _relaxed_row(
     space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float | Tensor
 ) -> Tensor:
     """`softmax((logits + gumbel) / tau)` per feature `(..., D)`, in the dtype of the noise."""
@@ -72,7 +74,7 @@ class GumbelSoftmax(Relaxation):
         """Row `(..., D)` for logits `(..., D)`: one-hot if `hard`, else inside the simplex."""
         space = self.space_of(logits)
         gumbel = gumbel_like(logits, generator=generator)
-        soft = relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
+        soft = _relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
         if not self.hard:
             return soft
         codes = space.argmax(logits.detach() + gumbel)

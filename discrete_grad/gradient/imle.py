@@ -13,10 +13,13 @@ from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["IMLE", "imle_row", "relative_step", "target_difference"]
+__all__ = [
+    "IMLE",
+    "imle_row",
+]
 
 
-def target_difference(
+def _target_difference(
     space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
 ) -> Tensor:
     """`(argmax(v) - argmax(v - step g)) / step` `(..., D)`, v the perturbed logits.
@@ -37,7 +40,7 @@ def target_difference(
     return (here - there) / step
 
 
-def relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+def _relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: Tensor) -> Tensor:
     """`beta |v| / |g|` `(..., 1)` for every row, of norms that no shift of a feature changes.
 
     After arXiv 2209.04862. Each feature is centred over its allowed categories first, since a
@@ -57,7 +60,7 @@ def _centred_norm(space: CategoricalSpace, flat: Tensor, allowed: Tensor) -> Ten
 
 
 class _Row(torch.autograd.Function):
-    """The hard row forward, `target_difference` at the incoming gradient backward."""
+    """The hard row forward, `_target_difference` at the incoming gradient backward."""
 
     generate_vmap_rule = True
 
@@ -76,17 +79,17 @@ class _Row(torch.autograd.Function):
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
         perturbed, scale = ctx.saved_tensors
         g, space = incoming[0].to(perturbed.dtype), ctx.space
-        step = relative_step(space, perturbed, g, scale) if ctx.relative else scale
-        gradient = target_difference(space, perturbed, g, step)
+        step = _relative_step(space, perturbed, g, scale) if ctx.relative else scale
+        gradient = _target_difference(space, perturbed, g, step)
         return gradient.to(incoming[0].dtype), None, None, None, None
 
 
 def imle_row(
     space: CategoricalSpace, logits: Tensor, gumbel: Tensor, scale: Tensor, *, relative: bool
 ) -> Tensor:
-    """Hard row `(..., D)`, `argmax(logits + gumbel)`, with the gradient of `target_difference`.
+    """Hard row `(..., D)`, `argmax(logits + gumbel)`, with the gradient of `_target_difference`.
 
-    The step is `scale`, or `relative_step` with beta = `scale`.
+    The step is `scale`, or `_relative_step` with beta = `scale`.
     """
     perturbed = logits.detach() + gumbel
     row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)

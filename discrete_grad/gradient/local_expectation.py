@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._evaluation import check_max_batch, evaluate_codes
 from discrete_grad.gradient.base import Function, GradientEstimator, draw
-from discrete_grad.gradient.evaluation import check_max_batch, evaluate_codes
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 

@@ -8,14 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import (
-    Function,
-    GradientEstimator,
-    check_tau,
-    current_tau,
-    evaluate,
-)
-from discrete_grad.gradient.control_variate import (
+from discrete_grad.gradient._control_variate import (
     check_weight,
     differentiate,
     score,
@@ -23,21 +16,26 @@ from discrete_grad.gradient.control_variate import (
     weighted,
     with_gradient,
 )
+from discrete_grad.gradient.base import (
+    Function,
+    GradientEstimator,
+    check_tau,
+    current_tau,
+    evaluate,
+)
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
 __all__ = [
-    "Coupled",
     "Rebar",
-    "conditional_gumbel",
     "couple",
     "coupled_noise",
     "relaxed_correction",
 ]
 
 
-class Coupled(NamedTuple):
+class _Coupled(NamedTuple):
     """A draw and its relaxations, free and given the draw.
 
     Fields: `hard` `(N, *batch, D)`, drawn from softmax(logits); its `scores`; `noisy`
@@ -57,16 +55,16 @@ def coupled_noise(logits: Tensor, samples: int, generator: torch.Generator | Non
     return noise.view(2, samples, *logits.shape)
 
 
-def couple(space: CategoricalSpace, logits: Tensor, noise: Tensor) -> Coupled:
+def couple(space: CategoricalSpace, logits: Tensor, noise: Tensor) -> _Coupled:
     """Draw from logits `(*batch, D)`, given the noise `(2, N, *batch, D)`."""
     log_p = space.log_softmax(logits.to(noise.dtype))
     z = log_p + noise[0]
     hard = space.one_hot(space.argmax(z), dtype=z.dtype)
-    conditional, slope = conditional_gumbel(space, log_p, hard, noise[1])
-    return Coupled(hard, score(space, logits, hard), torch.stack([z, conditional]), slope)
+    conditional, slope = _conditional_gumbel(space, log_p, hard, noise[1])
+    return _Coupled(hard, score(space, logits, hard), torch.stack([z, conditional]), slope)
 
 
-def conditional_gumbel(
+def _conditional_gumbel(
     space: CategoricalSpace, log_p: Tensor, hard: Tensor, gumbel: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Noisy logits `z~` given their argmax, and `d z~_j / d log p_j`, both `(..., D)`.
@@ -90,7 +88,7 @@ def conditional_gumbel(
 def relaxed_correction(
     space: CategoricalSpace,
     logits: Tensor,
-    drawn: Coupled,
+    drawn: _Coupled,
     c: Function,
     tau: float | Tensor,
     *,
@@ -209,7 +207,7 @@ class Rebar(GradientEstimator):
         f: Function,
         space: CategoricalSpace,
         logits: Tensor,
-        drawn: Coupled,
+        drawn: _Coupled,
         base: Tensor,
         log_tau: Tensor,
     ) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,12 @@ from discrete_grad.gradient.gumbel_rao import check_inner_samples, gumbel_rao_su
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["ReinMaxRao", "reinmax_rao_surrogate"]
+__all__ = [
+    "ReinMaxRao",
+]
 
 
-def reinmax_rao_surrogate(
+def _reinmax_rao_surrogate(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor, tau: float | Tensor
 ) -> Tensor:
     """Surrogate `(..., D)` whose gradient is `2 M g - J_pi g / 2`.
@@ -80,5 +82,5 @@ class ReinMaxRao(Relaxation):
         space = self.space_of(logits)
         _, hard = draw(space, logits, generator)
         gumbel = gumbel_like(logits.expand(self.inner_samples, *logits.shape), generator=generator)
-        surrogate = reinmax_rao_surrogate(space, logits, hard, gumbel, current_tau(self.tau))
+        surrogate = _reinmax_rao_surrogate(space, logits, hard, gumbel, current_tau(self.tau))
         return straight_through(hard, surrogate)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._control_variate import squared_norm, with_gradient
 from discrete_grad.gradient.base import (
     Function,
     GradientEstimator,
@@ -10,7 +11,6 @@ from discrete_grad.gradient.base import (
     current_tau,
     evaluate,
 )
-from discrete_grad.gradient.control_variate import squared_norm, with_gradient
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.gradient.rebar import couple, coupled_noise, relaxed_correction
 from discrete_grad.space import CategoricalSpace

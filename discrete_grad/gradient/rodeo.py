@@ -3,20 +3,22 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import Function, GradientEstimator, draw
-from discrete_grad.gradient.control_variate import (
+from discrete_grad.gradient._control_variate import (
     differentiate,
     score,
     squared_norm,
     with_gradient,
 )
+from discrete_grad.gradient.base import Function, GradientEstimator, draw
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Rodeo", "rodeo_gradient", "stein", "surrogates"]
+__all__ = [
+    "Rodeo",
+]
 
 
-def stein(
+def _stein(
     space: CategoricalSpace, pi: Tensor, scores: Tensor, here: Tensor, swapped: Tensor
 ) -> Tensor:
     """The Gibbs Stein operator on h(x) S(x): `(A h S)(x)` `(..., D)`, of mean 0 under softmax.
@@ -43,7 +45,7 @@ def stein(
     return space.join(parts) / space.num_features - here.unsqueeze(-1) * scores
 
 
-def surrogates(
+def _surrogates(
     space: CategoricalSpace, hard: Tensor, values: Tensor, slopes: Tensor, correction: nn.Module
 ) -> tuple[Tensor, Tensor]:
     """The two h of each sample, at its row and at all swaps: `(N, *batch, 2)`, `(N, *batch, D, 2)`.
@@ -71,7 +73,7 @@ def surrogates(
     return results[0], results[1]
 
 
-def rodeo_gradient(
+def _rodeo_gradient(
     space: CategoricalSpace,
     logits: Tensor,
     hard: Tensor,
@@ -79,15 +81,15 @@ def rodeo_gradient(
     slopes: Tensor,
     correction: nn.Module,
 ) -> Tensor:
-    """The gradient `(*batch, D)`; arguments as for `surrogates`, logits `(*batch, D)`."""
+    """The gradient `(*batch, D)`; arguments as for `_surrogates`, logits `(*batch, D)`."""
     n, scores = len(hard), score(space, logits, hard)
     pi, wide = hard - scores, scores.dtype
     values = values.to(wide)
-    here, swapped = surrogates(space, hard.to(wide), values, slopes.to(wide), correction)
+    here, swapped = _surrogates(space, hard.to(wide), values, slopes.to(wide), correction)
     drawn_anew = torch.stack([b.sum((-1, -2)) for b in space.blocks(pi * swapped[..., 0])]).sum(0)
     corrected = values + drawn_anew / space.num_features - here[..., 0]
     baselines = (corrected.sum(0) - corrected) / (n - 1)
-    by_stein = stein(space, pi, scores, here[..., 1], swapped[..., 1])
+    by_stein = _stein(space, pi, scores, here[..., 1], swapped[..., 1])
     return ((values - baselines).unsqueeze(-1) * scores + by_stein).mean(0)
 
 
@@ -156,7 +158,7 @@ class Rodeo(GradientEstimator):
         space, fixed = self.space_of(logits), logits.detach()
         _, hard = draw(space, fixed.expand(self.samples, *logits.shape), generator)
         values, slopes = differentiate(f, hard)
-        gradient = rodeo_gradient(
+        gradient = _rodeo_gradient(
             space, fixed, hard, values.detach(), slopes.detach(), self.correction
         )
         learns = any(weight.requires_grad for weight in self.correction.parameters())

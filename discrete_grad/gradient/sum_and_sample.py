@@ -10,10 +10,12 @@ from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["SumAndSample", "draw_another", "most_likely"]
+__all__ = [
+    "SumAndSample",
+]
 
 
-def most_likely(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _most_likely(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` most likely rows, found exactly in a space of any size.
 
     The head of a row among the best of all rows is among the best heads of its length, for its
@@ -30,7 +32,7 @@ def most_likely(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Ten
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> log_p = space.log_softmax(torch.tensor([0.0, 1.0, 2.0, 0.0, 1.5]))
-        >>> most_likely(space, log_p, 3)[0].tolist()
+        >>> _most_likely(space, log_p, 3)[0].tolist()
         [[1, 0], [1, 2], [0, 0]]
     """
     scores = log_p.new_zeros(*log_p.shape[:-1], 1)
@@ -44,7 +46,7 @@ def most_likely(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Ten
     return codes, scores
 
 
-def draw_another(space: CategoricalSpace, p: Tensor, taken: Tensor, uniform: Tensor) -> Tensor:
+def _draw_another(space: CategoricalSpace, p: Tensor, taken: Tensor, uniform: Tensor) -> Tensor:
     """One row from the law p, given that it is none of the rows `taken`.
 
     Feature by feature: a category keeps its probability less that of the taken rows which go on
@@ -118,9 +120,9 @@ class SumAndSample(GradientEstimator):
         """Estimate `E[f(x)]` `(*batch)`; f is given the rows of C, most likely first, and x."""
         space = self.space_of(logits)
         log_p = space.log_softmax(logits.detach().double())
-        best, log_best = most_likely(space, log_p, self.samples - 1)
+        best, log_best = _most_likely(space, log_p, self.samples - 1)
         uniform = uniform_like(space, logits, generator=generator)
-        other = draw_another(space, log_p.exp(), best, uniform)
+        other = _draw_another(space, log_p.exp(), best, uniform)
         p_best = log_best.exp()
         rest = (1 - p_best.sum(-1, keepdim=True)).clamp_min(0)
         # neither a masked row nor a row of C drawn again, for want of another, counts

@@ -12,12 +12,12 @@ from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["UnorderedSet", "log_completions", "weighted_rows"]
+__all__ = ["UnorderedSet", "weighted_rows"]
 
 MOST_SAMPLES = 12
 
 
-def log_completions(log_p: Tensor, log_rest: Tensor) -> Tensor:
+def _log_completions(log_p: Tensor, log_rest: Tensor) -> Tensor:
     """`log W(A)` `(..., 2^k)` for every subset A of k rows, bit i for row i.
 
     W(A) is the probability that draws without replacement, A being gone, give the remaining
@@ -48,7 +48,7 @@ def weighted_rows(log_p: Tensor, log_rest: Tensor) -> tuple[Tensor, Tensor]:
         ratio is 1 for s = s'.
     """
     k = log_p.shape[-1]
-    log_w = log_completions(log_p, log_rest)
+    log_w = _log_completions(log_p, log_rest)
     one = log_w[..., [1 << i for i in range(k)]]
     pairs = [[1 << i | 1 << j for j in range(k)] for i in range(k)]
     two = log_w[..., torch.tensor(pairs, device=log_p.device)]

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.models.block_linear import BlockLinearEnsemble
-from discrete_grad.models.cells import Swaps, contract, leading, swaps_of
+from discrete_grad.models._block_linear import BlockLinearEnsemble
+from discrete_grad.models._cells import Swaps, contract, leading, swaps_of
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["AnovaEnsemble"]

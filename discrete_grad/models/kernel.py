@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.models.block_linear import BlockLinearEnsemble
+from discrete_grad.models._block_linear import BlockLinearEnsemble
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import Relaxation, Softmax
 from discrete_grad.gradient.base import ClosedForm, current_tau
-from discrete_grad.nn.chunked import (
+from discrete_grad.nn._chunked import (
     CHUNK,
     CHUNKED_FORMS,
     check_chunked,

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_grad.gradient import Relaxation
-from discrete_grad.nn import triton_kernels
-from discrete_grad.nn.fused import embed_drawn
+from discrete_grad.nn import _triton_kernels as triton_kernels
+from discrete_grad.nn._fused import embed_drawn
 from discrete_grad.sampling import categorical, random_indices, uniform_like
 from discrete_grad.space import CategoricalSpace, is_codes, is_wrapped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives.shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape
 
 __all__ = ["alignment_loss"]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.objectives.shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape
 
 __all__ = ["acc_con", "rank_n_contrast"]
 

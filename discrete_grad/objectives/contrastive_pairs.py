@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from discrete_grad.objectives._shapes import check_same_shape
 from discrete_grad.objectives.contrastive import check_rows, mean_over_positives
-from discrete_grad.objectives.shapes import check_same_shape
 
 __all__ = ["mined_contrast", "nt_xent", "sup_con"]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives.shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape
 
 __all__ = [
     "WeightRule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives.shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape
 from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["inverse_score_cross_entropy", "score_weighted_cross_entropy"]

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import PreferenceModel
-from discrete_grad.objectives import outcome_information, preference_log_probs
+from discrete_grad.objectives.preference import outcome_information, preference_log_probs
 from discrete_grad.preferences.preference_model import answer_log_probs
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import random_indices, uniform
-from discrete_grad.weighting import Reward, inverse_draw
+from discrete_grad.weighting.draws import inverse_draw
+from discrete_grad.weighting.reward import Reward
 
 __all__ = ["choose_pairs", "random_pairs", "synthetic_preferences"]
 

@@ -22,7 +22,7 @@ from discrete_grad.data.arrow import arrow, from_mapping
 from discrete_grad.data.columns import factorize
 from discrete_grad.data.errors import as_table_error, listing
 from discrete_grad.data.sources import load
-from discrete_grad.objectives import OUTCOMES
+from discrete_grad.objectives.preference import OUTCOMES
 from discrete_grad.preferences.preferences import Preferences
 
 __all__ = ["append_preferences", "context_columns", "read_preferences", "write_preferences"]

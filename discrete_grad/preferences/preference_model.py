@@ -11,7 +11,7 @@ from torch import Tensor
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.estimator import held_out_parts, kept_parts, members_of, new_ensemble
 from discrete_grad.models import PreferenceModel
-from discrete_grad.objectives import OUTCOMES, preference_log_probs
+from discrete_grad.objectives.preference import OUTCOMES, preference_log_probs
 from discrete_grad.preferences.config import PreferenceConfig
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives import OUTCOMES
+from discrete_grad.objectives.preference import OUTCOMES
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 __all__ = ["Preferences"]

@@ -18,7 +18,7 @@ from discrete_grad.objectives import (
     policy_gradient_loss,
     ppo_loss,
 )
-from discrete_grad.reinforcement.rollout import Rollout
+from discrete_grad.reinforcement._rollout import Rollout
 
 __all__ = ["ALGORITHMS", "Algorithm", "Update"]
 

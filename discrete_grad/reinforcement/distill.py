@@ -25,12 +25,13 @@ from discrete_grad.fitting.regression import regression_loss
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import device_of, require
-from discrete_grad.reinforcement.distill_reverse import check_method, reverse_loss
+from discrete_grad.reinforcement._distill_reverse import check_method, reverse_loss
 from discrete_grad.space import can_inspect
 from discrete_grad.training.loop import Step
-from discrete_grad.weighting import RewardWeighted, WeightedSamples, table_kl
+from discrete_grad.weighting import RewardWeighted, WeightedSamples
 from discrete_grad.weighting.draws import normalised
 from discrete_grad.weighting.importance import weighted_rows
+from discrete_grad.weighting.tilt import table_kl
 
 __all__ = ["Sampler", "distill"]
 

@@ -24,10 +24,10 @@ from discrete_grad.policies.independent import is_independent
 from discrete_grad.policies.protocol import device_of, require
 from discrete_grad.sampling import seeded, uniform
 from discrete_grad.training.loop import Step, derive_seed
-from discrete_grad.weighting import Reward, WeightedSamples, inverse_draw
-from discrete_grad.weighting.draws import take_samples
+from discrete_grad.weighting import WeightedSamples
+from discrete_grad.weighting.draws import inverse_draw, take_samples
 from discrete_grad.weighting.importance import equal_weights
-from discrete_grad.weighting.reward import rewards_of
+from discrete_grad.weighting.reward import Reward, rewards_of
 
 __all__ = ["distill_guidance", "distill_rows"]
 

@@ -12,11 +12,7 @@ from torch import Tensor, nn
 
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import device_of, require
-from discrete_grad.reinforcement.algorithms import ALGORITHMS
-from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
-from discrete_grad.reinforcement.replay import RowMemory, memory_weights
-from discrete_grad.reinforcement.rewards import RunningScale
-from discrete_grad.reinforcement.rollout import (
+from discrete_grad.reinforcement._rollout import (
     Rollout,
     RowLaw,
     Steps,
@@ -24,11 +20,16 @@ from discrete_grad.reinforcement.rollout import (
     check_rewards,
     check_rows,
 )
-from discrete_grad.reinforcement.rollout_loss import policy_loss, step_costs, with_advantages
+from discrete_grad.reinforcement._rollout_loss import policy_loss, step_costs, with_advantages
+from discrete_grad.reinforcement.algorithms import ALGORITHMS
+from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
+from discrete_grad.reinforcement.replay import RowMemory, memory_weights
+from discrete_grad.reinforcement.rewards import RunningScale
 from discrete_grad.reinforcement.value import ContextValue, StepValue
 from discrete_grad.sampling import isolated_seed, normal, permutation, random_indices, seeded
 from discrete_grad.training.loop import Objective, Step, derive_seed
-from discrete_grad.weighting import Reward, effective_size
+from discrete_grad.weighting import effective_size
+from discrete_grad.weighting.reward import Reward
 
 __all__ = ["PolicyObjective", "Potential", "Task"]
 

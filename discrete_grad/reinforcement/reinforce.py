@@ -19,7 +19,7 @@ from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import train, trained_parameters
-from discrete_grad.weighting import Reward
+from discrete_grad.weighting.reward import Reward
 
 __all__ = ["PolicyCallback", "Progress", "reinforce"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from discrete_grad.objectives import WeightRule
+from discrete_grad.objectives.policy_gradient import WeightRule
 from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.training.config import LoopConfig
 
@@ -41,7 +41,7 @@ class ReinforceConfig(LoopConfig):
     beta: float = 0.1
     """Weight of the KL divergence from the reference, in the reward's unit a nat."""
     kl: Literal["k1", "k2", "k3", "conditional"] = "k1"
-    """Estimate of the KL divergence; see `discrete_grad.objectives.kl_k1` and so on."""
+    """Estimate of the KL divergence; see `discrete_grad.objectives.policy_kl.kl_k1` and so on."""
     kl_in: Literal["reward", "loss"] = "reward"
     """Place of the KL divergence. The gradient is unbiased with k1 in the reward, with k2 in the
     loss, and with `conditional` in the reward (its part at each prefix is always in the loss), and

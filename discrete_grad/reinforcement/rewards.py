@@ -16,7 +16,7 @@ from torch.func import functional_call
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import Aligner
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.weighting import Reward
+from discrete_grad.weighting.reward import Reward
 
 __all__ = [
     "RunningScale",

@@ -6,19 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from discrete_grad.reporting.estimator_text import (
-    beyond_sentences,
-    estimator_sentences,
-    maximised_sentences,
-)
-from discrete_grad.reporting.findings import (
+from discrete_grad.reporting._findings import (
     exploitation_sentences,
     nearest_sentences,
     swap_sentences,
 )
-from discrete_grad.reporting.grid import grid, note
-from discrete_grad.reporting.heat import heat_strips, swap_maps
-from discrete_grad.reporting.page_text import (
+from discrete_grad.reporting._grid import grid, note
+from discrete_grad.reporting._heat import heat_strips, swap_maps
+from discrete_grad.reporting._page_text import (
     CONTEXTS,
     CURVES,
     EXPLAINED,
@@ -29,17 +24,22 @@ from discrete_grad.reporting.page_text import (
     exploitation_text,
     scores_text,
 )
+from discrete_grad.reporting._robustness_page import (
+    robustness_sentences,
+    robustness_table,
+    robustness_text,
+)
+from discrete_grad.reporting.estimator_text import (
+    beyond_sentences,
+    estimator_sentences,
+    maximised_sentences,
+)
 from discrete_grad.reporting.plots import (
     agreement_plot,
     curves_plot,
     distribution_plot,
     exploitation_plot,
     scores_plot,
-)
-from discrete_grad.reporting.robustness_page import (
-    robustness_sentences,
-    robustness_table,
-    robustness_text,
 )
 from discrete_grad.reporting.style import STYLE
 from discrete_grad.reporting.wording import (

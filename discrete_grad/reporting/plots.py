@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from discrete_grad.evaluation.gain_curve import GainCurve
-from discrete_grad.reporting.svg import BAND, INK, SERIES, drawing, panels, place_legend, to_svg
+from discrete_grad.reporting._svg import BAND, INK, SERIES, drawing, panels, place_legend, to_svg
 from discrete_grad.reporting.wording import short, sign
 
 __all__ = ["agreement_plot", "curves_plot", "distribution_plot", "exploitation_plot", "scores_plot"]

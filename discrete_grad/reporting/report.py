@@ -18,7 +18,7 @@ from discrete_grad.evaluation.subject import Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.hamming import KnownRows
 from discrete_grad.policies import IndependentPolicy, Policy
-from discrete_grad.reporting.entries import context_report
+from discrete_grad.reporting._entries import context_report
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["build_report"]

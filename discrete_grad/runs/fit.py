@@ -12,12 +12,12 @@ from torch import nn
 from discrete_grad.data import Table
 from discrete_grad.fitting.generator import make_gradient_estimator
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs._folder import load_weights, open_folder, read_settings
+from discrete_grad.runs._prepared import save_prepared
+from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.runs.folder import load_weights, open_folder, read_settings
 from discrete_grad.runs.load import assemble, frozen
-from discrete_grad.runs.prepared import save_prepared
 from discrete_grad.runs.run import METRICS, Run
-from discrete_grad.runs.stages import Stage, Work
 from discrete_grad.sampling import seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors

@@ -13,7 +13,7 @@ from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import single_swap_ascent
-from discrete_grad.runs.proposals import Proposals, propose
+from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu

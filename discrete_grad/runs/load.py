@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from discrete_grad.runs.calibrate import calibrated_units
-from discrete_grad.runs.folder import load_preferences, load_table, load_weights, read_settings
+from discrete_grad.runs._calibrate import calibrated_units
+from discrete_grad.runs._folder import load_preferences, load_table, load_weights, read_settings
+from discrete_grad.runs._stages import STAGES, Work
 from discrete_grad.runs.run import Run
-from discrete_grad.runs.stages import STAGES, Work
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import choose_device
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.data import Schema, TableError
 from discrete_grad.grouping import row_groups
 from discrete_grad.models import PreferenceModel
-from discrete_grad.objectives import OUTCOMES
+from discrete_grad.objectives.preference import OUTCOMES
 from discrete_grad.preferences.config import PreferenceConfig
 from discrete_grad.preferences.pairs import choose_pairs, random_pairs
 from discrete_grad.preferences.preference_file import (

@@ -21,8 +21,8 @@ from discrete_grad.evaluation import (
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies import IndependentPolicy
 from discrete_grad.reporting import build_report, render_html
+from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.runs.generate import polished_row
-from discrete_grad.runs.recipe import estimator_facts
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.devices import AskedFromCpu

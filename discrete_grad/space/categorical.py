@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import blocks
-from discrete_grad.space.features import Features
+from discrete_grad.space._features import Features
 from discrete_grad.space.tensors import is_codes
 
 __all__ = ["CategoricalSpace"]

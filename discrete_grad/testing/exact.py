@@ -10,8 +10,8 @@ from torch import Tensor
 
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import Method, Recorder, estimate, space_of
-from discrete_grad.testing.goodness import g_test, joint_law
+from discrete_grad.testing._calling import Method, Recorder, estimate, space_of
+from discrete_grad.testing._goodness import g_test, joint_law
 
 __all__ = [
     "NotEnumerableError",

@@ -15,7 +15,7 @@ from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Bias, Forward
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import Method
+from discrete_grad.testing._calling import Method
 
 __all__ = ["Claims", "Declared", "Scene", "SkipCheck", "Subject"]
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing import (
-    check_calling_f,
-    check_gradient,
-    check_module,
-    check_numerics,
-    check_random,
-    check_rows,
-)
-from discrete_grad.testing.calling import Method
+from discrete_grad.testing import _check_calling_f as check_calling_f
+from discrete_grad.testing import _check_gradient as check_gradient
+from discrete_grad.testing import _check_module as check_module
+from discrete_grad.testing import _check_numerics as check_numerics
+from discrete_grad.testing import _check_random as check_random
+from discrete_grad.testing import _check_rows as check_rows
+from discrete_grad.testing._calling import Method
 from discrete_grad.testing.subject import Declared, SkipCheck, Subject
 
 __all__ = [

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import Method, estimate, space_of
+from discrete_grad.testing._calling import Method, estimate, space_of
 from discrete_grad.testing.exact import exact_gradient
 from discrete_grad.testing.statistics import MeanTest, Plan, Sampler, compare_mean
 

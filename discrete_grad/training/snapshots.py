@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 
-__all__ = ["Snapshots", "kept_steps", "load_snapshots"]
+__all__ = ["Snapshots", "load_snapshots"]
 
 _MOST = 64
 
 
-def kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
+def _kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
     """The steps after which a snapshot is kept: at most so many, 0 and the last among them.
 
     One half are looks at the held-out rows, all or evenly thinned. The other half lie ever further
@@ -26,7 +26,7 @@ def kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
         most: snapshots, at least 6.
 
     Example:
-        >>> kept_steps(100, 20, most=12)
+        >>> _kept_steps(100, 20, most=12)
         (0, 1, 2, 5, 10, 20, 22, 40, 46, 60, 80, 100)
     """
     looks = [*range(0, steps, every), steps]
@@ -37,7 +37,7 @@ def kept_steps(steps: int, every: int, *, most: int = _MOST) -> tuple[int, ...]:
 
 
 class Snapshots:
-    """Keeps the weights of a model after some of its steps, a file each; see `kept_steps`.
+    """Keeps the weights of a model after some of its steps, a file each; see `_kept_steps`.
 
     Args:
         folder: where the files lie, `000120.safetensors` for step 120.
@@ -58,7 +58,7 @@ class Snapshots:
 
     def __init__(self, folder: Path, *, steps: int, every: int) -> None:
         self.folder = folder
-        self.kept = frozenset(kept_steps(steps, every))
+        self.kept = frozenset(_kept_steps(steps, every))
 
     def __call__(self, model: nn.Module, step: int) -> None:
         """Write a snapshot, whole or not at all, if the step is one of those kept."""

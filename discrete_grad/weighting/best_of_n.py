@@ -10,9 +10,9 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of
 from discrete_grad.sampling import gumbel_like
+from discrete_grad.weighting._intervals import log_z_with_interval
 from discrete_grad.weighting.draws import WeightedSamples, normalised, take_samples
 from discrete_grad.weighting.importance import equal_weights, pareto_k
-from discrete_grad.weighting.intervals import log_z_with_interval
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.segments import segment_logsumexp
 from discrete_grad.weighting.tilt import check_beta, check_reward, scaled_reward

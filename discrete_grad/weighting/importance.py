@@ -10,13 +10,13 @@ from torch import Tensor
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import batch_of, require
 from discrete_grad.sampling import uniform
+from discrete_grad.weighting._intervals import log_z_with_interval
 from discrete_grad.weighting.draws import (
     WeightedSamples,
     inverse_draw,
     normalised,
     take_samples,
 )
-from discrete_grad.weighting.intervals import log_z_with_interval
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward
 

@@ -19,6 +19,7 @@ from discrete_grad.policies.protocol import batch_of, device_of, require
 from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.sampling import uniform
 from discrete_grad.space import can_inspect
+from discrete_grad.weighting._reader import Reader
 from discrete_grad.weighting.draws import (
     effective_size,
     inverse_draw,
@@ -26,12 +27,11 @@ from discrete_grad.weighting.draws import (
     systematic_draw,
     take_samples,
 )
-from discrete_grad.weighting.reader import Reader
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import check_some, scaled_reward
 from discrete_grad.weighting.value_guidance import Potential
 
-__all__ = ["Proposal", "Twist", "conditional_systematic_draw", "no_twist"]
+__all__ = ["Proposal", "Twist", "no_twist"]
 
 Twist = Potential[Any] | Callable[[Tensor, Tensor | None], Tensor]
 """A potential of the reference's space and order, or a function of prefixes:
@@ -53,7 +53,7 @@ def no_twist(prefix: Tensor, context: Tensor | None = None) -> Tensor:
     return torch.zeros(prefix.shape[:-1], dtype=torch.float64, device=prefix.device)
 
 
-def conditional_systematic_draw(
+def _conditional_systematic_draw(
     log_weights: Tensor, kept: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A systematic draw in which one given particle survives.
@@ -74,7 +74,7 @@ def conditional_systematic_draw(
 
     Example:
         >>> log_weights = torch.tensor([[0.75], [0.25]]).log()
-        >>> index, kept = conditional_systematic_draw(
+        >>> index, kept = _conditional_systematic_draw(
         ...     log_weights, torch.tensor([1]), torch.tensor([0.5])
         ... )
         >>> index.tolist(), kept
@@ -230,7 +230,7 @@ class ParticleRun:
         noise = self._noise(generator=generator)
         index, kept = systematic_draw(state.log_weights, noise), state.kept
         if conditional:
-            index, kept = conditional_systematic_draw(state.log_weights, kept, noise)
+            index, kept = _conditional_systematic_draw(state.log_weights, kept, noise)
         stay = torch.arange(self.count, device=self.device).unsqueeze(-1).expand_as(index)
         index = index.where(chosen, stay)
         return Particles(

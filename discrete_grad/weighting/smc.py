@@ -9,8 +9,8 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of
 from discrete_grad.student import t_quantile
+from discrete_grad.weighting._intervals import markov_interval
 from discrete_grad.weighting.draws import WeightedSamples, normalised
-from discrete_grad.weighting.intervals import markov_interval
 from discrete_grad.weighting.particles import ParticleRun, Proposal, Twist, no_twist
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 

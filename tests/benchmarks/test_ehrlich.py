@@ -14,7 +14,7 @@ from benchmarks.ehrlich_rows import Archive, chain, moved, nearby
 from benchmarks.ehrlich_search import Search, Settings, search
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.testing.goodness import g_test
+from discrete_grad.testing._goodness import g_test
 
 SIZE, LENGTH = 5, 8
 SPACE = CategoricalSpace.from_sizes((SIZE,) * LENGTH)

@@ -5,7 +5,8 @@ import torch
 from benchmarks import guidance
 from benchmarks.guidance_tables import tables
 from discrete_grad.data import load_example
-from discrete_grad.weighting import table_expectation, table_kl, tilt
+from discrete_grad.weighting import tilt
+from discrete_grad.weighting.tilt import table_expectation, table_kl
 
 
 def test_attributes_are_fifths_and_rewards_lie_between_0_and_1() -> None:

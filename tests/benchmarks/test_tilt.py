@@ -23,15 +23,10 @@ from benchmarks.tilt_laws import (
 from discrete_grad import CategoricalSpace
 from discrete_grad.policies import chosen_log_probs, conditional_logits
 from discrete_grad.sampling import normal, seeded
-from discrete_grad.testing.goodness import g_test
-from discrete_grad.weighting import (
-    Proposal,
-    RewardWeighted,
-    TablePotential,
-    metropolis,
-    soft_best_of_n_law,
-    twisted_smc,
-)
+from discrete_grad.testing._goodness import g_test
+from discrete_grad.weighting import RewardWeighted, TablePotential, metropolis, twisted_smc
+from discrete_grad.weighting.best_of_n import soft_best_of_n_law
+from discrete_grad.weighting.particles import Proposal
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 4))
 PROPOSALS = ("uniform", "informed")

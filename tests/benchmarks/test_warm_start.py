@@ -11,7 +11,8 @@ from benchmarks.warm_start_tables import GROUP, came, saved, tables
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.weighting import Guided, TablePolicy, exact_log_probs, table_kl, tilt
+from discrete_grad.weighting import Guided, TablePolicy, exact_log_probs, tilt
+from discrete_grad.weighting.tilt import table_kl
 
 
 def _path(*shares: float) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discrete_grad.data import Schema, TableError, Vocabulary, read_table, write_rows
-from discrete_grad.data.bins import bin_codes, bin_edges, bin_labels
+from discrete_grad.data._bins import bin_codes, bin_edges, bin_labels
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discrete_grad.evaluation import AlignmentFigure, alignment_metrics, compare_metrics, spearman
-from discrete_grad.evaluation.alignment import Similarity
-from discrete_grad.evaluation.pair_measures import (
+from discrete_grad.evaluation import alignment_metrics, compare_metrics, spearman
+from discrete_grad.evaluation._pair_measures import (
     anchor_spearman,
     precision_share,
     triplet_share,
     weighted_mean,
 )
+from discrete_grad.evaluation.alignment import AlignmentFigure, Similarity
 from discrete_grad.models import Aligner, Estimator
 from discrete_grad.space import CategoricalSpace, ContextSpec
 

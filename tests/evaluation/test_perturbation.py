@@ -8,9 +8,9 @@ from torch import Tensor
 
 from discrete_grad import ContextSpec
 from discrete_grad.evaluation import TrainingContexts
-from discrete_grad.evaluation.perturbation import (
+from discrete_grad.evaluation._perturbation import (
     ContextNoise,
-    Perturbation,
+    _Perturbation,
     perturb,
     perturbations,
 )
@@ -34,7 +34,7 @@ def columns_of(contexts: Tensor) -> dict[str, Tensor]:
 def test_noise_is_of_so_many_deviations_and_leaves_the_rest(size: float) -> None:
     training = TrainingContexts(MIXED, mixed_contexts(500))
     shown, noise = training.values[:9], noise_of(4000, 9, MIXED)
-    given = perturb(shown, Perturbation("noise", size, ("weight",)), training, noise)
+    given = perturb(shown, _Perturbation("noise", size, ("weight",)), training, noise)
     assert given.shape == (4000, 9, 7)
     assert given.dtype == shown.dtype
     before, after = columns_of(shown.expand(4000, -1, -1)), columns_of(given)
@@ -50,7 +50,7 @@ def test_noise_is_of_so_many_deviations_and_leaves_the_rest(size: float) -> None
 def test_categories_are_replaced_by_each_other_one_equally_often(rate: float) -> None:
     training = TrainingContexts(MIXED, mixed_contexts(50))
     shown, noise = training.values[:9], noise_of(4000, 9, MIXED)
-    given = perturb(shown, Perturbation("replaced", rate, ("shop", "day")), training, noise)
+    given = perturb(shown, _Perturbation("replaced", rate, ("shop", "day")), training, noise)
     before, after = columns_of(shown.expand(4000, -1, -1)), columns_of(given)
     for name, size in (("shop", 3), ("day", 2)):
         assert torch.equal(after[name].sum(-1), torch.ones(4000, 9))
@@ -68,7 +68,7 @@ def test_beyond_is_so_many_deviations_from_the_range(size: float) -> None:
     training = TrainingContexts(MIXED, mixed_contexts(50))
     noise = noise_of(2, 9, MIXED)
     for kind, sign, edge in (("below", -1, torch.amin), ("above", 1, torch.amax)):
-        change = Perturbation(kind, size, ("price", "weight"))  # type: ignore[arg-type]
+        change = _Perturbation(kind, size, ("price", "weight"))  # type: ignore[arg-type]
         given = perturb(training.values[:9], change, training, noise)
         numeric = training.values[:, 5:].double()
         wanted = edge(numeric, 0) + sign * size * numeric.std(0, correction=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad import ContextSpec
 from discrete_grad.evaluation import TrainingContexts, context_robustness
 from discrete_grad.reporting import build_report, render_html
-from discrete_grad.reporting.robustness_page import robustness_sentences
+from discrete_grad.reporting._robustness_page import robustness_sentences
 from tests.evaluation.planted import (
     MIXED,
     SHOPS,

@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.evaluation import (
-    SwapAgreement,
-    SwapEffects,
-    mean_interval,
-    spearman,
-    swap_agreement,
-    swap_effects,
-)
-from discrete_grad.evaluation.swap_agreement import _correlations
+from discrete_grad.evaluation import mean_interval, spearman, swap_agreement, swap_effects
+from discrete_grad.evaluation.swap_agreement import SwapAgreement, _correlations
+from discrete_grad.evaluation.swaps import SwapEffects
 from discrete_grad.gradient import on_codes
 from discrete_grad.models import Estimator, EstimatorEnsemble, MultilinearEstimator
 from discrete_grad.reporting import build_report

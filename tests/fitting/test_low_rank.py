@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.fitting import DistillConfig, add_low_rank, merge_low_rank, trainable
+from discrete_grad.fitting import add_low_rank, merge_low_rank, trainable
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.low_rank import LowRank
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import distill

@@ -23,7 +23,7 @@ from discrete_grad.fitting import (
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
 from discrete_grad.fitting.kernel import fit_kernel
-from discrete_grad.fitting.repeats import learning_rows, merge_equal_rows
+from discrete_grad.fitting.repeats import _merge_equal_rows, learning_rows
 from discrete_grad.models import AnovaEnsemble, KernelEnsemble
 from discrete_grad.policies import Generator
 from discrete_grad.runs import FitConfig, fit, load_run, write_report
@@ -61,7 +61,7 @@ def test_merged_rows_by_their_definition(
     count: int, seed: int, context: bool, several: bool, parts: int
 ) -> None:
     rows = observations(count, seed, context=context, several=several)
-    merged, seen = merge_equal_rows(rows, parts=parts), by_row(rows)
+    merged, seen = _merge_equal_rows(rows, parts=parts), by_row(rows)
     groups = [
         seen[key][p::parts] for key in sorted(seen) for p in range(min(parts, len(seen[key])))
     ]
@@ -83,7 +83,7 @@ def test_merged_rows_by_their_definition(
 
 def test_merging_parts_once_more_is_merging_at_once() -> None:
     rows = observations(300, 0, several=True)
-    twice, once = merge_equal_rows(merge_equal_rows(rows, parts=3)), merge_equal_rows(rows)
+    twice, once = _merge_equal_rows(_merge_equal_rows(rows, parts=3)), _merge_equal_rows(rows)
     for name in ("codes", "scores", "behaviour", "counts", "spread"):
         torch.testing.assert_close(getattr(twice, name), getattr(once, name))
 
@@ -114,7 +114,7 @@ def test_a_count_is_as_many_observations_to_the_families_without_networks() -> N
     rows = replace(rows, scores=(rows.scores - rows.scores.mean()) / rows.scores.std())
     # the second member has not seen two of the rows
     seen = (rows.codes.sum(1) > 0).float()
-    merged = merge_equal_rows(rows)
+    merged = _merge_equal_rows(rows)
     counts = torch.stack([merged.counts, merged.counts * (merged.codes.sum(1) > 0)]).float()
     ones = torch.stack([torch.ones(150), seen])
     literal = fitted_families(rows, ones, 150)

@@ -16,7 +16,8 @@ from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import ReinforceConfig, reinforce
 from discrete_grad.sampling import isolated_seed, random_indices, seeded
 from discrete_grad.training.loop import Step
-from discrete_grad.weighting import exact_log_probs, table_kl
+from discrete_grad.weighting import exact_log_probs
+from discrete_grad.weighting.tilt import table_kl
 
 SPACE = CategoricalSpace({"cut": 3, "shade": 3})
 SPEC = ContextSpec(numeric=["side"])

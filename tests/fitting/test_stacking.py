@@ -21,14 +21,14 @@ from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     EstimatorConfig,
     GeneratorConfig,
-    PessimisticScore,
     conformal_pessimism,
     fit_estimator,
     new_ensemble,
     stacking,
 )
 from discrete_grad.fitting.estimator import held_out_parts, networks_of
-from discrete_grad.fitting.stacking import fit_weights
+from discrete_grad.fitting.pessimism import PessimisticScore
+from discrete_grad.fitting.stacking import _fit_weights
 from discrete_grad.models import KernelEnsemble, StackedEnsemble
 from discrete_grad.runs import fit, load_run
 from discrete_grad.sampling import normal, random_codes, seeded
@@ -75,7 +75,7 @@ def test_weights_are_the_non_negative_least_squares(
         mix = normal((families, families), generator=generator)
         predictions = mix @ normal((families, 40), generator=generator) + 0.5 * scores
         counts = torch.randint(0, 4, (40,), generator=generator).double() + 0.01
-        weights, constant = fit_weights(predictions, scores, counts if counted else None)
+        weights, constant = _fit_weights(predictions, scores, counts if counted else None)
     counts = counts if counted else torch.ones(40).double()
     assert bool((weights >= 0).all())
     expected, _ = nnls(*centred(predictions, scores, counts))
@@ -87,7 +87,7 @@ def test_weights_are_the_non_negative_least_squares(
 def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares() -> None:
     scores = normal((30,), generator=seeded(0))
     predictions = torch.stack([scores + 0.5 * normal((30,), generator=seeded(i)) for i in (1, 2)])
-    weights, _ = fit_weights(predictions, scores)
+    weights, _ = _fit_weights(predictions, scores)
     x, y = centred(predictions, scores, torch.ones(30).double())
     # ten more rows, each of which says of each family that its weight is one half
     prior = 10 / 30 * y.dot(y)
@@ -102,7 +102,7 @@ def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares() -> None:
 def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
     truth = normal((2000,), generator=seeded(0))
     noise = normal((2000,), generator=seeded(1))
-    weights, constant = fit_weights(torch.stack([noise, truth, -truth]), truth + 3)
+    weights, constant = _fit_weights(torch.stack([noise, truth, -truth]), truth + 3)
     assert weights[0] == weights[2] == 0
     assert weights[1].item() == pytest.approx(1, abs=0.01)
     assert constant.item() == pytest.approx(3, abs=0.05)
@@ -111,9 +111,9 @@ def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
 def test_a_small_weight_is_left_out_and_the_others_fitted_anew() -> None:
     truth = normal((4000,), generator=seeded(0))
     other = normal((4000,), generator=seeded(1))
-    weights, _ = fit_weights(torch.stack([truth, other]), truth + 0.02 * other)
+    weights, _ = _fit_weights(torch.stack([truth, other]), truth + 0.02 * other)
     assert weights[1] == 0
-    alone, _ = fit_weights(truth.unsqueeze(0), truth + 0.02 * other)
+    alone, _ = _fit_weights(truth.unsqueeze(0), truth + 0.02 * other)
     assert weights[0].item() == pytest.approx(alone.item(), abs=2e-3)
 
 
@@ -123,8 +123,8 @@ def test_counts_are_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions = predictions + scores
     counts = torch.randint(0, 4, (50,), generator=seeded(2))
     repeated = torch.arange(50).repeat_interleave(counts)
-    weights, constant = fit_weights(predictions, scores, counts.float())
-    expected, level = fit_weights(predictions[:, repeated], scores[repeated])
+    weights, constant = _fit_weights(predictions, scores, counts.float())
+    expected, level = _fit_weights(predictions[:, repeated], scores[repeated])
     assert_close(weights, expected, rtol=0, atol=1e-6)
     assert_close(constant, level, rtol=0, atol=1e-6)
 
@@ -140,7 +140,7 @@ def test_singular_input_gives_finite_weights(equal: str) -> None:
         predictions = torch.ones(3, 20)
     else:
         scores, predictions = scores[:1], predictions[:, :1]
-    weights, constant = fit_weights(predictions, scores)
+    weights, constant = _fit_weights(predictions, scores)
     assert bool(weights.isfinite().all() and (weights >= 0).all() and constant.isfinite())
     if equal == "families":
         assert_close(weights, weights[:1].expand(3), rtol=1e-3, atol=1e-4)
@@ -152,7 +152,7 @@ def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[Tensor, Tensor]] = []
-    weigh = stacking.fit_weights
+    weigh = stacking._fit_weights
 
     def noted(predictions: Tensor, scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         asked.append((predictions, scores))
@@ -174,7 +174,7 @@ def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
             return make(family, rows, weights, *rest)
 
         monkeypatch.setitem(stacking._FITS, name, told)
-    monkeypatch.setattr(stacking, "fit_weights", noted)
+    monkeypatch.setattr(stacking, "_fit_weights", noted)
     rows = noisy(200)
     model = fitted(rows)
     held_out = held_out_parts(200, CONFIG, derive_seed(0, "estimator", "rows"))

@@ -11,15 +11,9 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import ScoredRows
-from discrete_grad.fitting import (
-    Agreement,
-    EstimatorConfig,
-    Fidelity,
-    Teacher,
-    learn_teacher,
-    predict_teacher,
-)
-from discrete_grad.fitting.drawn_rows import draw_rows, rows_near
+from discrete_grad.fitting import EstimatorConfig, Fidelity, Teacher, learn_teacher, predict_teacher
+from discrete_grad.fitting._drawn_rows import draw_rows, rows_near
+from discrete_grad.fitting.teacher import Agreement
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 SMALL = CategoricalSpace({"cut": ["fair", "good", "ideal"], "shade": 4, "size": 2, "shop": 5})

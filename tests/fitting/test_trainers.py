@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace, ReinMax, fitting, preferences
+from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
     EstimatorConfig,
     FrozenModels,
     GeneratorConfig,
     ReproductionConfig,
-    ScoredRows,
     fit_aligner,
     fit_estimator,
     fit_generator,

@@ -554,7 +554,7 @@ def one_of_the_others(space: CategoricalSpace, logits: Tensor, samples: int) -> 
     codes, p = rows_and_law(space, logits)
     others = p.argsort(descending=True)[samples - 1 :]
     others = others[p[others] > 0]
-    target = f"{GRADIENT}.sum_and_sample.draw_another"
+    target = f"{GRADIENT}.sum_and_sample._draw_another"
     return Outcomes(p[others] / p[others].sum(), target, codes[others])
 
 

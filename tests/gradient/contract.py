@@ -31,10 +31,11 @@ from discrete_grad.gradient import (
     reinmax_rao,
 )
 from discrete_grad.gradient.facts import Bias
-from discrete_grad.testing import CHECKS, Claims, Subject, relations, row_function
-from discrete_grad.testing.check_random import require_compile, require_vmap
+from discrete_grad.testing import CHECKS, Claims, Subject, row_function
+from discrete_grad.testing import _relations as relations
+from discrete_grad.testing._check_random import require_compile, require_vmap
+from discrete_grad.testing._relations import Relation
 from discrete_grad.testing.exact import exact_value_and_gradient
-from discrete_grad.testing.relations import Relation
 from discrete_grad.testing.subject import Scene, SkipCheck
 from tests.gradient.cases import CLASSES, Case, Function, inner_gumbel
 from tests.strategies import random_logits

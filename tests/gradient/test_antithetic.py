@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import Arms, Carms, CategoricalSpace, Disarm, LeaveOneOut
-from discrete_grad.gradient import antithetic, arms, carms, disarm
-from discrete_grad.gradient.antithetic import (
-    antithetic_codes,
-    antithetic_uniforms,
+from discrete_grad.gradient import _antithetic as antithetic
+from discrete_grad.gradient import arms, carms, disarm
+from discrete_grad.gradient._antithetic import (
+    _antithetic_codes,
+    _antithetic_uniforms,
     draw_antithetic,
     pair_weights,
 )
@@ -42,7 +43,7 @@ def uniforms(count: int, *shape: int) -> Tensor:
 
 @pytest.mark.parametrize("samples", [2, 3, 4, 8])
 def test_each_number_is_uniform_and_no_two_are_large(samples: int) -> None:
-    numbers = antithetic_uniforms(uniforms(samples, 20_000))
+    numbers = _antithetic_uniforms(uniforms(samples, 20_000))
     assert ((numbers >= 0) & (numbers <= 1)).all()
     for each in numbers:
         cells = (each * 50).long().clamp_max(49).bincount(minlength=50)
@@ -53,14 +54,14 @@ def test_each_number_is_uniform_and_no_two_are_large(samples: int) -> None:
 
 
 def test_two_numbers_are_opposites() -> None:
-    numbers = antithetic_uniforms(uniforms(2, 1000))
+    numbers = _antithetic_uniforms(uniforms(2, 1000))
     assert_close(numbers.sum(0), torch.ones(1000, dtype=torch.float64))
 
 
 def test_the_ends_of_the_noise_are_safe() -> None:
     ends = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
     for numbers in torch.cartesian_prod(ends, ends, ends):
-        result = antithetic_uniforms(numbers)
+        result = _antithetic_uniforms(numbers)
         assert ((result >= 0) & (result <= 1)).all()
 
 
@@ -354,7 +355,7 @@ def test_natural_order_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_independent_draws_with_antithetic_weights_are_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(antithetic, "antithetic_uniforms", lambda rows: rows)
+    monkeypatch.setattr(antithetic, "_antithetic_uniforms", lambda rows: rows)
     with pytest.raises(AssertionError):
         test_tuples_of_codes_follow_the_law(0.0)
 
@@ -362,6 +363,6 @@ def test_independent_draws_with_antithetic_weights_are_caught(
 def test_codes_need_no_more_than_the_numbers() -> None:
     logits = random_logits(RAGGED, (20,), masked=True)
     numbers = uniforms(5, 20, 4)
-    codes = antithetic_codes(RAGGED, logits, numbers, 0.5)
-    assert torch.equal(codes, antithetic_codes(RAGGED, logits + 3.0, numbers, 0.5))
+    codes = _antithetic_codes(RAGGED, logits, numbers, 0.5)
+    assert torch.equal(codes, _antithetic_codes(RAGGED, logits + 3.0, numbers, 0.5))
     assert (RAGGED.log_prob(logits, codes) > -INF).all()

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import DoubleControlVariate, LeaveOneOut
-from discrete_grad.gradient import control_variate, double_control_variate
+from discrete_grad.gradient import _control_variate as control_variate
+from discrete_grad.gradient import double_control_variate
 from tests.gradient import contract
 from tests.gradient.cases import BY_NAME, Function
 from tests.gradient.contract import RAGGED, RAGGED_LOGITS, TINY, TINY_LOGITS, function

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, Enumerate, IndeCateR, LocalExpectation
-from discrete_grad.gradient import evaluation
+from discrete_grad.gradient import _evaluation as evaluation
+from discrete_grad.gradient._evaluation import evaluate_codes
 from discrete_grad.gradient.base import GradientEstimator
-from discrete_grad.gradient.evaluation import evaluate_codes
 from discrete_grad.sampling import random_codes
-from discrete_grad.testing.check_calling_f import Net
+from discrete_grad.testing._check_calling_f import Net
 from tests.gradient import contract
 from tests.gradient.cases import CASES, Case
 from tests.gradient.contract import RAGGED, TINY, function, seeded

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GappedStraightThrough
-from discrete_grad.gradient.gapped_straight_through import gapped_surrogate
+from discrete_grad.gradient.gapped_straight_through import _gapped_surrogate
 from tests.gradient import contract
 from tests.gradient.cases import gapped_case
 from tests.gradient.contract import RAGGED, TINY, TINY_LOGITS, function
@@ -20,7 +20,7 @@ EYE = torch.eye(4, dtype=torch.float64)
 @pytest.mark.parametrize("gap", [0.0, 0.3, 1.0, 5.0])
 def test_the_drawn_category_leads_the_others_by_the_gap(gap: float) -> None:
     logits = random_logits(SPACE, (50, 1), scale=2).expand(50, 4, 4)
-    lead = gapped_surrogate(SPACE, logits, EYE.expand(50, 4, 4), gap, 1.0).log()
+    lead = _gapped_surrogate(SPACE, logits, EYE.expand(50, 4, 4), gap, 1.0).log()
     drawn = lead.diagonal(dim1=-2, dim2=-1)
     others = lead.clone()
     others[:, range(4), range(4)] = -math.inf
@@ -29,9 +29,9 @@ def test_the_drawn_category_leads_the_others_by_the_gap(gap: float) -> None:
 
 def test_a_draw_that_leads_already_leaves_the_softmax_as_it_is() -> None:
     logits = torch.tensor([3.0, 1.5, -0.4, 0.2], dtype=torch.float64)
-    surrogate = gapped_surrogate(SPACE, logits, EYE[0], 1.0, 0.7)
+    surrogate = _gapped_surrogate(SPACE, logits, EYE[0], 1.0, 0.7)
     assert_close(surrogate, (logits / 0.7).softmax(-1))
-    assert not torch.allclose(gapped_surrogate(SPACE, logits, EYE[1], 1.0, 0.7), surrogate)
+    assert not torch.allclose(_gapped_surrogate(SPACE, logits, EYE[1], 1.0, 0.7), surrogate)
 
 
 @pytest.mark.parametrize(("gap", "tau"), [(1.0, 1.0), (0.0, 1.0), (1.0, 0.5)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelRao, GumbelSoftmax, ReinMax
-from discrete_grad.gradient.gumbel_rao import conditional_perturbed, gumbel_rao_surrogate
+from discrete_grad.gradient.gumbel_rao import _conditional_perturbed, gumbel_rao_surrogate
 from discrete_grad.sampling import categorical, gumbel_like, uniform_like
 from tests.goodness import FALSE_ALARM, g_test
 from tests.gradient import contract
@@ -21,7 +21,7 @@ LOGITS = torch.tensor([0.8, -0.5, 0.1], dtype=torch.float64)
 
 
 def drawn(
-    count: int, *, conditional: Callable[..., Tensor] = conditional_perturbed
+    count: int, *, conditional: Callable[..., Tensor] = _conditional_perturbed
 ) -> tuple[Tensor, Tensor]:
     """Hard rows and one perturbed draw for each, `(count, 3)`."""
     generator, logits = contract.seeded(), LOGITS.expand(count, -1)
@@ -54,7 +54,7 @@ def test_that_test_can_fail() -> None:
     def top_too_low(
         space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor
     ) -> Tensor:
-        return conditional_perturbed(space, logits, hard, gumbel) - 0.05 * hard
+        return _conditional_perturbed(space, logits, hard, gumbel) - 0.05 * hard
 
     hard, perturbed = drawn(300_000, conditional=unconditional)
     assert not (THREE.argmax(perturbed) == THREE.argmax(hard)).all()
@@ -65,7 +65,7 @@ def test_that_test_can_fail() -> None:
 def test_masked_and_large_logits() -> None:
     logits = torch.tensor([120.0, -math.inf, 90.0])  # exp(120) is no float32
     hard = torch.tensor([0.0, 0.0, 1.0])
-    result = conditional_perturbed(THREE, logits, hard, torch.zeros(2, 3))
+    result = _conditional_perturbed(THREE, logits, hard, torch.zeros(2, 3))
     assert (result[:, 1] == -math.inf).all()
     assert result[:, [0, 2]].isfinite().all()
     assert (result.argmax(-1) == 2).all()

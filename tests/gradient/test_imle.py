@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import IMLE, AdaptiveIMLE, CategoricalSpace
-from discrete_grad.gradient.imle import relative_step, target_difference
+from discrete_grad.gradient.imle import _relative_step, _target_difference
 from tests.gradient import contract
 from tests.gradient.contract import RAGGED, RAGGED_LOGITS, function
 
@@ -52,10 +52,10 @@ def test_its_sign_is_that_of_the_gradient_and_its_limit_the_gradient_itself() ->
 def test_where_nothing_flips_there_is_no_gradient() -> None:
     perturbed = torch.tensor([2.0, 1.0, 0.0, -math.inf], dtype=torch.float64)
     g = torch.tensor([1.0, 0.0, 0.0, -5.0], dtype=torch.float64)
-    assert (target_difference(FOUR, perturbed, g, 0.9) == 0).all()
+    assert (_target_difference(FOUR, perturbed, g, 0.9) == 0).all()
     expected = torch.tensor([1.0, -1.0, 0.0, 0.0], dtype=torch.float64) / 1.1
-    assert_close(target_difference(FOUR, perturbed, g, 1.1), expected)
-    assert (target_difference(FOUR, perturbed, -g, 10.0) == 0).all()  # the best already
+    assert_close(_target_difference(FOUR, perturbed, g, 1.1), expected)
+    assert (_target_difference(FOUR, perturbed, -g, 10.0) == 0).all()  # the best already
 
 
 def test_a_smaller_loss_takes_a_smaller_step_in_imle_and_the_same_in_adaptive_imle() -> None:
@@ -80,14 +80,14 @@ def test_the_relative_step_ignores_shifts_masks_and_units() -> None:
     v, g = (torch.randn(20, 9, generator=generator, dtype=torch.float64) for _ in "vg")
     v = v.masked_fill(RAGGED_LOGITS == -math.inf, -math.inf)
     beta = torch.tensor(0.7, dtype=torch.float64)
-    step = relative_step(RAGGED, v, g, beta)
+    step = _relative_step(RAGGED, v, g, beta)
     shift = torch.repeat_interleave(torch.tensor([3.0, -1, 2, 5]), torch.tensor(RAGGED.sizes))
-    assert_close(relative_step(RAGGED, v + shift, g - shift, beta), step)
-    assert_close(relative_step(RAGGED, v, g * 8, beta), step / 8)
+    assert_close(_relative_step(RAGGED, v + shift, g - shift, beta), step)
+    assert_close(_relative_step(RAGGED, v, g * 8, beta), step / 8)
     other = g.clone()
     other[:, 7] = 1e6  # of the masked category
-    assert_close(relative_step(RAGGED, v, other, beta), step)
-    assert (relative_step(RAGGED, v, g * 0, beta) == 1).all()
+    assert_close(_relative_step(RAGGED, v, other, beta), step)
+    assert (_relative_step(RAGGED, v, g * 0, beta) == 1).all()
 
 
 def test_uniform_logits_move() -> None:

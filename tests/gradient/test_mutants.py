@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.gradient import base
-from discrete_grad.gradient.gumbel_softmax import relaxed_row
+from discrete_grad.gradient.gumbel_softmax import _relaxed_row
 from discrete_grad.sampling import categorical, gumbel_like, uniform_like
 from tests.gradient import contract
 from tests.gradient.cases import BY_NAME, SHARP, Case
@@ -74,7 +74,7 @@ def last_feature_counted_twice(hard: Tensor, surrogate: Tensor) -> Tensor:
 def row_without_one_over_tau(
     space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float
 ) -> Tensor:
-    row = relaxed_row(space, logits, gumbel, tau)
+    row = _relaxed_row(space, logits, gumbel, tau)
     return row.detach() + tau * (row - row.detach())
 
 
@@ -93,7 +93,7 @@ def tempered_in_half_precision(space: CategoricalSpace, logits: Tensor, tau: flo
 
 def rounded_row(space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float) -> Tensor:
     half = logits.dtype.itemsize == 2
-    return relaxed_row(space, logits, gumbel.round() if half else gumbel, tau)
+    return _relaxed_row(space, logits, gumbel.round() if half else gumbel, tau)
 
 
 def jacobian_without_outer_product(
@@ -284,7 +284,7 @@ MUTANTS = [
         ),
         (
             "missing 1 / tau, Gumbel-softmax",
-            f"{GRADIENT}.gumbel_softmax.relaxed_row",
+            f"{GRADIENT}.gumbel_softmax._relaxed_row",
             row_without_one_over_tau,
             contract.check_formula,
             SHARP_GUMBEL,
@@ -313,7 +313,7 @@ MUTANTS = [
         ),
         (
             "noise rounded in half precision",
-            f"{GRADIENT}.gumbel_softmax.relaxed_row",
+            f"{GRADIENT}.gumbel_softmax._relaxed_row",
             rounded_row,
             contract.check_precision,
             GUMBEL,
@@ -517,21 +517,21 @@ MUTANTS = [
         ),
         (
             "values read under vmap",
-            "discrete_grad.space.features.can_inspect",
+            "discrete_grad.space._features.can_inspect",
             always,
             contract.check_vmap,
             STRAIGHT,
         ),
         (
             "values read under compile",
-            "discrete_grad.space.features.can_inspect",
+            "discrete_grad.space._features.can_inspect",
             always,
             contract.check_compile,
             STRAIGHT,
         ),
         (
             "values read under export",
-            "discrete_grad.space.features.can_inspect",
+            "discrete_grad.space._features.can_inspect",
             always,
             contract.check_export,
             STRAIGHT,

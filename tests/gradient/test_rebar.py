@@ -46,7 +46,7 @@ def check_conditional_law(dtype: torch.dtype = torch.float64) -> None:
     free = log_p + gumbel_like(log_p, generator=generator)
     hard = space.one_hot(space.argmax(free), dtype=dtype)
     own = gumbel_like(log_p, generator=generator)
-    z, _ = rebar.conditional_gumbel(space, log_p, hard, own)
+    z, _ = rebar._conditional_gumbel(space, log_p, hard, own)
     assert torch.equal(space.argmax(z), space.argmax(hard))
     assert (z[:, 2] == -INF).all()
     allowed = torch.tensor([0, 1, 3])
@@ -66,7 +66,7 @@ def test_the_slope_of_the_conditional_noise() -> None:
     log_p = RAGGED.log_softmax(random_logits(RAGGED, (50,))).requires_grad_()
     hard = RAGGED.one_hot(RAGGED.enumerate()[:18].repeat(3, 1)[:50], dtype=torch.float64)
     own = pair_noise(log_p.detach())[0, 0]
-    z, slope = rebar.conditional_gumbel(RAGGED, log_p, hard, own)
+    z, slope = rebar._conditional_gumbel(RAGGED, log_p, hard, own)
     assert_close(slope, torch.autograd.grad(z.sum(), log_p)[0])
     assert (slope[hard == 1] == 0).all()
 
@@ -248,7 +248,7 @@ def test_without_gradients_the_value_is_the_same() -> None:
 
 # --- planted bugs ---------------------------------------------------------------------------------
 
-CONDITIONAL, CORRECTION = rebar.conditional_gumbel, rebar.relaxed_correction
+CONDITIONAL, CORRECTION = rebar._conditional_gumbel, rebar.relaxed_correction
 Bug = Callable[..., object]
 
 
@@ -270,14 +270,14 @@ def slope_of_one(*args: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def one_noise_for_both(
-    space: CategoricalSpace, logits: Tensor, drawn: rebar.Coupled, *rest: object, **options: bool
+    space: CategoricalSpace, logits: Tensor, drawn: rebar._Coupled, *rest: object, **options: bool
 ) -> Tensor:
     z = drawn.noisy[:1].expand_as(drawn.noisy)
     return CORRECTION(space, logits, drawn._replace(noisy=z), *rest, **options)
 
 
 def noises_swapped(
-    space: CategoricalSpace, logits: Tensor, drawn: rebar.Coupled, *rest: object, **options: bool
+    space: CategoricalSpace, logits: Tensor, drawn: rebar._Coupled, *rest: object, **options: bool
 ) -> Tensor:
     return CORRECTION(space, logits, drawn._replace(noisy=drawn.noisy.flip(0)), *rest, **options)
 
@@ -285,7 +285,7 @@ def noises_swapped(
 def tau_left_out_of_the_slope(
     space: CategoricalSpace,
     logits: Tensor,
-    drawn: rebar.Coupled,
+    drawn: rebar._Coupled,
     c: Callable[[Tensor], Tensor],
     tau: float,
     **options: bool,
@@ -301,11 +301,11 @@ def sign_of_the_correction(*args: object, **options: bool) -> Tensor:
 @pytest.mark.parametrize(
     ("target", "bug", "check"),
     [
-        ("conditional_gumbel", without_probabilities, check_conditional_law),
-        ("conditional_gumbel", without_probabilities, check_quadrature),
-        ("conditional_gumbel", unconditional, check_conditional_law),
-        ("conditional_gumbel", unconditional, lambda: contract.check_formula(CASE)),
-        ("conditional_gumbel", slope_of_one, check_quadrature),
+        ("_conditional_gumbel", without_probabilities, check_conditional_law),
+        ("_conditional_gumbel", without_probabilities, check_quadrature),
+        ("_conditional_gumbel", unconditional, check_conditional_law),
+        ("_conditional_gumbel", unconditional, lambda: contract.check_formula(CASE)),
+        ("_conditional_gumbel", slope_of_one, check_quadrature),
         ("relaxed_correction", one_noise_for_both, check_quadrature),
         ("relaxed_correction", noises_swapped, check_quadrature),
         ("relaxed_correction", tau_left_out_of_the_slope, check_quadrature),
@@ -323,7 +323,7 @@ def test_a_planted_bug_is_caught(
 
 
 def test_the_statistical_test_catches_a_wrong_slope(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{MODULE}.conditional_gumbel", slope_of_one)
+    monkeypatch.setattr(f"{MODULE}._conditional_gumbel", slope_of_one)
     with pytest.raises(AssertionError, match="off by"):
         test_unbiased_on_ragged_features_with_a_mask(1)
 

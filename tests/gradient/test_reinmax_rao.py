@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import ReinMax, ReinMaxRao
-from discrete_grad.gradient.reinmax_rao import reinmax_rao_surrogate
+from discrete_grad.gradient.reinmax_rao import _reinmax_rao_surrogate
 from discrete_grad.sampling import gumbel_like
 from tests.gradient import contract
 from tests.gradient.contract import RAGGED, RAGGED_LOGITS, TINY, TINY_LOGITS, function
@@ -31,7 +31,7 @@ def test_its_limit_at_low_temperature() -> None:
     limit = limit - jacobian_product(pi, g) / 2
     gumbel = gumbel_like(RAGGED_LOGITS.expand(inner, -1), generator=contract.seeded(6))
     leaf = RAGGED_LOGITS.expand(inner, -1).clone().requires_grad_()
-    surrogate = reinmax_rao_surrogate(RAGGED, leaf, hard.expand(inner, -1), gumbel[None], tau)
+    surrogate = _reinmax_rao_surrogate(RAGGED, leaf, hard.expand(inner, -1), gumbel[None], tau)
     (each,) = torch.autograd.grad((surrogate @ g).sum(), leaf)
     error = each.std(0) / math.sqrt(inner)
     assert ((each.mean(0) - limit).abs() <= SIGMAS * error + tau).all()

@@ -96,14 +96,14 @@ def rao_through_the_noise(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor, tau: float
 ) -> Tensor:
     finite = logits.masked_fill(logits == -torch.inf, -1e3)
-    perturbed = gumbel_rao.conditional_perturbed(space, finite, hard, gumbel)
+    perturbed = gumbel_rao._conditional_perturbed(space, finite, hard, gumbel)
     return space.softmax(perturbed / tau).mean(0)
 
 
 def rao_without_one_over_tau(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor, tau: float
 ) -> Tensor:
-    perturbed = gumbel_rao.conditional_perturbed(space, logits.detach(), hard, gumbel)
+    perturbed = gumbel_rao._conditional_perturbed(space, logits.detach(), hard, gumbel)
     return space.softmax(perturbed / tau + base.increment(logits)).mean(0)
 
 
@@ -230,7 +230,7 @@ def padding_in_the_mean(space: CategoricalSpace, flat: Tensor, allowed: Tensor) 
     return space.join(centred).norm(dim=-1, keepdim=True)
 
 
-DIFFERENCE, RELATIVE_STEP = imle.target_difference, imle.relative_step
+DIFFERENCE, RELATIVE_STEP = imle._target_difference, imle._relative_step
 
 # --- ReinMax-Rao ----------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ def rao_through_the_middle(
     return 2 * SURROGATE(space, phi, hard, gumbel, tau) - space.softmax(logits) / 2
 
 
-REINMAX_RAO_SURROGATE = reinmax_rao.reinmax_rao_surrogate
+REINMAX_RAO_SURROGATE = reinmax_rao._reinmax_rao_surrogate
 
 
 MUTANTS = [
@@ -264,28 +264,28 @@ MUTANTS = [
     for name, target, replacement, check, case, *arguments in [
         (
             "DARN: score without -pi",
-            "darn.darn_surrogate",
+            "darn._darn_surrogate",
             darn_without_probabilities,
             contract.check_bias,
             DARN,
         ),
         (
             "DARN: one product for all features",
-            "darn.darn_surrogate",
+            "darn._darn_surrogate",
             darn_across_features,
             contract.check_formula,
             DARN,
         ),
         (
             "DARN: score not detached",
-            "darn.darn_surrogate",
+            "darn._darn_surrogate",
             darn_with_live_score,
             contract.check_formula,
             DARN,
         ),
         (
             "DARN: 0 * -inf",
-            "darn.darn_surrogate",
+            "darn._darn_surrogate",
             darn_with_infinite_logits,
             contract.check_finite,
             DARN,
@@ -315,7 +315,7 @@ MUTANTS = [
         ),
         (
             "Gumbel-Rao: noise that ignores the row",
-            "gumbel_rao.conditional_perturbed",
+            "gumbel_rao._conditional_perturbed",
             noise_that_ignores_the_row,
             contract.check_formula,
             RAO,
@@ -400,7 +400,7 @@ MUTANTS = [
         ),
         (
             "gapped: moves with a gradient",
-            "gapped_straight_through.gapped_surrogate",
+            "gapped_straight_through._gapped_surrogate",
             live_moves,
             contract.check_formula,
             GAPPED,
@@ -443,49 +443,49 @@ MUTANTS = [
         ),
         (
             "I-MLE: moved along the gradient",
-            "imle.target_difference",
+            "imle._target_difference",
             wrong_direction,
             contract.check_formula,
             FIXED_STEP,
         ),
         (
             "I-MLE: wrong sign",
-            "imle.target_difference",
+            "imle._target_difference",
             opposite_sign,
             contract.check_formula,
             FIXED_STEP,
         ),
         (
             "I-MLE: missing 1 / step",
-            "imle.target_difference",
+            "imle._target_difference",
             missing_one_over_step,
             contract.check_formula,
             FIXED_STEP,
         ),
         (
             "I-MLE: rows of another draw",
-            "imle.target_difference",
+            "imle._target_difference",
             rows_of_another_draw,
             contract.check_formula,
             IMLE_OF_TWO,
         ),
         (
             "adaptive I-MLE: norms that a shift changes",
-            "imle.relative_step",
+            "imle._relative_step",
             norm_of_all_entries,
             contract.check_gradient_is_on_the_simplex,
             ADAPTIVE,
         ),
         (
             "adaptive I-MLE: one step for all rows",
-            "imle.relative_step",
+            "imle._relative_step",
             norm_over_the_batch,
             contract.check_batch_splits,
             ADAPTIVE,
         ),
         (
             "adaptive I-MLE: beta doubled",
-            "imle.relative_step",
+            "imle._relative_step",
             beta_doubled,
             contract.check_formula,
             ADAPTIVE,
@@ -499,21 +499,21 @@ MUTANTS = [
         ),
         (
             "ReinMax-Rao: at the logits, not the middle",
-            "reinmax_rao.reinmax_rao_surrogate",
+            "reinmax_rao._reinmax_rao_surrogate",
             rao_at_the_logits,
             contract.check_formula,
             REINMAX_RAO,
         ),
         (
             "ReinMax-Rao: first-order part left out",
-            "reinmax_rao.reinmax_rao_surrogate",
+            "reinmax_rao._reinmax_rao_surrogate",
             rao_without_the_first_order_part,
             contract.check_formula,
             REINMAX_RAO,
         ),
         (
             "ReinMax-Rao: middle with a gradient",
-            "reinmax_rao.reinmax_rao_surrogate",
+            "reinmax_rao._reinmax_rao_surrogate",
             rao_through_the_middle,
             contract.check_formula,
             REINMAX_RAO,

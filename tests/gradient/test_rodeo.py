@@ -74,7 +74,7 @@ def check_operator_has_mean_zero() -> None:
     scores = RAGGED.one_hot(rows, dtype=torch.float64) - pi
     for seed in range(3):
         table = torch.randn(len(rows), generator=contract.seeded(seed), dtype=torch.float64)
-        result = rodeo.stein(RAGGED, pi, scores, table, swapped_table(RAGGED, table, rows))
+        result = rodeo._stein(RAGGED, pi, scores, table, swapped_table(RAGGED, table, rows))
         assert result.abs().max() > 0.1
         assert_close(p @ result, torch.zeros(9, dtype=torch.float64), rtol=0, atol=1e-14)
 
@@ -184,7 +184,7 @@ def test_errors() -> None:
 
 # --- planted bugs ---------------------------------------------------------------------------------
 
-STEIN, SURROGATES = rodeo.stein, rodeo.surrogates
+STEIN, SURROGATES = rodeo._stein, rodeo._surrogates
 
 
 def without_the_identity(
@@ -225,14 +225,14 @@ def own_row_included(
 @pytest.mark.parametrize(
     ("target", "bug", "check"),
     [
-        ("stein", without_the_identity, check_operator_has_mean_zero),
-        ("stein", sum_over_features_for_the_mean, check_operator_has_mean_zero),
-        ("stein", uniform_for_softmax, check_operator_has_mean_zero),
-        ("stein", score_not_swapped, check_operator_has_mean_zero),
-        ("stein", score_not_swapped, check_unbiased),
-        ("stein", without_the_identity, lambda: contract.check_bias(PAIR)),
-        ("surrogates", own_row_included, check_unbiased),
-        ("surrogates", own_row_included, lambda: contract.check_formula(TRIPLE)),
+        ("_stein", without_the_identity, check_operator_has_mean_zero),
+        ("_stein", sum_over_features_for_the_mean, check_operator_has_mean_zero),
+        ("_stein", uniform_for_softmax, check_operator_has_mean_zero),
+        ("_stein", score_not_swapped, check_operator_has_mean_zero),
+        ("_stein", score_not_swapped, check_unbiased),
+        ("_stein", without_the_identity, lambda: contract.check_bias(PAIR)),
+        ("_surrogates", own_row_included, check_unbiased),
+        ("_surrogates", own_row_included, lambda: contract.check_formula(TRIPLE)),
     ],
 )
 def test_a_planted_bug_is_caught(

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, SumAndSample
 from discrete_grad.gradient import sum_and_sample
-from discrete_grad.gradient.sum_and_sample import draw_another, most_likely
+from discrete_grad.gradient.sum_and_sample import _draw_another, _most_likely
 from discrete_grad.sampling import categorical, uniform_like
 from tests.goodness import FALSE_ALARM, g_test, joint_counts
 from tests.gradient import contract
@@ -35,7 +35,7 @@ def test_the_most_likely_rows_are_those_of_the_whole_list(
     space_and_logits: tuple[CategoricalSpace, Tensor], count: int
 ) -> None:
     space, logits = space_and_logits
-    codes, log_p = most_likely(space, space.log_softmax(logits), count)
+    codes, log_p = _most_likely(space, space.log_softmax(logits), count)
     count = min(count, space.num_rows)
     every = space.log_prob(logits.unsqueeze(-2), space.enumerate())
     assert_close(log_p, every.topk(count, -1).values)
@@ -68,7 +68,7 @@ def test_the_most_likely_rows_of_a_space_that_nobody_can_list() -> None:
     space = CategoricalSpace.from_sizes((7,) * 30)
     log_p = space.log_softmax(random_logits(space, scale=2))
     expected = best_first([part.tolist() for part in space.split(log_p)], 50)
-    _, found = most_likely(space, log_p, 50)
+    _, found = _most_likely(space, log_p, 50)
     assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -78,10 +78,10 @@ def test_the_most_likely_rows_of_a_space_that_nobody_can_list() -> None:
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_another_row_follows_the_law_given_that_it_is_not_taken(count: int) -> None:
     p = RAGGED.softmax(RAGGED_LOGITS)
-    taken, _ = most_likely(RAGGED, p.log(), count)
+    taken, _ = _most_likely(RAGGED, p.log(), count)
     many = RAGGED_LOGITS.expand(20_000, -1)
     uniform = uniform_like(RAGGED, many, generator=seeded())
-    codes = draw_another(RAGGED, p.expand(20_000, -1), taken.expand(20_000, -1, -1), uniform)
+    codes = _draw_another(RAGGED, p.expand(20_000, -1), taken.expand(20_000, -1, -1), uniform)
     counts = joint_counts(RAGGED, codes)
     law = rows_and_law(RAGGED, RAGGED_LOGITS)[1]
     law[joint_counts(RAGGED, taken) > 0] = 0
@@ -95,19 +95,19 @@ def test_another_row_follows_the_law_given_that_it_is_not_taken(count: int) -> N
 
 def test_the_last_row_is_found() -> None:
     p = TINY.softmax(TINY_LOGITS)
-    rows, _ = most_likely(TINY, p.log(), 6)
+    rows, _ = _most_likely(TINY, p.log(), 6)
     uniform = uniform_like(TINY, TINY_LOGITS.expand(100, -1), generator=seeded())
     for last in range(6):
         taken = rows[[i for i in range(6) if i != last]].expand(100, -1, -1)
-        codes = draw_another(TINY, p.expand(100, -1), taken, uniform)
+        codes = _draw_another(TINY, p.expand(100, -1), taken, uniform)
         assert (codes == rows[last]).all()
 
 
 def test_a_draw_is_of_some_row_even_if_none_is_left() -> None:
     p = TINY.softmax(TINY_LOGITS).expand(100, -1)
-    taken, _ = most_likely(TINY, p.log(), 6)
+    taken, _ = _most_likely(TINY, p.log(), 6)
     uniform = uniform_like(TINY, p, generator=seeded())
-    TINY.check_codes(draw_another(TINY, p, taken, uniform))
+    TINY.check_codes(_draw_another(TINY, p, taken, uniform))
 
 
 # --- the estimate -----------------------------------------------------------------------------
@@ -215,13 +215,13 @@ def drawn_from_all(space: CategoricalSpace, p: Tensor, taken: Tensor, uniform: T
 
 
 def least_likely(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    codes, scores = most_likely(space, log_p, space.num_rows)
+    codes, scores = _most_likely(space, log_p, space.num_rows)
     return codes[..., -count:, :], scores[..., -count:]
 
 
 def greedy(space: CategoricalSpace, log_p: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Swaps of the best row alone."""
-    best, _ = sum_and_sample.most_likely(space, log_p, 1)
+    best, _ = sum_and_sample._most_likely(space, log_p, 1)
     near = torch.cat([best, space.swaps(best[..., 0, :])], -2)
     scores, index = space.log_prob(log_p.unsqueeze(-2), near).topk(count, -1)
     return near.gather(-2, index.unsqueeze(-1).expand(*index.shape, space.num_features)), scores
@@ -255,7 +255,7 @@ MUTANTS = [
     ("_surrogate", rest_counted_whole, contract.check_bias, PAIR),
     ("_surrogate", baseline_of_the_draw, contract.check_bias, FOUR),
     ("_surrogate", no_baseline_for_the_draw, contract.check_bias, FOUR),
-    ("most_likely", least_likely, contract.check_bias, FOUR),
+    ("_most_likely", least_likely, contract.check_bias, FOUR),
 ]
 
 
@@ -273,12 +273,12 @@ def test_a_planted_bug_is_caught(
 
 
 def test_a_draw_that_is_not_another_row_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "draw_another", drawn_from_all)
+    monkeypatch.setitem(globals(), "_draw_another", drawn_from_all)
     with pytest.raises(AssertionError):
         test_another_row_follows_the_law_given_that_it_is_not_taken(4)
 
 
 def test_rows_near_the_best_one_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "most_likely", greedy)
+    monkeypatch.setitem(globals(), "_most_likely", greedy)
     with pytest.raises((AssertionError, RuntimeError)):
         test_the_most_likely_rows_of_a_space_that_nobody_can_list()

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, LeaveOneOut, UnorderedSet
 from discrete_grad.gradient import unordered_set
-from discrete_grad.gradient.unordered_set import log_completions, weighted_rows
+from discrete_grad.gradient.unordered_set import _log_completions, weighted_rows
 from tests.goodness import FALSE_ALARM, g_test
 from tests.gradient import contract
 from tests.gradient.cases import BY_NAME, Case, rows_and_law, set_probability
@@ -58,7 +58,7 @@ def test_ratios_where_hardly_anything_is_left() -> None:
     # all rows drawn: each counts its probability, the baseline is the mean
     assert_close(all_rows, log_p.exp())
     assert_close(shares, log_p.exp().expand(3, 3))
-    assert_close(log_completions(log_p, torch.tensor(-INF)).exp(), torch.ones(8).double())
+    assert_close(_log_completions(log_p, torch.tensor(-INF)).exp(), torch.ones(8).double())
 
 
 def test_far_apart_probabilities_stay_finite() -> None:

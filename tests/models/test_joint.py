@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from discrete_grad.models.block_linear import is_hard
+from discrete_grad.models._block_linear import _is_hard
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
@@ -93,9 +93,9 @@ def test_a_context_must_be_of_the_spec() -> None:
 
 def test_only_rows_of_zeros_and_ones_are_hard() -> None:
     rows = SPACE.one_hot(SPACE.enumerate())
-    assert is_hard(SPACE, rows, None)
-    assert is_hard(SPACE, rows[:0], None)
-    assert is_hard(SPACE, rows[0], None)
+    assert _is_hard(SPACE, rows, None)
+    assert _is_hard(SPACE, rows[:0], None)
+    assert _is_hard(SPACE, rows[0], None)
     for changed in (
         [1.0, 0.0, 0.0, 0.0, 0.0],  # one feature has none
         [1.0, 1.0, 0.0, 0.0, 0.0],  # one has two, the other none
@@ -106,7 +106,7 @@ def test_only_rows_of_zeros_and_ones_are_hard() -> None:
         [1.0, 0.0, 1.0, -1.0, 1.0],
         [1.0, 0.0, torch.nan, 0.0, 1.0],
     ):
-        assert not is_hard(SPACE, torch.cat([rows, torch.tensor([changed])]), None), changed
+        assert not _is_hard(SPACE, torch.cat([rows, torch.tensor([changed])]), None), changed
 
 
 def test_what_torch_func_follows_cannot_be_seen() -> None:
@@ -114,7 +114,7 @@ def test_what_torch_func_follows_cannot_be_seen() -> None:
     seen: list[bool] = []
 
     def callback(row: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        seen.append(is_hard(SPACE, row, context))
+        seen.append(_is_hard(SPACE, row, context))
         return row.sum() + context.sum()
 
     torch.vmap(callback)(rows, context)

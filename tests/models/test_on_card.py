@@ -24,7 +24,7 @@ from discrete_grad.models import (
     most_likely_rows,
     single_swap_ascent,
 )
-from discrete_grad.models.block_linear import BlockLinearEnsemble
+from discrete_grad.models._block_linear import BlockLinearEnsemble
 from discrete_grad.sampling import isolated_seed, normal, random_codes, seeded
 from discrete_grad.space import ContextSpec
 from tests.pretended_card import CARD, pretended_card

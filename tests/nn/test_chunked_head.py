@@ -19,7 +19,7 @@ from discrete_grad import (
     StraightThrough,
 )
 from discrete_grad.nn import ChunkedHead, ConstantSchedule, SoftEmbedding
-from discrete_grad.nn.chunked import embed_chunked, expect_chunked
+from discrete_grad.nn._chunked import embed_chunked, expect_chunked
 from discrete_grad.sampling import seeded
 from tests.goodness import assert_law
 

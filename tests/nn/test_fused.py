@@ -18,7 +18,7 @@ from discrete_grad import (
     Softmax,
     StraightThrough,
 )
-from discrete_grad.gradient.gumbel_softmax import relaxed_row
+from discrete_grad.gradient.gumbel_softmax import _relaxed_row
 from discrete_grad.nn import LinearSchedule, SoftEmbedding
 from discrete_grad.sampling import seeded
 from tests.goodness import assert_law
@@ -102,7 +102,7 @@ def gradient_given_noise(
     logits = pi.log().requires_grad_()
     gumbel = -times.log() - logits.detach()
     assert torch.equal((logits + gumbel).argmax(-1), codes)
-    (found,) = torch.autograd.grad(relaxed_row(space, logits, gumbel, tau), logits, slopes)
+    (found,) = torch.autograd.grad(_relaxed_row(space, logits, gumbel, tau), logits, slopes)
     return found
 
 

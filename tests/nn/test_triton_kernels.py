@@ -13,14 +13,15 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, ReinMax, Relaxation, StraightThrough
 from discrete_grad.gradient.base import ClosedForm
-from discrete_grad.nn import SoftEmbedding, triton_kernels
-from discrete_grad.nn.fused import embed_drawn
-from discrete_grad.nn.triton_kernels import (
+from discrete_grad.nn import SoftEmbedding
+from discrete_grad.nn import _triton_kernels as triton_kernels
+from discrete_grad.nn._fused import embed_drawn
+from discrete_grad.nn._triton_kernels import (
+    _gumbels,
+    _sample_softmax,
     available,
     draw,
-    gumbels,
     logits_gradient,
-    sample_softmax,
 )
 from discrete_grad.sampling import random_indices
 from tests.goodness import FALSE_ALARM, assert_law, g_test
@@ -143,8 +144,8 @@ def test_a_masked_category_is_never_drawn(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("both_tiles")
 def test_codes_and_normaliser() -> None:
     logits = logits_of(SPACE, 2, 5)
-    codes, normaliser = sample_softmax(SPACE, logits, 7)
-    noise = gumbels(SPACE, logits, 7)
+    codes, normaliser = _sample_softmax(SPACE, logits, 7)
+    noise = _gumbels(SPACE, logits, 7)
     assert codes.dtype == torch.int64
     assert torch.equal(codes, SPACE.argmax(logits + noise))
     assert torch.equal(codes, draw(SPACE, logits, 7))
@@ -155,7 +156,7 @@ def test_codes_and_normaliser() -> None:
 @runs_kernels
 @pytest.mark.usefixtures("large_tiles")
 def test_gumbels_follow_their_law() -> None:
-    noise = gumbels(SPACE, torch.zeros(400, SPACE.width, device=DEVICE), 8).cpu().double()
+    noise = _gumbels(SPACE, torch.zeros(400, SPACE.width, device=DEVICE), 8).cpu().double()
     assert noise.isfinite().all()
     assert len(noise.unique()) > 0.99 * noise.numel()  # no number of a counter is used twice
     cells = (torch.exp(-torch.exp(-noise)) * 50).long().flatten()
@@ -191,7 +192,7 @@ def reference(
     logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, method: ClosedForm, tau: float = 1
 ) -> Tensor:
     """What the library itself computes, in float64 with the kernels' own Gumbel noise."""
-    noise = gumbels(SPACE, logits, 9).double()
+    noise = _gumbels(SPACE, logits, 9).double()
     logits, weight, grad = (tensor.double() for tensor in (logits, weight, grad))
     wanted = logits.clone().requires_grad_()
     if method == "gumbel_softmax":

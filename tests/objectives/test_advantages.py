@@ -11,13 +11,12 @@ from torch.testing import assert_close
 
 from discrete_grad.objectives import (
     add_shaping,
-    diversity_advantage,
     gae,
     group_relative,
     leave_one_out,
     policy_gradient_loss,
-    standardised,
 )
+from discrete_grad.objectives.advantages import diversity_advantage, standardised
 from discrete_grad.sampling import normal, random_codes, seeded
 from tests.objectives.worlds import KINDS, SPACE, gradient, policy_of, rows, steps_of
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from discrete_grad.objectives import metric_learning_loss, score_bins, score_pairs, sup_con
+from discrete_grad.objectives import metric_learning_loss, sup_con
+from discrete_grad.objectives.metric_learning import score_bins, score_pairs
 
 losses = pytest.importorskip("pytorch_metric_learning.losses")
 miners = pytest.importorskip("pytorch_metric_learning.miners")

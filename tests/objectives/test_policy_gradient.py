@@ -13,12 +13,12 @@ from discrete_grad.objectives import (
     advantage_weighted_loss,
     gae,
     group_relative,
-    importance_weights,
     leave_one_out,
     policy_gradient_loss,
     ppo_loss,
     value_loss,
 )
+from discrete_grad.objectives.policy_gradient import importance_weights
 from discrete_grad.reinforcement import ContextValue, StepValue
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import (

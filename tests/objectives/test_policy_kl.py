@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.objectives import conditional_kl, kl_k1, kl_k2, kl_k3
+from discrete_grad.objectives.policy_kl import conditional_kl, kl_k1, kl_k2, kl_k3
 from discrete_grad.policies import conditional_logits
 from discrete_grad.sampling import normal, seeded
 from tests.objectives.worlds import CONTEXTS, KINDS, SPACE, gradient, policy_of, rows, steps_of

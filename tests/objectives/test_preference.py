@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from discrete_grad.objectives import (
-    OUTCOMES,
-    bradley_terry_loss,
-    dpo_loss,
-    outcome_information,
-    preference_log_probs,
-)
+from discrete_grad.objectives import bradley_terry_loss, dpo_loss
+from discrete_grad.objectives.preference import OUTCOMES, outcome_information, preference_log_probs
 
 numbers = st.floats(-30, 30)
 widths = st.floats(0, 20)

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, GumbelSoftmax, Softmax, StraightThrough
 from discrete_grad.policies import AutoregressiveGenerator, known_mask, log_prob_by_steps
 from discrete_grad.space import ContextSpec
-from discrete_grad.testing.goodness import g_test, joint_counts
+from discrete_grad.testing._goodness import g_test, joint_counts
 from tests.goodness import FALSE_ALARM
 from tests.strategies import spaces
 

@@ -13,7 +13,7 @@ from discrete_grad.policies import (
     log_prob_by_steps,
 )
 from discrete_grad.reinforcement import ContextValue, StepValue
-from discrete_grad.reinforcement.rollout import Steps
+from discrete_grad.reinforcement._rollout import Steps
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 4))
 SPEC = ContextSpec(numeric=["a", "b"])

@@ -11,7 +11,7 @@ from discrete_grad import CategoricalSpace
 from discrete_grad.policies import Generator, log_prob_by_steps
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import ContextSpec
-from discrete_grad.testing.goodness import g_test
+from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import TablePotential, ValueGuided
 from tests.goodness import FALSE_ALARM
 

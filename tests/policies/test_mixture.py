@@ -21,14 +21,10 @@ from discrete_grad import (
 from discrete_grad.models import Estimator
 from discrete_grad.policies import Generator, MixtureGenerator, Policy
 from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.testing.goodness import g_test, joint_counts
-from discrete_grad.weighting import (
-    RewardWeighted,
-    SampleGate,
-    segment_softmax,
-    weighted_marginals,
-    weighted_vote,
-)
+from discrete_grad.testing._goodness import g_test, joint_counts
+from discrete_grad.weighting import RewardWeighted, SampleGate, weighted_vote
+from discrete_grad.weighting.posthoc import weighted_marginals
+from discrete_grad.weighting.segments import segment_softmax
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"cut": 2, "colour": 3})

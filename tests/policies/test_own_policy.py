@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.fitting import DistillConfig
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.gradient import ReinMax
 from discrete_grad.policies import (
     AutoregressiveGenerator,
@@ -29,16 +29,16 @@ from discrete_grad.reinforcement import (
     reinforce,
 )
 from discrete_grad.sampling import isolated_seed, normal, seeded
-from discrete_grad.testing.goodness import g_test
+from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import (
     AttributeSet,
     Guided,
     RewardWeighted,
-    exact_grade,
     importance_sampling,
     metropolis,
     twisted_smc,
 )
+from discrete_grad.weighting.guidance_exact import exact_grade
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
@@ -169,7 +169,7 @@ def test_reinforce_comes_near_the_tilt_of_the_reference(algorithm: str):
         ("forward", {"sampler": importance_sampling}, 0.03),
         ("reverse", {}, 0.03),
     ],
-    ids=str,
+    ids=["exact", "exact, reverse", "forward", "own rows", "importance sampling", "reverse"],
 )
 def test_distill(method: Any, options: dict[str, Any], near: float):
     policy, reference = own(), own(1)

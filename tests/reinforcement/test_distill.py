@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, LeaveOneOut, LocalExpectation, ReinMax
-from discrete_grad.fitting import DistillConfig
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.regression import clipped
 from discrete_grad.gradient import GumbelSoftmax
 from discrete_grad.policies import AutoregressiveGenerator, Generator
@@ -19,7 +19,8 @@ from discrete_grad.reinforcement.distill import _drawer, _forward, _job, _revers
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.training.loop import Step
-from discrete_grad.weighting import RewardWeighted, table_kl, twisted_smc
+from discrete_grad.weighting import RewardWeighted, twisted_smc
+from discrete_grad.weighting.tilt import table_kl
 from tests.weighting.worlds import ORDER, SPACE, TableReference, numbers, table_reward
 
 SPEC = ContextSpec(numeric=["table"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, LocalExpectation, ReinMax
-from discrete_grad.fitting import DistillConfig
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import Generator
 from discrete_grad.reinforcement import distill
 from discrete_grad.weighting import RewardWeighted, metropolis

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.fitting import DistillConfig
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import distill_guidance, distill_rows
 from discrete_grad.reinforcement.distill_teacher import conditionals
@@ -22,9 +22,9 @@ from discrete_grad.weighting import (
     TablePotential,
     ValueGuided,
     exact_log_probs,
-    table_kl,
     tilt,
 )
+from discrete_grad.weighting.tilt import table_kl
 from tests.weighting.worlds import ORDER, SPACE, TableReference, numbers
 
 SPEC = ContextSpec(numeric=["table"])

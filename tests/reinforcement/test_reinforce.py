@@ -14,7 +14,7 @@ from discrete_grad.reinforcement import Progress, ReinforceConfig, reinforce, ta
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
-from discrete_grad.weighting import log_partition, table_expectation, table_kl
+from discrete_grad.weighting.tilt import log_partition, table_expectation, table_kl
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 2))
 CONTEXTS = torch.eye(2)

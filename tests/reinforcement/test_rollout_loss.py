@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad.reinforcement import memory_weights
+from discrete_grad.reinforcement._rollout import Rollout, Steps
+from discrete_grad.reinforcement._rollout_loss import policy_loss, step_costs, with_advantages
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
-from discrete_grad.reinforcement.rollout import Rollout, Steps
-from discrete_grad.reinforcement.rollout_loss import policy_loss, step_costs, with_advantages
 from tests.objectives.worlds import (
     CONTEXTS,
     KINDS,

@@ -10,9 +10,9 @@ from torch import Tensor
 from discrete_grad.evaluation import Observed, Subject
 from discrete_grad.evaluation.robustness import _most_important
 from discrete_grad.reporting import build_report, format_table, render_html, verdict
-from discrete_grad.reporting.findings import _parting_sentence
+from discrete_grad.reporting._findings import _parting_sentence
+from discrete_grad.reporting._robustness_page import _important_sentence
 from discrete_grad.reporting.plots import _limits
-from discrete_grad.reporting.robustness_page import _important_sentence
 from tests.evaluation.planted import Given
 from tests.evaluation.subjects import AdditiveTruth, make_subject
 

@@ -10,7 +10,7 @@ import pytest
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.reporting import build_report, format_table, render_html, verdict
-from discrete_grad.reporting.findings import swap_sentences
+from discrete_grad.reporting._findings import swap_sentences
 from discrete_grad.reporting.wording import number, percent, short, standing
 from tests.evaluation.subjects import make_subject
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from discrete_grad.reporting import build_report, render_html
-from discrete_grad.reporting.robustness_page import (
+from discrete_grad.reporting._robustness_page import (
     robustness_sentences,
     robustness_table,
     robustness_text,

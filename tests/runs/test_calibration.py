@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.fitting.calibration import Calibration, isotonic
+from discrete_grad.fitting.calibration import Calibration, _isotonic
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -24,7 +24,7 @@ def one_group(count: int) -> Tensor:
 def test_isotonic_regression_is_the_nearest_rising_sequence(values: list[float], seed: int) -> None:
     y = torch.tensor(values, dtype=torch.float64)
     weights = drawn(len(y), seed).abs() + 0.1
-    found = isotonic(y, weights)
+    found = _isotonic(y, weights)
     assert (found.diff() >= 0).all()
     # the conditions of a projection on a cone: orthogonal to itself, at most 0 to rising steps
     residual = weights * (y - found)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from discrete_grad.data import Table, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
-from discrete_grad.runs import FitConfig, Run, calibrate, fit, generate, load_run, write_report
-from discrete_grad.runs.calibrate import load_calibration
-from discrete_grad.runs.recipe import estimator_facts
+from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
+from discrete_grad.runs import _calibrate as calibrate
+from discrete_grad.runs._calibrate import _load_calibration
+from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 
@@ -154,7 +155,7 @@ def test_a_damaged_calibration_is_told_in_one_line(tmp_path: Path) -> None:
     run = fit(small_table(), tmp_path / "run", small_config())
     path = tmp_path / "run" / "weights" / "calibration.safetensors"
     with pytest.raises(RunError, match="does not fit the run's table"):
-        load_calibration(path, len(run.scale.keys) + 2)
+        _load_calibration(path, len(run.scale.keys) + 2)
     path.write_bytes(b"nothing")
     with pytest.raises(RunError, match="is damaged"):
         load_run(tmp_path / "run")

@@ -16,17 +16,10 @@ from discrete_grad.data.schema import Schema
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.fitting.context_range import trained_ranges
 from discrete_grad.hamming import nearest_hamming
-from discrete_grad.runs import (
-    FewRowsWarning,
-    Run,
-    check_columns,
-    fit,
-    generate,
-    part_path,
-    proposals,
-)
-from discrete_grad.runs.row_score import row_score
-from discrete_grad.runs.seen_rows import SeenRows
+from discrete_grad.runs import FewRowsWarning, Run, check_columns, fit, generate, part_path
+from discrete_grad.runs import _proposals as proposals
+from discrete_grad.runs._row_score import row_score
+from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from discrete_grad.data import Table
-from discrete_grad.runs import FitConfig, Run, fit, load_run, stages
-from discrete_grad.runs.prepared import Observations
-from discrete_grad.runs.stages import STAGES
+from discrete_grad.runs import FitConfig, Run, fit, load_run
+from discrete_grad.runs import _stages as stages
+from discrete_grad.runs._prepared import Observations
+from discrete_grad.runs._stages import STAGES
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
 

@@ -11,7 +11,6 @@ from discrete_grad import CategoricalSpace
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
-    DistillConfig,
     EstimatorConfig,
     ReproductionConfig,
     fit_aligner,
@@ -21,6 +20,7 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import Aligner, AnovaEnsemble
 from discrete_grad.policies import AutoregressiveGenerator, Generator

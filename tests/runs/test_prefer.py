@@ -16,8 +16,8 @@ import torch
 
 from discrete_grad.cli import main
 from discrete_grad.data import Schema, TableError, Vocabulary, read_table, write_rows
-from discrete_grad.fitting import guided_score
-from discrete_grad.objectives import OUTCOMES
+from discrete_grad.fitting.pessimism import guided_score
+from discrete_grad.objectives.preference import OUTCOMES
 from discrete_grad.preferences import (
     Preferences,
     context_columns,
@@ -27,7 +27,7 @@ from discrete_grad.preferences import (
     write_preferences,
 )
 from discrete_grad.runs import Run, fit, load_run, prefer
-from discrete_grad.runs.row_score import row_score
+from discrete_grad.runs._row_score import row_score
 from discrete_grad.sampling import seeded
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of

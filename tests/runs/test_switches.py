@@ -11,11 +11,11 @@ from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     EstimatorConfig,
     GeneratorConfig,
-    PessimisticScore,
     conformal_pessimism,
     fit_estimator,
     new_ensemble,
 )
+from discrete_grad.fitting.pessimism import PessimisticScore
 from discrete_grad.models import EstimatorEnsemble, MixedEnsemble
 from discrete_grad.runs import FitConfig, fit, generate, load_run, polished_row, write_report
 from discrete_grad.sampling import normal, seeded

@@ -31,7 +31,7 @@ from discrete_grad.testing import (
     outcomes,
     row_function,
 )
-from discrete_grad.testing.calling import estimate
+from discrete_grad.testing._calling import estimate
 from tests.testing.bugs import Layer
 
 SPACE = CategoricalSpace({"a": 2, "one": 1, "b": 3})

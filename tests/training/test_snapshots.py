@@ -17,7 +17,7 @@ from discrete_grad.training.checkpoint import Checkpoint, load_tensors, save_ten
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import JsonLinesLog
 from discrete_grad.training.loop import Objective, Step, train
-from discrete_grad.training.snapshots import Snapshots, kept_steps, load_snapshots
+from discrete_grad.training.snapshots import Snapshots, _kept_steps, load_snapshots
 from tests.runs.small import small_config, small_table
 
 CONFIG = LoopConfig(steps=40, learning_rate=0.05, validate_every=4, patience=0, checkpoint_every=7)
@@ -66,17 +66,17 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @given(st.integers(1, 3000), st.integers(1, 400), st.integers(6, 64))
 def test_kept_steps_are_few_sorted_and_reach_both_ends(steps: int, every: int, most: int) -> None:
-    kept = kept_steps(steps, every, most=most)
+    kept = _kept_steps(steps, every, most=most)
     assert list(kept) == sorted(set(kept))
     assert (kept[0], kept[-1]) == (0, steps)
     assert len(kept) <= most
 
 
 def test_every_look_is_kept_where_there_is_room() -> None:
-    assert set(range(0, 301, 20)) <= set(kept_steps(300, 20))
-    early = [step for step in kept_steps(300, 20) if step < 20]
+    assert set(range(0, 301, 20)) <= set(_kept_steps(300, 20))
+    early = [step for step in _kept_steps(300, 20) if step < 20]
     assert len(early) > 10
-    assert 55 < len(kept_steps(1_000_000, 1)) <= 64
+    assert 55 < len(_kept_steps(1_000_000, 1)) <= 64
 
 
 def test_snapshots_are_the_weights_after_their_steps(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_snapshots_are_the_weights_after_their_steps(tmp_path: Path) -> None:
     assert list(seen) == list(range(41))
     final = run(tmp_path).model.state_dict()
     loaded = load_snapshots(tmp_path / "trail")
-    assert tuple(loaded) == kept_steps(40, 4)
+    assert tuple(loaded) == _kept_steps(40, 4)
     for step, weights in loaded.items():
         assert all(torch.equal(weights[name], seen[step][name]) for name in weights)
     assert loaded[0]["weight"].eq(1).all()
@@ -144,7 +144,7 @@ def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None
     config = small_config()
     run = fit(small_table(), tmp_path / "run", config)
     trail = load_snapshots(run.folder / "trail")
-    assert tuple(trail) == kept_steps(60, config.generator.validate_every)
+    assert tuple(trail) == _kept_steps(60, config.generator.validate_every)
     report = write_report(run)
     assert [point["step"] for point in report["exploitation"]["points"]] == list(trail)
     assert report["exploitation"]["reference_name"] == "data policy"

@@ -10,17 +10,11 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad.sampling import seeded
-from discrete_grad.testing.goodness import g_test
-from discrete_grad.weighting import (
-    best_of_n,
-    best_of_n_law,
-    coldest,
-    soft_best_of_n,
-    soft_best_of_n_law,
-    table_kl,
-    tilt,
-)
-from discrete_grad.weighting.intervals import largest_k
+from discrete_grad.testing._goodness import g_test
+from discrete_grad.weighting import best_of_n, soft_best_of_n, tilt
+from discrete_grad.weighting._intervals import largest_k
+from discrete_grad.weighting.best_of_n import best_of_n_law, soft_best_of_n_law
+from discrete_grad.weighting.tilt import coldest, table_kl
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, context, numbers, world
 

@@ -16,7 +16,7 @@ from discrete_grad.data import load_example
 from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
-from discrete_grad.testing.goodness import g_test, joint_counts
+from discrete_grad.testing._goodness import g_test, joint_counts
 from discrete_grad.weighting import (
     AttributeSet,
     Guidance,
@@ -25,16 +25,18 @@ from discrete_grad.weighting import (
     TablePolicy,
     TablePotential,
     ValueGuided,
-    exact_grade,
     exact_log_probs,
     fit_prefix_value,
+    tilt,
+)
+from discrete_grad.weighting.guidance_exact import exact_grade
+from discrete_grad.weighting.guidance_rules import (
     guided_log_probs,
     nucleus,
-    table_kl,
-    tilt,
     top_k,
     z_scored_weights,
 )
+from discrete_grad.weighting.tilt import table_kl
 from discrete_grad.weighting.value_guidance import prefix_value_loss
 from tests.goodness import FALSE_ALARM
 

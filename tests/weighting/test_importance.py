@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad.sampling import seeded, uniform
-from discrete_grad.testing.goodness import g_test
+from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import (
     RewardWeighted,
     WeightedSamples,
     effective_size,
     importance_sampling,
-    inverse_draw,
     pareto_k,
-    resampled_importance,
-    soft_best_of_n_law,
-    systematic_draw,
 )
+from discrete_grad.weighting.best_of_n import soft_best_of_n_law
+from discrete_grad.weighting.draws import inverse_draw, systematic_draw
+from discrete_grad.weighting.importance import resampled_importance
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
 

@@ -8,14 +8,15 @@ from torch.testing import assert_close
 
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.student import t_quantile
-from discrete_grad.weighting import log_mean_exp, pareto_k
-from discrete_grad.weighting.intervals import (
+from discrete_grad.weighting import pareto_k
+from discrete_grad.weighting._intervals import (
     _moments,
     _untransformed,
     hall_interval,
     largest_k,
     log_z_with_interval,
 )
+from discrete_grad.weighting.draws import log_mean_exp
 
 
 def test_the_transformation_is_inverted():

@@ -12,12 +12,11 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace
 from discrete_grad.policies import Generator
 from discrete_grad.sampling import seeded
-from discrete_grad.testing.goodness import g_test
-from discrete_grad.weighting import (
-    RewardWeighted,
+from discrete_grad.testing._goodness import g_test
+from discrete_grad.weighting import RewardWeighted, metropolis
+from discrete_grad.weighting.metropolis import (
     informed_swaps,
     log_acceptance,
-    metropolis,
     swap_index,
     uniform_swaps,
 )

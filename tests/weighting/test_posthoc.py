@@ -11,19 +11,18 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import seeded
-from discrete_grad.weighting import (
+from discrete_grad.weighting import post_hoc_weights, weighted_vote
+from discrete_grad.weighting.posthoc import (
     bootstrap_interval,
     exponential_tilt,
     order_decay,
-    post_hoc_weights,
     rank_decay,
     row_vote,
     score_softmax,
-    table_kl,
     weighted_average,
     weighted_marginals,
-    weighted_vote,
 )
+from discrete_grad.weighting.tilt import table_kl
 from tests.weighting.worlds import numbers
 
 SPACE = CategoricalSpace.from_sizes((2, 3))

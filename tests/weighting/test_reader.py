@@ -16,9 +16,9 @@ from discrete_grad.weighting import (
     TablePolicy,
     TablePotential,
     ValueGuided,
-    smc_log_z,
     twisted_smc,
 )
+from discrete_grad.weighting.smc import smc_log_z
 from tests.weighting.worlds import ORDER, SPACE
 
 KINDS = ("gru", "transformer", "guided", "value")

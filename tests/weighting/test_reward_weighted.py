@@ -13,18 +13,14 @@ from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.models import Estimator
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.testing.goodness import g_test
-from discrete_grad.weighting import (
-    ExactTilt,
-    RewardWeighted,
-    beta_for_kl,
-    beta_for_reward,
+from discrete_grad.testing._goodness import g_test
+from discrete_grad.weighting import ExactTilt, RewardWeighted, beta_for_kl, beta_for_reward, tilt
+from discrete_grad.weighting.tilt import (
     coldest,
     log_partition,
     table_entropy,
     table_expectation,
     table_kl,
-    tilt,
 )
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, context, numbers, world

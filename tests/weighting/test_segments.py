@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from discrete_grad.weighting import (
+from discrete_grad.weighting.segments import (
     segment_logsumexp,
     segment_max,
     segment_mean,

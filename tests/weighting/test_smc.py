@@ -11,19 +11,17 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.policies import AutoregressiveGenerator, Generator, IndependentPolicy
 from discrete_grad.sampling import isolated_seed, seeded, uniform
-from discrete_grad.testing.goodness import g_test
+from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import (
     PrefixValue,
     RewardWeighted,
     TablePotential,
-    conditional_systematic_draw,
     fit_prefix_value,
-    inverse_draw,
-    log_z_bounds,
-    smc_log_z,
-    systematic_draw,
     twisted_smc,
 )
+from discrete_grad.weighting.draws import inverse_draw, systematic_draw
+from discrete_grad.weighting.particles import _conditional_systematic_draw
+from discrete_grad.weighting.smc import log_z_bounds, smc_log_z
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import ORDER, SPACE, TableReference, context, world
 
@@ -288,7 +286,7 @@ def test_the_conditional_draw_is_the_plain_one_given_its_survivor():
     draws, weights = 20_000, torch.tensor([0.45, 0.0, 0.2, 0.35]).double().log()
     log_weights = weights.unsqueeze(-1).expand(-1, draws)
     kept = inverse_draw(log_weights, uniform((1, draws), generator=seeded(1)))[0]
-    index, place = conditional_systematic_draw(
+    index, place = _conditional_systematic_draw(
         log_weights, kept, uniform((draws,), generator=seeded(2))
     )
     assert torch.equal(index.gather(0, place.unsqueeze(0))[0], kept)
@@ -308,7 +306,7 @@ def test_the_survivor_survives_at_the_edges(seed):
     kept = torch.randint(6, (4,), generator=generator)
     for edge in (0.0, 1 - 2**-53):
         noise = torch.full((4,), edge, dtype=torch.float64)
-        index, place = conditional_systematic_draw(log_weights, kept, noise)
+        index, place = _conditional_systematic_draw(log_weights, kept, noise)
         assert torch.equal(index.gather(0, place.unsqueeze(0))[0], kept)
 
 

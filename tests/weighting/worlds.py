@@ -9,7 +9,8 @@ from torch import Tensor
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import uniform
-from discrete_grad.weighting import RewardWeighted, inverse_draw
+from discrete_grad.weighting import RewardWeighted
+from discrete_grad.weighting.draws import inverse_draw
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
 ORDER = (2, 0, 1)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from discrete_grad.gradient.base import Function, on_codes
 from discrete_grad.sampling import normal, seeded
-from discrete_grad.testing import relations
-from discrete_grad.testing.calling import Recorder, estimate
-from discrete_grad.testing.comparing import (
+from discrete_grad.testing import _relations as relations
+from discrete_grad.testing._calling import Recorder, estimate
+from discrete_grad.testing._comparing import (
     first_bad,
     outcomes_or_none,
     require,

@@ -29,7 +29,11 @@ try:  # comes with torch where torch is built for CUDA
 except ImportError:
     triton = None
 
-__all__ = ["available", "draw", "gumbels", "logits_gradient", "sample_softmax"]
+__all__ = [
+    "available",
+    "draw",
+    "logits_gradient",
+]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _TILE = 1024  # numbers of a tile of the kernel that draws
@@ -176,14 +180,14 @@ def draw(space: CategoricalSpace, logits: Tensor, seed: int | Tensor) -> Tensor:
     return _draw(space, logits, seed, "codes")[0]
 
 
-def sample_softmax(
+def _sample_softmax(
     space: CategoricalSpace, logits: Tensor, seed: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """`draw`, and the logarithm of the softmax's denominator `(..., F)` in nats, in float32."""
     return _draw(space, logits, seed, "normaliser")[:2]
 
 
-def gumbels(space: CategoricalSpace, logits: Tensor, seed: int | Tensor) -> Tensor:
+def _gumbels(space: CategoricalSpace, logits: Tensor, seed: int | Tensor) -> Tensor:
     """The Gumbel noise `(..., D)` in float32 that `draw` adds to these logits."""
     return _draw(space, logits, seed, "noise")[2]
 

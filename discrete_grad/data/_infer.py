@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from discrete_grad.data._bins import bin_edges
+from discrete_grad.data._roles import MANY_SHARE, MANY_VALUES, Roles
+from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
-from discrete_grad.data.bins import bin_edges
 from discrete_grad.data.columns import (
     factorize,
     is_declared,
@@ -18,9 +20,7 @@ from discrete_grad.data.columns import (
     pick,
 )
 from discrete_grad.data.errors import TableError, shown
-from discrete_grad.data.roles import MANY_SHARE, MANY_VALUES, Roles
 from discrete_grad.data.schema import NumericColumn, Schema
-from discrete_grad.data.values import Value
 from discrete_grad.data.vocabulary import Vocabulary
 
 __all__: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from discrete_grad.reporting.findings import rows_text
+from discrete_grad.reporting._findings import rows_text
 from discrete_grad.reporting.wording import number, sign
 
 __all__: list[str] = []

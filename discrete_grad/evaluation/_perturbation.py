@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad.evaluation.contexts import TrainingContexts
 
-__all__ = ["ContextNoise", "Perturbation", "perturb", "perturbations"]
+__all__ = ["ContextNoise", "perturb", "perturbations"]
 
 Kind = Literal["noise", "replaced", "below", "above"]
 
@@ -21,7 +21,7 @@ _MAX_ALONE = 16
 
 
 @dataclass(frozen=True)
-class Perturbation:
+class _Perturbation:
     """One way to perturb a context; the other columns stay as they are.
 
     Args:
@@ -32,7 +32,7 @@ class Perturbation:
         columns: of one of the two sorts.
 
     Example:
-        >>> Perturbation("above", 3.0, ("price",)).columns
+        >>> _Perturbation("above", 3.0, ("price",)).columns
         ('price',)
     """
 
@@ -65,7 +65,7 @@ class ContextNoise:
         return tuple(self.normal.shape[:2])
 
 
-def perturbations(training: TrainingContexts) -> list[Perturbation]:
+def perturbations(training: TrainingContexts) -> list[_Perturbation]:
     """All numeric or all categorical columns together, by size; then the columns one at a time.
 
     A column with a single value is left alone: nothing says how far to push it. Of more than 16
@@ -78,11 +78,11 @@ def perturbations(training: TrainingContexts) -> list[Perturbation]:
         Without repetition; nothing if no column can be perturbed.
     """
     numeric, categorical = varying_columns(training)
-    together = [Perturbation("noise", size, numeric) for size in _SIZES if numeric]
-    together += [Perturbation("replaced", size, categorical) for size in _SIZES if categorical]
+    together = [_Perturbation("noise", size, numeric) for size in _SIZES if numeric]
+    together += [_Perturbation("replaced", size, categorical) for size in _SIZES if categorical]
     together += _beyond(numeric, _BEYOND)
-    alone = [Perturbation("noise", 1.0, (name,)) for name in numeric[:_MAX_ALONE]]
-    alone += [Perturbation("replaced", 1.0, (name,)) for name in categorical[:_MAX_ALONE]]
+    alone = [_Perturbation("noise", 1.0, (name,)) for name in numeric[:_MAX_ALONE]]
+    alone += [_Perturbation("replaced", 1.0, (name,)) for name in categorical[:_MAX_ALONE]]
     for name in numeric[:_MAX_ALONE]:
         alone += _beyond((name,), _BEYOND[-1:])
     return list(dict.fromkeys([*together, *alone]))
@@ -99,15 +99,15 @@ def varying_columns(training: TrainingContexts) -> tuple[tuple[str, ...], tuple[
     return numeric, tuple(name for name, size in sizes if size > 1)
 
 
-def _beyond(columns: tuple[str, ...], sizes: Sequence[float]) -> list[Perturbation]:
+def _beyond(columns: tuple[str, ...], sizes: Sequence[float]) -> list[_Perturbation]:
     if not columns:
         return []
     sides: tuple[Kind, Kind] = ("below", "above")
-    return [Perturbation(side, size, columns) for size in sizes for side in sides]
+    return [_Perturbation(side, size, columns) for size in sizes for side in sides]
 
 
 def perturb(
-    contexts: Tensor, change: Perturbation, training: TrainingContexts, noise: ContextNoise
+    contexts: Tensor, change: _Perturbation, training: TrainingContexts, noise: ContextNoise
 ) -> Tensor:
     """Perturbed contexts `(n, S, C)` of contexts `(S, C)`.
 
@@ -124,7 +124,7 @@ def perturb(
         >>> noise = ContextNoise(torch.ones(1, 1, 1), torch.zeros(1, 1, 0), torch.zeros(1, 1, 0))
         >>> shown = torch.tensor([[2.0]])
         >>> for kind in ("noise", "below", "above"):
-        ...     perturb(shown, Perturbation(kind, 3.0, ("price",)), training, noise).item()
+        ...     perturb(shown, _Perturbation(kind, 3.0, ("price",)), training, noise).item()
         5.0
         -2.0
         6.0
@@ -155,7 +155,11 @@ def _replaced(block: Tensor, size: int, rate: float, noise: ContextNoise, place:
 
 
 def _moved(
-    block: Tensor, change: Perturbation, training: TrainingContexts, noise: ContextNoise, place: int
+    block: Tensor,
+    change: _Perturbation,
+    training: TrainingContexts,
+    noise: ContextNoise,
+    place: int,
 ) -> Tensor:
     step = change.size * training.deviation[place]
     if change.kind == "noise":

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from discrete_grad.models import best_rows
 from discrete_grad.models.row_search import contexts_at_once
-from discrete_grad.runs.row_score import row_score
+from discrete_grad.runs._row_score import row_score
+from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs.run import Run
-from discrete_grad.runs.seen_rows import SeenRows
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.loop import derive_seed

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import (
     distinct_count,
@@ -24,7 +25,6 @@ from discrete_grad.data.columns import (
 )
 from discrete_grad.data.errors import TableError, TableWarning, listing
 from discrete_grad.data.sources import Loaded
-from discrete_grad.data.values import Value
 from discrete_grad.data.vocabulary import Vocabulary
 
 __all__: list[str] = []

@@ -8,8 +8,8 @@ from torch import Tensor
 from discrete_grad.gradient.base import Function
 from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import estimate
-from discrete_grad.testing.comparing import (
+from discrete_grad.testing._calling import estimate
+from discrete_grad.testing._comparing import (
     first_bad,
     mean_test,
     outcomes_or_none,
@@ -17,9 +17,9 @@ from discrete_grad.testing.comparing import (
     require_enumerable,
     rows_seen,
 )
+from discrete_grad.testing._goodness import g_test, joint_counts, joint_law
 from discrete_grad.testing.exact import exact_value_and_gradient
 from discrete_grad.testing.functions import row_function
-from discrete_grad.testing.goodness import g_test, joint_counts, joint_law
 from discrete_grad.testing.subject import Scene, SkipCheck, Subject
 
 __all__ = [

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import expectation
-from discrete_grad.testing.comparing import require
+from discrete_grad.testing._calling import expectation
+from discrete_grad.testing._comparing import require
 from discrete_grad.testing.exact import exact_value_and_gradient
 from discrete_grad.testing.functions import row_function
 from discrete_grad.testing.subject import Subject

@@ -8,20 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives import (
-    add_shaping,
-    diversity_advantage,
-    gae,
-    importance_weights,
-    kl_k1,
-    kl_k2,
-    kl_k3,
-    standardised,
-    value_loss,
-)
+from discrete_grad.objectives import add_shaping, gae, value_loss
+from discrete_grad.objectives.advantages import diversity_advantage, standardised
+from discrete_grad.objectives.policy_gradient import importance_weights
+from discrete_grad.objectives.policy_kl import kl_k1, kl_k2, kl_k3
+from discrete_grad.reinforcement._rollout import Rollout, RowLaw
 from discrete_grad.reinforcement.algorithms import ALGORITHMS, Update
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
-from discrete_grad.reinforcement.rollout import Rollout, RowLaw
 
 __all__ = ["policy_loss", "step_costs", "with_advantages"]
 

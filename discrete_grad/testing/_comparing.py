@@ -9,9 +9,9 @@ from torch import Tensor
 
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import Method, Recorder, estimate
+from discrete_grad.testing._calling import Method, Recorder, estimate
+from discrete_grad.testing._relations import Relation
 from discrete_grad.testing.exact import NotEnumerableError, Outcomes, outcomes
-from discrete_grad.testing.relations import Relation
 from discrete_grad.testing.statistics import MeanTest, Plan, Sampler, compare_mean
 from discrete_grad.testing.subject import Scene, SkipCheck, Subject
 from discrete_grad.testing.unbiased import category_name, describe, gradient_sampler

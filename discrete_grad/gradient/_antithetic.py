@@ -10,8 +10,6 @@ from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
 __all__ = [
-    "antithetic_codes",
-    "antithetic_uniforms",
     "check_binary",
     "draw_antithetic",
     "pair_weights",
@@ -20,7 +18,7 @@ __all__ = [
 ]
 
 
-def antithetic_uniforms(uniform: Tensor) -> Tensor:
+def _antithetic_uniforms(uniform: Tensor) -> Tensor:
     """N numbers, each uniform by itself, no two of them large: a Dirichlet copula.
 
     `1 - (1 - d)^(N - 1)` for a Dirichlet vector d of N ones; for two samples, u and 1 - u.
@@ -29,7 +27,7 @@ def antithetic_uniforms(uniform: Tensor) -> Tensor:
         uniform: N independent uniform numbers, `(N, ...)` in [0, 1).
 
     Example:
-        >>> antithetic_uniforms(torch.tensor([[0.5], [0.75]])).sum()
+        >>> _antithetic_uniforms(torch.tensor([[0.5], [0.75]])).sum()
         tensor(1.)
     """
     exponential = -torch.log1p(-uniform)
@@ -37,7 +35,7 @@ def antithetic_uniforms(uniform: Tensor) -> Tensor:
     return -torch.expm1((len(uniform) - 1) * torch.log1p(-exponential / total))
 
 
-def antithetic_codes(
+def _antithetic_codes(
     space: CategoricalSpace, logits: Tensor, uniform: Tensor, independent: float = 0.0
 ) -> Tensor:
     """Codes `(N, *batch, F)`, in each feature from antithetic numbers, or from independent ones.
@@ -52,7 +50,7 @@ def antithetic_codes(
         independent: probability of that.
     """
     rows, choice = uniform[:-1], uniform[-1]
-    numbers = torch.where(choice < independent, rows, antithetic_uniforms(rows))
+    numbers = torch.where(choice < independent, rows, _antithetic_uniforms(rows))
     orders = [_by_probability(block) for block in space.blocks(logits)]
     pairs = zip(space.blocks(logits), orders, strict=True)
     in_order = space.join([block.gather(-1, order) for block, order in pairs])
@@ -73,10 +71,10 @@ def draw_antithetic(
     generator: torch.Generator | None,
     independent: float = 0.0,
 ) -> Tensor:
-    """Codes `(samples, *batch, F)` of `antithetic_codes`; each sample follows `softmax(logits)`."""
+    """Codes `(samples, *batch, F)`, each of which follows `softmax(logits)`."""
     logits = logits.detach()
     uniform = uniform_like(space, logits.expand(samples + 1, *logits.shape), generator=generator)
-    return antithetic_codes(space, logits, uniform, independent)
+    return _antithetic_codes(space, logits, uniform, independent)
 
 
 def pair_weights(
@@ -84,7 +82,7 @@ def pair_weights(
 ) -> Tensor:
     """`p_a p_b / P(a, b)` for the codes a, b of every two samples, 0 where a = b.
 
-    P is the law of two samples of `antithetic_codes`. Under the copula two numbers exceed u and v
+    P is the law of two samples of `_antithetic_codes`. Under the copula two numbers exceed u and v
     together with probability `max(0, (1 - u)^(1/m) + (1 - v)^(1/m) - 1)^m`, m = N - 1; P(a, b) is
     that of a rectangle. The weights are never clipped: that would be a bias.
 
@@ -92,7 +90,7 @@ def pair_weights(
         space: the space, D wide.
         logits: `(*batch, D)`.
         codes: `(N, *batch, F)`.
-        independent: as in `antithetic_codes`.
+        independent: as in `_antithetic_codes`.
 
     Returns:
         `(N, N, *batch, F)` in float64.

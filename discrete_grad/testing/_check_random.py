@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Function
 from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.testing.calling import Method, expectation, takes_generator
-from discrete_grad.testing.comparing import require, require_close
+from discrete_grad.testing._calling import Method, expectation, takes_generator
+from discrete_grad.testing._comparing import require, require_close
 from discrete_grad.testing.functions import row_function
 from discrete_grad.testing.subject import SkipCheck, Subject
 

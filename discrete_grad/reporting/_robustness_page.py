@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from discrete_grad.reporting.grid import grid, note
+from discrete_grad.reporting._grid import grid, note
 from discrete_grad.reporting.wording import decimals, fixed, number, percent, short, sign
 
 __all__ = ["robustness_sentences", "robustness_table", "robustness_text"]

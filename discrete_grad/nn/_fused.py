@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_grad import blocks
-from discrete_grad.gradient import Pullback
-from discrete_grad.nn import triton_kernels
+from discrete_grad.gradient.base import Pullback
+from discrete_grad.nn import _triton_kernels as triton_kernels
 from discrete_grad.sampling import exponential_like, seeded
 from discrete_grad.space import CategoricalSpace, is_wrapped
 

@@ -25,7 +25,7 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
 
-__all__ = ["Known", "Name", "calibrated_units", "load_calibration", "write_calibration"]
+__all__ = ["Known", "Name", "calibrated_units", "write_calibration"]
 
 _BASELINE_ROWS = 2**16
 
@@ -64,7 +64,7 @@ def calibrated_units(
     curves: dict[Name, Calibration | None] = {"estimator": None, "judge": None}
     measured: dict[str, float] = {}
     if path.is_file():
-        curves, measured = load_calibration(path, len(standard.keys) + 1)
+        curves, measured = _load_calibration(path, len(standard.keys) + 1)
     return {n: ScoreUnits(schema, scale, standard, c) for n, c in curves.items()}, measured
 
 
@@ -102,7 +102,7 @@ def write_calibration(
     save_tensors(path, tensors, measured)
 
 
-def load_calibration(
+def _load_calibration(
     path: Path, curves: int
 ) -> tuple[dict[Name, Calibration | None], dict[str, float]]:
     """Content of `write_calibration`'s file: a calibration of each model, or None, and measures.

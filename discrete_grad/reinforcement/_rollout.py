@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from discrete_grad.objectives import conditional_kl
+from discrete_grad.objectives.policy_kl import conditional_kl
 from discrete_grad.policies import Policy, chosen_log_probs, conditional_logits
 from discrete_grad.policies.conditional import shows_features, writes_steps
 from discrete_grad.policies.protocol import batch_of

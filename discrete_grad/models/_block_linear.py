@@ -12,7 +12,9 @@ from discrete_grad.models.ensemble import BaseEnsemble
 from discrete_grad.models.joint import JointColumns
 from discrete_grad.space import CategoricalSpace, ContextSpec, can_inspect, is_codes
 
-__all__ = ["BlockLinearEnsemble", "is_hard"]
+__all__ = [
+    "BlockLinearEnsemble",
+]
 
 
 class BlockLinearEnsemble(BaseEnsemble):
@@ -64,7 +66,7 @@ class BlockLinearEnsemble(BaseEnsemble):
             self.space.check_codes(row)
             return self.looked_up(self.joint(row, context))
         self.space.check_flat(row, what="a flat row")
-        if not is_hard(self.space, row, context):
+        if not _is_hard(self.space, row, context):
             return self.soft(row, context)
         codes = self.joint(row.detach(), context)
         shape = (*codes.shape[:-1], self.space.width)
@@ -78,7 +80,7 @@ class BlockLinearEnsemble(BaseEnsemble):
         return self
 
 
-def is_hard(space: CategoricalSpace, row: Tensor, context: Tensor | None) -> bool:
+def _is_hard(space: CategoricalSpace, row: Tensor, context: Tensor | None) -> bool:
     """Whether Python can see that flat rows are one-hot, each entry exactly 0 or 1."""
     if not can_inspect(row) or not (context is None or can_inspect(context)):
         return False

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.calling import estimate, expectation
-from discrete_grad.testing.check_rows import require_rows
-from discrete_grad.testing.comparing import (
+from discrete_grad.testing._calling import estimate, expectation
+from discrete_grad.testing._check_rows import require_rows
+from discrete_grad.testing._comparing import (
     first_bad,
     outcomes_or_none,
     require,

@@ -27,9 +27,9 @@ from discrete_grad.preferences.preference_model import (
     reward_unit,
 )
 from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.runs.calibrate import Known, Name, write_calibration
+from discrete_grad.runs._calibrate import Known, Name, write_calibration
+from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
 from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.runs.prepared import Observations, Prepared, load_prepared
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, write_atomically
