@@ -38,7 +38,7 @@ from benchmarks.generation_common import (
     seed_means,
 )
 from benchmarks.harness import Benchmark, Cell, Results, Table, run
-from discrete_grad.data import Table as ScoredRows
+from discrete_grad.data import Table as RowTable
 from discrete_grad.data import load_example
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.runs import FitConfig, Run, fit
@@ -153,7 +153,7 @@ def _replaced(tree: Any, place: str, path: list[str], value: Any) -> Any:
     return replace(tree, **{path[0]: inner})
 
 
-def kept(folder: Path, table: ScoredRows, config: FitConfig) -> Path:
+def kept(folder: Path, table: RowTable, config: FitConfig) -> Path:
     """A fit in the folder; it is made if it is not there."""
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent) as place:
@@ -163,7 +163,7 @@ def kept(folder: Path, table: ScoredRows, config: FitConfig) -> Path:
     return folder
 
 
-def refitted(base: Path, table: ScoredRows, config: FitConfig) -> Run:
+def refitted(base: Path, table: RowTable, config: FitConfig) -> Run:
     """A fit that takes judge, estimators and reproductions from another one of the same table."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.harness import Results, Table, succeeded
 from discrete_grad.data import Example, read_table
-from discrete_grad.data import Table as ScoredRows
+from discrete_grad.data import Table as RowTable
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.models import BaseEstimator
 from discrete_grad.runs import FewRowsWarning, FitConfig, Run, fit, generate, polished_row
@@ -103,13 +103,13 @@ def recipe(config: FitConfig, seed: int, *, quick: bool) -> FitConfig:
     )
 
 
-def training_table(example: Example, dataset: str, regime: Regime, seed: int) -> ScoredRows:
+def training_table(example: Example, dataset: str, regime: Regime, seed: int) -> RowTable:
     """The rows a fit sees, without a context."""
     rows = example.training_rows(regime.rows, worst=regime.worst, seed=seed, dataset=dataset)
     return read_table(rows, score="score", features=example.features)
 
 
-def fitted(table: ScoredRows, config: FitConfig) -> Run:
+def fitted(table: RowTable, config: FitConfig) -> Run:
     """A fit whose folder is not kept."""
     with tempfile.TemporaryDirectory() as folder:
         return fit(table, Path(folder) / "run", config)

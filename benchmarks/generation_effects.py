@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.generation_common import Regime, training_table
 from discrete_grad.data import Example, read_table
-from discrete_grad.data import Table as ScoredRows
+from discrete_grad.data import Table as RowTable
 from discrete_grad.evaluation import percentile
 from discrete_grad.space import CategoricalSpace
 
@@ -17,7 +17,7 @@ GROUP = 50  # rows that describe a data set
 SHRINK = 2.0  # rows of rank 0 that each category is given beside its own
 
 
-def described(example: Example, left_out: str, regime: Regime, seed: int) -> ScoredRows:
+def described(example: Example, left_out: str, regime: Regime, seed: int) -> RowTable:
     """Rows of all data sets but one, each with the main effects of another group of its data set.
 
     A score is its rank within its data set, since scores of different data sets cannot be compared.
