@@ -9,20 +9,11 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, ContextSpec
+from discrete_grad.data import ScoredRows
 from discrete_grad.evaluation import Observed, Subject, TrainingContexts, percentile
 from discrete_grad.models import Estimator, EstimatorEnsemble
 from discrete_grad.policies import Generator
 from discrete_grad.sampling import isolated_seed, random_codes, random_indices
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """What `held_out` takes."""
-
-    codes: Tensor
-    scores: Tensor
-    context: Tensor | None
-    counts: Tensor | None = None
 
 
 @dataclass(frozen=True)
