@@ -1,4 +1,4 @@
-"""Where the features of a block stand in a row."""
+"""Places of the features of a block in a row."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from discrete_grad.objectives.contrastive_losses import contrastive_loss
 from discrete_grad.training.config import LoopConfig
@@ -69,6 +69,29 @@ class EstimatorConfig(LoopConfig):
     weight_decay: float = 0.3
     validate_every: int = 50
     patience: int = 20
+
+    def check(self) -> None:
+        """Raise ValueError for a number or a family that does not fit; a fit calls it first."""
+        super().check()
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out must lie between 0 and 1, got {self.held_out}")
+        if self.dropout >= 1:
+            raise ValueError(f"dropout must be below 1, got {self.dropout}")
+        if self.members < len(self.architectures):
+            wanted = f"at least 1 for each of {self.architectures}"
+            raise ValueError(f"members must be {wanted}, got {self.members}")
+        self._check_families()
+
+    def _check_families(self) -> None:
+        known = get_args(Family)
+        if unknown := [family for family in self.families if family not in known]:
+            raise ValueError(f"families has {unknown[0]!r}; there are {', '.join(known)}")
+        if len(set(self.families)) < len(self.families):
+            raise ValueError(f"families has one twice: {self.families}")
+        if self.conservative and "networks" not in self.families:
+            raise ValueError(
+                f"conservative changes networks alone, which families lacks: {self.families}"
+            )
 
     def for_rows(self, count: int) -> EstimatorConfig:
         """The settings that so many rows are learnt with.
@@ -200,3 +223,12 @@ class GeneratorConfig(LoopConfig):
     batch_size: int = 64
     # had the judge chosen the weights, it could not say what they are worth
     patience: int = 0
+
+    def check(self) -> None:
+        """Raise ValueError for a number out of range; a fit calls it first."""
+        super().check()
+        if self.coverage >= 1 or (self.coverage and self.combine != "mean"):
+            raise ValueError(
+                "coverage must be below 1 and, above 0, calibrates the mean, got "
+                f"{self.coverage} and combine {self.combine!r}"
+            )

@@ -27,3 +27,16 @@ class PreferenceConfig(EstimatorConfig):
     scaling: bool = False
     steps: int = 1000
     weight_decay: float = 1.0
+
+    def check(self) -> None:
+        """Raise ValueError for a number or a family that does not fit; a fit calls it first."""
+        super().check()
+        if not 0 < self.reliability < 1:
+            raise ValueError(f"reliability must lie between 0 and 1, got {self.reliability}")
+        if self.families != ("networks",):
+            raise ValueError(
+                "families must be ('networks',), the only ones that learn from preferences, got "
+                f"{self.families}"
+            )
+        if self.conservative:
+            raise ValueError("conservative must be 0: preferences have no score")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from discrete_grad.fitting.config import (
     AlignerConfig,
     EstimatorConfig,
-    Family,
     GeneratorConfig,
     ReproductionConfig,
 )
@@ -83,44 +82,9 @@ class FitConfig:
                 raise ValueError(
                     f"maximise median is learnt by networks alone, {name}.families are {families}"
                 )
-        ensembles = {n: getattr(self, n) for n in ("estimator", "judge", "preference")}
-        shares = {f"{name}.held_out": part.held_out for name, part in ensembles.items()}
-        shares["preference.reliability"] = self.preference.reliability
-        shares |= {name: getattr(self, name) for name in ("judge_share", "calibration_share")}
-        for name, share in shares.items():
-            if not 0 < share < 1:
+        for name in ("judge_share", "calibration_share"):
+            if not 0 < (share := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {share}")
-        if (made := self.generator).coverage >= 1 or (made.coverage and made.combine != "mean"):
-            raise ValueError(
-                "generator.coverage must be below 1 and, above 0, calibrates the mean, got "
-                f"{made.coverage} and generator.combine {made.combine!r}"
-            )
-        if self.preference.families != ("networks",):
-            raise ValueError(
-                "preference.families must be ('networks',), the only ones that learn from "
-                f"preferences, got {self.preference.families}"
-            )
-        if self.preference.conservative:
-            raise ValueError("preference.conservative must be 0: preferences have no score")
-        for name, part in ensembles.items():
-            if unknown := [family for family in part.families if family not in get_args(Family)]:
-                raise ValueError(
-                    f"{name}.families has {unknown[0]!r}; there are {', '.join(get_args(Family))}"
-                )
-            if len(set(part.families)) < len(part.families):
-                raise ValueError(f"{name}.families has one twice: {part.families}")
-            if part.conservative and "networks" not in part.families:
-                raise ValueError(
-                    f"{name}.conservative changes networks alone, which {name}.families lacks: "
-                    f"{part.families}"
-                )
-            if part.dropout >= 1:
-                raise ValueError(f"{name}.dropout must be below 1, got {part.dropout}")
-            if part.members < len(part.architectures):
-                raise ValueError(
-                    f"{name}.members must be at least 1 for each of {part.architectures}, "
-                    f"got {part.members}"
-                )
 
     @property
     def score_scale(self) -> str:
