@@ -86,6 +86,7 @@ def _distinct(codes: Tensor) -> tuple[Tensor, Tensor]:
     label = elements.expand(len(flat), -1).unsqueeze(-1)
     # sorted by element first
     different, index = torch.cat([label, flat], -1).flatten(0, 1).unique(dim=0, return_inverse=True)
+    # searchsorted warns of a sequence that is not contiguous
     element = different[:, 0].contiguous()
     start = torch.searchsorted(element, elements)
     place = torch.arange(len(different), device=codes.device) - start[element]

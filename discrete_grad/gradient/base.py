@@ -78,6 +78,7 @@ class GradientEstimator(nn.Module, ABC):
         super().__init__()
         if space is not None and not isinstance(space, CategoricalSpace):
             raise TypeError(f"space must be a CategoricalSpace or None, got {space!r}")
+        # not isinstance: True is an int as well
         if type(samples) is not int or samples < self.min_samples:
             name = type(self).__name__
             raise ValueError(f"{name} needs samples >= {self.min_samples}, got {samples!r}")
@@ -213,6 +214,7 @@ def increment(logits: Tensor) -> Tensor:
 
     What is added to a constant to give it a gradient: linear, finite and exact in every dtype.
     """
+    # -inf - (-inf) would be NaN
     finite = logits.masked_fill(logits == -math.inf, 0)
     return finite - finite.detach()
 
@@ -240,6 +242,7 @@ def score_function(values: Tensor, advantages: Tensor, log_prob: Tensor) -> Tens
 
     All arguments are `(samples, *batch)`.
     """
+    # the second term is 0: it brings a gradient and leaves the value alone
     return (values + advantages.detach() * (log_prob - log_prob.detach())).mean(0)
 
 
@@ -247,6 +250,7 @@ def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module
     """A temperature above 0, or a schedule module whose `forward()` returns one."""
     if isinstance(tau, nn.Module):
         return tau
+    # `not 0 < tau < inf` refuses NaN, too, as `tau <= 0` would not
     if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
         expected = "a finite number above 0 or a schedule module"
         raise ValueError(f"{name} must be {expected}, got {tau!r}")
