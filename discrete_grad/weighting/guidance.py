@@ -197,6 +197,7 @@ class Guided(SequentialPolicy[_State]):
         if attributes is not None or known is not None:
             raise ValueError("a guided policy asks about attributes itself; give it none")
         ones = (1,) * len(batch)
+        # the first place asks without attributes: any vector, hidden by `known`
         vectors = torch.cat([self.support.vectors[:1], self.support.vectors])
         asked = torch.arange(len(vectors), device=vectors.device) > 0
         return _State(
@@ -273,6 +274,7 @@ def _more_evidence(state: _State, previous: Tensor | None, conditionals: Tensor)
     if not previous.is_floating_point():
         index = previous.expand(log_probs.shape[:-1]).unsqueeze(-1)
         return state.evidence + log_probs.gather(-1, index).squeeze(-1)
+    # masked before the product: 0 * -inf would be NaN
     return state.evidence + (previous * log_probs.masked_fill(previous == 0, 0)).sum(-1)
 
 
