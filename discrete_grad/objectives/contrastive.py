@@ -104,6 +104,7 @@ def mean_over_positives(similarity: Tensor, positive: Tensor) -> Tensor:
     """
     own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     positive = positive & ~own
+    # filled, not multiplied: the own entry is -inf, and 0 * -inf would be NaN
     logp = similarity.masked_fill(own, -math.inf).log_softmax(-1).masked_fill(~positive, 0)
     counts = positive.sum(-1)
     return -(logp.sum(-1) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
