@@ -94,7 +94,9 @@ class KnownRows:
         """Whether each row is one of the table, `(M,)`."""
         ordered, place = self._by_hash
         last = len(ordered) - 1
+        # a hash above all others is placed at the end, where nothing stands
         found = torch.searchsorted(ordered, _hash(codes)).clamp_max(last)
+        # the codes decide: two rows may share a hash
         return (self._codes[place[found]] == codes).all(1)
 
     @cached_property
@@ -215,6 +217,7 @@ class HammingIndex:
 
     def _differing(self, rows: Tensor, some: list[int]) -> Tensor:
         """Pairs `(P, 2)`, place in `rows` and row, that differ in all of some features alone."""
+        # hashes of columns add up, so a subtraction leaves features out
         key = self._key - self._parts[:, some].sum(1)
         ordered, order = key.sort()
         first = torch.searchsorted(ordered, key[rows])

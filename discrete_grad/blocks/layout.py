@@ -112,6 +112,7 @@ def _scattered(run: list[int], sizes: Sequence[int], starts: Index) -> Scattered
 def _padded(sizes: tuple[int, ...], starts: Index) -> Padded:
     each, largest = np.asarray(sizes)[:, None], np.arange(max(sizes))
     there = largest < each
+    # missing categories read column D, which `Padded.take` appends
     forth = np.where(there, starts[:-1, None] + largest, starts[-1]).flatten()
     return Padded(len(sizes), max(sizes), forth, np.flatnonzero(there))
 

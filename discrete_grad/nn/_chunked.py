@@ -185,6 +185,7 @@ def _survey(
     mean, masses = flat.new_zeros(len(flat), weight.shape[1]), []
     for part in _parts(len(head), chunk):
         logits = _logits(flat, head, bias, part)
+        # a logit of +inf stays finite here (inf - inf is NaN) and shows as an infinite mass instead
         top = torch.maximum(best, logits.amax(-1, keepdim=True)).clamp_max(largest)
         logits.sub_(top).exp_()
         masses.append(top.double() + logits.sum(-1, keepdim=True).double().log())
@@ -213,6 +214,7 @@ def _drawn(
     share = outer.softmax(masses)
     reached = share.cumsum(-1)
     before = (reached - share).gather(-1, which)
+    # rounding may leave [0, 1]
     inside = ((uniform * reached[:, -1:] - before) / share.gather(-1, which)).clamp(0, 1)
     codes = torch.empty_like(which).squeeze(-1)
     for number in which.unique().tolist():
@@ -296,5 +298,6 @@ def _gradients(
 def _add_rows(table: Tensor, codes: Tensor, rows: Tensor) -> None:
     """Add rows `(B, n)` to those of a table `(K, n)`, summed in their own dtype."""
     found, place = codes.unique(return_inverse=True)
+    # one rounding to the table's dtype for each row of it, not one for each addition
     sums = rows.new_zeros(len(found), rows.shape[1]).index_add_(0, place, rows)
     table[found] = (table[found] + sums).to(table.dtype)

@@ -203,6 +203,7 @@ class Features:
             return
         if logits.detach().sum().isfinite():  # then so is every logit; most often they are
             return
+        # the largest of a feature is NaN or inf if any logit is, and -inf only if all are masked
         best = self.join_columns([block.amax(-1) for block in self.blocks(logits.detach())])
         if not best.isfinite().all():
             name, value = self._first_bad(best, best.isfinite())
