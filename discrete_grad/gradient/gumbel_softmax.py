@@ -77,7 +77,7 @@ class GumbelSoftmax(Relaxation):
         soft = _relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
         if not self.hard:
             return soft
-        # not of the soft row, whose entries tie where they round to 0 or 1 at a small tau
+        # not of the soft row, whose entries may round to equal ones in half precision
         codes = space.argmax(logits.detach() + gumbel)
         return straight_through(space.one_hot(codes, dtype=logits.dtype), soft)
 

@@ -83,8 +83,8 @@ def _conditional_systematic_draw(
     w = (log_weights - log_weights.logsumexp(0)).exp().double()
     own = w.gather(0, kept.unsqueeze(0)).squeeze(0)
     start = w.cumsum(0).gather(0, kept.unsqueeze(0)).squeeze(0) - own
-    # a uniform point of the particle's own stretch fixes the comb and the tooth it lies on
-    # below N, or its floor were one tooth too many
+    # a uniform point of the particle's own stretch fixes the comb and the tooth it lies on; kept
+    # below N, or its floor would be one tooth too many
     point = ((start + noise * own) * len(w)).clamp(0, len(w) * (1 - 2**-52))
     place = point.floor().long()
     index = systematic_draw(log_weights, point - point.floor())
