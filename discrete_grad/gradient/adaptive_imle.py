@@ -19,17 +19,17 @@ MEMORY = 0.9
 class AdaptiveIMLE(Relaxation):
     """`IMLE` whose step is `beta |logits + G| / |g|` for each row, beta learned.
 
-    Norms are over the row, each feature centred over its allowed categories. The scale of g then
-    only scales the gradient: a loss averaged over a batch is the same as a sum. In training mode
-    each backward pass counts the entries of the gradient that are not 0 and moves beta up by `rate`
-    where they are fewer than `density` a row, by the running mean, and down where they are more.
-    In evaluation mode, under `torch.func` and when compiled or exported, beta stays.
+    Norms are over the row, each feature centred over its allowed categories. So the scale of g only
+    scales the gradient: a loss averaged over a batch moves the same rows as its sum. In training
+    mode each backward pass counts the entries of the gradient that are not 0 and moves beta up by
+    `rate` where they are fewer than `density` a row, by the running mean, and down where they are
+    more. In evaluation mode, under `torch.func` and when compiled or exported, beta stays.
 
     The paper takes the norm of the logits themselves, which is 0 for uniform logits: they would
     never move. Here it is that of the perturbed logits.
 
-    **Bias:** biased. The sum of two functions has not the sum of their gradients.
-    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Bias:** biased, and not linear in f: the gradient of a sum of functions is not the sum of
+    their gradients. **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** `beta` = 1 at the start; `density` = 1; `rate` = 1e-4, 0 keeps beta.
 
     Reference:

@@ -132,8 +132,8 @@ def _per_feature(space: CategoricalSpace, flat: Tensor) -> Tensor:
 class Rebar(GradientEstimator):
     """REINFORCE with the control variate `eta f(softmax(z / tau))`, z the noisy logits of the draw.
 
-    `(f(D) - eta c(z~)) S + eta grad c(z) - eta grad c(z~)`: z~ is drawn given the row D, which
-    brings the control variate back in expectation and leaves what f and its relaxation differ by.
+    `(f(D) - eta c(z~)) S + eta grad c(z) - eta grad c(z~)`, with z~ drawn given the row D: the
+    terms in eta have mean 0, and the score multiplies only what f and its relaxation differ by.
     What is learned is a parameter of the module (`eta`, `log_tau`): each `backward()` gives it the
     gradient of the variance (of the gradient in the logits), so an optimiser over `parameters()`
     lowers the variance, whatever the sign of the loss. The relaxed rows give f's own parameters no

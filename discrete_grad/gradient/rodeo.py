@@ -110,8 +110,8 @@ class Rodeo(GradientEstimator):
     network adds; no further evaluation of f is needed. Each `backward()` gives the parameters of
     the network the gradient of the variance (of the gradient in the logits), so an optimiser over
     `parameters()` lowers the variance, whatever the sign of the loss. Parameters that require no
-    gradient stay as they are and cost nothing. On an f that its slope misleads about, the untrained
-    method can have more variance than `LeaveOneOut`.
+    gradient stay as they are and cost nothing. Where the slopes of f mislead, the untrained method
+    can have more variance than `LeaveOneOut`.
 
     **Bias:** none. **Evaluations of f:** N forward, N backward a call, and N^2 times the width of
     the space of the network. **Needs df/dx:** yes; a poor one costs variance, never bias.

@@ -183,6 +183,7 @@ def log_correlations(joint: JointColumns, alike: Tensor, codes: Sequence[Tensor]
     ):
         categories = torch.arange(size, device=alike.device).unsqueeze(1)
         near = same = (categories == others).to(alike.dtype)
+        # a single category is at distance 0 of itself: 0 / 0
         if ordered and size > 1:
             distance = (categories - others).abs().to(alike.dtype) / (size - 1)
             near = share * (-distance / reach).exp() + (1 - share) * same

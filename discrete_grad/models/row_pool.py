@@ -58,7 +58,7 @@ def new_pool(
 
 
 def row_keys(space: CategoricalSpace, codes: Tensor) -> Tensor:
-    """A number `(...)` for each row `(..., F)`: equal for equal rows, and else as good as never.
+    """A number `(...)` for each row `(..., F)`: equal for equal rows, practically never for others.
 
     The sum, in 64 bits that wrap, of a fixed random number for each category (Zobrist, 1970).
 

@@ -43,6 +43,7 @@ def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float =
     distance = _without_diagonal(_score_distances(projections, scores))
     similarity = -_without_diagonal(_distances(projections)) / temperature
     farthest_first, order = distance.sort(-1, descending=True)
+    # farthest first, so that a running sum holds all rows at least as far as the last one added
     denominators = similarity.gather(-1, order).logcumsumexp(-1)
     # rows at equal distance belong to one another's denominators: take the last of them
     last = torch.searchsorted(-farthest_first, -distance, right=True) - 1

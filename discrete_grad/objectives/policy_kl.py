@@ -1,6 +1,6 @@
 """Estimates of `KL(policy || reference)` in nats from rows of the policy.
 
-What each is good for, with `d = log policy(x) - log reference(x)` of a whole row:
+Uses of each, with `d = log policy(x) - log reference(x)` of a whole row:
 
 | estimate | mean | as a reward, `E[k grad log policy]` | in the loss, `E[grad k]` |
 |---|---|---|---|

@@ -32,7 +32,7 @@ class Update:
     rollout: Rollout
     """With advantages."""
     weights: Tensor
-    """`(G, *batch)` of the rows, those that correct for the policy that drew them among them."""
+    """`(G, *batch)` of the rows, with the correction for the policy that drew them."""
     clip: float
     """As in `ReinforceConfig`."""
     temperature: float
@@ -42,8 +42,8 @@ class Update:
 Advantages = Callable[[Tensor, int, Tensor], Tensor]
 """`(earned (G, *batch), drawn, mean)` -> advantages `(G, *batch)`.
 
-Only the first so many rows were drawn, and tell what is to be expected; the mean `()` is the
-running one of the rewards.
+Only the first `drawn` rows were drawn from the policy, and baselines are taken from them alone; the
+mean `()` is the running one of the rewards.
 """
 
 

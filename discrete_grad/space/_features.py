@@ -211,7 +211,7 @@ class Features:
             raise ValueError(f"feature {name!r} has {fault}; each feature needs a finite logit")
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise unless `codes` are integers `(..., F)` in range (range: as in `check_logits`)."""
+        """Raise unless `codes` are integers `(..., F)`, and in range if they can be inspected."""
         if not is_codes(codes):
             raise TypeError(f"codes must be integers (..., {self.num_features}), got {codes.dtype}")
         self._check_last(codes, self.num_features, "codes")

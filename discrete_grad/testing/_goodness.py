@@ -1,4 +1,4 @@
-"""Goodness of fit: does a sample follow a law?"""
+"""Goodness of fit of a sample to a law."""
 
 import torch
 from torch import Tensor

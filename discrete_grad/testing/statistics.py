@@ -1,4 +1,4 @@
-"""Is the mean of a sample what it should be? A test that knows its power before it runs."""
+"""A test of the mean of a sample that knows its power before it runs."""
 
 from __future__ import annotations
 

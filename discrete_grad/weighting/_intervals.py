@@ -20,8 +20,7 @@ _SYMMETRIC = 1e-9  # a skewness below which the correction is that of its limit
 def log_z_with_interval(log_weights: Tensor, shape: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """`log mean w` `(*batch)` and its 95 % interval, Hall's or, for a k too large, Markov's.
 
-    There the largest weights may not have been seen, which no estimate from those that were can
-    tell.
+    With such a k the largest weights may be missing from the sample, and the others cannot tell.
 
     Args:
         log_weights: `(N, *batch)`, independent.
@@ -34,9 +33,10 @@ def log_z_with_interval(log_weights: Tensor, shape: Tensor) -> tuple[Tensor, tup
 
 
 def markov_interval(log_z: Tensor) -> tuple[Tensor, Tensor]:
-    """A lower end alone of log Z `(*batch)`, for an `exp(log_z)` of any law that is unbiased.
+    """Interval of log Z `(*batch)` with a lower end alone, for any unbiased `exp(log_z)`.
 
-    An estimate from 0 on is 40 times its expectation or more with a probability of at most 2.5 %.
+    An estimate that is never below 0 reaches 40 times its expectation with a probability of at most
+    2.5 % (Markov's inequality).
     """
     return log_z + math.log(_MISSED), torch.full_like(log_z, math.inf)
 

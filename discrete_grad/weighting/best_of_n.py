@@ -215,6 +215,7 @@ def _log_integral(log_mass: Tensor, log_a: Tensor, log_q: Tensor, n: int) -> Ten
     parts = []
     for s in _nodes(log_a).split(max(1, _NODES // len(log_a))):
         decay = (s.unsqueeze(-1) + log_a).exp()
+        # log_q is the mass of the forbidden rows, for which a = 0 and exp(-t a) = 1
         log_m = torch.logaddexp((log_mass - decay).logsumexp(-1), log_q)
         # s = log t: dt = e^s ds, hence the s
         parts.append(((s + (n - 1) * log_m).unsqueeze(-1) - decay).logsumexp(0))

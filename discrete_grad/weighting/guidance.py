@@ -88,7 +88,8 @@ class Guidance:
     The rules, `l(y) = log p(x_t | x_<t, y) - log p(x_t | x_<t)`:
 
     - `z_scored`: `sum_y p(y) A(y) l(y)`, A the reward's z-score. A bad attribute pushes away.
-    - `jensen`: `sum_y p(y) r(y) l(y) / E[r]`, for rewards from 0 on. Can fail to improve them.
+    - `jensen`: `sum_y p(y) r(y) l(y) / E[r]`, for rewards from 0 on. It can fail to raise the
+      expected reward.
     - `posterior`: the same with p(y | x_<t) for p(y), a bound of `exact` by Jensen's inequality.
     - `exact`: `log E[r | x_<=t]`, for rewards from 0 on; takes no smoothing.
 

@@ -176,6 +176,7 @@ def _pareto_shape(exceedances: Tensor) -> Tensor:
     n = len(exceedances)
     grid = 30 + math.isqrt(n)
     steps = torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device)
+    # the paper counts from 1
     quartile = exceedances[int(n / 4 + 0.5) - 1]
     # all below 1 / the largest exceedance, beyond which log1p would leave its domain
     theta = 1 / exceedances[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * quartile)
@@ -183,5 +184,6 @@ def _pareto_shape(exceedances: Tensor) -> Tensor:
     theta = theta.where(theta != 0, torch.finfo(torch.float64).eps)
     shapes = torch.log1p(-theta.unsqueeze(-1) * exceedances).mean(-1)
     fit = n * ((-theta / shapes).log() - shapes - 1)
+    # the mean of theta under its profile likelihood on the grid
     best = (fit.softmax(0) * theta).sum()
     return torch.log1p(-best * exceedances).mean()

@@ -229,9 +229,9 @@ def fit_prefix_value(
     """Fit `V / beta = log E[e^w | prefix]`, w = r / beta, to rows drawn from the policy.
 
     The loss `e^(w - v) + v` is convex, and least where v is that value; a squared error would find
-    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v:
-    prefixes count alike, however many nats lie between their values, where Poisson regression has
-    next to no gradient at all but the best of them. Adam, its learning rate lowered to 0 along a
+    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v: so
+    prefixes count alike, however many nats lie between their values. Poisson regression itself has
+    next to no gradient except at the best of them. Adam, its learning rate lowered to 0 along a
     cosine.
 
     Args:
