@@ -59,8 +59,8 @@ class KnownRows:
 
     Args:
         codes: `(N, F)`, N >= 1.
-        comparisons: of one feature of two rows, at most, for each row asked about; so many sampled
-            rows, at least 1,024, are compared.
+        comparisons: of one feature of two rows, at most, for each row asked about. They bound the
+            size of the sample, which has at least 1,024 rows.
 
     Example:
         >>> known = KnownRows(torch.tensor([[0, 0], [1, 1], [0, 0]]), comparisons=2**20)
@@ -94,7 +94,9 @@ class KnownRows:
         """Whether each row is one of the table, `(M,)`."""
         ordered, place = self._by_hash
         last = len(ordered) - 1
+        # a hash above all others is placed at the end, where nothing stands
         found = torch.searchsorted(ordered, _hash(codes)).clamp_max(last)
+        # the codes decide: two rows may share a hash
         return (self._codes[place[found]] == codes).all(1)
 
     @cached_property
@@ -105,7 +107,7 @@ class KnownRows:
 
 
 def _hash(codes: Tensor) -> Tensor:
-    """`(N,)`, in 64 bits: two different rows share one as good as never."""
+    """`(N,)`, in 64 bits: two different rows practically never share one."""
     total = torch.zeros(len(codes), dtype=torch.long)
     for place, column in enumerate(codes.unbind(1)):
         total += column_hash(column, place)
@@ -169,8 +171,8 @@ class HammingIndex:
 
     For every set of d features the rows are sorted by a hash of all others: rows that differ in d
     features at most stand side by side, and the features themselves are compared before a pair is
-    reported. Distance 1 takes O(N F log N), distance 2 O(N F^2 log N); to that come O(F) for every
-    pair that differs in as many features at most, each time it is met.
+    reported. Distance 1 takes O(N F log N), distance 2 O(N F^2 log N); and O(F) more each time that
+    a pair within the distance is met.
 
     Args:
         codes: `(N, F)`.
@@ -215,6 +217,7 @@ class HammingIndex:
 
     def _differing(self, rows: Tensor, some: list[int]) -> Tensor:
         """Pairs `(P, 2)`, place in `rows` and row, that differ in all of some features alone."""
+        # hashes of columns add up, so a subtraction leaves features out
         key = self._key - self._parts[:, some].sum(1)
         ordered, order = key.sort()
         first = torch.searchsorted(ordered, key[rows])

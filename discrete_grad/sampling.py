@@ -31,9 +31,8 @@ __all__ = [
     "uniform_like",
 ]
 
-_JUST_BELOW = (
-    1 - 2**-52
-)  # strictly below the total, the first sum above has a probability of its own
+# with the target strictly below the total, the first sum above it is of a possible category
+_JUST_BELOW = 1 - 2**-52
 _LARGE = 2**15  # numbers from which on a call takes less time than they do
 
 
@@ -52,6 +51,7 @@ def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> 
     # contiguous, or the strides of the logits would decide which number goes where
     u = torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
     u = u.uniform_(generator=generator)
+    # u may be 0, whose noise would be -inf; it is never 1, whose noise would be inf
     return -torch.log(-torch.log(u.clamp_min(torch.finfo(dtype).tiny)))
 
 
@@ -64,6 +64,7 @@ def exponential_like(logits: Tensor, *, generator: torch.Generator | None = None
     """
     u = torch.empty_like(logits, memory_format=torch.contiguous_format)
     u = u.uniform_(generator=generator)
+    # u may be 0, whose noise would be inf; it is never 1, whose noise would be 0
     return -torch.log(u.clamp_min(torch.finfo(logits.dtype).tiny))
 
 
@@ -129,7 +130,9 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     if probabilities.shape[-1] < blocks.FEW and probabilities.numel() > _LARGE:
         return _count(probabilities, uniform)
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    # of the last sum: rounding keeps it from being 1 exactly
     target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
+    # right: the first sum above the target, so that u = 0 skips categories of probability 0
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
@@ -138,6 +141,7 @@ def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:
     sums = list(itertools.accumulate(probabilities.double().unbind(-1)))
     target = uniform * (sums[-1] * _JUST_BELOW)
     code = torch.zeros(target.shape, dtype=torch.long, device=target.device)
+    # the last sum lies above every target
     for cumulative in sums[:-1]:
         code = code + (cumulative <= target)
     return code
@@ -178,6 +182,7 @@ def random_codes(
         torch.Size([5, 2])
     """
     uniform = torch.empty(count, space.num_features, dtype=torch.float64)
+    # in float64 the largest u, 1 - 2^-53, times K still rounds to less than K
     return (uniform.uniform_(generator=generator) * torch.tensor(space.sizes)).long()
 
 
@@ -234,6 +239,7 @@ def isolated_seed(seed: int, device: torch.device | None = None) -> Iterator[Non
     # no other device's state: to ask for those of all GPUs would wake every one of them
     places = [device.index] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=places):
+        # torch.manual_seed would seed every GPU, which fork_rng does not undo here
         torch.default_generator.manual_seed(seed)
         for place in places:
             torch.cuda.default_generators[place].manual_seed(seed)

@@ -61,10 +61,10 @@ def fits(block: Tensor) -> bool:
 
 
 def parts(length: int, width: int, device: torch.device) -> Iterator[slice]:
-    """A batch of so many elements, each of so many numbers, in equal parts that fit the cache.
+    """Equal parts, which fit the cache, of a batch of `length` elements of `width` numbers.
 
-    But of two elements at least: what works along an element can take one a core. A GPU, for which
-    a call is dear, has the batch as a whole.
+    A part has at least two elements, so that an operation along the elements can give each core
+    one. On a GPU, where a call is dear, the batch is one part.
 
     Example:
         >>> list(parts(4, 40_000, torch.device("cpu")))

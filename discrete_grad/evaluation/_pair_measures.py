@@ -44,6 +44,7 @@ def _centred_ranks(level: Tensor, weight: Tensor) -> Tensor:
     """Mid-ranks of levels `(P,)` under weights `(R, P)`, of weighted mean 0."""
     levels = int(level.max()) + 1 if len(level) else 0
     mass = weight.new_zeros(len(weight), levels).index_add_(1, level, weight)
+    # the middle of a level's stretch of ranks; half of the whole is their weighted mean
     return (mass.cumsum(1) - mass / 2)[:, level] - weight.sum(1, keepdim=True) / 2
 
 

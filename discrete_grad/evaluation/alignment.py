@@ -1,4 +1,4 @@
-"""Does a metric of rows know which rows behave alike? Measured on held-out rows.
+"""Agreement of a metric of rows with their behaviour, measured on held-out rows.
 
 The aligner stands beside three baselines that need no training. With one score there is nothing in
 behaviour but that score, and minus the difference of the estimated scores is all a perfect

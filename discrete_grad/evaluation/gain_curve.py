@@ -46,6 +46,7 @@ class GainCurve:
     def peak(self) -> float | None:
         """The distance at which the gain is highest; None if it rises for ever."""
         a, b = self.a[0], self.b[0]
+        # exp overflows float64 above 709
         if b <= 0 or (self.kind == "rl" and a / b > 700):
             return None
         return math.exp(a / b - 1) if self.kind == "rl" else max(a, 0.0) / (2 * b)

@@ -62,6 +62,7 @@ def spearman(a: Tensor, b: Tensor) -> float:
     x, y = (percentile(side, side) for side in (a, b))
     x, y = x - x.mean(), y - y.mean()
     scale = (x.square().sum() * y.square().sum()).sqrt()
+    # where a side is constant 0 / 0 stays NaN
     return float(((x * y).sum() / scale).clamp(-1, 1))
 
 
@@ -149,6 +150,7 @@ def median_interval(
 
 def _sign_rank(confidence: float, count: int) -> int:
     """The largest k with `2 P(B < k) <= 1 - confidence`, B binomial of `count` fair throws."""
+    # whole numbers: from 1,024 throws on 2^count is no float, yet Python divides such numbers
     rank, term, below, total = 0, 1, 1, 2**count
     while 2 * below / total <= 1 - confidence:
         rank += 1

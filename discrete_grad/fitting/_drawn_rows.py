@@ -97,6 +97,7 @@ def _swapped(space: CategoricalSpace, codes: Tensor, generator: torch.Generator)
     """Codes `(N, F)` with 1 to 4 features, as likely each, drawn anew."""
     most = min(_MOST_SWAPS, space.num_features)
     swaps = 1 + random_indices(most, (len(codes), 1), generator=generator)
+    # ranks of random numbers: those below n mark a random set of n features
     turn = uniform(tuple(codes.shape), generator=generator).argsort(-1).argsort(-1)
     return random_codes(space, len(codes), generator=generator).where(turn < swaps, codes)
 

@@ -1,4 +1,4 @@
-"""Fit the aligner: which rows behave alike?"""
+"""Fit the aligner, which says whether two rows behave alike."""
 
 from __future__ import annotations
 

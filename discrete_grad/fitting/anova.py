@@ -104,6 +104,7 @@ def fit_anova(
     mean = (weights * scores).sum(1) / total
     residual = scores - mean.unsqueeze(1)
     within = torch.zeros_like(total) if spread is None else (weights * spread.square()).sum(1)
+    # to begin with, half of the variance is taken for noise
     noise = ((weights * residual.square()).sum(1) + within) / total / 2 + _LEAST_NOISE
     tables = [_Table(model, index, codes, weights, noise) for index in range(len(model.groups))]
     for sweep in range(sweeps):
@@ -111,9 +112,11 @@ def fit_anova(
         for table in tables:
             moved, degrees = table.update(residual, noise)
             changed, spent = changed + moved, spent + degrees
+        # not after the first sweep, in which early tables still hold what is due to later ones
         if sweep:
             _learn_variances(tables)
         left = (weights * residual.square()).sum(1) + within
+        # degrees of freedom are added up table by table and may exceed the rows
         noise = (left / (total - spent).clamp_min(total / 20)).clamp_min(_LEAST_NOISE)
         if sweep > 2 and bool((changed / total < _TOLERANCE).all()):
             break
@@ -135,6 +138,7 @@ class _Table:
         self.seen = (self.count > 0).sum(1)
         self.moment = torch.zeros_like(noise)
         self.values = weights.new_zeros(members, self.size)
+        # to begin with, effects of more columns are taken for smaller
         self.variance = noise / 10.0 ** len(shape)
 
     def cell(self) -> Tensor:
@@ -153,6 +157,7 @@ class _Table:
         """Set the values, change the residuals in place; squares moved and degrees of freedom."""
         prior = (noise / self.variance).unsqueeze(1)
         cell = self.cell()
+        # the residuals that the other tables leave: this one's own values are added back
         sums = self._sums(self.weights * residual, cell) + self.count * self.values
         new = sums / (self.count + prior)
         step, self.values = new - self.values, new

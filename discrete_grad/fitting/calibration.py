@@ -83,6 +83,7 @@ def _curve(predicted: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     at = means[0].clamp(x[first], x[last])
     _, tied = at.unique(return_inverse=True)
     weight = torch.zeros_like(count).index_add_(0, tied, count)
+    # as many places as knots: with ties the last ones stay empty
     height = torch.zeros_like(count).index_add_(0, tied, count * means[1]) / weight.clamp_min(1)
     different = int(tied.max()) + 1
     repeated = torch.arange(_KNOTS[1]) * knots // _KNOTS[1]

@@ -246,6 +246,7 @@ class _EstimatorObjective(Objective):
             return self.kept.gather(1, drawn.to(self.kept.device))
         drawn = step.batch(_FINE, members, self.config.batch_size).to(self.kept.device)
         observation = drawn * self.ends[:, -1:] // _FINE
+        # right: an end is the number of the next row's first observation
         return self.kept.gather(1, torch.searchsorted(self.ends, observation, right=True))
 
     def members(self, name: str) -> slice:

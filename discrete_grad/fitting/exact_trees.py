@@ -133,6 +133,7 @@ def _grown(
     known = np.where(missing, 0, shown)
     if node["is_categorical"]:
         bits, whole = tree.raw_left_cat_bitsets[node["bitset_idx"]], known.astype(int)
+        # a category is one bit of numbers of 32 bits
         left = (bits[whole // 32] >> (whole % 32).astype(bits.dtype)) & 1 == 1
     else:
         left = known <= node["num_threshold"]

@@ -172,11 +172,13 @@ def _swaps(
 ) -> ScoredRows:
     """Rows with another category in one feature, none observed and none twice."""
     free = torch.tensor([i for i, size in enumerate(space.sizes) if size > 1], dtype=torch.long)
+    # remainders of one draw serve ranges of any length n, uniform to within n / 2^40
     drawn = random_indices(_MANY, (3, count if len(free) else 0), generator=generator)
     row, feature = drawn[0] % len(rows), free[drawn[1] % max(1, len(free))]
     swapped, size = rows.take(row), torch.tensor(space.sizes)[feature]
     place = torch.arange(len(row))
     codes = swapped.codes.clone()
+    # 1 to size - 1 steps on: never the own category
     codes[place, feature] = (codes[place, feature] + 1 + drawn[2] % (size - 1)) % size
     group = context_groups(rows.context, len(rows))
     both = torch.cat([rows.codes.long(), codes]), torch.cat([group, group[row]]).unsqueeze(1)

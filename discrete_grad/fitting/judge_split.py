@@ -30,11 +30,11 @@ def judge_split(
     """Indices of the observations for the generator's side and of those for the judge.
 
     No observation is on both sides. Of a row observed at least 4 times the judge gets the share of
-    the observations, at least one, so that both sides know it and the judge by observations of its
-    own. Equal rows observed less often stay together, unless a category would then be missing:
-    every category of at least 2 observations, of a feature or a categorical context column,
-    reaches the generator's side, and the judge's unless that takes a category's or a row's last
-    observation from the generator's side. The judge's share grows where that is needed.
+    the observations, at least one: both sides know the row, each by observations of its own. Equal
+    rows observed less often stay on one side, unless the other would then miss a category of a
+    feature or of a categorical context column. Every category of at least 2 observations reaches
+    the generator's side. It reaches the judge's side, too, unless that takes the last observation
+    of a category or a row from the generator's side. The judge's share grows where that is needed.
 
     Args:
         rows: observations, at least 6.

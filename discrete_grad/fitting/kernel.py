@@ -66,6 +66,7 @@ def fit_kernel(
     targets, observed = scores.double(), weights.double()
     picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
     prior = _Prior(model.joint).to(targets.device)
+    # the members share the hyperparameters: a row counts as in the one that counts it most
     counts = observed.amax(0).clamp_min(1)
     within = torch.zeros_like(targets) if spread is None else spread.double().square()
     _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
@@ -78,6 +79,7 @@ def fit_kernel(
             solved.alike.float(),
             codes.long(),
             (solved.amplitude * coefficients).float(),
+            # the level's covariance is the same for all rows, so its part of the mean is a constant
             (solved.level * coefficients.sum(0)).float(),
         )
 
@@ -107,6 +109,7 @@ class _Prior(nn.Module):
         differ = differ.sigmoid().clamp(1e-6, 1 - 1e-6)
         alike = torch.stack([differ, share.sigmoid(), reach.exp()], 1)
         amplitude, noise, level = self.scales.exp()
+        # the jitter keeps the Cholesky factor where the noise vanishes
         return _Values(alike, amplitude, noise + _JITTER, level)
 
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
@@ -136,6 +139,7 @@ def _maximise(
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ targets
+            # held fixed: (slope * K).sum() then has the gradient of minus the log-likelihood in K
             slope = (inverse - solved.outer(solved)) / 2 / total
         # of n observations beside their mean: n - 1 deviations, which only the noise explains
         apart = (squares / values.noise + freedom * values.noise.log()) / 2 / total

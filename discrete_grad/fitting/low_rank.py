@@ -21,7 +21,7 @@ class LowRank(nn.Module):
 
     Args:
         weight: W `(out, in)`.
-        rank: of the change, from 1 on; no more than W itself has counts.
+        rank: of the change, from 1 on; lowered to the shorter side of W where that is less.
         generator: source of the noise.
 
     Reference:

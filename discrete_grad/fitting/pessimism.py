@@ -177,6 +177,7 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
         0.0
     """
     count = len(rows)
+    # count + 1: the new row is one of them, at every rank with the same probability
     rank = math.ceil((count + 1) * coverage)
     if ensemble.num_members < 2 or not 0 < coverage < 1 or rank > count:
         raise ValueError(
@@ -185,5 +186,6 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
             f"on, got {ensemble.num_members} and {count}"
         )
     predicted = ensemble.predictions(rows.codes, rows.context)
+    # mean - k std <= score where k is at least this
     deviations = (predicted.mean(0) - rows.scores) / _spread(predicted)
     return max(0.0, deviations.sort().values[rank - 1].item())

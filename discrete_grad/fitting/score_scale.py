@@ -83,12 +83,14 @@ class ScoreScale:
         if self.kind == "raw":
             return scaled.double()
         small = self._map(scaled, context, lambda knots, x: interpolate(_AXIS, knots, x))
+        # far beyond the scores seen, times the unit, the largest float64 may be exceeded
         return (small * self.unit).nan_to_num()
 
     def groups(self, context: Tensor | None, count: int) -> Tensor:
         """Place `(N,)` of the group that scales each of N rows with contexts `(N, C)`."""
         keys = _keys(context, self.spec, count)
         place = torch.searchsorted(self.keys, keys)
+        # the place after the last holds -1, which is no key
         known = torch.cat([self.keys, self.keys.new_full((1,), -1)])[place] == keys
         return place.where(known, len(self.keys))
 
@@ -186,6 +188,7 @@ def interpolate(x_knots: Tensor, y_knots: Tensor, x: Tensor, *, share: float = 0
     width = (x_knots[right] - x_knots[right - 1]).clamp_min(torch.finfo(x.dtype).tiny)
     part = (x - x_knots[right - 1]) / width
     inside = torch.lerp(y_knots[right - 1], y_knots[right], part.clamp(0, 1))
+    # equal knots lie from `first` to `after` - 1, where x is one of them
     tied = (y_knots[first.clamp(max=last)] + y_knots[(after - 1).clamp_min(0)]) / 2
     inside = torch.where(after > first, tied, inside)
     below = (x - x_knots[0]).clamp_max(0) * _slope(x_knots[:outer], y_knots[:outer])

@@ -149,6 +149,7 @@ def _fit_weights(
     # above 0 even where all scores are equal
     prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
     gram = (x * share) @ x.T + prior * torch.eye(families, dtype=x.dtype, device=x.device)
+    # with the prior's diagonal a ridge towards 1 / P, not towards 0
     right = (x * share) @ y + prior / families
     weights = _non_negative(gram, right, tuple(range(families)))
     kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
@@ -165,6 +166,7 @@ def _non_negative(gram: Tensor, right: Tensor, allowed: tuple[int, ...]) -> Tens
     for size in range(1, len(allowed) + 1):
         for chosen in map(list, combinations(allowed, size)):
             inner = torch.linalg.solve(gram[chosen][:, chosen], right[chosen])
+            # w G w - 2 w . r at its minimiser, where G w = r
             value = float(-inner @ right[chosen])
             if value < least and bool((inner >= 0).all()):
                 best, least = torch.zeros_like(right), value

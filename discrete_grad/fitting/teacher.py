@@ -123,8 +123,8 @@ def learn_teacher(
     Returns:
         The student, frozen and in evaluation mode, its answers in the teacher's unit (that of
         `fit_generator` is one standard deviation of the scores), and its fidelity on rows it has
-        not learnt from; only where fewer than 100 of those drawn are new
-        to it, as in a small space, on others.
+        not learnt from. Where fewer than 100 of the rows drawn are new to it, as in a small space,
+        it is that on all rows drawn.
 
     Raises:
         ValueError: for a count below 1, a context spec without a table's contexts, a teacher that

@@ -135,6 +135,7 @@ def tree_leaves(
     if "leaf" in node:
         yield node["leaf"], allowed
         return
+    # xgboost names the columns f0, f1, ...
     column, condition = int(node["split"][1:]), node["split_condition"]
     categories = np.arange(sizes[column])
     yes = np.isin(categories, condition) if isinstance(condition, list) else categories < condition

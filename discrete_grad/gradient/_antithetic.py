@@ -30,8 +30,12 @@ def _antithetic_uniforms(uniform: Tensor) -> Tensor:
         >>> _antithetic_uniforms(torch.tensor([[0.5], [0.75]])).sum()
         tensor(1.)
     """
+    # u may be 0 but is never 1, so the logarithm is finite
     exponential = -torch.log1p(-uniform)
+    # all N numbers may be 0: 0 / tiny instead of 0 / 0
     total = exponential.sum(0).clamp_min(torch.finfo(uniform.dtype).tiny)
+    # an entry d of a flat Dirichlet vector has P(d <= x) = 1 - (1 - x)^(N - 1): its own value of
+    # that is uniform; by expm1 and log1p, or a small d would cancel
     return -torch.expm1((len(uniform) - 1) * torch.log1p(-exponential / total))
 
 
@@ -50,6 +54,7 @@ def _antithetic_codes(
         independent: probability of that.
     """
     rows, choice = uniform[:-1], uniform[-1]
+    # one choice for all N samples: any two of them then follow the mixture of `pair_weights`
     numbers = torch.where(choice < independent, rows, _antithetic_uniforms(rows))
     orders = [_by_probability(block) for block in space.blocks(logits)]
     pairs = zip(space.blocks(logits), orders, strict=True)
@@ -97,6 +102,7 @@ def pair_weights(
     """
     p, low, high = (_at(space, flat, codes) for flat in _tails(space, logits))
     power = len(codes) - 1
+    # 1 - u at the upper and the lower end of the category's interval, likeliest category first
     low, high = low ** (1 / power), high ** (1 / power)
     joint = (
         _exceed(high, high, power)
@@ -105,7 +111,9 @@ def pair_weights(
         + _exceed(low, low, power)
     )
     product = p.unsqueeze(0) * p.unsqueeze(1)
+    # four terms that nearly cancel may round to less than 0
     joint = (1 - independent) * joint.clamp_min(0) + independent * product
+    # joint is 0 for categories that never meet; rounding alone can draw them together
     same = (codes.unsqueeze(0) == codes.unsqueeze(1)) | (joint == 0)
     return (product / joint.masked_fill(same, 1)).masked_fill(same, 0)
 
@@ -156,12 +164,14 @@ def _tails(space: CategoricalSpace, logits: Tensor) -> tuple[Tensor, Tensor, Ten
 
 def _by_probability(block: Tensor) -> Tensor:
     """The categories, likeliest first."""
+    # stable: draw and weights, in two dtypes, must put equal categories in the same order
     return block.argsort(dim=-1, descending=True, stable=True)
 
 
 def _exceed(s: Tensor, t: Tensor, power: int) -> Tensor:
     """`max(0, s + t - 1)^power` for every two samples."""
     s, t = s.unsqueeze(1), t.unsqueeze(0)
+    # the larger less 1 first: exact from 1/2 on, so s = 1 gives t itself and a small t is kept
     return ((torch.maximum(s, t) - 1) + torch.minimum(s, t)).clamp_min(0) ** power
 
 

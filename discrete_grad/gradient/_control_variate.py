@@ -35,10 +35,12 @@ def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Te
         (tensor(3.), tensor([2., 2., 2.]))
     """
     compiling = torch.compiler.is_compiling()
+    # torch.func nests and compiles, where a leaf's requires_grad_() is refused
     if again or compiling or torch._C._functorch.peek_interpreter_stack() is not None:
         values, pullback = torch.func.vjp(lambda x: evaluate(f, x), rows)[:2]
         return values, pullback(torch.ones_like(values))[0]
     with torch.enable_grad():
+        # df/dx is part of the estimate, so it is needed under torch.no_grad(), too
         leaf = rows.detach().requires_grad_()
         values = evaluate(f, leaf)
         if not rows.numel():
@@ -46,6 +48,8 @@ def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Te
         slope = None
         if values.requires_grad:
             total = values.sum()
+            # the graph stays for the user's backward() through f's own parameters; an f that leaves
+            # the row out gets the message below instead of autograd's
             (slope,) = torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)
     if slope is None:
         raise ValueError(
@@ -64,6 +68,7 @@ def _depends_on_more_than(values: Tensor, leaf: Tensor) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
+        # only the graph's leaves (AccumulateGrad) have a variable
         if getattr(node, "variable", leaf) is not leaf:
             return True
         nodes += [parent for parent, _ in node.next_functions]
@@ -118,6 +123,7 @@ def weighted(
     if not isinstance(weight, Tensor):
         return base + weight * correction, None
     gradient = base + weight.detach().to(base.dtype) * correction
+    # d |base + w c|^2 / dw = 2 (base + w c) . c, as the coefficient of a function linear in w
     slope = 2 * (gradient * correction).sum(-1)
     return gradient, weight.to(base.dtype) * slope
 
@@ -151,6 +157,7 @@ class _Attach(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, logits: Tensor, gradient: Tensor, variance: Tensor | None) -> Tensor:
+        # an input handed back as it is would become a view of itself
         return value.clone()
 
     @staticmethod

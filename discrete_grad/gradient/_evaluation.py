@@ -20,11 +20,11 @@ def evaluate_codes(
     max_batch: int | None = None,
     deduplicate: bool = False,
 ) -> Tensor:
-    """F on the hard rows of `codes`, a chunk of the sample dimension at a time.
+    """Values of f at the hard rows of `codes`, a chunk of the sample dimension at a time.
 
-    f is asked about whole slices of the batch, for it may treat the elements of the batch
-    differently (each has its own context, say). So one call has at least one row for each element,
-    however small `max_batch`, and rows are equal only if they belong to the same element.
+    f may treat the elements of the batch differently (each may have its own context, say). So every
+    call has at least one row for each element, however small `max_batch` is, and only rows of the
+    same element count as equal.
 
     Args:
         space: the space of the rows.
@@ -32,9 +32,8 @@ def evaluate_codes(
         codes: `(samples, *batch, F)`.
         dtype: of the flat rows.
         max_batch: rows a call of f may hold; None gives it all of them at once.
-        deduplicate: evaluate equal rows of an element once. To count them is to wait for the
-            device; under `torch.compile` and `torch.func`, where nobody can, all rows are
-            evaluated.
+        deduplicate: evaluate equal rows of an element once. Counting them waits for the device;
+            under `torch.compile` and `torch.func`, which forbid that, all rows are evaluated.
 
     Returns:
         Values `(samples, *batch)`.
@@ -86,6 +85,7 @@ def _distinct(codes: Tensor) -> tuple[Tensor, Tensor]:
     label = elements.expand(len(flat), -1).unsqueeze(-1)
     # sorted by element first
     different, index = torch.cat([label, flat], -1).flatten(0, 1).unique(dim=0, return_inverse=True)
+    # searchsorted warns of a sequence that is not contiguous
     element = different[:, 0].contiguous()
     start = torch.searchsorted(element, elements)
     place = torch.arange(len(different), device=codes.device) - start[element]

@@ -19,17 +19,17 @@ MEMORY = 0.9
 class AdaptiveIMLE(Relaxation):
     """`IMLE` whose step is `beta |logits + G| / |g|` for each row, beta learned.
 
-    Norms are over the row, each feature centred over its allowed categories. The scale of g then
-    only scales the gradient: a loss averaged over a batch is the same as a sum. In training mode
-    each backward pass counts the entries of the gradient that are not 0 and moves beta up by `rate`
-    where they are fewer than `density` a row, by the running mean, and down where they are more.
-    In evaluation mode, under `torch.func` and when compiled or exported, beta stays.
+    Norms are over the row, each feature centred over its allowed categories. So the scale of g only
+    scales the gradient: a loss averaged over a batch moves the same rows as its sum. In training
+    mode each backward pass counts the entries of the gradient that are not 0 and moves beta up by
+    `rate` where they are fewer than `density` a row, by the running mean, and down where they are
+    more. In evaluation mode, under `torch.func` and when compiled or exported, beta stays.
 
     The paper takes the norm of the logits themselves, which is 0 for uniform logits: they would
     never move. Here it is that of the perturbed logits.
 
-    **Bias:** biased. The sum of two functions has not the sum of their gradients.
-    **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
+    **Bias:** biased, and not linear in f: the gradient of a sum of functions is not the sum of
+    their gradients. **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** `beta` = 1 at the start; `density` = 1; `rate` = 1e-4, 0 keeps beta.
 
     Reference:
@@ -72,7 +72,9 @@ class AdaptiveIMLE(Relaxation):
             if not isinstance(value, (int, float)) or not least <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number >= {least}, got {value!r}")
         self.density, self.rate = float(density), float(rate)
+        # float64: beta is the sum of many steps of `rate`, each of them small beside it
         self.register_buffer("beta", torch.tensor(float(beta), dtype=torch.float64))
+        # starts at the target, so that beta moves by what was found alone
         self.register_buffer("found", torch.tensor(float(density), dtype=torch.float64))
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -82,6 +84,7 @@ class AdaptiveIMLE(Relaxation):
         if self.training and self.rate and logits.numel() and _can_hook(logits):
             logits = logits.view_as(logits)  # of this call alone
             logits.register_hook(self._adapt)
+        # a copy: the backward pass of another call may change beta in place before this one's
         return imle_row(space, logits, gumbel, self.beta.clone(), relative=True)
 
     @torch.no_grad()
@@ -89,6 +92,7 @@ class AdaptiveIMLE(Relaxation):
         rows = gradient.numel() / gradient.shape[-1]
         found = gradient.count_nonzero() / rows
         self.found.lerp_(found.to(self.found), 1 - MEMORY)
+        # by the sign alone, whatever the scale of the counts; above 0, for the step divides
         self.beta.add_(torch.sign(self.density - self.found) * self.rate).clamp_min_(1e-6)
 
 

@@ -29,7 +29,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 ClosedForm = Literal["straight_through", "reinmax", "gumbel_softmax"]
-"""A pullback that layers and kernels know by name; all they ask before they take a faster path."""
+"""Name of a pullback for which layers and kernels have a faster path; they look at nothing else."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GradientEstimator(nn.Module, ABC):
         super().__init__()
         if space is not None and not isinstance(space, CategoricalSpace):
             raise TypeError(f"space must be a CategoricalSpace or None, got {space!r}")
-        if type(samples) is not int or samples < self.min_samples:
+        if type(samples) is not int or samples < self.min_samples:  # a bool is an int, too
             name = type(self).__name__
             raise ValueError(f"{name} needs samples >= {self.min_samples}, got {samples!r}")
         self.space = space
@@ -128,7 +128,7 @@ class GradientEstimator(nn.Module, ABC):
 class SelfSamplingFunction(ABC):
     """An f that may draw its own row from a relaxation, without ever building it.
 
-    What `Relaxation.expectation` calls instead of handing over the rows.
+    `Relaxation.expectation` calls `sample` instead of handing over rows.
 
     Example:
         >>> from discrete_grad import CategoricalSpace, StraightThrough
@@ -213,7 +213,7 @@ def increment(logits: Tensor) -> Tensor:
 
     What is added to a constant to give it a gradient: linear, finite and exact in every dtype.
     """
-    finite = logits.masked_fill(logits == -math.inf, 0)
+    finite = logits.masked_fill(logits == -math.inf, 0)  # -inf - (-inf) would be NaN
     return finite - finite.detach()
 
 
@@ -238,7 +238,7 @@ def _checked(values: Tensor, rows: Tensor) -> Tensor:
 def score_function(values: Tensor, advantages: Tensor, log_prob: Tensor) -> Tensor:
     """Mean over samples whose gradient is `mean(advantage * grad log p)`, plus f's own gradient.
 
-    All arguments are `(samples, *batch)`.
+    All are `(samples, *batch)`. The advantages bring a gradient and leave the value alone.
     """
     return (values + advantages.detach() * (log_prob - log_prob.detach())).mean(0)
 
@@ -247,7 +247,7 @@ def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module
     """A temperature above 0, or a schedule module whose `forward()` returns one."""
     if isinstance(tau, nn.Module):
         return tau
-    if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:
+    if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:  # so written, NaN fails
         expected = "a finite number above 0 or a schedule module"
         raise ValueError(f"{name} must be {expected}, got {tau!r}")
     return float(tau)

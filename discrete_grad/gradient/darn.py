@@ -19,6 +19,7 @@ def _darn_surrogate(space: CategoricalSpace, logits: Tensor, hard: Tensor) -> Te
     """
     score = hard - space.softmax(widened(logits))
     pairs = zip(space.blocks(score), space.blocks(increment(logits)), strict=True)
+    # S is a constant here: it holds no graph, and the step alone carries a gradient
     return space.join([s * (s * step).sum(-1, keepdim=True) for s, step in pairs]).to(logits.dtype)
 
 

@@ -67,6 +67,7 @@ class DecoupledStraightThrough(Relaxation):
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""
         space = self.space_of(logits)
+        # widened before the division, as half precision would overflow at a small tau_f
         _, hard = draw(space, widened(logits) / current_tau(self.tau_f), generator)
         soft = tempered_softmax(space, logits, current_tau(self.tau_b))
         return straight_through(hard.to(logits.dtype), soft)

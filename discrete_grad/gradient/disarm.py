@@ -64,6 +64,7 @@ def draw_opposites(
     logits = logits.detach()
     repeated = logits.expand(samples, *logits.shape)
     uniform = uniform_like(space, repeated, generator=generator)
+    # 1 - 0 = 1 is harmless: `categorical` keeps below the total whatever the number
     numbers = torch.cat([uniform, 1 - uniform])
     return categorical(space, logits.expand(len(numbers), *logits.shape), numbers)
 
@@ -77,4 +78,5 @@ def _advantages(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: 
     differ = codes[:samples] != codes[samples:]
     change = (values[:samples] - values[samples:]).unsqueeze(-1) / (2 * samples)
     half = differ * change * likelier
+    # plus at b's logit and minus at that of b': the derivative in phi, shared by both logits
     return torch.cat([half, -half])

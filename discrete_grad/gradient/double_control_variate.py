@@ -39,9 +39,11 @@ def double_control_variate(
     controls = (others * scores).sum(-1)
 
     def covariance(numbers: Tensor) -> Tensor:
+        # centred and over n - 1: the leave-one-out baseline (see `less_the_others`), averaged
         return ((numbers - numbers.mean(0)).unsqueeze(-1) * scores).sum(0) / (n - 1)
 
     pi = space.softmax(logits.to(scores.dtype))
+    # the mean of gbar_n over n is that of all slopes, so J_pi is applied once
     return covariance(values), space.softmax_jacobian(pi, mean) - covariance(controls)
 
 

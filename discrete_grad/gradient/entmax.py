@@ -9,6 +9,7 @@ from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Entmax", "entmax"]
 
+# 2^-40 is below the rounding of float32; for float64 the two steps of Newton do the rest
 BISECTIONS = 40
 
 
@@ -68,7 +69,9 @@ def _entmax15_threshold(scores: Tensor) -> Tensor:
     # the sum of (score - t)^2 over the largest k is k (mean - t)^2 + the squares about the mean
     ordered, count = _descending(scores)
     mean = ordered.cumsum(-1) / count
+    # the difference of two large sums may round to less than 0
     about = (ordered.square().cumsum(-1) - count * mean.square()).clamp_min(0)
+    # 1 - about < 0 beyond the support: the candidate is then the mean, not below the k-th score
     candidates = mean - ((1 - about) / count).clamp_min(0).sqrt()
     return _last_inside(candidates, ordered)
 
@@ -81,15 +84,18 @@ def _descending(scores: Tensor) -> tuple[Tensor, Tensor]:
 def _last_inside(candidates: Tensor, ordered: Tensor) -> Tensor:
     """The candidate of the largest support whose members all lie above it."""
     support = (ordered > candidates).sum(-1, keepdim=True)
+    # the best score, 0, lies above its candidate, -1: 0 members are met with NaN logits alone
     return candidates.gather(-1, support.clamp_min(1) - 1)
 
 
 def _searched_threshold(scores: Tensor, alpha: float) -> Tensor:
+    # at -1 the best category alone has probability 1, at 0 none has any
     low, high = -torch.ones_like(scores[..., :1]), torch.zeros_like(scores[..., :1])
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         enough = _powers(scores, middle, alpha)[0].sum(-1, keepdim=True) >= 1
         low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    # not the middle: at low the sum is at least 1, so Newton's division finds a slope above 0
     return low
 
 

@@ -42,6 +42,7 @@ def _conditional_perturbed(
 def _conditional_block(logits: Tensor, hard: Tensor, gumbel: Tensor) -> Tensor:
     # the largest is Gumbel at log Z; the others are Gumbels at their logits, cut off below it
     top = (hard * gumbel).sum(-1, keepdim=True) + logits.logsumexp(-1, keepdim=True)
+    # of a masked logit -logaddexp(inf, .) = -inf, no NaN
     return torch.where(hard > 0, top, -torch.logaddexp(-gumbel - logits, -top))
 
 

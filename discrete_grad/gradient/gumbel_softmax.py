@@ -77,6 +77,7 @@ class GumbelSoftmax(Relaxation):
         soft = _relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
         if not self.hard:
             return soft
+        # not of the soft row, whose entries may round to equal ones in half precision
         codes = space.argmax(logits.detach() + gumbel)
         return straight_through(space.one_hot(codes, dtype=logits.dtype), soft)
 
@@ -98,6 +99,7 @@ class GumbelSoftmax(Relaxation):
             first = late.gather(-1, drawn)
             times = torch.logaddexp(late - blocks.log_softmax(wide.detach()), first)
             times = times.scatter(-1, drawn, first)
+            # of a masked logit -inf + inf, hence the fill
             gumbel = (-times - wide.detach()).masked_fill(wide == -math.inf, 0)  # held fixed
             soft = blocks.softmax((wide + gumbel) / tau).to(logits.dtype)
             return blocks.jacobian(soft, slopes) / tau

@@ -78,6 +78,7 @@ class _Row(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
         perturbed, scale = ctx.saved_tensors
+        # in the noise's precision: half precision would round a small move of the logits away
         g, space = incoming[0].to(perturbed.dtype), ctx.space
         step = _relative_step(space, perturbed, g, scale) if ctx.relative else scale
         gradient = _target_difference(space, perturbed, g, step)

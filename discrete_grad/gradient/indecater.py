@@ -85,4 +85,5 @@ def _with_each_category(space: CategoricalSpace, logits: Tensor, codes: Tensor) 
     ones = (1,) * (codes.dim() - 2)
     allowed = (logits.detach() > -torch.inf).movedim(-1, 0).unsqueeze(1).unsqueeze(-1)
     changed = column.view(-1, *ones, space.num_features) & allowed
+    # codes[feature] takes the own rows of feature i once for each of its K_i categories
     return torch.where(changed, category.view(-1, *ones, 1), codes[feature])

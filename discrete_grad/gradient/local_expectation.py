@@ -23,6 +23,7 @@ def conditional_mean(space: CategoricalSpace, logits: Tensor, values: Tensor) ->
     """
     pi = space.softmax(logits)
     value = (pi.detach() * values).sum(-1) / space.num_features
+    # not divided by F: the features' gradients add up, while their values estimate one number
     surrogate = (pi * values.detach()).sum(-1)
     return (value + (surrogate - surrogate.detach())).mean(0)
 

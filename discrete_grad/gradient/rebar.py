@@ -57,6 +57,7 @@ def coupled_noise(logits: Tensor, samples: int, generator: torch.Generator | Non
 
 def couple(space: CategoricalSpace, logits: Tensor, noise: Tensor) -> _Coupled:
     """Draw from logits `(*batch, D)`, given the noise `(2, N, *batch, D)`."""
+    # normalised, so that the largest of z is a standard Gumbel, as z~ below takes it to be
     log_p = space.log_softmax(logits.to(noise.dtype))
     z = log_p + noise[0]
     hard = space.one_hot(space.argmax(z), dtype=z.dtype)
@@ -82,6 +83,7 @@ def _conditional_gumbel(
     finite, top = log_p.masked_fill(masked, 0), _per_feature(space, hard * gumbel)
     others = -torch.logaddexp(-gumbel - finite, -top)
     z = torch.where(hard == 1, gumbel, others).masked_fill(masked, -torch.inf)
+    # exp(-G_j) / p_j divided by the sum in z~_j; z~_d = G_d does not depend on p
     return z, (1 - hard) * torch.sigmoid(top - gumbel - finite)
 
 
@@ -109,6 +111,7 @@ def relaxed_correction(
     masked = drawn.noisy == -torch.inf  # -inf / tau has no derivative in tau
     z = (drawn.noisy.masked_fill(masked, 0) / tau).masked_fill(masked, -torch.inf)
     rows = space.softmax(z)
+    # z and z~ in one call of c
     values, derivatives = differentiate(c, rows.flatten(0, 1).to(logits.dtype), again=again)
     at_conditional = values.reshape(rows.shape[:-1])[1].to(rows.dtype).unsqueeze(-1)
     derivatives = derivatives.reshape(rows.shape).to(rows.dtype)
@@ -129,8 +132,8 @@ def _per_feature(space: CategoricalSpace, flat: Tensor) -> Tensor:
 class Rebar(GradientEstimator):
     """REINFORCE with the control variate `eta f(softmax(z / tau))`, z the noisy logits of the draw.
 
-    `(f(D) - eta c(z~)) S + eta grad c(z) - eta grad c(z~)`: z~ is drawn given the row D, which
-    brings the control variate back in expectation and leaves what f and its relaxation differ by.
+    `(f(D) - eta c(z~)) S + eta grad c(z) - eta grad c(z~)`, with z~ drawn given the row D: the
+    terms in eta have mean 0, and the score multiplies only what f and its relaxation differ by.
     What is learned is a parameter of the module (`eta`, `log_tau`): each `backward()` gives it the
     gradient of the variance (of the gradient in the logits), so an optimiser over `parameters()`
     lowers the variance, whatever the sign of the loss. The relaxed rows give f's own parameters no
@@ -221,4 +224,5 @@ class Rebar(GradientEstimator):
         # a temperature for each element of the batch: each has its own slope of the loss
         tau = log_tau.detach().to(base.dtype).exp().expand(*base.shape[:-1], 1)
         slope, correction = torch.func.grad(variance, has_aux=True)(tau)
+        # d tau / d log tau = tau; linear in log_tau, so that its derivative is this slope
         return correction, log_tau.to(base.dtype) * (slope * tau).detach().squeeze(-1)

@@ -131,6 +131,7 @@ def recommend(
         raise ValueError(f"budget must be >= 1 and repeats >= 16, got {budget} and {repeats}")
     noise = seeded(seed, logits.device)
     reference, reference_error, how = _reference(space, f, logits, max_rows, noise)
+    # a gradient of 0 has no relative error: it becomes large instead of NaN
     norm = reference.square().sum().clamp_min(torch.finfo(reference.dtype).tiny)
     ranked: list[Measured] = []
     skipped: dict[str, str] = {}
@@ -222,6 +223,7 @@ def _measured(
 ) -> Measured:
     squares = errors.flatten(1).square().sum(1) / norm
     variance = errors.flatten(1).var(0).sum() / norm
+    # the squared mean of n errors is bias^2 + variance / n on average
     bias = errors.flatten(1).mean(0).square().sum() / norm - variance / len(errors)
     return Measured(
         name=name,

@@ -66,7 +66,8 @@ class Reinforce(GradientEstimator):
         logits = logits.expand(self.samples, *logits.shape)
         codes, hard = draw(space, logits, generator)
         values = evaluate(f, hard)
-        # the sum of the weights of the values seen so far corrects the start at 0, as in Adam
+        # the sum of the weights of the values seen so far corrects the start at 0, as in Adam;
+        # 1 - decay is that sum after one call: only the sum 0 is raised, and the baseline stays 0
         baseline = self.baseline / self.weight.clamp_min(1 - self.decay)
         advantages = values - baseline.to(values.dtype)
         if self.training and values.numel():

@@ -99,6 +99,7 @@ class ReinMax(Relaxation):
                 moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
             tempered = blocks.softmax(widened(logits) / tau).to(logits.dtype)
+            # 2 J_q g = 2 q (g - q . g) with q = (tempered + e_c) / 2; the centre is q . g
             centre = ((tempered * slopes).sum(-1, keepdim=True) + there) / 2
             first = tempered * (slopes - centre)
             first = first.scatter_add(-1, drawn, there - centre)

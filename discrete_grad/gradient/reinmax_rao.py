@@ -31,6 +31,7 @@ def _reinmax_rao_surrogate(
     of `gumbel_rao_surrogate` at the logits log q. Inner noise `(inner, ..., D)`.
     """
     middle = (space.softmax(widened(logits)) + hard) / 2
+    # log q without gradient, as q is fixed in `reinmax_surrogate`
     inner = gumbel_rao_surrogate(space, middle.log() + increment(logits), hard, gumbel, tau)
     return 2 * inner.to(logits.dtype) - space.softmax(logits) / 2
 

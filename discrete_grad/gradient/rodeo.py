@@ -37,6 +37,7 @@ def _stein(
     means = [block.sum(-1, keepdim=True) for block in weighted]
     total = torch.cat([mean.squeeze(-1) for mean in means], -1).sum(-1)[..., None, None]
     parts = [
+        # swaps of the other features leave s as it is; of this one, sum_k pi_k h_k (e_k - pi)
         s * (total - mean) + w - p * mean
         for s, mean, w, p in zip(
             space.blocks(scores), means, weighted, space.blocks(pi), strict=True
@@ -63,6 +64,7 @@ def _surrogates(
     n, rows = len(hard), hard.unsqueeze(1)  # (N, 1, *batch, D) against j along the second dimension
     here = ((rows - hard) * slopes).sum(-1)  # (N, N, *batch)
     own = [b.sum(-1, keepdim=True).expand_as(b) for b in space.blocks(rows * slopes)]
+    # a swap of feature i to k changes s by the slope at k less that at row n's own category
     swapped = here.unsqueeze(-1) + slopes - space.join(own)
     others = (1 - torch.eye(n, dtype=hard.dtype, device=hard.device)) / (n - 1)
     results = []
@@ -83,6 +85,7 @@ def _rodeo_gradient(
 ) -> Tensor:
     """The gradient `(*batch, D)`; arguments as for `_surrogates`, logits `(*batch, D)`."""
     n, scores = len(hard), score(space, logits, hard)
+    # the score is hard - pi
     pi, wide = hard - scores, scores.dtype
     values = values.to(wide)
     here, swapped = _surrogates(space, hard.to(wide), values, slopes.to(wide), correction)
@@ -107,8 +110,8 @@ class Rodeo(GradientEstimator):
     network adds; no further evaluation of f is needed. Each `backward()` gives the parameters of
     the network the gradient of the variance (of the gradient in the logits), so an optimiser over
     `parameters()` lowers the variance, whatever the sign of the loss. Parameters that require no
-    gradient stay as they are and cost nothing. On an f that its slope misleads about, the untrained
-    method can have more variance than `LeaveOneOut`.
+    gradient stay as they are and cost nothing. Where the slopes of f mislead, the untrained method
+    can have more variance than `LeaveOneOut`.
 
     **Bias:** none. **Evaluations of f:** N forward, N backward a call, and N^2 times the width of
     the space of the network. **Needs df/dx:** yes; a poor one costs variance, never bias.

@@ -68,7 +68,9 @@ def _draw_another(space: CategoricalSpace, p: Tensor, taken: Tensor, uniform: Te
     follows, codes = torch.ones_like(steps[0], dtype=torch.bool), []
     for (part, column, number), tail in zip(columns, tails, strict=True):
         gone = torch.zeros_like(part).scatter_add(-1, column, tail * follows)
+        # a sum of taken rows may round to more than the category's own probability
         left = (part - gone).clamp_min(0)
+        # every row that goes on from here is taken: any category will do, as the draw counts 0
         left = torch.where(left.sum(-1, keepdim=True) > 0, left, part)
         one = CategoricalSpace({"x": part.shape[-1]})
         code = categorical(one, left.log(), number.unsqueeze(-1))
@@ -119,6 +121,7 @@ class SumAndSample(GradientEstimator):
     ) -> Tensor:
         """Estimate `E[f(x)]` `(*batch)`; f is given the rows of C, most likely first, and x."""
         space = self.space_of(logits)
+        # float64: 1 - p(C) cancels where the logits are sharp
         log_p = space.log_softmax(logits.detach().double())
         best, log_best = _most_likely(space, log_p, self.samples - 1)
         uniform = uniform_like(space, logits, generator=generator)
@@ -132,6 +135,7 @@ class SumAndSample(GradientEstimator):
         codes = torch.cat([best, other.unsqueeze(-2)], -2)
         codes = torch.where((weights > 0).unsqueeze(-1), codes, best[..., :1, :]).movedim(-2, 0)
         values = evaluate(f, space.one_hot(codes, dtype=logits.dtype))
+        # log_best[0] is finite, so a masked row of C gets 0, not NaN
         share = log_best.softmax(-1).movedim(-1, 0)
         return _surrogate(values, space.log_prob(logits, codes), weights.movedim(-1, 0), share)
 

@@ -30,8 +30,10 @@ def _log_completions(log_p: Tensor, log_rest: Tensor) -> Tensor:
     """
     k = log_p.shape[-1]
     table = {2**k - 1: torch.zeros_like(log_rest)}
+    # downwards: A + t is a larger number than A, so its entry is there already
     for gone in range(2**k - 2, -1, -1):
         left = [i for i in range(k) if not gone >> i & 1]
+        # 1 - p(A) as the sum of what is left, for the difference would cancel
         mass = torch.cat([log_p[..., left], log_rest.unsqueeze(-1)], -1).logsumexp(-1)
         ways = torch.stack([log_p[..., i] + table[gone | 1 << i] for i in left], -1)
         # no mass left, so that only impossible rows are: they come next for certain
@@ -51,6 +53,7 @@ def weighted_rows(log_p: Tensor, log_rest: Tensor) -> tuple[Tensor, Tensor]:
     log_w = _log_completions(log_p, log_rest)
     one = log_w[..., [1 << i for i in range(k)]]
     pairs = [[1 << i | 1 << j for j in range(k)] for i in range(k)]
+    # for i = j the pair is {i} itself, hence the ratio 1
     two = log_w[..., torch.tensor(pairs, device=log_p.device)]
     weights = (log_p + one - log_w[..., :1]).exp()
     return weights, (log_p.unsqueeze(-2) + two - one.unsqueeze(-1)).exp()
@@ -118,6 +121,7 @@ class UnorderedSet(GradientEstimator):
 
 def _draw(log_p: Tensor, gumbel: Tensor, method: UnorderedSet) -> tuple[Tensor, Tensor, Tensor]:
     """Indices `(..., k)` of a draw without replacement, their log p, and that of the rest."""
+    # the k largest, in falling order, are a draw without replacement in the order of the draw
     chosen = (log_p + gumbel).topk(min(method.samples, log_p.shape[-1]), -1).indices
     log_chosen = log_p.gather(-1, chosen)
     log_rest = log_p.scatter(-1, chosen, -math.inf).logsumexp(-1)

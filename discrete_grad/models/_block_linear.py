@@ -21,7 +21,8 @@ class BlockLinearEnsemble(BaseEnsemble):
     """M models of joint columns whose scores are linear in each feature's block.
 
     The value at a soft row of probabilities is then the expected score of independent features, and
-    the gradient at a hard row says what each single swap changes; both have a short way there.
+    the gradient at a hard row says what each single swap changes; at one-hot rows both are looked
+    up.
 
     Args:
         space: the features of a row.

@@ -36,6 +36,7 @@ def swaps_of(groups: Tensor, steps: Tensor, space: CategoricalSpace) -> Swaps:
     uses = torch.arange(len(group), device=group.device).split(counts.tolist())
     pairs = [*zip(uses, space.sizes, strict=True)]
     use = torch.cat([of.repeat(size) for of, size in pairs])
+    # categories in the outer loop: the cells of one category are then a bag of `embedding_bag`
     moves = [torch.outer(torch.arange(size, device=step.device), step[of]) for of, size in pairs]
     shift = torch.cat([move.flatten() for move in moves])
     lengths = torch.cat([c.expand(k) for c, k in zip(counts, space.sizes, strict=True)])
@@ -54,6 +55,7 @@ def contract(table: Tensor, blocks: Sequence[Tensor], codes: Sequence[Tensor]) -
     if codes:
         place = codes[0]
         for size, code in zip(table.shape[len(blocks) + 1 : -1], codes[1:], strict=True):
+            # the codes of all context columns as one, in mixed radix: a single lookup
             place = place * size + code
         contexts = table.flatten(len(blocks), -2).movedim(-2, 0)
         table = F.embedding(place, contexts.flatten(1)).unflatten(-1, contexts.shape[1:])

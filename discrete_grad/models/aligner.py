@@ -1,4 +1,4 @@
-"""Do two rows behave alike? A projection of a frozen estimator's latents."""
+"""A projection of a frozen estimator's latents that says whether two rows behave alike."""
 
 from __future__ import annotations
 

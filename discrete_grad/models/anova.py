@@ -98,6 +98,7 @@ class AnovaEnsemble(BlockLinearEnsemble):
         padded = [[*step, 0, 0][:_ORDER] for step in steps]
         self.steps = torch.tensor(padded, dtype=torch.long, device=device).reshape(-1, _ORDER)
         self.begins = torch.tensor(self.first[:-1], dtype=torch.long, device=device)
+        # cached for the groups before
         self.__dict__.pop("swaps", None)
 
     @property
@@ -183,6 +184,7 @@ class AnovaEnsemble(BlockLinearEnsemble):
 
 def _slopes(model: AnovaEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
     swaps = model.swaps
+    # the cell of each use if its feature had category 0, from which `shift` counts
     other = model.places(codes)[:, swaps.group] - codes[:, swaps.feature] * swaps.step
     place = other[:, swaps.use] + swaps.shift
     begins = torch.arange(len(codes), device=codes.device).unsqueeze(1) * place.shape[1]

@@ -58,8 +58,8 @@ class BaseEnsemble(BaseEstimator):
     ) -> Tensor:
         """Score `(M, ...)` by every member of one row drawn by a relaxation from `(..., D)`.
 
-        `self.predictions(relaxation(logits), context)`, and where an ensemble can without ever
-        building the row, faster; see `SoftEmbedding.sample`.
+        The same as `self.predictions(relaxation(logits), context)`; some ensembles are faster, as
+        they never build the row. See `SoftEmbedding.sample`.
         """
         return self.predictions(relaxation(logits, generator=generator), context)
 

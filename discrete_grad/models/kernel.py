@@ -108,6 +108,7 @@ class KernelEnsemble(BlockLinearEnsemble):
 
     def correlations(self, codes: Tensor) -> Tensor:
         """Correlations `(N, Z)` of joint codes `(N, columns)` with the points."""
+        # the product over the columns as a sum of logarithms, in one call
         logs: Tensor = F.embedding_bag(codes + self.starts, self.logs, mode="sum")
         return logs.exp_()
 
@@ -164,6 +165,7 @@ def _slopes(model: KernelEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:
     sums = weighted @ torch.cat(kinds, 1).to(weighted.dtype)
     parts = sums.split([kind.shape[1] for kind in kinds], 1)
     slopes = [
+        # no factor is 0: two categories that differ have a correlation above 0
         (part / factors[code]) @ factors.T
         for part, (factors, _, code) in zip(parts, features, strict=True)
     ]
@@ -181,6 +183,7 @@ def log_correlations(joint: JointColumns, alike: Tensor, codes: Sequence[Tensor]
     ):
         categories = torch.arange(size, device=alike.device).unsqueeze(1)
         near = same = (categories == others).to(alike.dtype)
+        # a single category is at distance 0 of itself: 0 / 0
         if ordered and size > 1:
             distance = (categories - others).abs().to(alike.dtype) / (size - 1)
             near = share * (-distance / reach).exp() + (1 - share) * same

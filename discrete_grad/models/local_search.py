@@ -54,6 +54,7 @@ def single_swap_ascent(
             break
         swaps = space.swaps(codes[climbing])
         best, index = _scored(score, allowed, swaps.flatten(0, 1)).view(len(climbing), -1).max(-1)
+        # strictly, or rows of equal score would be swapped for one another for ever
         better = best > values[climbing]
         climbing, best = climbing[better], best[better]
         codes[climbing] = swaps[better, index[better]]

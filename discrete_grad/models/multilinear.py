@@ -62,8 +62,10 @@ class MultilinearEstimator(BaseEstimator):
     def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Score `(...)`; see `BaseEstimator.forward`."""
         latent = self.to_latent(row, context)
+        # beside nothing: the context alone, in the row's leading shape
         condition = self.reading.beside(latent[..., :0], context)
         if self.context_spec is None:
+            # an input of 0: without a context the two layers are their biases
             condition = torch.zeros_like(latent[..., :1])
         effects = self.effects(row).sum((-2, -1)) + self.offset(condition).squeeze(-1)
         score: Tensor = (latent * self.mixer(condition)).sum(-1) + effects

@@ -66,6 +66,7 @@ class PreferenceModel(BaseEnsemble):
         # free numbers then move about as fast as a network at the same learning rate
         odds = math.log(reliability / (1 - reliability)) / _SPEED
         self.reliability_bias = nn.Parameter(torch.full((members, annotators), odds))
+        # log(expm1(w)) is the inverse of softplus
         width = torch.full((members,), math.log(math.expm1(tie_width)) / _SPEED)
         self.tie_bias = nn.Parameter(width) if ties else None
 

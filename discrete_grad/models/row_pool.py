@@ -58,7 +58,7 @@ def new_pool(
 
 
 def row_keys(space: CategoricalSpace, codes: Tensor) -> Tensor:
-    """A number `(...)` for each row `(..., F)`: equal for equal rows, and else as good as never.
+    """A number `(...)` for each row `(..., F)`: equal for equal rows, practically never for others.
 
     The sum, in 64 bits that wrap, of a fixed random number for each category (Zobrist, 1970).
 
@@ -115,6 +115,7 @@ def joined(
     more = Pool(rows, values, keys, kept_back, no, no)
     both = Pool(*(torch.cat(pair, 1) for pair in zip(pool, more, strict=True)))
     both = both._replace(chosen=_chosen(both, count, distance))
+    # chosen rows stay in the pool even where better ones are barred or too near
     order = both.values.masked_fill(both.chosen, torch.inf)
     return both.at(order.topk(pool.keys.shape[1]).indices), fresh.sum(1)
 
@@ -156,6 +157,7 @@ def _in_parts(score: ByContext, codes: Tensor, where: Tensor) -> Tensor:
 
 def _unseen(known: Tensor, keys: Tensor) -> Tensor:
     """Mask of keys `(S, M)` that are neither among the known `(S, P)` nor repeated."""
+    # stable, known keys first: of equal keys the first is kept, and a known one comes first
     ordered, order = torch.cat([known, keys], 1).sort(dim=1, stable=True)
     repeated = torch.zeros_like(ordered, dtype=torch.bool)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]

@@ -56,7 +56,7 @@ def best_rows(
         logits: `(S, D)`; a masked category is never in a row.
         score: codes `(n, F)` and the places `(n,)` of their distributions -> `(n,)`.
         count: rows wanted of each, at least 1.
-        evaluations: of the score for each, at most; as many as rows are wanted are always made.
+        evaluations: of the score for each, at most; but `count` of them are always made.
         barred: the same arguments -> boolean `(n,)`, rows that are never returned, though their
             swaps may be; by default none.
         distance: features in which any two rows of a context differ at least. A row that is too
@@ -232,6 +232,7 @@ def _swaps(
         column = gain.topk(count).indices
     else:
         column = torch.arange(count, device=device).expand(shape)
+    # a row's key is a sum over its categories, so a swap changes it by the keys of two
     change = space.swap_gains(category_keys(space, device).expand(shape), rows.codes)
     keys = rows.keys.unsqueeze(-1) + change.gather(-1, column)
     sizes = torch.tensor(space.sizes, device=device)

@@ -81,6 +81,7 @@ class StackedEnsemble(BaseEnsemble):
 
     def _asked(self) -> list[tuple[float, BaseEnsemble]]:
         weights = self.weights.tolist()
+        # with all weights 0 all are asked, as the scores need their shape from someone
         return [(w, self.family(i)) for i, w in enumerate(weights) if w or not any(weights)]
 
     def predictions(

@@ -185,7 +185,7 @@ def _survey(
     mean, masses = flat.new_zeros(len(flat), weight.shape[1]), []
     for part in _parts(len(head), chunk):
         logits = _logits(flat, head, bias, part)
-        top = torch.maximum(best, logits.amax(-1, keepdim=True)).clamp_max(largest)
+        top = torch.maximum(best, logits.amax(-1, keepdim=True)).clamp_max(largest)  # no inf - inf
         logits.sub_(top).exp_()
         masses.append(top.double() + logits.sum(-1, keepdim=True).double().log())
         mean.mul_((best - top).exp_()).addmm_(logits, weight[part].to(flat.dtype))
@@ -209,7 +209,7 @@ def _drawn(
     parts = _parts(len(head), chunk)
     outer = CategoricalSpace.from_sizes((len(parts),))
     which = categorical(outer, masses, uniform)
-    # what is left of the uniform number, within the chunk
+    # what is left of the uniform number, within the chunk; clamped, for it may round out of [0, 1]
     share = outer.softmax(masses)
     reached = share.cumsum(-1)
     before = (reached - share).gather(-1, which)
@@ -294,7 +294,7 @@ def _gradients(
 
 
 def _add_rows(table: Tensor, codes: Tensor, rows: Tensor) -> None:
-    """Add rows `(B, n)` to those of a table `(K, n)`, summed in their own dtype."""
+    """Add rows `(B, n)` to those of a table `(K, n)`; each of these is rounded once."""
     found, place = codes.unique(return_inverse=True)
     sums = rows.new_zeros(len(found), rows.shape[1]).index_add_(0, place, rows)
     table[found] = (table[found] + sums).to(table.dtype)

@@ -142,6 +142,7 @@ def _by_parts(logits: Tensor, weight: Tensor, codes: Tensor, grad: Tensor, rule:
         # features first, as in the product with the embedding
         block = place.take(flat).transpose(0, 1)
         drawn, down = place.take_features(codes).t(), place.take_features(grad, -2).transpose(0, 1)
+        # padded by 0, as -inf times an entry of `down` would be inf or NaN
         table = place.take(weight.t(), 0.0).movedim(0, 1)
         slopes = _slopes_of_one(place, table, down, result)
         for rows in blocks.parts(len(flat), place.count * place.size, flat.device):

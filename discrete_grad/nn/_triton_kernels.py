@@ -56,7 +56,7 @@ def _gumbel(seed, row, feature, first, BLOCK: tl.constexpr):
     low, high = row.to(tl.uint32)[:, None] + zero, (row >> 32).to(tl.uint32)[:, None] + zero
     a, b, c, d = tl.philox(seed, four + zero, feature.to(tl.uint32)[:, None] + zero, low, high)
     bits = tl.interleave(tl.interleave(a, c), tl.interleave(b, d))
-    u = tl.minimum((bits.to(tl.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
+    u = tl.minimum((bits.to(tl.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)  # bits round to 2^32
     # the race is won by the small ones of the exponential numbers, and u is finest near 0: hence
     # -log(1 - u) and not -log(u), by its series where 1 - u would round
     series = u * (1 + u * (0.5 + u * (0.3333333333 + u * 0.25)))

@@ -76,8 +76,8 @@ def with_context(
         vector: `(..., V)`.
         context: `(..., C)`, or None.
         spec: the context columns, or None.
-        table: the weight of a `ContextReading`, None where nothing is embedded; of M models that
-            are stacked `(M, categories, dim)`, and M is the first dimension of the vector.
+        table: the weight of a `ContextReading`, None where nothing is embedded. For M stacked
+            models it is `(M, categories, dim)`, and the first dimension of the vector is M.
     """
     check_context(context, spec)
     if context is None:

@@ -93,6 +93,7 @@ def embed_sample(
     else:
         codes = categorical(space, logits, uniform_like(space, logits, generator=generator))
         if pullback.noisy:
+            # its seed stands for the noise, which the backward pass draws again and nothing stores
             seed = int(random_indices(2**62, (), generator=generator))
     if not (logits.requires_grad or is_wrapped(logits)):
         return embed(space, codes, weight)

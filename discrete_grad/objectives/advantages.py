@@ -156,6 +156,7 @@ def diversity_advantage(codes: Tensor) -> Tensor:
     distances = torch.stack([(row != codes).sum(-1).sum(0) for row in codes]).to(
         torch.get_default_dtype()
     )
+    # the sum over ordered pairs holds each pair of this row twice
     without = distances.sum(0) - 2 * distances
     return 2 * (distances / (count - 1) - without / ((count - 1) * (count - 2)))
 

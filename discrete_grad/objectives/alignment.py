@@ -27,5 +27,6 @@ def alignment_loss(cosine: Tensor, advantage: Tensor) -> Tensor:
     """
     check_same_shape(cosine=cosine, advantage=advantage)
     weight = advantage.detach().clamp_min(0)
+    # no good row is better: 0 / tiny instead of 0 / 0
     total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
     return ((1 - cosine) * weight).sum() / total

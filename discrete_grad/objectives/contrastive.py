@@ -43,6 +43,7 @@ def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float =
     distance = _without_diagonal(_score_distances(projections, scores))
     similarity = -_without_diagonal(_distances(projections)) / temperature
     farthest_first, order = distance.sort(-1, descending=True)
+    # farthest first, so that a running sum holds all rows at least as far as the last one added
     denominators = similarity.gather(-1, order).logcumsumexp(-1)
     # rows at equal distance belong to one another's denominators: take the last of them
     last = torch.searchsorted(-farthest_first, -distance, right=True) - 1
@@ -104,6 +105,7 @@ def mean_over_positives(similarity: Tensor, positive: Tensor) -> Tensor:
     """
     own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     positive = positive & ~own
+    # filled, not multiplied: the own entry is -inf, and 0 * -inf would be NaN
     logp = similarity.masked_fill(own, -math.inf).log_softmax(-1).masked_fill(~positive, 0)
     counts = positive.sum(-1)
     return -(logp.sum(-1) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)

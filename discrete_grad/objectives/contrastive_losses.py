@@ -94,6 +94,7 @@ def _of_all_pairs(
 ) -> Tensor:
     """Of a class of pytorch-metric-learning; its triplets of hundreds of rows would be too many."""
     small = near * float(torch.cdist(scores, scores).amax())
+    # `score_pairs` wants it above `small`: so close to it, every other pair is a negative
     large = small + max(1e-6 * small, torch.finfo(torch.float32).tiny)
     return metric_learning_loss(
         name, projections, pairs=score_pairs(scores, small=small, large=large)

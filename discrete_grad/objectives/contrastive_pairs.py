@@ -43,6 +43,7 @@ def nt_xent(anchors: Tensor, positives: Tensor, *, temperature: float = 0.5) -> 
     check_same_shape(anchors=anchors, positives=positives)
     unit = F.normalize(torch.cat([anchors, positives]), dim=-1)
     similarity = (unit @ unit.T / temperature).fill_diagonal_(-math.inf)
+    # of 2N rows, i and i + N are partners: a shift by N either way
     partner = torch.arange(len(unit), device=unit.device).roll(len(anchors))
     return F.cross_entropy(similarity, partner)
 

@@ -76,6 +76,7 @@ def score_bins(scores: Tensor, bins: int) -> Tensor:
     """
     if scores.dim() != 1 or bins < 1:
         raise ValueError(f"expected scores (N,) and a bin, got {tuple(scores.shape)} and {bins}")
+    # the number of lower scores, the same for equal ones, which a rank is not
     below = torch.searchsorted(scores.sort().values, scores.contiguous())
     return below * bins // max(1, len(scores))
 

@@ -95,6 +95,7 @@ def value_loss(values: Tensor, returns: Tensor, *, weights: Tensor | None = None
     """
     check_same_shape(values=values, returns=returns)
     errors = (values - returns.detach()).square() / 2
+    # `_mean_of_rows` sums over the steps
     return _mean_of_rows(errors, weights) / values.shape[-1]
 
 
@@ -129,6 +130,7 @@ def advantage_weighted_loss(
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     exponents = advantages.detach() / temperature
+    # w exp(A / t) in logarithms, so that one softmax normalises both
     exponents = exponents if weights is None else exponents + weights.log()
     terms = exponents.softmax(0) * log_probs
     return -terms.sum(0).mean()

@@ -1,6 +1,6 @@
 """Estimates of `KL(policy || reference)` in nats from rows of the policy.
 
-What each is good for, with `d = log policy(x) - log reference(x)` of a whole row:
+Uses of each, with `d = log policy(x) - log reference(x)` of a whole row:
 
 | estimate | mean | as a reward, `E[k grad log policy]` | in the loss, `E[grad k]` |
 |---|---|---|---|
@@ -60,6 +60,7 @@ def kl_k3(log_ratio: Tensor) -> Tensor:
         >>> kl_k3(torch.tensor([1.0, 0.0]))
         tensor([0.3679, 0.0000])
     """
+    # expm1: exp(-d) - 1 loses its digits near d = 0
     return torch.expm1(-log_ratio) + log_ratio
 
 
@@ -84,5 +85,6 @@ def conditional_kl(space: CategoricalSpace, logits: Tensor, reference: Tensor) -
     """
     log_p, log_q = space.log_softmax(logits), space.log_softmax(reference)
     p = log_p.exp()
+    # masked before the product: 0 * (-inf - x) would be NaN
     terms = p * (log_p - log_q).masked_fill(p == 0, 0)
     return space.join_columns([block.sum(-1) for block in space.blocks(terms)])

@@ -178,6 +178,7 @@ def outcome_information(log_probs: Tensor) -> Tensor:
     probs = log_probs.exp()
     entropy = torch.special.entr(probs).sum(-1).mean(0)
     gained: Tensor = torch.special.entr(probs.mean(0)).sum(-1) - entropy
+    # at least 0 but for rounding (Jensen)
     return gained.clamp_min(0)
 
 

@@ -89,7 +89,7 @@ class IndependentPolicy(ABC):
         """State before the first feature; see `SequentialPolicy.begin`.
 
         Raises:
-            ValueError: for attributes, of which the features cannot depend.
+            ValueError: for attributes, on which the features cannot depend.
         """
         if attributes is not None or known is not None:
             raise ValueError(f"{type(self).__name__} takes no attributes")

@@ -22,10 +22,10 @@ __all__ = ["MixtureGenerator"]
 class MixtureGenerator(nn.Module):
     """`p(x | c) = sum_m g_m(c) p_m(x | c)`: M generators, the experts, and a gate.
 
-    The gate is a generator as well, of a single feature: the number m of the expert. A model
-    without a context spec, gate or expert, is the same in every context; what shall not be trained
-    is frozen by `requires_grad_(False)`. The features of a row are independent given the expert,
-    not given the context alone.
+    The gate is a generator as well, of a single feature: the number m of the expert. A gate or an
+    expert without a context spec is the same in every context; `requires_grad_(False)` keeps one
+    from being trained. The features of a row are independent given the expert, not given the
+    context alone.
 
     Args:
         generators: the M experts, of one space.
@@ -167,6 +167,7 @@ def _taken(probabilities: Tensor, number: Tensor) -> Tensor:
     experts that are sure of themselves.
     """
     mixed = torch.einsum("...m,...md->...d", number.to(probabilities.dtype), probabilities)
+    # log(0) would give a masked category an infinite derivative
     possible = mixed > 0
     return mixed.where(possible, 1).log().masked_fill(~possible, -math.inf)
 

@@ -14,7 +14,7 @@ __all__ = ["Policy"]
 
 @runtime_checkable
 class Policy(Protocol):
-    """A distribution of rows given a context: a class of one's own needs these three parts.
+    """A distribution of rows given a context; a user's own class needs these three parts.
 
     Other parts are used where a policy has them:
 

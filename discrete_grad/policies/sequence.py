@@ -254,6 +254,7 @@ class _Block(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4)  # each (N, heads, T, W / heads)
         if cache is not None:
             key, value = torch.cat([cache[0], key], 2), torch.cat([cache[1], value], 2)
+        # a single query may see all keys of the cache; is_causal would leave it the first alone
         causal = inputs.shape[1] > 1
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         hidden = inputs + self.out(mixed.transpose(1, 2).flatten(2))

@@ -130,6 +130,7 @@ class SequentialPolicy(ABC, Generic[State]):
         def choose(position: int, log_probs: Tensor) -> Tensor:
             nonlocal uniform
             if uniform is None:
+                # for all features at once, a column each, as `IndependentPolicy.sample` draws it
                 uniform = uniform_like(self.space, log_probs, generator=generator)
             one = CategoricalSpace.from_sizes((log_probs.shape[-1],))
             feature = self.order[position]

@@ -105,6 +105,7 @@ def synthetic_preferences(
             f"needs a temperature of 0 or more and scores {tuple(first.shape[:-1])} that are no "
             f"NaN, got {temperature} and {tuple(gain.shape)}"
         )
+    # not gain / 0, which is NaN for equal rows
     sure = torch.where(gain == 0, 0.0, gain.sign() * math.inf)
     trust = torch.as_tensor(reliability, dtype=gain.dtype)
     if trust.dim():

@@ -182,6 +182,8 @@ class _PreferenceObjective(Objective):
         picked = self.kept.gather(1, drawn.to(self.kept.device))
         loss = self._loss(picked).sum()
         share, odds = self.config.reliability, self.model.reliability_odds
+        # minus the log of a Beta density: so many imagined answers, this share of them right; over
+        # `count`, since the loss is a mean over the answers
         prior = share * F.softplus(-odds) + (1 - share) * F.softplus(odds)
         return loss + self.config.reliability_answers / count * prior.sum()
 
@@ -265,5 +267,6 @@ def reward_unit(model: PreferenceModel, rows: ScoredRows) -> float:
     """
     other = permutation(len(rows), generator=seeded(0))
     difference = model.differences(rows.codes, rows.codes[other], rows.context).mean(0)
-    # a constant reward adds nothing, whatever it is divided by
+    # the difference of two rows has twice the variance of one; a constant reward adds nothing,
+    # whatever it is divided by
     return max(difference.square().mean().div(2).sqrt().item(), 1e-6)

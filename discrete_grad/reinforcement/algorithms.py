@@ -32,7 +32,7 @@ class Update:
     rollout: Rollout
     """With advantages."""
     weights: Tensor
-    """`(G, *batch)` of the rows, those that correct for the policy that drew them among them."""
+    """`(G, *batch)` of the rows, with the correction for the policy that drew them."""
     clip: float
     """As in `ReinforceConfig`."""
     temperature: float
@@ -42,8 +42,8 @@ class Update:
 Advantages = Callable[[Tensor, int, Tensor], Tensor]
 """`(earned (G, *batch), drawn, mean)` -> advantages `(G, *batch)`.
 
-Only the first so many rows were drawn, and tell what is to be expected; the mean `()` is the
-running one of the rewards.
+Only the first `drawn` rows were drawn from the policy, and baselines are taken from them alone; the
+mean `()` is the running one of the rewards.
 """
 
 
@@ -108,6 +108,7 @@ def _above_the_others(earned: Tensor, drawn: int, mean: Tensor) -> Tensor:
 
 def _standardised(earned: Tensor, drawn: int, mean: Tensor) -> Tensor:
     fresh, known = earned[:drawn], earned[drawn:]
+    # as `group_relative` scales the fresh rows
     scale = fresh.std(0) + 1e-4
     return torch.cat([group_relative(fresh), (known - fresh.mean(0)) / scale])
 

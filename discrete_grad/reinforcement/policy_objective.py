@@ -128,6 +128,7 @@ class PolicyObjective(Objective):
     def _chosen(self, step: Step, place: int) -> Rollout:
         """The rows of one step: those just drawn first, then any of those kept."""
         parts, epoch = self.config.minibatches, place // self.config.minibatches
+        # the step in which the epoch began: its minibatches share a seed, hence one permutation
         begun = step.index - place + epoch * parts
         noise = seeded(derive_seed(step.seed, step.stage, "epoch", begun, step.rank))
         kept, which = self.kept, -1

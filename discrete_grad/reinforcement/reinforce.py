@@ -70,7 +70,7 @@ def reinforce(
     `beta log Z`; `RewardWeighted` has both exactly.
 
     Args:
-        policy: any policy with `parameters()`. Steps of a row are write apart where it writes
+        policy: any policy with `parameters()`. Steps of a row are told apart where it writes
             feature by feature and the reference has `logits` or does so too; else a row is one.
         reward: codes `(G, *batch, F)`, context -> finite rewards `(G, *batch)`; only its values
             count. An estimator is one; `weighted_reward` and others make more.

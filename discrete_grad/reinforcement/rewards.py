@@ -176,6 +176,7 @@ def adversarial_reward(
 def _against(weight: Tensor, slope: Tensor | None, radius: float) -> Tensor:
     if slope is None:
         return weight
+    # a slope of 0 moves nothing: 0 / tiny instead of 0 / 0
     tiny = torch.finfo(slope.dtype).tiny
     moved: Tensor = weight - radius * weight.norm() * slope / slope.norm().clamp_min(tiny)
     return moved
@@ -210,6 +211,7 @@ class RunningScale(nn.Module):
         values, size = values.double(), values.numel()
         total, gap = self.count + size, values.mean() - self.mean
         self.squares += (values - values.mean()).square().sum()
+        # what the distance of the two means adds to the squares about the joint mean
         self.squares += gap.square() * self.count * size / total
         self.mean += gap * size / total
         self.count.copy_(total)

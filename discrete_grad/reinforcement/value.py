@@ -84,6 +84,7 @@ class StepValue(nn.Module):
         self.trunk = mlp(space.width + features + self.reading.width, hidden)
         self.head = nn.Linear(hidden[-1], 1)
         place = torch.tensor([self.order.index(i) for i in range(features)])
+        # (F, D): step t sees the categories of features drawn at an earlier place
         before = place.repeat_interleave(torch.tensor(space.sizes)) < place.sort()[0].unsqueeze(-1)
         self.register_buffer("seen", before.to(self.head.weight.dtype), persistent=False)
 

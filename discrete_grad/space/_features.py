@@ -203,6 +203,7 @@ class Features:
             return
         if logits.detach().sum().isfinite():  # then so is every logit; most often they are
             return
+        # the largest of a feature is NaN or inf if any logit is, and -inf only if all are masked
         best = self.join_columns([block.amax(-1) for block in self.blocks(logits.detach())])
         if not best.isfinite().all():
             name, value = self._first_bad(best, best.isfinite())
@@ -210,7 +211,7 @@ class Features:
             raise ValueError(f"feature {name!r} has {fault}; each feature needs a finite logit")
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise unless `codes` are integers `(..., F)` in range (range: as in `check_logits`)."""
+        """Raise unless `codes` are integers `(..., F)`, and in range if they can be inspected."""
         if not is_codes(codes):
             raise TypeError(f"codes must be integers (..., {self.num_features}), got {codes.dtype}")
         self._check_last(codes, self.num_features, "codes")

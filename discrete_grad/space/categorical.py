@@ -112,6 +112,7 @@ class CategoricalSpace(Features):
     def entropy(self, logits: Tensor) -> Tensor:
         """Entropy `(...)` of the row in nats, summed over the features, in [0, log num_rows]."""
         log_p = self.log_softmax(logits)
+        # masked before the product: 0 * -inf would be NaN, in the derivative as well
         return -(log_p.exp() * log_p.masked_fill(log_p == -math.inf, 0)).sum(-1)
 
     def kl_divergence(self, logits_p: Tensor, logits_q: Tensor) -> Tensor:
@@ -141,6 +142,7 @@ class CategoricalSpace(Features):
         """
         own = flat.gather(-1, self.columns(codes))
         sizes = torch.tensor(self.sizes, device=flat.device)
+        # told the size of the result, a GPU is not waited for
         return flat - own.repeat_interleave(sizes, -1, output_size=self.width)
 
     def enumerate(self, *, max_rows: int = 1_000_000, device: torch.device | None = None) -> Tensor:
@@ -154,6 +156,7 @@ class CategoricalSpace(Features):
             [[0, 0], [0, 1], [1, 0], [1, 1]]
         """
         if self.num_rows > max_rows:
+            # by logarithms: a number of rows with thousands of digits does not convert to a float
             digits = sum(map(math.log10, self.sizes))
             rows = f"{self.num_rows:,}" if digits < 15 else f"about 10^{digits:.0f}"
             raise ValueError(
@@ -203,6 +206,7 @@ class CategoricalSpace(Features):
         pairs = [(i, k) for i, size in enumerate(self.sizes) for k in range(size - 1)]
         table = torch.tensor(pairs, device=codes.device, dtype=torch.long).reshape(-1, 2)
         feature, other = table.unbind(-1)
+        # categories from the row's own on move up by one, which leaves the own one out
         other = other + (other >= codes[..., feature])
         changed = feature.unsqueeze(-1) == torch.arange(self.num_features, device=codes.device)
         return torch.where(changed, other.unsqueeze(-1), codes.unsqueeze(-2))

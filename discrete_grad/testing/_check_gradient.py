@@ -97,6 +97,7 @@ def _masked(scene: Scene) -> Scene:
 def check_shift(subject: Subject) -> None:
     """Adding a number to all logits of a feature changes nothing."""
     scene, f = subject.scene, row_function(subject.scene.space, "cubic")
+    # another number for each feature, of either sign
     numbers = [3.0 * (-1) ** i * (i + 1) for i in range(scene.space.num_features)]
     shift = torch.repeat_interleave(torch.tensor(numbers), torch.tensor(scene.space.sizes))
     results = [

@@ -1,4 +1,4 @@
-"""Goodness of fit: does a sample follow a law?"""
+"""Goodness of fit of a sample to a law."""
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ def g_test(counts: Tensor, probabilities: Tensor) -> float:
     freedom = torch.tensor((len(counts) - 1) / 2, dtype=torch.float64)
     # the statistic of a perfect fit may round to just below 0
     tail = torch.special.gammaincc(freedom, statistic.clamp_min(0) / 2)
+    # a single cell holds all counts whatever the law
     return 1.0 if not freedom else tail.item()
 
 

@@ -97,6 +97,7 @@ def exact_value_and_gradient(
     rows = space.one_hot(space.enumerate(device=logits.device), dtype=logits.dtype)
     p = joint_law(space, logits).to(logits.dtype)
     with torch.no_grad():
+        # f may be infinite on a row that is never drawn
         values = torch.where(p > 0, f(rows).to(logits.dtype), 0)
     # the derivative of log p(x) is x - softmax(logits)
     return p @ values, (p * values) @ (rows - space.softmax(logits.detach()))
@@ -224,6 +225,7 @@ def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool
     if not _is_hard(space, rows):
         return False
     p = law[space.row_number(space.argmax(rows[:, 0]))].prod()
+    # a law of a single row, up to rounding, leaves nothing to chance
     return bool(1 - p > 1e-12 and p ** rows.shape[1] > FALSE_ALARM)
 
 
@@ -235,6 +237,7 @@ def _draws_needed(space: CategoricalSpace, rows: Tensor, law: Tensor, most: int)
     if each * math.log(len(possible)) > math.log(most):
         raise NotEnumerableError(f"{len(possible):,}^{each} tuples of rows are too many")
     tuples = len(possible) ** each
+    # n draws miss an outcome with a probability of at most e^(-n p); of all of them these add up
     needed = math.log(tuples / MISSED) / possible.min().item() ** each
     if needed > most:
         raise NotEnumerableError(
@@ -254,6 +257,7 @@ def _grouped(
     index = torch.zeros(rows.shape[1], dtype=torch.long)
     p = torch.ones(1, dtype=torch.float64)
     for drawn in torch.searchsorted(allowed, numbers):
+        # tuples are numbered in mixed radix, as `outer` and `flatten` order their probabilities
         index = index * len(allowed) + drawn
         p = torch.outer(p, law[allowed]).flatten()
     counts = index.bincount(minlength=len(p))

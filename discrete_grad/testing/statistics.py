@@ -1,4 +1,4 @@
-"""Is the mean of a sample what it should be? A test that knows its power before it runs."""
+"""A test of the mean of a sample that knows its power before it runs."""
 
 from __future__ import annotations
 
@@ -103,10 +103,13 @@ def compare_mean(sampler: Sampler, expected: Tensor, plan: Plan) -> MeanTest:
     Raises:
         ValueError: if more than `plan.max_samples` draws are needed.
     """
+    # so far apart that the chunks of two plans share no seed
     seeds = itertools.count(1_000_003 * plan.seed)
     away, near = _quantiles(plan, expected.numel())
+    # `away` standard errors from 0 and `near` from `detects`: one count serves both promises
     threshold = plan.detects * away / (away + near)
     moments = _sample(sampler, expected, PILOT, seeds)
+    # a tenth more than the pilot says, for its spread is itself an estimate
     for growth in [1.1 * 1.2**round_ for round_ in range(ROUNDS)]:
         count = _needed(moments, plan, away + near, growth)
         moments = _sample(sampler, expected, count, seeds)
@@ -128,6 +131,7 @@ def compare_mean(sampler: Sampler, expected: Tensor, plan: Plan) -> MeanTest:
 
 
 def _quantiles(plan: Plan, components: int) -> tuple[float, float]:
+    # two tails of each component share the false alarms (Bonferroni)
     tails = torch.tensor([plan.false_alarm / (2 * components), 1 - plan.power]).double()
     away, near = (-torch.special.ndtri(tails)).tolist()
     return away, max(near, 0.0)
@@ -136,6 +140,7 @@ def _quantiles(plan: Plan, components: int) -> tuple[float, float]:
 def _sample(sampler: Sampler, expected: Tensor, count: int, seeds: Iterator[int]) -> _Moments:
     sums = torch.zeros(3, *expected.shape, dtype=torch.float64)
     for start in range(0, count, CHUNK):
+        # less what is expected: the powers of large numbers would cancel below
         draws = sampler(min(CHUNK, count - start), next(seeds)).double() - expected
         sums += torch.stack([draws.sum(0), (draws**2).sum(0), (draws**3).sum(0)])
     first, second, third = sums / count

@@ -52,6 +52,7 @@ def derive_seed(*parts: object) -> int:
         >>> derive_seed(0, "judge") != derive_seed(0, "estimator")
         True
     """
+    # not hash(), which differs from one Python process to the next; >> 1 fits a signed integer
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -193,6 +194,7 @@ def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> 
 
 def _learning_rate_share(index: int, steps: int) -> float:
     """A short linear rise, then half a cosine down to 0."""
+    # index + 1, so that the first step moves, too
     return min(1.0, (index + 1) / _RISE) * (1 + math.cos(math.pi * index / steps)) / 2
 
 
@@ -225,6 +227,7 @@ class _State:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.patience = config.patience
         self.step = self.stale = 0
+        # validated for the shape alone, () or (M,)
         self.best_loss = torch.full_like(_validate(objective), math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
 

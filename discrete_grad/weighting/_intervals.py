@@ -20,8 +20,7 @@ _SYMMETRIC = 1e-9  # a skewness below which the correction is that of its limit
 def log_z_with_interval(log_weights: Tensor, shape: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """`log mean w` `(*batch)` and its 95 % interval, Hall's or, for a k too large, Markov's.
 
-    There the largest weights may not have been seen, which no estimate from those that were can
-    tell.
+    With such a k the largest weights may be missing from the sample, and the others cannot tell.
 
     Args:
         log_weights: `(N, *batch)`, independent.
@@ -34,9 +33,10 @@ def log_z_with_interval(log_weights: Tensor, shape: Tensor) -> tuple[Tensor, tup
 
 
 def markov_interval(log_z: Tensor) -> tuple[Tensor, Tensor]:
-    """A lower end alone of log Z `(*batch)`, for an `exp(log_z)` of any law that is unbiased.
+    """Interval of log Z `(*batch)` with a lower end alone, for any unbiased `exp(log_z)`.
 
-    An estimate from 0 on is 40 times its expectation or more with a probability of at most 2.5 %.
+    An estimate that is never below 0 reaches 40 times its expectation with a probability of at most
+    2.5 % (Markov's inequality).
     """
     return log_z + math.log(_MISSED), torch.full_like(log_z, math.inf)
 
@@ -65,6 +65,7 @@ def hall_interval(log_weights: Tensor) -> tuple[Tensor, Tensor]:
         return log_z - math.inf, log_z + math.inf
     error, skewness = _moments(log_weights)
     t = t_quantile(_SURE, count - 1)
+    # t = (mean - mu) / standard error, so the upper quantile gives the lower end of mu / mean
     low = 1 - error * _untransformed(torch.full_like(error, t), skewness)
     high = 1 - error * _untransformed(torch.full_like(error, -t), skewness)
     low = low.where(low > 0, 1).log().where(low > 0, -t * error)
@@ -74,9 +75,11 @@ def hall_interval(log_weights: Tensor) -> tuple[Tensor, Tensor]:
 def _moments(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Standard error of the mean over the mean, and skewness over `sqrt(N)`, both `(*batch)`."""
     count, best = len(log_weights), log_weights.double().amax(0)
+    # no weight at all: -inf - (-inf) would be NaN
     w = (log_weights.double() - best.masked_fill(best == -math.inf, 0)).exp()
     apart = w - w.mean(0)
     variance = apart.square().mean(0)
+    # the mean square over N - 1 is the unbiased variance over N; no weight at all: 0 / 1
     error = (variance / (count - 1)).sqrt() / w.mean(0).where(variance > 0, 1)
     # equal weights are so but for rounding
     scale = variance.where(error > _SYMMETRIC, 1).sqrt()
@@ -87,5 +90,6 @@ def _untransformed(x: Tensor, skewness: Tensor) -> Tensor:
     """The T with `g(T) = T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 = x`."""
     a = skewness.where(skewness.abs() > _SYMMETRIC, 1)
     cube = 1 + a * (x - a / 6)
+    # g(T) - a / 6 = ((1 + a T / 3)^3 - 1) / a; the sign apart: pow has no root of numbers below 0
     root = cube.sign() * cube.abs().pow(1 / 3)
     return (3 * (root - 1) / a).where(skewness.abs() > _SYMMETRIC, x)

@@ -40,5 +40,6 @@ class Reader:
     def select(self, index: Tensor) -> Reader:
         """With particles `index` `(N, B)` of each context in the place of its own."""
         contexts = index.shape[-1]
+        # particle n of context b is row n B + b of the flattened (N, B)
         rows = index * contexts + torch.arange(contexts, device=index.device)
         return replace(self, state=self.model.select(self.state, rows))

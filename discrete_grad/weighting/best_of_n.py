@@ -215,7 +215,9 @@ def _log_integral(log_mass: Tensor, log_a: Tensor, log_q: Tensor, n: int) -> Ten
     parts = []
     for s in _nodes(log_a).split(max(1, _NODES // len(log_a))):
         decay = (s.unsqueeze(-1) + log_a).exp()
+        # log_q is the mass of the forbidden rows, for which a = 0 and exp(-t a) = 1
         log_m = torch.logaddexp((log_mass - decay).logsumexp(-1), log_q)
+        # s = log t: dt = e^s ds, hence the s
         parts.append(((s + (n - 1) * log_m).unsqueeze(-1) - decay).logsumexp(0))
     return torch.stack(parts).logsumexp(0) + math.log(_STEP)
 
@@ -225,6 +227,7 @@ def _nodes(log_a: Tensor) -> Tensor:
     if log_a.min() < -1e6:
         fault = f"rewards up to {float(-log_a.min()):.3g} betas apart"
         raise ValueError(f"{fault}; above 1e6 use best_of_n_law, the limit")
+    # all levels on the same grid, so that the nodes are evenly spaced wherever the integrand is
     centre = (-log_a / _STEP).round().unique().unsqueeze(-1)
     steps = torch.arange(-_LEFT / _STEP, _RIGHT / _STEP + 1, device=log_a.device)
     nodes: Tensor = (centre + steps.double()).unique()

@@ -70,6 +70,7 @@ def effective_size(log_weights: Tensor) -> Tensor:
         tensor(5., dtype=torch.float64)
     """
     w = _scaled(log_weights)
+    # without weight 0 / tiny instead of 0 / 0
     return w.sum(0).square() / w.square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)
 
 
@@ -118,6 +119,7 @@ def systematic_draw(log_weights: Tensor, offset: Tensor) -> Tensor:
     """
     count = len(log_weights)
     steps = torch.arange(count, device=offset.device, dtype=torch.float64)
+    # the last point may round to 1, which `inverse_draw` keeps below the total
     return inverse_draw(log_weights, (steps.view(-1, *[1] * offset.dim()) + offset) / count)
 
 

@@ -88,7 +88,8 @@ class Guidance:
     The rules, `l(y) = log p(x_t | x_<t, y) - log p(x_t | x_<t)`:
 
     - `z_scored`: `sum_y p(y) A(y) l(y)`, A the reward's z-score. A bad attribute pushes away.
-    - `jensen`: `sum_y p(y) r(y) l(y) / E[r]`, for rewards from 0 on. Can fail to improve them.
+    - `jensen`: `sum_y p(y) r(y) l(y) / E[r]`, for rewards from 0 on. It can fail to raise the
+      expected reward.
     - `posterior`: the same with p(y | x_<t) for p(y), a bound of `exact` by Jensen's inequality.
     - `exact`: `log E[r | x_<=t]`, for rewards from 0 on; takes no smoothing.
 
@@ -197,6 +198,7 @@ class Guided(SequentialPolicy[_State]):
         if attributes is not None or known is not None:
             raise ValueError("a guided policy asks about attributes itself; give it none")
         ones = (1,) * len(batch)
+        # the first place asks without attributes: any vector, hidden by `known`
         vectors = torch.cat([self.support.vectors[:1], self.support.vectors])
         asked = torch.arange(len(vectors), device=vectors.device) > 0
         return _State(
@@ -273,6 +275,7 @@ def _more_evidence(state: _State, previous: Tensor | None, conditionals: Tensor)
     if not previous.is_floating_point():
         index = previous.expand(log_probs.shape[:-1]).unsqueeze(-1)
         return state.evidence + log_probs.gather(-1, index).squeeze(-1)
+    # masked before the product: 0 * -inf would be NaN
     return state.evidence + (previous * log_probs.masked_fill(previous == 0, 0)).sum(-1)
 
 

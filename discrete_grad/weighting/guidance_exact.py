@@ -76,7 +76,7 @@ class TablePolicy(SequentialPolicy[_Place]):
         self.space, self.order = space, feature_order(space, order)
         joint = log_joint.double() - total
         self.support = AttributeSet(vectors, joint.logsumexp(0).exp())
-        joint = torch.cat([joint.logsumexp(-1, keepdim=True), joint], -1)
+        joint = torch.cat([joint.logsumexp(-1, keepdim=True), joint], -1)  # 0: no attributes
         levels = prefix_sums(space, joint, self.order)
         self._log_probs = [
             _conditionals(levels[t], levels[t + 1].unflatten(0, (-1, space.sizes[i])))
@@ -185,7 +185,7 @@ class TablePotential(Potential[_Place]):
         below = prefix_sums(space, base, self.order)[1:]
         above = prefix_sums(space, joint, self.order)[1:]
         self._means = [
-            (a - b.masked_fill(b.isinf(), 0)).unflatten(0, (-1, space.sizes[i]))
+            (a - b.masked_fill(b.isinf(), 0)).unflatten(0, (-1, space.sizes[i]))  # -inf, not NaN
             for a, b, i in zip(above, below, self.order, strict=True)
         ]
 
@@ -255,7 +255,7 @@ def _by_prefixes(policy: SequentialPolicy[Any], context: Tensor | None) -> Tenso
         read = CategoricalSpace.from_sizes(sizes[:position]) if position else None
         prefixes = torch.zeros(1, 0).long() if read is None else read.enumerate()
         total = (total.unsqueeze(-1) + policy.conditional(prefixes, context)).flatten()
-    places = [order.index(i) for i in range(len(order))]
+    places = [order.index(i) for i in range(len(order))]  # the inverse of the order
     in_space_order: Tensor = total.unflatten(0, sizes).permute(places).flatten()
     return in_space_order
 
@@ -302,4 +302,4 @@ def _longer(
         return prefix
     if not is_codes(previous):
         raise TypeError(f"a table has no soft rows: it reads codes, got {previous.dtype}")
-    return prefix * owner.space.sizes[owner.order[position - 1]] + previous
+    return prefix * owner.space.sizes[owner.order[position - 1]] + previous  # mixed radix

@@ -42,6 +42,7 @@ def guided_log_probs(
     ratio = log_ratio(base, conditionals, smoothing)
     weights = weights.view(*weights.shape, *(1,) * (ratio.dim() - weights.dim()))
     bounded = torch.where(weights < 0, ratio.clamp_min(-_FLOOR), ratio)
+    # a weight of 0 times -inf would be NaN
     direction = (weights * bounded).masked_fill(weights == 0, 0).sum(0)
     return tilted_log_probs(base, direction, gamma)
 
@@ -54,6 +55,7 @@ def tilted_log_probs(base: Tensor, direction: Tensor, gamma: float) -> Tensor:
         >>> tilted_log_probs(base, direction, 1.0).exp()
         tensor([0.2500, 0.7500])
     """
+    # 0 * -inf would be NaN
     if gamma == 0:
         return base
     logits = base + gamma * direction
@@ -114,6 +116,7 @@ def nucleus(log_probs: Tensor, *, mass: float) -> Tensor:
     ordered, place = log_probs.sort(-1, descending=True)
     probabilities = ordered.exp()
     before = probabilities.cumsum(-1) - probabilities
+    # `before` is 0 for the likeliest, so that one is always kept
     ordered = ordered.masked_fill(before >= mass, -math.inf)
     return torch.empty_like(log_probs).scatter(-1, place, ordered).log_softmax(-1)
 
@@ -124,5 +127,6 @@ def log_ratio(base: Tensor, conditionals: Tensor, smoothing: float = 0.0) -> Ten
     ratio = conditionals - base.masked_fill(impossible, 0)
     if smoothing:
         least = torch.full_like(ratio, math.log(smoothing))
+        # log of ((1 - s) p(. | y) + s p) / p, finite where p(. | y) is 0
         ratio = torch.logaddexp(ratio + math.log1p(-smoothing), least)
     return ratio.masked_fill(impossible, 0)

@@ -164,6 +164,7 @@ def _tail_shape(log_weights: Tensor) -> Tensor:
     tail = ordered[-length:] - ordered[-length - 1 :][0] if count > length else ordered * 0
     tail = tail[tail > 0]
     if len(tail) < 5:
+        # from 25 rows on the tail has 5 places: if none lies above the rest, weights are equal
         return log_weights.new_tensor(-math.inf if count >= 25 and not len(tail) else math.inf)
     shape = _pareto_shape(tail)
     # the prior: 10 observations of k = 0.5
@@ -175,10 +176,14 @@ def _pareto_shape(exceedances: Tensor) -> Tensor:
     n = len(exceedances)
     grid = 30 + math.isqrt(n)
     steps = torch.arange(1, grid + 1, dtype=torch.float64, device=exceedances.device)
+    # the paper counts from 1
     quartile = exceedances[int(n / 4 + 0.5) - 1]
+    # all below 1 / the largest exceedance, beyond which log1p would leave its domain
     theta = 1 / exceedances[-1] + (1 - (grid / (steps - 0.5)).sqrt()) / (3 * quartile)
+    # at 0, the exponential law, -theta / shape would be 0 / 0
     theta = theta.where(theta != 0, torch.finfo(torch.float64).eps)
     shapes = torch.log1p(-theta.unsqueeze(-1) * exceedances).mean(-1)
     fit = n * ((-theta / shapes).log() - shapes - 1)
+    # the mean of theta under its profile likelihood on the grid
     best = (fit.softmax(0) * theta).sum()
     return torch.log1p(-best * exceedances).mean()

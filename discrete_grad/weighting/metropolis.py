@@ -157,6 +157,7 @@ def swap_index(space: CategoricalSpace, codes: Tensor, other: Tensor) -> Tensor:
     """
     codes, other = torch.broadcast_tensors(codes, other)
     feature = (codes != other).int().argmax(-1, keepdim=True)
+    # each feature has one swap fewer than categories
     before = torch.tensor(space.offsets, device=codes.device) - torch.arange(
         space.num_features, device=codes.device
     )
@@ -212,6 +213,7 @@ def _step(
     forth = state.log_q.gather(-1, swap.unsqueeze(-1)).squeeze(-1)
     home = swap_index(space, codes, state.codes)
     back = new.log_q.gather(-1, home.unsqueeze(-1)).squeeze(-1)
+    # strictly: a uniform number of 0 does not accept what has probability 0
     accepted = noise[1].log() < log_acceptance(state.log_density, back, new.log_density, forth)
     return _State(*(_choose(accepted, a, b) for a, b in zip(new, state, strict=True))), accepted
 
@@ -266,6 +268,7 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     slope = (slope.double() / beta).nan_to_num(0.0)
     parts = zip(space.split(space.swap_gains(slope, codes)), codes.unbind(-1), strict=True)
     gains = [_others(part, code) for part, code in parts]
+    # finite, or the sum with a reference's gain of -inf could be NaN
     return torch.cat(gains, -1).clamp(-1e300, 1e300)
 
 

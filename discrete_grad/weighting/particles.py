@@ -83,10 +83,12 @@ def _conditional_systematic_draw(
     w = (log_weights - log_weights.logsumexp(0)).exp().double()
     own = w.gather(0, kept.unsqueeze(0)).squeeze(0)
     start = w.cumsum(0).gather(0, kept.unsqueeze(0)).squeeze(0) - own
-    # a uniform point of the particle's own stretch fixes the comb and the tooth it lies on
+    # a uniform point of the particle's own stretch fixes the comb and the tooth it lies on; kept
+    # below N, or its floor would be one tooth too many
     point = ((start + noise * own) * len(w)).clamp(0, len(w) * (1 - 2**-52))
     place = point.floor().long()
     index = systematic_draw(log_weights, point - point.floor())
+    # set, for rounding may have given the tooth to a neighbour
     return index.scatter(0, place.unsqueeze(0), kept.unsqueeze(0)), place
 
 
@@ -176,6 +178,7 @@ class ParticleRun:
             total = log_psi = self._psi_of_one(state.codes, futures, code)
         if exact is not None:
             self._check_exact(log_p.gather(-1, code.unsqueeze(-1)).squeeze(-1) + log_psi, state)
+        # a particle without a future has none any more; -inf - (-inf) would be NaN
         gain = (total - state.log_psi).masked_fill(state.log_psi == -math.inf, -math.inf)
         codes = torch.cat([state.codes, code.unsqueeze(-1)], -1)
         weights = state.log_weights + gain

@@ -107,6 +107,7 @@ def exponential_tilt(scores: Tensor, *, target: float | Tensor) -> Tensor:
     wanted = torch.as_tensor(target, dtype=torch.float64, device=low.device).expand(low.shape)
     check_some(low > -math.inf, "an exponential tilt needs finite scores")
     check_some((wanted > low) & (wanted < high), f"no weights have the mean score {target}")
+    # scores in [0, 1], so that the brackets of the root do not depend on their unit
     unit = (scores - low) / (high - low)
     middle = (wanted - low) / (high - low)
 
@@ -148,6 +149,7 @@ def weighted_average(values: Tensor, weights: Tensor) -> Tensor:
         tensor(3., dtype=torch.float64)
     """
     w = weights.double().view(*weights.shape, *[1] * (values.dim() - weights.dim()))
+    # masked before the product: 0 * inf would be NaN
     return (w * values.double().masked_fill(w == 0, 0)).sum(0)
 
 

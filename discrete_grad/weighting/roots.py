@@ -12,6 +12,7 @@ from discrete_grad.weighting.tilt import coldest, table_expectation, table_kl, t
 
 __all__ = ["beta_for_kl", "beta_for_reward"]
 
+# more than the 53 bits of a float64: the bracket ends at two neighbouring numbers or nearly so
 _HALVINGS = 64
 _WIDENINGS = 12
 
@@ -97,9 +98,11 @@ def _beta_where(
     least = measure(tilt(log_reference, reward, torch.inf))
     wanted = torch.as_tensor(target, dtype=torch.float64, device=most.device).expand(most.shape)
     _check_target(wanted, least, most, what)
+    # beta matters in relation to the rewards' spread, so the search starts around it
     unit = _spread(log_reference, reward).log()
 
     def excess(log_beta: Tensor) -> Tensor:
+        # exp overflows float64 above 709 and is 0 below -745
         return measure(tilt(log_reference, reward, log_beta.clamp(-700, 700).exp())) - wanted
 
     return falling_root(excess, unit - 4, unit + 4).exp()

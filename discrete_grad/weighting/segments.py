@@ -142,6 +142,7 @@ def _shifted_sum(
     values: Tensor, groups: Tensor, num_groups: int, backend: Backend
 ) -> tuple[Tensor, Tensor]:
     """The largest entry of each group, and the sum of `exp(values - it)`, both `(G, ...)`."""
+    # the shift cancels in the result, and so does its derivative
     best = segment_max(values.detach(), groups, num_groups, backend=backend)
     shift = best.masked_fill(best == -math.inf, 0)
     terms = (values - shift[groups]).exp()

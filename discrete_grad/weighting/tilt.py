@@ -75,6 +75,7 @@ def table_expectation(log_probs: Tensor, values: Tensor) -> Tensor:
         tensor(2., dtype=torch.float64)
     """
     p = log_probs.double().exp()
+    # masked before the product: 0 * inf would be NaN
     return (p * values.double().masked_fill(log_probs == -math.inf, 0)).sum(0)
 
 
@@ -103,6 +104,7 @@ def scaled_reward(reward: Tensor, beta: float | Tensor) -> Tensor:
     """`r / beta` in float64; a forbidden row stays forbidden at any beta, infinity included."""
     reward = reward.double()
     scaled = reward / _as_beta(beta, reward)
+    # -inf / inf is NaN
     return scaled.masked_fill(reward == -math.inf, -math.inf)
 
 

@@ -32,7 +32,7 @@ _STEEPEST = 10.0  # nats of error above which the loss goes on as a line
 class Potential(ABC, Generic[State]):
     """Logarithm of the expectation after each category that may come next.
 
-    FrozenModels a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
+    Guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
 
     Example:
         >>> issubclass(PrefixValue, Potential)
@@ -210,6 +210,7 @@ def prefix_value_loss(values: Tensor, log_weight: Tensor) -> Tensor:
     """
     error = log_weight.unsqueeze(-1) - values
     beyond = (error - _STEEPEST).clamp_min(0)
+    # beyond 10 nats the tangent of the exponential there, e^10 (1 + beyond)
     grown = (error - beyond).exp() * (1 + beyond)
     return (grown + values - 1).mean()
 
@@ -228,9 +229,9 @@ def fit_prefix_value(
     """Fit `V / beta = log E[e^w | prefix]`, w = r / beta, to rows drawn from the policy.
 
     The loss `e^(w - v) + v` is convex, and least where v is that value; a squared error would find
-    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v:
-    prefixes count alike, however many nats lie between their values, where Poisson regression has
-    next to no gradient at all but the best of them. Adam, its learning rate lowered to 0 along a
+    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v: so
+    prefixes count alike, however many nats lie between their values. Poisson regression itself has
+    next to no gradient except at the best of them. Adam, its learning rate lowered to 0 along a
     cosine.
 
     Args:
@@ -263,6 +264,7 @@ def fit_prefix_value(
     if context is not None:
         context = context.expand(*codes.shape[:-1], -1).flatten(0, -2)
     codes, weight = codes.flatten(0, -2), log_weight.flatten().double()
+    # the network learns numbers about 0, in float32, whatever the size of the rewards
     offset = weight.logsumexp(0) - math.log(len(weight))
     value.offset.copy_(offset)
     target = (weight - offset).to(value.network.null.dtype)
