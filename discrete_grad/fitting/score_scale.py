@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import column_hash
 from discrete_grad.space import ContextSpec
 
 __all__ = ["ScoreScale", "interpolate", "map_groups", "scale_behaviour"]
@@ -151,8 +152,10 @@ def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tenso
     keys = torch.zeros(count, dtype=torch.long)
     if context is None or spec is None or spec.categorical is None:
         return keys
-    codes = spec.codes(context)
-    for column, size in zip(codes.unbind(-1), spec.categorical.sizes, strict=True):
+    codes, sizes = spec.codes(context).unbind(-1), spec.categorical.sizes
+    if math.prod(sizes) >= 2**63:  # their number would wrap, and contexts share a key
+        return torch.stack([column_hash(column, i) for i, column in enumerate(codes)]).sum(0)
+    for column, size in zip(codes, sizes, strict=True):
         keys = keys * size + column
     return keys
 

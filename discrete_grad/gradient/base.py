@@ -266,12 +266,6 @@ def learned(tau: float | Tensor) -> bool:
     return isinstance(tau, Tensor) and tau.requires_grad and torch.is_grad_enabled()
 
 
-def tempered_softmax(space: CategoricalSpace, logits: Tensor, tau: float | Tensor) -> Tensor:
-    """`softmax(logits / tau)` `(..., D)`, in float32 where half precision would overflow."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return space.softmax(wide / tau).to(logits.dtype)
-
-
 def on_codes(space: CategoricalSpace, f: Function) -> Function:
     """Wrap a black box on integer codes as a function of flat rows.
 

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._tempered import tempered_softmax
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
     current_tau,
     draw,
     straight_through,
-    tempered_softmax,
     widened,
 )
 from discrete_grad.gradient.facts import Facts, a_sample

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
@@ -32,7 +33,7 @@ def _gapped_surrogate(
     """
     pairs = zip(space.blocks(widened(logits)), space.blocks(hard), strict=True)
     moved = space.join([_moved(block, drawn, gap) for block, drawn in pairs])
-    return space.softmax((moved + increment(logits)) / tau).to(logits.dtype)
+    return space.softmax(over_tau(moved + increment(logits), tau)).to(logits.dtype)
 
 
 def _moved(logits: Tensor, hard: Tensor, gap: float) -> Tensor:

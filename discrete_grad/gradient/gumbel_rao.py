@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
@@ -55,7 +56,7 @@ def gumbel_rao_surrogate(
     conditional noise in the logits is no part of it.
     """
     perturbed = _conditional_perturbed(space, widened(logits), hard, gumbel)
-    soft = space.softmax((perturbed + increment(logits)) / tau)
+    soft = space.softmax(over_tau(perturbed + increment(logits), tau))
     return soft.mean(0).to(logits.dtype)
 
 

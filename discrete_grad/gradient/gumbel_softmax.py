@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import blocks
+from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
@@ -27,7 +28,7 @@ def _relaxed_row(
     space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float | Tensor
 ) -> Tensor:
     """`softmax((logits + gumbel) / tau)` per feature `(..., D)`, in the dtype of the noise."""
-    return space.softmax((logits + gumbel) / tau)
+    return space.softmax(over_tau(logits + gumbel, tau))
 
 
 class GumbelSoftmax(Relaxation):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import blocks
+from discrete_grad.gradient._tempered import tempered_softmax
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
@@ -12,7 +13,6 @@ from discrete_grad.gradient.base import (
     draw,
     learned,
     straight_through,
-    tempered_softmax,
     widened,
 )
 from discrete_grad.gradient.facts import Facts, a_sample

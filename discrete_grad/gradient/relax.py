@@ -75,7 +75,7 @@ class Relax(GradientEstimator):
             raise ValueError("Relax needs a space, or a control_variate that fits the logits")
         if control_variate is not None and not isinstance(control_variate, nn.Module):
             raise TypeError(f"control_variate must be a module or None, got {control_variate!r}")
-        self.control_variate = control_variate or _network(space.width)  # type: ignore[union-attr]
+        self.control_variate = _network(space.width) if control_variate is None else control_variate  # type: ignore[union-attr]
         self.tau = check_tau(tau)
 
     def expectation(

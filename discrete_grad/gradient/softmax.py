@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient.base import Relaxation, check_tau, current_tau, tempered_softmax
+from discrete_grad.gradient._tempered import tempered_softmax
+from discrete_grad.gradient.base import Relaxation, check_tau, current_tau
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import ClosedForm
 from discrete_grad.sampling import categorical
 from discrete_grad.space import CategoricalSpace, is_wrapped
@@ -60,7 +61,7 @@ def expect_chunked(
     flat, bias = _prepared(space, latent, weight, head, bias, chunk)
     if not isinstance(tau, Tensor) and not 0 < tau < math.inf:
         raise ValueError(f"tau must be a finite number above 0 or a tensor, got {tau!r}")
-    flat, bias = flat / tau, bias / tau
+    flat, bias = flat / tau, over_tau(bias, tau)
     with torch.autocast(flat.device.type, enabled=False):
         masses, mean = _survey(flat, head, bias, weight, chunk)
         norm = _normaliser(space, masses).to(flat.dtype)

@@ -130,9 +130,13 @@ def advantage_weighted_loss(
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     exponents = advantages.detach() / temperature
-    # w exp(A / t) in logarithms, so that one softmax normalises both
-    exponents = exponents if weights is None else exponents + weights.log()
-    terms = exponents.softmax(0) * log_probs
+    if weights is None:
+        return -(exponents.softmax(0) * log_probs).sum(0).mean()
+    # w exp(A / t) in logarithms, so that one softmax normalises both; a row of weight 0 is left out
+    # altogether, whatever its log-probability, and so is a context without any other
+    counted = weights > 0
+    shares = (exponents + weights.log()).where(counted, -torch.inf).softmax(0)
+    terms = torch.where(counted, shares * log_probs.where(counted, 0), 0)
     return -terms.sum(0).mean()
 
 

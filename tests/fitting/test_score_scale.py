@@ -96,3 +96,15 @@ def test_scores_of_any_size_are_scaled(kind: str, unit: float) -> None:
     assert torch.isfinite(scaled).all()
     assert 0.9 < scaled.std().item() < 1.1
     assert torch.isfinite(scale.invert(torch.tensor([-1e3, 0.0, 1e3]))).all()
+
+
+def test_contexts_of_many_columns_keep_their_own_scales() -> None:
+    """Nine columns of 256 categories have more combinations than 64 bits can count."""
+    spec = ContextSpec({f"c{i}": 256 for i in range(9)})
+    codes = torch.zeros(200, 9, dtype=torch.long)
+    codes[100:, 0] = 1
+    context = torch.nn.functional.one_hot(codes, 256).flatten(1).float()
+    scores = torch.arange(200, dtype=torch.float64)
+    scale = ScoreScale.fit("rank", scores, context, spec)
+    scaled = scale.apply(scores, context)
+    torch.testing.assert_close(scaled[:100], scaled[100:])

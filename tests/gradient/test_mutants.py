@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.gradient import base
+from discrete_grad.gradient import _tempered, base
 from discrete_grad.gradient.gumbel_softmax import _relaxed_row
 from discrete_grad.sampling import categorical, gumbel_like, uniform_like
 from tests.gradient import contract
@@ -79,7 +79,7 @@ def row_without_one_over_tau(
 
 
 def softmax_without_one_over_tau(space: CategoricalSpace, logits: Tensor, tau: float) -> Tensor:
-    row = base.tempered_softmax(space, logits, tau)
+    row = _tempered.tempered_softmax(space, logits, tau)
     return row.detach() + tau * (row - row.detach())
 
 

@@ -230,3 +230,15 @@ def test_errors() -> None:
         advantage_weighted_loss(two, two, temperature=0.0)
     with pytest.raises(ValueError, match="rule none, clip or drop, got"):
         importance_weights(two, bound=2.0, rule="cut")  # type: ignore[arg-type]
+
+
+def test_rows_of_weight_0_are_left_out_whatever_their_probability() -> None:
+    log_probs = torch.tensor([[-1.0, -1.0], [-torch.inf, -2.0]], requires_grad=True)
+    advantages = torch.zeros(2, 2)
+    loss = advantage_weighted_loss(
+        log_probs, advantages, weights=torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    )
+    loss.backward()
+    assert loss.item() == pytest.approx(0.5)  # the mean over contexts; one has no row left
+    assert log_probs.grad is not None
+    assert log_probs.grad.isfinite().all()
