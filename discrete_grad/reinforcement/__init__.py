@@ -2,6 +2,7 @@
 
 from discrete_grad.reinforcement.algorithms import ALGORITHMS, Algorithm
 from discrete_grad.reinforcement.distill import Sampler, distill
+from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.reinforcement.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.reinforcement.policy_objective import Potential
 from discrete_grad.reinforcement.reinforce import PolicyCallback, Progress, reinforce
@@ -21,6 +22,7 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "ContextValue",
+    "DistillConfig",
     "PolicyCallback",
     "Potential",
     "Progress",

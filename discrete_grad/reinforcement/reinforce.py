@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from discrete_grad.fitting.descent import check_contexts
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies import Policy
 from discrete_grad.policies.conditional import require_features
 from discrete_grad.policies.protocol import POLICY_PARTS, has, require
+from discrete_grad.reinforcement._contexts import check_contexts
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Potential, Task
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.training.checkpoint import Checkpoint

@@ -37,7 +37,7 @@ from discrete_grad.weighting.guidance_rules import (
     z_scored_weights,
 )
 from discrete_grad.weighting.tilt import table_kl
-from discrete_grad.weighting.value_guidance import prefix_value_loss
+from discrete_grad.weighting.prefix_value import prefix_value_loss
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
