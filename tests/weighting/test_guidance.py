@@ -36,8 +36,8 @@ from discrete_grad.weighting.guidance_rules import (
     top_k,
     z_scored_weights,
 )
+from discrete_grad.weighting.prefix_value import PrefixValueConfig, prefix_value_loss
 from discrete_grad.weighting.tilt import table_kl
-from discrete_grad.weighting.prefix_value import prefix_value_loss
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
@@ -408,7 +408,8 @@ def test_a_learned_value_comes_near_the_exact_one(backbone: Any) -> None:
     codes = policy.sample(count=4000, generator=seeded())
     index = codes @ torch.tensor([8, 2, 1])
     value = PrefixValue(SPACE, order=(1, 0, 2), backbone=backbone, hidden=(32,))
-    losses = fit_prefix_value(value, codes, reward[index], steps=300, generator=seeded())
+    config = PrefixValueConfig(steps=300)
+    losses = fit_prefix_value(value, codes, reward[index], config=config).losses
     assert losses[-1] < losses[0]
     exact = TablePotential(SPACE, policy.log_prob(ROWS), reward, order=(1, 0, 2))
     found = ValueGuided(policy, value)
@@ -466,7 +467,7 @@ def test_a_value_learns_contexts_and_forbidden_rows() -> None:
     with isolated_seed(0):
         value = PrefixValue(SPACE, spec, order=model.order, hidden=(32,))
     weights = weight.gather(0, index)
-    fit_prefix_value(value, codes, weights, context=context, steps=200, generator=seeded())
+    fit_prefix_value(value, codes, weights, context=context, config=PrefixValueConfig(steps=200))
     empty = torch.zeros(2, 0).long()
     found, wanted = (v.following(empty, context).detach() for v in (value, exact))
     assert found[1, 0] < found[1, 1] - 3
