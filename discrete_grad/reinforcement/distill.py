@@ -256,7 +256,8 @@ def _reverse(job: _Job, gradient_estimator: GradientEstimator | None) -> StepLos
     samples = job.config.samples
     if samples < 2:
         raise ValueError(f"method 'reverse' needs at least 2 samples, got {samples}")
-    method = gradient_estimator or LeaveOneOut(job.policy.space, samples=samples)
+    # a copy, for what it remembers from step to step goes into the checkpoints
+    method = copy.deepcopy(gradient_estimator) or LeaveOneOut(job.policy.space, samples=samples)
     check_method(job.policy, job.target, method)
 
     def loss(step: Step) -> Tensor:
