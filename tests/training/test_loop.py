@@ -46,6 +46,25 @@ def test_the_best_weights_are_kept_and_patience_ends_the_stage() -> None:
     assert len(objective.seen) < 40
 
 
+def test_the_step_kept_may_lie_before_the_checkpoint(tmp_path: Path) -> None:
+    config = LoopConfig(
+        steps=60, learning_rate=0.05, validate_every=1, patience=40, checkpoint_every=25
+    )
+    whole = train(Overfit(), config, seed=0, stage="x")
+    assert whole.kept_step < 25
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+
+    def stop(model: nn.Module, step: int) -> None:
+        if step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Overfit(), config, seed=0, stage="x", checkpoint=state, callback=stop)
+    rest = train(Overfit(), config, seed=0, stage="x", checkpoint=state)
+    assert rest.steps == whole.steps[25:]
+    assert rest.kept_step == whole.kept_step
+
+
 def test_without_patience_the_last_weights_are_kept() -> None:
     objective = Overfit()
     config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=0)

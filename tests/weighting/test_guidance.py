@@ -400,6 +400,22 @@ def test_the_set_follows_the_training_prior() -> None:
 # --- a learned value ------------------------------------------------------------------------------
 
 
+def test_each_step_of_a_fit_takes_other_rows_which_the_seed_decides() -> None:
+    value, seen = PrefixValue(SPACE), list[Tensor]()
+    above = value.above_offset
+
+    def noted(codes: Tensor, context: Tensor | None = None) -> Tensor:
+        seen.append(codes)
+        return above(codes, context)
+
+    value.above_offset = noted  # type: ignore[method-assign]
+    config = PrefixValueConfig(steps=3, batch_size=5)
+    fit_prefix_value(value, ROWS, torch.zeros(24), config=config, seed=7)
+    noise = seeded(7)
+    wanted = [ROWS[torch.randint(24, (5,), generator=noise)] for _ in range(3)]
+    assert torch.equal(torch.stack(seen), torch.stack(wanted))
+
+
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 def test_a_learned_value_comes_near_the_exact_one(backbone: Any) -> None:
     torch.manual_seed(0)
