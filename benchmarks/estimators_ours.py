@@ -21,7 +21,7 @@ def fitted_estimator(
     """The default ensemble, fitted to the rank-scaled scores of all rows."""
     scaled = ScoreScale.fit("rank", scores, None, None).apply(scores)
     ensemble = new_ensemble(space, None, config, seed=seed, rows=len(codes))
-    ensemble = fit_estimator(ensemble, ScoredRows(codes, scaled), config=config, seed=seed)
+    fit_estimator(ensemble, ScoredRows(codes, scaled), config=config, seed=seed)
     return torch.no_grad()(in_parts(ensemble))
 
 

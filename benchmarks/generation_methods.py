@@ -147,10 +147,10 @@ def _trained(
     space = run.table.schema.space
     models = FrozenModels(run.estimator, run.judge, run.reference, run.aligner)
     for name, make in methods.items():
-        began = time.perf_counter()
+        generator, began = Generator(space), time.perf_counter()
         try:
-            generator = fit_generator(
-                Generator(space),
+            fit_generator(
+                generator,
                 run.rows,
                 frozen=models,
                 method=make(space, run.config.generator.samples),

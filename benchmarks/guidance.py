@@ -41,6 +41,7 @@ from discrete_grad.weighting import (
 )
 from discrete_grad.weighting.best_of_n import best_of_n_law
 from discrete_grad.weighting.guidance_exact import exact_grade
+from discrete_grad.weighting.prefix_value import PrefixValueConfig
 from discrete_grad.weighting.tilt import coldest, table_expectation, table_kl
 
 GAMMAS = (1.0, 2.0, 4.0, 8.0)
@@ -164,7 +165,8 @@ def conditional_model(
     steps = 20 if config.quick else config.steps
     settings = ReproductionConfig(steps=steps, batch_size=256, validate_every=100, patience=steps)
     rows = ScoredRows(codes, torch.ones(len(codes)))
-    return fit_reproduction(model, rows, config=settings, seed=seed, attributes=attributes)
+    fit_reproduction(model, rows, config=settings, seed=seed, attributes=attributes)
+    return model
 
 
 def learned_part(config: Config, family: str, seed: int) -> Figures:
@@ -220,8 +222,8 @@ def _value_guided(
     weight = truth[model.space.row_number(codes)] / beta
     with isolated_seed(seed):
         value = PrefixValue(model.space)
-    steps = 20 if config.quick else 500
-    fit_prefix_value(value, codes, weight, steps=steps, generator=seeded(seed))
+    settings = PrefixValueConfig(steps=20 if config.quick else 500)
+    fit_prefix_value(value, codes, weight, config=settings, seed=seed)
     return ValueGuided(model, value.requires_grad_(False))
 
 

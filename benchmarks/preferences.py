@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, run
@@ -145,7 +145,8 @@ def fitted(config: Config, given: World, pairs: Preferences, seed: int) -> Prefe
     """A model with the library's settings."""
     settings = PreferenceConfig(steps=20, validate_every=10) if config.quick else PreferenceConfig()
     model = new_preference_model(given.space, None, settings, ties=False, seed=seed)
-    return fit_preference_model(model, pairs, config=settings, seed=seed)
+    fit_preference_model(model, pairs, config=settings, seed=seed)
+    return model
 
 
 @torch.no_grad()
@@ -208,8 +209,9 @@ def optimised(config: Config, problem: Problem, seed: int) -> list[dict[str, flo
     settings = replace(settings, steps=steps, validate_every=settings.updates)
     at, points = looks(rows, settings.group, 14), dict[int, dict[str, float]]()
 
-    def callback(policy: Policy, rows: int) -> None:
-        if rows in at and rows not in points:
+    def callback(_: nn.Module, step: int) -> None:
+        rows = settings.rows_used(step, contexts=1)
+        if rows in at and step % settings.updates == 0:
             points[rows] = {"rows": float(rows), **worth(problem, law(policy))}
 
     reward = table_reward(problem.space, problem.reward.float())

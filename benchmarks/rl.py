@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, run
@@ -124,11 +124,11 @@ def trained(asked: Problem, method: str, seed: int, rows: int, at: set[int]) -> 
     config = ReinforceConfig(algorithm=algorithm, beta=asked.beta, **settings)
     steps = rows // config.group * config.updates
     config = replace(config, steps=steps, validate_every=config.updates)
-    path, seen = Path(asked), set[int]()
+    path = Path(asked)
 
-    def callback(policy: Policy, rows: int) -> None:
-        if rows in at and rows not in seen:
-            seen.add(rows)
+    def callback(_: nn.Module, step: int) -> None:
+        rows = config.rows_used(step, contexts=1)
+        if rows in at and step % config.updates == 0:
             path.record(lambda: law(policy), rows)
 
     reward = table_reward(asked.space, asked.reward.float())

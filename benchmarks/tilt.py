@@ -50,6 +50,7 @@ from discrete_grad.weighting import (
 )
 from discrete_grad.weighting.best_of_n import best_of_n_law, soft_best_of_n_law
 from discrete_grad.weighting.particles import Twist, no_twist
+from discrete_grad.weighting.prefix_value import PrefixValueConfig
 from discrete_grad.weighting.smc import log_z_bounds
 
 TABLES = {"nasbench201": "cifar10", "hpobench": "car"}
@@ -213,7 +214,7 @@ def twists(target: RewardWeighted, noise: torch.Generator) -> dict[str, Twist]:
     with isolated_seed(0):
         learned = PrefixValue(target.space)
     weight = target.rewards(codes) / target.beta
-    fit_prefix_value(learned, codes, weight, steps=FIT_STEPS, generator=noise)
+    fit_prefix_value(learned, codes, weight, config=PrefixValueConfig(steps=FIT_STEPS), seed=0)
     known = TablePotential(target.space, exact.log_reference, exact.reward / exact.beta)
     learned.requires_grad_(False)
     return {"none": no_twist, "learned": TableTwist(learned), "exact": TableTwist(known)}

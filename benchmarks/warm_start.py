@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import guidance, harness
 from benchmarks.guidance import conditional_model, fifths, reward_functions
@@ -24,9 +24,14 @@ from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.rl_problems import Path, looks
 from benchmarks.warm_start_tables import GROUP, TITLES, Figures, Points, plot, tables
 from discrete_grad.data import load_example
-from discrete_grad.fitting.descent import DistillConfig
-from discrete_grad.policies import AutoregressiveGenerator, Policy
-from discrete_grad.reinforcement import ReinforceConfig, distill_guidance, reinforce, table_reward
+from discrete_grad.policies import AutoregressiveGenerator
+from discrete_grad.reinforcement import (
+    DistillConfig,
+    ReinforceConfig,
+    distill_guidance,
+    reinforce,
+    table_reward,
+)
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.weighting import AttributeSet, Guidance, Guided, beta_for_kl, exact_log_probs
 from discrete_grad.weighting.tilt import coldest, log_partition, table_expectation, table_kl
@@ -115,7 +120,7 @@ def compared(
     """The paths of both runs, and what the distillation took."""
     warm, began = copy.deepcopy(model).requires_grad_(True), time.perf_counter()
     settings = DistillConfig(steps=config.distill_steps)
-    losses = distill_guidance(warm, guided, config=settings, seed=seed)
+    losses = distill_guidance(warm, guided, config=settings, seed=seed).losses
     seconds = time.perf_counter() - began
     scratch = copy.deepcopy(model).requires_grad_(True)
     return {
@@ -138,8 +143,8 @@ def learned(
     steps = 20 if config.quick else config.steps
     at, path = {0} | looks(steps * GROUP, GROUP, LOOKS), Path(asked)
 
-    def callback(_: Policy, rows: int) -> None:
-        if rows in at:
+    def callback(_: nn.Module, step: int) -> None:
+        if (rows := settings.rows_used(step, contexts=1)) in at:
             path.record(lambda: exact_log_probs(policy).double(), rows)
 
     settings = ReinforceConfig(

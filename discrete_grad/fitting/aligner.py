@@ -16,6 +16,7 @@ from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contr
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.devices import AskedFromCpu
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
@@ -35,7 +36,7 @@ def fit_aligner(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> Aligner:
+) -> History:
     """Train a projection of the frozen estimator's latents by a contrastive loss.
 
     Rows behave alike if their scores are near: `rows.scores`, or all of `rows.behaviour`. Training
@@ -43,7 +44,7 @@ def fit_aligner(
     few, or of pytorch-metric-learning, by their Rank-N-Contrast.
 
     Args:
-        aligner: trained in place.
+        aligner: trained in place, then frozen.
         rows: at least 4.
         config: training.
         seed: decides every random number.
@@ -53,7 +54,7 @@ def fit_aligner(
         callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The aligner, frozen and in evaluation mode.
+        The losses.
 
     Raises:
         ValueError: for settings out of range, a loss of mined pairs where there are none, or
@@ -66,7 +67,7 @@ def fit_aligner(
         >>> codes = space.enumerate().repeat(10, 1)
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> aligner = Aligner(Estimator(space), 4)
-        >>> aligner = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
+        >>> history = fit_aligner(aligner, rows, config=AlignerConfig(steps=20), seed=0)
         >>> aligner(codes[:5], codes[5:10]).shape
         torch.Size([5])
     """
@@ -74,10 +75,11 @@ def fit_aligner(
     kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)
     mined = _mined(aligner, kept, config, derive_seed(seed, stage, "pairs"))
     objective = _AlignerObjective(aligner, kept, held_out, mined, config)
-    train(
+    history = train(
         objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
     )
-    return aligner.requires_grad_(False).eval()
+    aligner.requires_grad_(False).eval()
+    return history
 
 
 def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:

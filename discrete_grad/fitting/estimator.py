@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
@@ -34,11 +34,10 @@ __all__ = ["fit_estimator", "new_ensemble"]
 _MAX_HELD_OUT = 4096
 _FINE = 2**31  # times as many observations it is below 2^63
 _TEMPTING_SWAPS = 2
-_Ensemble = TypeVar("_Ensemble", bound=BaseEnsemble)
 
 
 def fit_estimator(
-    ensemble: _Ensemble,
+    ensemble: BaseEnsemble,
     rows: ScoredRows,
     *,
     config: EstimatorConfig,
@@ -48,7 +47,7 @@ def fit_estimator(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> _Ensemble:
+) -> History:
     """Train an ensemble by squared error; every member holds out rows of its own.
 
     Networks stop early by the held-out rows; then the other families are fitted, and all of them
@@ -56,7 +55,7 @@ def fit_estimator(
     from as so many observations with its score as their mean.
 
     Args:
-        ensemble: trained in place; made for the same config.
+        ensemble: trained in place, then frozen; made for the same config.
         rows: at least 2, on the ensemble's device.
         config: training; what `config.for_rows` gives is used.
         seed: decides every random number.
@@ -67,7 +66,7 @@ def fit_estimator(
         callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The ensemble, frozen and in evaluation mode.
+        The losses of the networks; nothing without networks.
 
     Raises:
         ValueError: for an absolute error and a family that learns the mean, or an ensemble of
@@ -79,7 +78,7 @@ def fit_estimator(
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> config = EstimatorConfig(members=2, hidden=(8,), steps=100)
         >>> ensemble = new_ensemble(space, None, config, seed=0)
-        >>> ensemble = fit_estimator(ensemble, rows, config=config, seed=0)
+        >>> history = fit_estimator(ensemble, rows, config=config, seed=0)
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
@@ -93,10 +92,10 @@ def fit_estimator(
         )
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     held_out = held_out.to(rows.codes.device)
-    networks = networks_of(ensemble)
+    networks, history = networks_of(ensemble), History()
     if networks is not None:
         objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
-        train(
+        history = train(
             objective,
             config,
             seed=seed,
@@ -108,7 +107,7 @@ def fit_estimator(
     ensemble.requires_grad_(False).eval()
     if isinstance(ensemble, StackedEnsemble):
         fit_families(ensemble, rows, held_out, seed=derive_seed(seed, stage, "kernel"))
-    return ensemble
+    return history
 
 
 def new_ensemble(

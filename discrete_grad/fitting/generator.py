@@ -27,6 +27,7 @@ from discrete_grad.objectives import (
 from discrete_grad.policies import Generator
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, no_callback, train
 
@@ -103,11 +104,11 @@ def fit_generator(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> Generator:
+) -> History:
     """Train a generator through the frozen estimator.
 
     Args:
-        generator: trained in place.
+        generator: trained in place, then frozen.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
         frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
@@ -119,7 +120,7 @@ def fit_generator(
         callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The generator, frozen and in evaluation mode.
+        The losses; the held-out one is minus the judge's score.
 
     Raises:
         ValueError: if a model is needed and missing from the frozen ones.
@@ -130,8 +131,9 @@ def fit_generator(
         >>> codes = space.enumerate().repeat(10, 1)
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
         >>> models = [EstimatorEnsemble([Estimator(space)]) for _ in range(2)]
-        >>> generator = fit_generator(
-        ...     Generator(space),
+        >>> generator = Generator(space)
+        >>> history = fit_generator(
+        ...     generator,
         ...     rows,
         ...     frozen=FrozenModels(*models),
         ...     method=gradient.ReinMax(space),
@@ -144,7 +146,7 @@ def fit_generator(
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
-    train(
+    history = train(
         _GeneratorObjective(generator, frozen, rows, method, config),
         config,
         seed=seed,
@@ -153,7 +155,8 @@ def fit_generator(
         checkpoint=checkpoint,
         callback=callback,
     )
-    return generator.requires_grad_(False).eval()
+    generator.requires_grad_(False).eval()
+    return history
 
 
 class _GeneratorObjective(Objective):

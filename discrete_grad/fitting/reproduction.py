@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from discrete_grad.policies import conditional_logits, known_mask
 from discrete_grad.policies.conditional import require_features
 from discrete_grad.policies.protocol import has, require
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
@@ -21,11 +22,9 @@ __all__ = ["fit_reproduction"]
 
 _LEAST_ROWS, _MAX_HELD_OUT = 4, 4096
 
-P = TypeVar("P", bound=nn.Module)
-
 
 def fit_reproduction(
-    policy: P,
+    policy: nn.Module,
     rows: ScoredRows,
     *,
     config: ReproductionConfig,
@@ -36,14 +35,14 @@ def fit_reproduction(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> P:
+) -> History:
     """Train a policy to reproduce rows: with equal scores, by maximum likelihood.
 
     A fifth of the rows, at most 4,096, is held out; with some patience the policy ends with the
     weights that were best there.
 
     Args:
-        policy: trained in place; one for `conditional_logits`.
+        policy: trained in place, then frozen; one for `conditional_logits`.
         rows: at least 4; each loss is divided by the row's score, which is above 0. Equal scores
             give the data policy, the rows' own scores the naive baseline. A row with a count weighs
             as so many rows.
@@ -58,7 +57,7 @@ def fit_reproduction(
         callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The policy, frozen and in evaluation mode.
+        The losses.
 
     Raises:
         ValueError: for too few rows, codes or scores out of range, a context or attributes of
@@ -77,7 +76,7 @@ def fit_reproduction(
         >>> config = ReproductionConfig(steps=60, learning_rate=0.03)
         >>> policy = AutoregressiveGenerator(space, hidden=(16,))
         >>> rows = ScoredRows(codes, torch.ones(40))
-        >>> policy = fit_reproduction(policy, rows, config=config, seed=0)
+        >>> history = fit_reproduction(policy, rows, config=config, seed=0)
         >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
         [0, 1, 1, 0]
     """
@@ -90,10 +89,11 @@ def fit_reproduction(
         attributes=attributes,
         hide=hide,
     )
-    train(
+    history = train(
         objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
     )
-    return policy.requires_grad_(False).eval()
+    policy.requires_grad_(False).eval()
+    return history
 
 
 def _check(policy: Any, rows: ScoredRows, attributes: Tensor | None, hide: float) -> None:

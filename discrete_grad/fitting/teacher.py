@@ -166,8 +166,9 @@ def learn_teacher(
     made = new_ensemble(
         space, context, config, seed=derive_seed(seed, "teacher", "model"), rows=len(asked)
     )
-    fitted = fit_estimator(
-        made.to(device),
+    made = made.to(device)
+    fit_estimator(
+        made,
         asked.to(device),
         config=config,
         seed=seed,
@@ -176,7 +177,7 @@ def learn_teacher(
         checkpoint=checkpoint,
         callback=callback,
     )
-    student = _in_unit(fitted, mean, spread)
+    student = _in_unit(made, mean, spread)
     return student, _fidelity(student, teacher, asked, rows, seed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,11 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import Objective, Step, derive_seed, train
+from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
 __all__ = ["DPOConfig", "fit_dpo"]
-
-_Policy = TypeVar("_Policy", bound=Policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class DPOConfig(LoopConfig):
 
 
 def fit_dpo(
-    policy: _Policy,
+    policy: Policy,
     preferences: Preferences,
     reference: Policy,
     *,
@@ -56,21 +55,23 @@ def fit_dpo(
     stage: str = "dpo",
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
-) -> _Policy:
+    callback: Callback = no_callback,
+) -> History:
     """Train a policy on preferences directly.
 
     Args:
-        policy: trained in place: any policy with `parameters()`.
+        policy: trained in place, then frozen: any policy with `parameters()`.
         preferences: at least 2.
         reference: what the policy is kept near; not trained. A copy of the policy as it was.
         config: training.
         seed: decides every random number.
         stage: name in the log and in the seeds.
-        log: called as `log(metrics, step)`, as in `train`.
-        checkpoint: where the state is saved and, if it was, resumed from.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The policy, frozen and in evaluation mode.
+        The losses.
 
     Raises:
         ValueError: for fewer than 2 pairs, a pair that is impossible under the reference, or a
@@ -88,7 +89,7 @@ def fit_dpo(
         >>> outcome = (rows.sum(-1) < rows.roll(1, 0).sum(-1)).long()
         >>> pairs = Preferences(rows, rows.roll(1, 0), outcome)
         >>> policy, reference = Generator(space), Generator(space)
-        >>> policy = fit_dpo(policy, pairs, reference, config=DPOConfig(steps=100), seed=0)
+        >>> history = fit_dpo(policy, pairs, reference, config=DPOConfig(steps=100), seed=0)
         >>> space.argmax(policy()).tolist()
         [1, 2]
     """
@@ -105,9 +106,11 @@ def fit_dpo(
     log_reference = _reference_log_probs(reference, preferences)
     model = cast(nn.Module, policy)
     objective = _DPOObjective(model, preferences, log_reference, config, seed, stage)
-    train(objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint)
+    history = train(
+        objective, config, seed=seed, stage=stage, log=log, checkpoint=checkpoint, callback=callback
+    )
     model.requires_grad_(False).eval()
-    return policy
+    return history
 
 
 def _pair_log_probs(policy: Policy, pairs: Preferences) -> Tensor:

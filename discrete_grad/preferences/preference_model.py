@@ -17,6 +17,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
 
@@ -97,14 +98,14 @@ def fit_preference_model(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> PreferenceModel:
+) -> History:
     """Train a model of preferences by likelihood; every member stops early on pairs of its own.
 
     Each annotator's reliability has a Beta prior: without it a world in which all are reversed
     would explain the answers as well.
 
     Args:
-        model: trained in place; see `new_preference_model`.
+        model: trained in place, then frozen; see `new_preference_model`.
         preferences: at least 2.
         config: training.
         seed: decides every random number.
@@ -114,7 +115,7 @@ def fit_preference_model(
         callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The model, frozen and in evaluation mode.
+        The losses.
 
     Raises:
         ValueError: for fewer than 2 pairs, or pairs that do not fit the model.
@@ -127,7 +128,7 @@ def fit_preference_model(
         >>> config = PreferenceConfig(members=2, hidden=(8,), steps=100)
         >>> model = new_preference_model(space, None, config, ties=False, seed=0)
         >>> pairs = Preferences(first, second, outcome)
-        >>> model = fit_preference_model(model, pairs, config=config, seed=0)
+        >>> history = fit_preference_model(model, pairs, config=config, seed=0)
         >>> bool(model(torch.tensor([1, 2])) > model(torch.tensor([0, 0])))
         True
     """
@@ -141,7 +142,7 @@ def fit_preference_model(
     if preferences.has_ties and model.tie_bias is None:
         raise ValueError("the preferences hold a tie, and the model was made for none")
     held_out = _held_out(preferences, config, seed, stage)
-    train(
+    history = train(
         _PreferenceObjective(model, preferences, held_out, config),
         config,
         seed=seed,
@@ -150,7 +151,8 @@ def fit_preference_model(
         checkpoint=checkpoint,
         callback=callback,
     )
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    return history
 
 
 def _held_out(preferences: Preferences, config: PreferenceConfig, seed: int, stage: str) -> Tensor:

@@ -2,9 +2,10 @@
 
 from discrete_grad.reinforcement.algorithms import ALGORITHMS, Algorithm
 from discrete_grad.reinforcement.distill import Sampler, distill
+from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.reinforcement.distill_teacher import distill_guidance, distill_rows
 from discrete_grad.reinforcement.policy_objective import Potential
-from discrete_grad.reinforcement.reinforce import PolicyCallback, Progress, reinforce
+from discrete_grad.reinforcement.reinforce import PolicyHistory, Progress, reinforce
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.reinforcement.replay import RowMemory, memory_weights
 from discrete_grad.reinforcement.rewards import (
@@ -21,7 +22,8 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "ContextValue",
-    "PolicyCallback",
+    "DistillConfig",
+    "PolicyHistory",
     "Potential",
     "Progress",
     "ReinforceConfig",

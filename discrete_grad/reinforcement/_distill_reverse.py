@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from discrete_grad.fitting.descent import Batch, context_name
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation, on_codes
 from discrete_grad.gradient.base import Function, score_function
 from discrete_grad.objectives import leave_one_out
 from discrete_grad.policies import IndependentPolicy, Policy, SequentialPolicy
 from discrete_grad.policies.independent import is_independent
 from discrete_grad.policies.protocol import require
+from discrete_grad.reinforcement._contexts import Batch, context_name
 from discrete_grad.space import can_inspect
 from discrete_grad.weighting import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward

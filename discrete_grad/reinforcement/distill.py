@@ -6,28 +6,30 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from discrete_grad.fitting.descent import (
-    Batch,
-    DistillConfig,
-    Loss,
-    batch_index,
-    check_contexts,
-    context_name,
-    descend,
-    taken,
-)
-from discrete_grad.fitting.regression import regression_loss
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.reinforcement._contexts import (
+    Batch,
+    batch_index,
+    check_contexts,
+    context_name,
+    taken,
+)
 from discrete_grad.reinforcement._distill_reverse import check_method, reverse_loss
+from discrete_grad.reinforcement._regression import regression_loss
+from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.space import can_inspect
-from discrete_grad.training.loop import Step
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Step, no_callback, train
+from discrete_grad.training.step_loss import StepLoss
 from discrete_grad.weighting import RewardWeighted, WeightedSamples
 from discrete_grad.weighting.draws import normalised
 from discrete_grad.weighting.importance import weighted_rows
@@ -68,12 +70,16 @@ def distill(
     method: Method = "forward",
     config: DistillConfig | None = None,
     seed: int = 0,
+    stage: str | None = None,
     proposal: Literal["reference", "policy"] = "reference",
     sampler: Sampler | None = None,
     clip: float | None = None,
     gradient_estimator: GradientEstimator | None = None,
     direction: Literal["forward", "reverse"] = "forward",
-) -> list[float]:
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
+) -> History:
     """Train a policy towards `ref(x | c) exp(r(x, c) / beta) / Z(c)`, in place.
 
     - `forward` maximises the likelihood of rows weighted by `e^(r / beta)`, self-normalised in
@@ -94,17 +100,21 @@ def distill(
         context: `(N, C)`, the contexts learned from; None without.
         method: as above.
         config: steps, rows and learning rate.
-        seed: decides every random number.
+        seed: with `stage` decides every random number.
+        stage: name in the log and in the seeds; "distill" and the method by default.
         proposal: `forward`: what rows are drawn from; the weights correct for it.
         sampler: `forward`: what draws the weighted rows instead.
         clip: `forward`: a row counts at most as much as so many rows of equal weight, from 1 on;
             None for no limit.
         gradient_estimator: `reverse`: `LeaveOneOut` with the config's samples by default.
         direction: `exact`: which divergence, `KL(target || policy)` or `KL(policy || target)`.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The loss of each step, in nats: a cross-entropy, the divergence less `log Z`, and the
-        divergence.
+        The losses, by default of each step, in nats: a cross-entropy, the divergence less `log Z`,
+        and the divergence.
 
     Raises:
         ValueError: for options out of range or of another method, a policy of another space, a
@@ -124,8 +134,7 @@ def distill(
         ... )
         >>> policy = Generator(space)
         >>> config = DistillConfig(steps=200, learning_rate=0.03)
-        >>> losses = distill(policy, target, method="exact", config=config)
-        >>> losses[-1] < 1e-3
+        >>> distill(policy, target, method="exact", config=config).losses[-1] < 1e-3
         True
     """
     require("distill", policy, "space", "log_prob", "parameters")
@@ -141,12 +150,20 @@ def distill(
     )
     job = _job(policy, target, context, config)
     if method == "forward":
-        loss = _forward(job, _drawer(job, proposal, sampler), clip)
+        objective = _forward(job, _drawer(job, proposal, sampler), clip)
     elif method == "reverse":
-        loss = _reverse(job, gradient_estimator)
+        objective = _reverse(job, gradient_estimator)
     else:
-        loss = _exact(job, direction)
-    return descend(policy, loss, config, seed=seed, stage=f"distill {method}")
+        objective = _exact(job, direction)
+    return train(
+        objective,
+        config,
+        seed=seed,
+        stage=stage or f"distill {method}",
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
+    )
 
 
 @dataclass(frozen=True)
@@ -155,6 +172,11 @@ class _Job:
     target: RewardWeighted
     context: Tensor | None
     config: DistillConfig
+
+    @property
+    def model(self) -> nn.Module:
+        """The policy as what is trained."""
+        return cast(nn.Module, self.policy)
 
     def batch(self, step: Step) -> Batch:
         """The contexts of a step, the target with their betas, and the source of the noise."""
@@ -219,7 +241,7 @@ def _drawer(job: _Job, proposal: str, sampler: Sampler | None) -> Draw:
     return draw
 
 
-def _forward(job: _Job, draw: Draw, clip: float | None) -> Loss:
+def _forward(job: _Job, draw: Draw, clip: float | None) -> StepLoss:
     if clip is not None and not clip >= 1:
         raise ValueError(f"clip must be at least 1, got {clip}")
 
@@ -227,23 +249,24 @@ def _forward(job: _Job, draw: Draw, clip: float | None) -> Loss:
         batch = job.batch(step)
         return regression_loss(job.policy, draw(batch), batch.context, batch.index, clip)
 
-    return loss
+    return StepLoss(job.model, loss)
 
 
-def _reverse(job: _Job, gradient_estimator: GradientEstimator | None) -> Loss:
+def _reverse(job: _Job, gradient_estimator: GradientEstimator | None) -> StepLoss:
     samples = job.config.samples
     if samples < 2:
         raise ValueError(f"method 'reverse' needs at least 2 samples, got {samples}")
-    method = gradient_estimator or LeaveOneOut(job.policy.space, samples=samples)
+    # a copy, for what it remembers from step to step goes into the checkpoints
+    method = copy.deepcopy(gradient_estimator) or LeaveOneOut(job.policy.space, samples=samples)
     check_method(job.policy, job.target, method)
 
     def loss(step: Step) -> Tensor:
         return reverse_loss(job.policy, job.batch(step), method, samples=samples)
 
-    return loss
+    return StepLoss(job.model, loss, method)
 
 
-def _exact(job: _Job, direction: str) -> Loss:
+def _exact(job: _Job, direction: str) -> StepLoss:
     if direction not in ("forward", "reverse"):
         raise ValueError(f"direction must be 'forward' or 'reverse', got {direction!r}")
     table = job.target.exact(job.context)  # once: the reward of a row never changes
@@ -259,7 +282,7 @@ def _exact(job: _Job, direction: str) -> Loss:
         _check_covered(divergence.detach(), batch.index, direction)
         return divergence.mean()
 
-    return loss
+    return StepLoss(job.model, loss)
 
 
 def _check_covered(divergence: Tensor, index: Tensor | None, direction: str) -> None:

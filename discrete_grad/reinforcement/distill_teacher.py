@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from discrete_grad.fitting.descent import (
-    DistillConfig,
-    batch_index,
-    check_contexts,
-    context_name,
-    descend,
-    taken,
-)
-from discrete_grad.fitting.regression import regression_loss
 from discrete_grad.policies import Policy, conditional_logits
 from discrete_grad.policies.conditional import require_features, writes_steps
 from discrete_grad.policies.independent import is_independent
 from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.reinforcement._contexts import (
+    batch_index,
+    check_contexts,
+    context_name,
+    taken,
+)
+from discrete_grad.reinforcement._regression import regression_loss
+from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.sampling import seeded, uniform
-from discrete_grad.training.loop import Step, derive_seed
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
+from discrete_grad.training.logs import Log, no_log
+from discrete_grad.training.loop import Callback, Step, derive_seed, no_callback, train
+from discrete_grad.training.step_loss import StepLoss
 from discrete_grad.weighting import WeightedSamples
 from discrete_grad.weighting.draws import inverse_draw, take_samples
 from discrete_grad.weighting.importance import equal_weights
@@ -38,9 +41,13 @@ def distill_guidance(
     context: Tensor | None = None,
     *,
     config: DistillConfig | None = None,
-    prefixes: Literal["teacher", "student"] = "teacher",
     seed: int = 0,
-) -> list[float]:
+    stage: str = "distill guidance",
+    prefixes: Literal["teacher", "student"] = "teacher",
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
+) -> History:
     """Train a policy, in place, to draw as a guided one does, at the price of one call a feature.
 
     Lowers `KL(teacher || student)` over the whole vocabulary of each feature, on prefixes that the
@@ -53,12 +60,16 @@ def distill_guidance(
         teacher: `Guided`, `ValueGuided` or any other.
         context: `(N, C)`, the contexts learned from; None without.
         config: 50 steps by default.
+        seed: with `stage` decides every random number.
+        stage: name in the log and in the seeds.
         prefixes: whose rows the prefixes are of; the student's own are those it will meet, but the
             loss is then no divergence of rows.
-        seed: decides every random number.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The loss of each step, in nats a row.
+        The losses, by default of each step, in nats a row.
 
     Raises:
         ValueError: for another space or order, or a student that forbids what the teacher draws.
@@ -76,7 +87,7 @@ def distill_guidance(
         >>> model = AutoregressiveGenerator(space)
         >>> rows = space.enumerate()
         >>> potential = TablePotential(space, model.log_prob(rows).detach(), rows.sum(-1))
-        >>> losses = distill_guidance(model, ValueGuided(model, potential))
+        >>> losses = distill_guidance(model, ValueGuided(model, potential)).losses
         >>> losses[-1] < losses[0] / 10
         True
     """
@@ -95,7 +106,15 @@ def distill_guidance(
         own = conditionals(student, codes, shown)
         return student.space.kl_divergence(wanted, own).mean()
 
-    return descend(student, loss, config, seed=seed, stage="distill guidance")
+    return train(
+        StepLoss(cast(nn.Module, student), loss),
+        config,
+        seed=seed,
+        stage=stage,
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
+    )
 
 
 def conditionals(policy: Policy, codes: Tensor, context: Tensor | None) -> Tensor:
@@ -116,11 +135,15 @@ def distill_rows(
     reward: Reward,
     context: Tensor | None = None,
     *,
-    pool: int = 256,
-    keep: float = 0.1,
     config: DistillConfig | None = None,
     seed: int = 0,
-) -> list[float]:
+    stage: str = "distill rows",
+    pool: int = 256,
+    keep: float = 0.1,
+    log: Log = no_log,
+    checkpoint: Checkpoint | None = None,
+    callback: Callback = no_callback,
+) -> History:
     """Train a policy, in place, on the best of the rows that another one draws.
 
     The teacher draws once, before the first step. The student, which may be smaller, of another
@@ -131,13 +154,17 @@ def distill_rows(
         teacher: what draws the rows.
         reward: codes `(S, *batch, F)`, context -> `(S, *batch)`; `-inf` forbids a row.
         context: `(N, C)`, the contexts learned from; None without.
+        config: steps, rows and learning rate.
+        seed: with `stage` decides every random number.
+        stage: name in the log and in the seeds.
         pool: rows drawn for each context.
         keep: share of them, in (0, 1], that is kept: the best in each context.
-        config: steps, rows and learning rate.
-        seed: decides every random number.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(model, step)`; see `train`.
 
     Returns:
-        The loss of each step, the mean `-log p` of the rows kept, in nats.
+        The losses, by default of each step: the mean `-log p` of the rows kept, in nats.
 
     Raises:
         ValueError: for a share out of range, another space, a reward that is no number, a context
@@ -166,9 +193,9 @@ def distill_rows(
     require("distill_rows", teacher, "space", "sample")
     _check_spaces(student, teacher)
     check_contexts(context)
-    size = max(1, math.ceil(keep * pool))
+    size, pool_seed = max(1, math.ceil(keep * pool)), (seed, stage, "pool")
     kept = [
-        _best_rows(teacher, reward, part, pool, size, where=where, seed=seed)
+        _best_rows(teacher, reward, part, pool, size, where=where, seed=pool_seed)
         for where, part in _parts(context, config.batch_size)
     ]
     dim = 0 if context is None else 1
@@ -185,7 +212,15 @@ def distill_rows(
         samples = WeightedSamples(drawn, equal_weights(drawn), 0)
         return regression_loss(student, samples, taken(context, index), index)
 
-    return descend(student, loss, config, seed=seed, stage="distill rows")
+    return train(
+        StepLoss(cast(nn.Module, student), loss),
+        config,
+        seed=seed,
+        stage=stage,
+        log=log,
+        checkpoint=checkpoint,
+        callback=callback,
+    )
 
 
 def _parts(context: Tensor | None, size: int) -> list[tuple[int, Tensor | None]]:
@@ -204,11 +239,11 @@ def _best_rows(
     size: int,
     *,
     where: int,
-    seed: int,
+    seed: tuple[object, ...],
 ) -> tuple[Tensor, Tensor]:
     """Codes `(size, *batch, F)`, best first, and log-weights, `-inf` for a forbidden row."""
     device = device_of(teacher, context)
-    noise = seeded(derive_seed(seed, "distill rows", "pool", where), device)
+    noise = seeded(derive_seed(*seed, where), device)
     codes = teacher.sample(context, pool, generator=noise)
     values = rewards_of(reward, codes, context)
     best, order = values.sort(stable=True, dim=0, descending=True)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from discrete_grad.fitting.descent import check_contexts
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies import Policy
 from discrete_grad.policies.conditional import require_features
 from discrete_grad.policies.protocol import POLICY_PARTS, has, require
+from discrete_grad.reinforcement._contexts import check_contexts
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Potential, Task
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
-from discrete_grad.training.loop import train, trained_parameters
+from discrete_grad.training.loop import Callback, no_callback, train, trained_parameters
 from discrete_grad.weighting.reward import Reward
 
-__all__ = ["PolicyCallback", "Progress", "reinforce"]
-
-PolicyCallback = Callable[[Policy, int], None]
-"""Called as `callback(policy, rows_used)`."""
+__all__ = ["PolicyHistory", "Progress", "reinforce"]
 
 
 @dataclass(frozen=True)
@@ -50,20 +47,33 @@ class Progress:
     """Of the weights of the rows of one context in the last optimiser step, in rows."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyHistory(History):
+    """Course of a policy's training; its held-out loss is minus the objective.
+
+    Example:
+        >>> PolicyHistory().progress
+        ()
+    """
+
+    progress: tuple[Progress, ...] = ()
+    """Figures at each of the steps."""
+
+
 def reinforce(
     policy: Policy,
     reward: Reward,
     context: Tensor | None = None,
     *,
     config: ReinforceConfig | None = None,
-    reference: Policy | None = None,
-    potential: Potential | None = None,
     seed: int = 0,
     stage: str = "policy",
+    reference: Policy | None = None,
+    potential: Potential | None = None,
     log: Log = no_log,
-    callback: PolicyCallback | None = None,
     checkpoint: Checkpoint | None = None,
-) -> list[Progress]:
+    callback: Callback = no_callback,
+) -> PolicyHistory:
     """Train a policy, in place, to maximise `E[reward] - beta KL(policy || reference)`.
 
     The optimum is the reference reweighted by `exp(reward / beta)`, where the objective is
@@ -76,16 +86,16 @@ def reinforce(
             count. An estimator is one; `weighted_reward` and others make more.
         context: `(N, C)`, of which each batch takes some; None without a context.
         config: the algorithm and its settings.
+        seed: with `stage` decides every random number.
+        stage: name in the log and in the seeds.
         reference: of which a frozen copy is taken, so it may be the policy; None for uniform rows.
         potential: added to the rewards of the steps as a difference, so the optimum stays.
-        seed: with `stage` decides every random number.
-        stage: name, used in the log.
-        log: called as `log(metrics, step)`.
-        callback: called before the first step, every `validate_every` steps and after the last.
-        checkpoint: where the state is saved and, if it was, resumed from.
+        log: called as `log(metrics, step)`; see `train`.
+        checkpoint: where the state is saved and resumed from; see `train`.
+        callback: called as `callback(policy, step)`; see `train`, and `config.rows_used(step)`.
 
     Returns:
-        What was seen every `validate_every` steps and after the last.
+        Losses and figures every `validate_every` steps and after the last.
 
     Raises:
         ValueError: for settings that do not fit together, a reward that is not finite or of another
@@ -97,8 +107,8 @@ def reinforce(
         >>> from discrete_grad.policies import Generator
         >>> policy = Generator(CategoricalSpace.from_sizes((2, 3)))
         >>> config = ReinforceConfig(steps=200, group=16, beta=0.1)
-        >>> progress = reinforce(policy, lambda rows, context: 1.0 * rows.sum(-1), config=config)
-        >>> progress[-1].rows, progress[-1].reward > 2.9
+        >>> history = reinforce(policy, lambda rows, context: 1.0 * rows.sum(-1), config=config)
+        >>> history.progress[-1].rows, history.progress[-1].reward > 2.9
         (3200, True)
     """
     config = config or ReinforceConfig()
@@ -116,20 +126,16 @@ def reinforce(
         numbers = {f"{stage}/{name}": float(n) for name, n in asdict(seen[-1]).items()}
         log(metrics | numbers, step)
 
-    def called(model: nn.Module, step: int) -> None:
-        if callback is not None and (step % config.validate_every == 0 or step == config.steps):
-            callback(policy, objective.rows_used(step))
-
-    train(
+    history = train(
         objective,
         config,
         seed=seed,
         stage=stage,
         log=write,
         checkpoint=checkpoint,
-        callback=called,
+        callback=lambda model, step: callback(cast(nn.Module, policy), step),
     )
-    return seen
+    return PolicyHistory(**vars(history), progress=tuple(seen))
 
 
 def _frozen(reference: Policy | None) -> Policy | None:

@@ -184,7 +184,8 @@ def _model(run: Run, known: Preferences | None, seed: int) -> PreferenceModel:
         ties=known.has_ties,
         seed=derive_seed(seed, "prefer", "weights"),
     )
-    return fit_preference_model(model, known, config=_QUICK, seed=seed, stage="learning")
+    fit_preference_model(model, known, config=_QUICK, seed=seed, stage="learning")
+    return model
 
 
 def _answer(ask: Callable[[str], str], show: Callable[[str], None]) -> str:

@@ -2,9 +2,11 @@
 
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog
 
 __all__ = [
+    "History",
     "JsonLinesLog",
     "LoopConfig",
     "RunError",

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,11 @@ from discrete_grad.sampling import isolated_seed, random_indices, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log, progress_bar
+from discrete_grad.training.optimiser import WARM, Optimiser
 
 __all__ = ["Callback", "Objective", "Step", "derive_seed", "no_callback", "train"]
-
-_RISE = 20
 
 Callback = Callable[[nn.Module, int], None]
 """Called as `callback(model, step)`."""
@@ -97,6 +97,7 @@ class Objective(nn.Module, ABC):
     What else is part of its state_dict (a running baseline, say) is kept in the checkpoints.
     """
 
+    optimiser: ClassVar[Optimiser] = WARM
     model: nn.Module
 
     @abstractmethod
@@ -104,8 +105,8 @@ class Objective(nn.Module, ABC):
         """Loss of one step."""
 
     @abstractmethod
-    def validate(self) -> Tensor:
-        """Held-out loss, `()`, or `(M,)` for a model of M stacked members."""
+    def validate(self) -> Tensor | None:
+        """Held-out loss, `()`, or `(M,)` for a model of M stacked members; None without one."""
 
     def finish_gradients(self) -> None:
         """Change the gradients before the optimiser's step; by default, do not."""
@@ -124,8 +125,10 @@ def train(
     log: Log = no_log,
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
-) -> None:
+) -> History:
     """Minimise the objective; with some patience, its model ends with the best weights seen.
+
+    No parameter but those trained receives a gradient, and none is left.
 
     Args:
         objective: what to minimise.
@@ -137,8 +140,12 @@ def train(
         callback: called in the first process as `callback(model, step)` before the first step and
             after every step; on resume again for the steps since the checkpoint.
 
+    Returns:
+        The losses at every look.
+
     Raises:
-        ValueError: if nothing is to be trained, or the loss is no longer finite.
+        ValueError: if nothing is to be trained, the loss is no longer finite, or there is patience
+            and nothing held out.
     """
     config.check()
     trained_parameters(objective.model)
@@ -147,7 +154,7 @@ def train(
             f"batch_size {config.batch_size} leaves some of {distributed.world_size()} processes "
             "without a row"
         )
-    state = _State(objective, config)
+    state, looks = _State(objective, config, stage), dict[int, tuple[float, ...]]()
     saved = checkpoint.load() if checkpoint else None
     if saved:
         state.load(*saved)
@@ -163,39 +170,51 @@ def train(
         callback(objective.model, state.step)
         bar.update()
         if state.step % config.validate_every == 0 or state.step == config.steps:
-            held_out = state.observe(distributed.agree(_validate(objective)))
-            # of one member, as the held-out loss is, where members are trained by their sum
-            mean_loss = loss.item() / state.best_loss.numel()
-            _check_finite(stage, state.step, mean_loss, held_out)
-            log({f"{stage}/loss": mean_loss, f"{stage}/held_out_loss": held_out}, state.step)
+            looks[state.step] = _look(state, loss, stage)
+            names = (f"{stage}/loss", f"{stage}/held_out_loss")[: len(looks[state.step])]
+            log(dict(zip(names, looks[state.step], strict=True)), state.step)
         if checkpoint and state.step % config.checkpoint_every == 0:
             if distributed.rank() == 0:
                 checkpoint.save(*state.dump())
             distributed.barrier()
     bar.close()
+    state.optimizer.zero_grad(set_to_none=True)
     if config.patience:
         state.restore_best()
+    return History(
+        steps=tuple(looks),
+        losses=tuple(losses[0] for losses in looks.values()),
+        held_out_losses=tuple(n for losses in looks.values() for n in losses[1:]),
+        kept_step=state.best_step if config.patience else state.step,
+    )
 
 
 def _step(wrapped: nn.Module, state: _State, step: Step, config: LoopConfig) -> Tensor:
     for group in state.optimizer.param_groups:
-        group["lr"] = config.learning_rate * _learning_rate_share(step.index, config.steps)
+        group["lr"] = config.learning_rate * state.objective.optimiser.share(
+            step.index, config.steps
+        )
     wrapped.train()
     state.optimizer.zero_grad(set_to_none=True)
     with isolated_seed(step.noise_seed, state.best_loss.device):
         loss: Tensor = wrapped(step)
     with distributed.quiet_backward():
-        loss.backward()
+        # what else the loss depends on, as a user's reward, is not ours to change
+        loss.backward(inputs=state.parameters)
     state.objective.finish_gradients()
     state.optimizer.step()
     state.step += 1
     return loss.detach()
 
 
-def _learning_rate_share(index: int, steps: int) -> float:
-    """A short linear rise, then half a cosine down to 0."""
-    # index + 1, so that the first step moves, too
-    return min(1.0, (index + 1) / _RISE) * (1 + math.cos(math.pi * index / steps)) / 2
+def _look(state: _State, loss: Tensor, stage: str) -> tuple[float, ...]:
+    """Training loss, and the held-out loss where there is one."""
+    # of one member, as the held-out loss is, where members are trained by their sum
+    losses = [loss.item() / state.best_loss.numel()]
+    if (held_out := _validate(state.objective)) is not None:
+        losses.append(state.observe(distributed.agree(held_out)))
+    _check_finite(stage, state.step, *losses)
+    return tuple(losses)
 
 
 def _check_finite(stage: str, step: int, *losses: float) -> None:
@@ -206,7 +225,7 @@ def _check_finite(stage: str, step: int, *losses: float) -> None:
 
 
 @torch.no_grad()
-def _validate(objective: Objective) -> Tensor:
+def _validate(objective: Objective) -> Tensor | None:
     objective.eval()
     return objective.validate()
 
@@ -214,21 +233,20 @@ def _validate(objective: Objective) -> Tensor:
 class _State:
     """Everything a stage needs to go on: model, optimiser, best weights, counters."""
 
-    def __init__(self, objective: Objective, config: LoopConfig) -> None:
+    def __init__(self, objective: Objective, config: LoopConfig, stage: str) -> None:
         self.objective = objective
         self.model = objective.model
-        named = [(n, p) for n, p in objective.model.named_parameters() if p.requires_grad]
-        biases = [p for name, p in named if name.endswith("bias")]
-        weights = [p for name, p in named if not name.endswith("bias")]
-        groups: list[dict[str, Any]] = [
-            {"params": weights, "weight_decay": config.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        self.parameters = trained_parameters(self.model)
+        self.optimizer = objective.optimiser.new(self.model, config)
         self.patience = config.patience
-        self.step = self.stale = 0
-        # validated for the shape alone, () or (M,)
-        self.best_loss = torch.full_like(_validate(objective), math.inf)
+        self.step = self.stale = self.best_step = 0
+        held_out = _validate(objective)  # for the shape alone, () or (M,)
+        if held_out is None and config.patience:
+            raise ValueError(
+                f"{stage} holds nothing out to stop by: patience must be 0, got {config.patience}"
+            )
+        like = self.parameters[0].new_zeros(()) if held_out is None else held_out
+        self.best_loss = torch.full_like(like, math.inf)
         self.best = {name: t.clone() for name, t in self.model.state_dict().items()}
 
     def observe(self, losses: Tensor) -> float:
@@ -241,7 +259,10 @@ class _State:
             own = better[self.objective.members(name)] if better.dim() else better
             chosen = own.reshape(own.shape + (1,) * (now.dim() - own.dim()))
             self.best[name] = torch.where(chosen, now, self.best[name])
-        self.stale = 0 if better.any() else self.stale + 1
+        if better.any():
+            self.stale, self.best_step = 0, self.step
+        else:
+            self.stale += 1
         return losses.mean().item()
 
     def restore_best(self) -> None:
@@ -255,11 +276,14 @@ class _State:
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
-        return tensors, {"step": self.step, "stale": self.stale}
+        counters = {"step": self.step, "stale": self.stale, "best_step": self.best_step}
+        return tensors, counters
 
     def load(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Take a dumped state over."""
         self.step, self.stale = metadata["step"], metadata["stale"]
+        # checkpoints of older versions lack it
+        self.best_step = metadata.get("best_step", self.step)
         device = self.best_loss.device
         self.best_loss = tensors["best_loss"].to(device)
         self.objective.load_state_dict(_part(tensors, "objective/"))

@@ -7,12 +7,13 @@ from discrete_grad.weighting.guidance_exact import TablePolicy, TablePotential, 
 from discrete_grad.weighting.importance import importance_sampling, pareto_k
 from discrete_grad.weighting.metropolis import metropolis
 from discrete_grad.weighting.posthoc import post_hoc_weights, weighted_vote
+from discrete_grad.weighting.prefix_value import PrefixValue, fit_prefix_value
 from discrete_grad.weighting.reward_weighted import ExactTilt, RewardWeighted
 from discrete_grad.weighting.roots import beta_for_kl, beta_for_reward
 from discrete_grad.weighting.sample_gate import SampleGate
 from discrete_grad.weighting.smc import twisted_smc
 from discrete_grad.weighting.tilt import tilt
-from discrete_grad.weighting.value_guidance import PrefixValue, ValueGuided, fit_prefix_value
+from discrete_grad.weighting.value_guidance import ValueGuided
 
 __all__ = [
     "AttributeSet",

@@ -1,40 +1,35 @@
-"""Learned potential: what may still be expected after each category, and guidance by it.
+"""Potential: the expectation that remains after each category, and guidance by it.
 
 A potential also steers `twisted_smc`, where it is called a twist.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from discrete_grad.policies import SequenceNetwork, SequentialPolicy, log_prob_by_steps
+from discrete_grad.policies import SequentialPolicy, log_prob_by_steps
 from discrete_grad.policies.protocol import require
-from discrete_grad.policies.sequence import Reading, feature_order
 from discrete_grad.policies.sequential import STEP_PARTS
-from discrete_grad.sampling import random_indices
-from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting.guidance_rules import tilted_log_probs
 
-__all__ = ["Potential", "PrefixValue", "ValueGuided", "fit_prefix_value"]
+__all__ = ["Potential", "ValueGuided"]
 
 State = TypeVar("State")
-
-_STEEPEST = 10.0  # nats of error above which the loss goes on as a line
 
 
 class Potential(ABC, Generic[State]):
     """Logarithm of the expectation after each category that may come next.
 
-    Guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
+    It guides a policy (`ValueGuided`), and is a twist of sequential Monte Carlo (`twisted_smc`).
 
     Example:
+        >>> from discrete_grad.weighting import PrefixValue
         >>> issubclass(PrefixValue, Potential)
         True
     """
@@ -143,154 +138,3 @@ class ValueGuided(SequentialPolicy[_Both]):
     ) -> Tensor:
         """Log-probability `(...)` in nats of codes `(..., F)`."""
         return log_prob_by_steps(self, codes, context, attributes)
-
-
-class PrefixValue(nn.Module, Potential[Reading]):
-    """A learned `V(x_<=t) / beta`; see `fit_prefix_value`.
-
-    Args:
-        space: the features of a row.
-        context: the context columns; None for none.
-        order: as the policy's.
-        backbone: "gru" or "transformer".
-        hidden: the width of each layer, all equal.
-
-    Example:
-        >>> value = PrefixValue(CategoricalSpace.from_sizes((2, 3)))
-        >>> value(torch.tensor([[1, 2], [0, 0]])).shape
-        torch.Size([2, 2])
-    """
-
-    offset: Tensor
-
-    def __init__(
-        self,
-        space: CategoricalSpace,
-        context: ContextSpec | None = None,
-        *,
-        order: Sequence[str | int] | None = None,
-        backbone: Literal["gru", "transformer"] = "gru",
-        hidden: Sequence[int] = (64,),
-    ) -> None:
-        super().__init__()
-        self.space, self.order = space, feature_order(space, order)
-        self.network = SequenceNetwork(space, context, backbone=backbone, hidden=hidden)
-        self.register_buffer("offset", torch.zeros(()))
-
-    def begin(self, context: Tensor | None = None, *, batch: tuple[int, ...]) -> Reading:
-        """See `Potential.begin`."""
-        return self.network.begin(context, batch=batch, order=self.order)
-
-    def advance(self, state: Reading, previous: Tensor | None) -> tuple[Tensor, Reading]:
-        """See `Potential.advance`."""
-        outputs, state = self.network.advance(state, previous)
-        return outputs + self.offset, state
-
-    def select(self, state: Reading, rows: Tensor) -> Reading:
-        """See `Potential.select`."""
-        return state.select(rows)
-
-    def forward(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
-        """Values `(..., F)` in nats after each feature of codes `(..., F)`."""
-        return self.above_offset(codes, context) + self.offset
-
-    def above_offset(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
-        """Values less `offset`, which is what all prefixes have in common: numbers about 0."""
-        outputs = self.space.split(self.network(codes, context, order=self.order))
-        batch = outputs[0].shape[:-1]
-        pairs = zip(outputs, codes.unbind(-1), strict=True)
-        taken = [o.gather(-1, c.expand(batch).unsqueeze(-1)) for o, c in pairs]
-        return torch.cat(taken, -1)
-
-
-def prefix_value_loss(values: Tensor, log_weight: Tensor) -> Tensor:
-    """Mean of `e^(w - v) + v - 1` for values `(..., F)` and w `(...)`; its slope is bounded.
-
-    From an error `w - v` of 10 nats on, the exponential goes on as a line.
-    """
-    error = log_weight.unsqueeze(-1) - values
-    beyond = (error - _STEEPEST).clamp_min(0)
-    # beyond 10 nats the tangent of the exponential there, e^10 (1 + beyond)
-    grown = (error - beyond).exp() * (1 + beyond)
-    return (grown + values - 1).mean()
-
-
-def fit_prefix_value(
-    value: PrefixValue,
-    codes: Tensor,
-    log_weight: Tensor,
-    *,
-    context: Tensor | None = None,
-    steps: int = 500,
-    batch: int = 256,
-    learning_rate: float = 5e-3,
-    generator: torch.Generator | None = None,
-) -> list[float]:
-    """Fit `V / beta = log E[e^w | prefix]`, w = r / beta, to rows drawn from the policy.
-
-    The loss `e^(w - v) + v` is convex, and least where v is that value; a squared error would find
-    `E[w | prefix]`. It is a Poisson regression, `e^v - e^w v`, whose gradient is divided by e^v: so
-    prefixes count alike, however many nats lie between their values. Poisson regression itself has
-    next to no gradient except at the best of them. Adam, its learning rate lowered to 0 along a
-    cosine.
-
-    Args:
-        value: what is fitted.
-        codes: `(..., F)`, drawn from the policy that is to be guided or twisted.
-        log_weight: `(...)`, w; `-inf` for a forbidden row.
-        context: `(..., C)`, broadcast against the rows; None without a context.
-        steps: of the optimiser, at least 1.
-        batch: rows a step.
-        learning_rate: above 0.
-        generator: source of the batches.
-
-    Returns:
-        The loss of each step, in nats: 0 if all prefixes had the value `log E[e^w]`.
-
-    Raises:
-        ValueError: for shapes that do not fit, NaN or `+inf`, or rows that are all forbidden.
-
-    Reference:
-        Zhao et al. (2024), arXiv 2404.17546, section 4, on learning twists.
-
-    Example:
-        >>> space = CategoricalSpace.from_sizes((2, 2))
-        >>> rows = space.enumerate()
-        >>> losses = fit_prefix_value(PrefixValue(space), rows, rows.sum(-1).float(), steps=50)
-        >>> losses[-1] < losses[0]
-        True
-    """
-    _check_rows(codes, log_weight)
-    if context is not None:
-        context = context.expand(*codes.shape[:-1], -1).flatten(0, -2)
-    codes, weight = codes.flatten(0, -2), log_weight.flatten().double()
-    # the network learns numbers about 0, in float32, whatever the size of the rewards
-    offset = weight.logsumexp(0) - math.log(len(weight))
-    value.offset.copy_(offset)
-    target = (weight - offset).to(value.network.null.dtype)
-    optimiser = torch.optim.Adam(value.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    losses = []
-    for _ in range(steps):
-        index = random_indices(len(codes), (batch,), generator=generator).to(codes.device)
-        values = value.above_offset(codes[index], None if context is None else context[index])
-        loss = prefix_value_loss(values, target[index])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
-def _check_rows(codes: Tensor, log_weight: Tensor) -> None:
-    if log_weight.shape != codes.shape[:-1]:
-        expected, got = tuple(codes.shape[:-1]), tuple(log_weight.shape)
-        raise ValueError(f"log_weight must be {expected}, one a row, got {got}")
-    wrong = ~(log_weight < math.inf)
-    if wrong.any():
-        row = tuple(wrong.nonzero()[0].tolist())
-        found = float(log_weight[row])
-        raise ValueError(f"log_weight must be numbers or -inf, got {found} for row {row}")
-    if not (log_weight > -math.inf).any():
-        raise ValueError(f"all {log_weight.numel()} rows are forbidden; one must not be")

@@ -114,11 +114,12 @@ def test_a_fit_of_many_rows_is_that_of_its_scaled_settings(
     config = EstimatorConfig(members=2, hidden=(4,), steps=30, families=("networks",))
     scaled = config.for_rows(60)
     assert scaled.batch_size == 3 * config.batch_size
-    made = [
-        fit_estimator(new_ensemble(space, None, c, seed=0, rows=60), rows, config=c, seed=0)
-        for c in (config, scaled, replace(config, scaling=False))
-    ]
-    first, second, plain = (model.predictions(codes) for model in made)
+    found = []
+    for c in (config, scaled, replace(config, scaling=False)):
+        ensemble = new_ensemble(space, None, c, seed=0, rows=60)
+        fit_estimator(ensemble, rows, config=c, seed=0)
+        found.append(ensemble.predictions(codes))
+    first, second, plain = found
     assert torch.equal(first, second)
     assert not torch.equal(first, plain)
 

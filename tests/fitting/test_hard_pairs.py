@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -206,6 +207,14 @@ def alike_first(aligner: Aligner, rows: ScoredRows) -> float:
     return float((alike.unsqueeze(1) > apart).float().mean())
 
 
+def fitted(
+    rows: ScoredRows, config: AlignerConfig, *, seed: int = 0, context: bool = False, **more: Any
+) -> Aligner:
+    aligner = aligner_of(context)
+    fit_aligner(aligner, rows, config=config, seed=seed, **more)
+    return aligner
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_learns(loss: str) -> None:
     rows = interacting(200)
@@ -213,10 +222,10 @@ def test_every_loss_learns(loss: str) -> None:
         loss=loss, steps=80, batch_size=48, mined_share=0.5, learning_rate=1e-2, patience=0
     )
     untrained = alike_first(aligner_of(), rows)
-    learnt = alike_first(fit_aligner(aligner_of(), rows, config=config, seed=0), rows)
+    learnt = alike_first(fitted(rows, config), rows)
     mixed = torch.randperm(200, generator=seeded())
     nonsense = replace(rows, scores=rows.scores[mixed], behaviour=rows.behaviour[mixed])
-    by_nonsense = alike_first(fit_aligner(aligner_of(), nonsense, config=config, seed=0), rows)
+    by_nonsense = alike_first(fitted(nonsense, config), rows)
     assert learnt > max(untrained, by_nonsense) + 0.02
 
 
@@ -228,7 +237,7 @@ def test_a_resumed_fit_ends_bitwise_alike(tmp_path: Path, loss: str, context: bo
         loss=loss, steps=30, batch_size=32, mined_share=0.5, pseudo_labels=1.0,
         validate_every=5, checkpoint_every=10,
     )  # fmt: skip
-    whole = fit_aligner(aligner_of(context), rows, config=config, seed=3)
+    whole = fitted(rows, config, seed=3, context=context)
     log = JsonLinesLog(tmp_path / "metrics.jsonl")
     state = Checkpoint(tmp_path / "state.safetensors", log)
 
@@ -238,11 +247,11 @@ def test_a_resumed_fit_ends_bitwise_alike(tmp_path: Path, loss: str, context: bo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_aligner(aligner_of(context), rows, config=config, seed=3, log=killed, checkpoint=state)
-    again = fit_aligner(aligner_of(context), rows, config=config, seed=3, checkpoint=state)
+        fitted(rows, config, seed=3, context=context, log=killed, checkpoint=state)
+    again = fitted(rows, config, seed=3, context=context, checkpoint=state)
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
-    other = fit_aligner(aligner_of(context), rows, config=config, seed=4)
+    other = fitted(rows, config, seed=4, context=context)
     assert not torch.equal(other.head.weight, whole.head.weight)
 
 
@@ -257,10 +266,10 @@ def test_the_loss_of_a_name_is_that_function_of_the_rows() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CONTRASTIVE_LOSSES, "mine", RowLoss(recorded))
         config = AlignerConfig(loss="mine", steps=20, temperature=0.3, near=0.2)
-        mine = fit_aligner(aligner, rows, config=config, seed=0)
+        fit_aligner(aligner, rows, config=config, seed=0)
     assert seen[0] == {"temperature": 0.3, "near": 0.2}
-    theirs = fit_aligner(aligner_of(), rows, config=replace(config, loss="acc_con"), seed=0)
-    assert torch.equal(mine.head.weight, theirs.head.weight)
+    theirs = fitted(rows, replace(config, loss="acc_con"))
+    assert torch.equal(aligner.head.weight, theirs.head.weight)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +290,8 @@ def test_a_loss_that_cannot_be_is_told_before_the_fit(loss: str, message: str) -
 
 def test_behaviour_is_more_than_its_first_score() -> None:
     rows, config = interacting(90), AlignerConfig(steps=10)
-    several = fit_aligner(aligner_of(), rows, config=config, seed=0)
-    one = fit_aligner(aligner_of(), replace(rows, behaviour=None), config=config, seed=0)
+    several = fitted(rows, config)
+    one = fitted(replace(rows, behaviour=None), config)
     assert not torch.equal(one.head.weight, several.head.weight)
 
 

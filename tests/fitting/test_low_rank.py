@@ -12,10 +12,9 @@ from torch import nn
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.fitting import add_low_rank, merge_low_rank, trainable
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.low_rank import LowRank
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.weighting import RewardWeighted
@@ -262,7 +261,7 @@ def test_a_policy_learns_by_its_adapters_alone(make):
     frozen = {n: p.clone() for n, p in model.named_parameters()}
     add_low_rank(model, rank=4)
     config = DistillConfig(steps=100, learning_rate=1e-2)
-    losses = distill(model, target, CONTEXT, method="exact", config=config)
+    losses = distill(model, target, CONTEXT, method="exact", config=config).losses
     assert losses[-1] < losses[0] / 10
     for name, parameter in model.named_parameters():
         if not name.endswith((".up", ".down")):

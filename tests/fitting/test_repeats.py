@@ -131,10 +131,9 @@ def test_counts_of_one_change_nothing(families: tuple[str, ...]) -> None:
     config = EstimatorConfig(members=2, hidden=(8,), steps=60, families=families)
     rows = observations(80, 2)
     ones = replace(rows, counts=torch.ones(80, dtype=torch.long), spread=torch.zeros(80))
-    plain, counted = (
-        fit_estimator(new_ensemble(SPACE, None, config, seed=0), given, config=config, seed=0)
-        for given in (rows, ones)
-    )
+    plain, counted = (new_ensemble(SPACE, None, config, seed=0) for _ in range(2))
+    fit_estimator(plain, rows, config=config, seed=0)
+    fit_estimator(counted, ones, config=config, seed=0)
     states = plain.state_dict(), counted.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -148,7 +147,8 @@ def test_every_family_learns_the_mean_of_the_observations(families: tuple[str, .
     rows = ScoredRows(codes, scores, counts=torch.tensor([9, 1, 7, 3]).repeat_interleave(100))
     config = EstimatorConfig(members=4, hidden=(8,), steps=400, families=families, patience=0)
     config = replace(config, weight_decay=0.0)
-    ensemble = fit_estimator(new_ensemble(space, None, config, seed=0), rows, config=config, seed=0)
+    ensemble = new_ensemble(space, None, config, seed=0)
+    fit_estimator(ensemble, rows, config=config, seed=0)
     wanted = torch.tensor([0.8, 0.4])
     torch.testing.assert_close(ensemble(space.enumerate()), wanted, atol=0.12, rtol=0)
 
@@ -177,7 +177,8 @@ def test_a_reproduced_row_weighs_by_its_count() -> None:
     codes = torch.tensor([[0], [1]]).repeat(20, 1)
     rows = ScoredRows(codes, torch.ones(40), counts=torch.tensor([9, 1]).repeat(20))
     config = ReproductionConfig(steps=300, learning_rate=0.05, patience=0)
-    policy = fit_reproduction(Generator(space), rows, config=config, seed=0)
+    policy = Generator(space)
+    fit_reproduction(policy, rows, config=config, seed=0)
     assert policy().softmax(-1)[0].item() == pytest.approx(0.9, abs=0.04)
 
 

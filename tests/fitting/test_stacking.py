@@ -52,7 +52,8 @@ def noisy(count: int, seed: int = 0) -> ScoredRows:
 
 def fitted(rows: ScoredRows, config: EstimatorConfig = CONFIG, seed: int = 0) -> Any:
     ensemble = new_ensemble(SPACE, None, config, seed=seed, rows=len(rows))
-    return fit_estimator(ensemble, rows, config=config, seed=seed)
+    fit_estimator(ensemble, rows, config=config, seed=seed)
+    return ensemble
 
 
 def centred(predictions: Tensor, scores: Tensor, counts: Tensor) -> tuple[np.ndarray, np.ndarray]:

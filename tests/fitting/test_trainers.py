@@ -1,14 +1,16 @@
-"""Every trainer is called alike, is looked at after every step, and gives back its model."""
+"""Every trainer is called alike, is looked at after every step, and returns its history."""
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_grad import CategoricalSpace, ReinMax, fitting, preferences
+from discrete_grad import CategoricalSpace, ReinMax, fitting, preferences, reinforcement, weighting
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
@@ -25,11 +27,26 @@ from discrete_grad.fitting import (
 from discrete_grad.models import Aligner, Estimator, EstimatorEnsemble
 from discrete_grad.policies import Generator
 from discrete_grad.preferences import (
+    DPOConfig,
     PreferenceConfig,
     Preferences,
+    fit_dpo,
     fit_preference_model,
     new_preference_model,
 )
+from discrete_grad.reinforcement import (
+    DistillConfig,
+    ReinforceConfig,
+    distill,
+    distill_guidance,
+    distill_rows,
+    reinforce,
+)
+from discrete_grad.sampling import isolated_seed
+from discrete_grad.training import History, JsonLinesLog
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.weighting import PrefixValue, RewardWeighted, fit_prefix_value
+from discrete_grad.weighting.prefix_value import PrefixValueConfig
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
 CODES: Tensor = SPACE.enumerate().repeat(10, 1)
@@ -39,6 +56,9 @@ PAIRS = Preferences(CODES, OTHERS, (CODES.sum(-1) < OTHERS.sum(-1)).long())
 SHORT: dict[str, Any] = {"steps": 4, "batch_size": 8, "validate_every": 2}
 NETWORKS = EstimatorConfig(members=2, hidden=(8,), families=("networks",), **SHORT)
 PREFERRED = PreferenceConfig(members=2, hidden=(8,), **SHORT)
+DISTILLED = DistillConfig(samples=4, **SHORT)
+LEARNT = ReinforceConfig(group=4, **SHORT)
+VALUED = PrefixValueConfig(**SHORT)
 
 
 def ensemble() -> EstimatorEnsemble:
@@ -53,8 +73,19 @@ def guided() -> dict[str, Any]:
     return {"frozen": FrozenModels(ensemble(), ensemble()), "method": ReinMax(SPACE)}
 
 
+def reward(codes: Tensor, context: Tensor | None) -> Tensor:
+    return codes.sum(-1).float()
+
+
+def prefix_value() -> PrefixValue:
+    with isolated_seed(0):
+        return PrefixValue(SPACE, hidden=(8,))
+
+
+TARGET = RewardWeighted(Generator(SPACE), reward, 1.0)
+
 # trainer, its model, what it learns from, its config, further arguments
-TRAINERS: list[tuple[Callable[..., nn.Module], Callable[[], nn.Module], Any, Any, Any]] = [
+TRAINERS: list[tuple[Callable[..., History], Callable[[], nn.Module], Any, Any, Any]] = [
     (fit_aligner, lambda: Aligner(Estimator(SPACE), 4), ROWS, AlignerConfig(**SHORT), dict),
     (fit_estimator, lambda: new_ensemble(SPACE, None, NETWORKS, seed=0), ROWS, NETWORKS, dict),
     (fit_generator, generator, ROWS, GeneratorConfig(**SHORT), guided),
@@ -66,18 +97,30 @@ TRAINERS: list[tuple[Callable[..., nn.Module], Callable[[], nn.Module], Any, Any
         PREFERRED,
         dict,
     ),
+    (fit_dpo, generator, PAIRS, DPOConfig(**SHORT), lambda: {"reference": generator()}),
+    (fit_prefix_value, prefix_value, CODES, VALUED, lambda: {"log_weight": CODES.sum(-1).float()}),
+    (reinforce, generator, reward, LEARNT, dict),
+    (distill, generator, TARGET, DISTILLED, dict),
+    (distill_guidance, generator, generator(), DISTILLED, dict),
+    (distill_rows, generator, generator(), DISTILLED, lambda: {"reward": reward}),
 ]
+FREE = (fit_prefix_value, reinforce, distill, distill_guidance, distill_rows)
+"""Those after which the model learns on, and nothing is held out but in `reinforce`."""
+
+NAMES = {trainer.__name__ for trainer, *_ in TRAINERS}
+
 every_trainer = pytest.mark.parametrize(
     ("trainer", "model", "rows", "config", "more"),
     TRAINERS,
-    ids=lambda v: getattr(v, "__name__", ""),
+    ids=lambda v: v.__name__ if inspect.isfunction(v) and v.__name__ in NAMES else "",
 )
 
 
 def test_every_trainer_of_the_rooms_is_here() -> None:
-    there = {name for name in fitting.__all__ if name.startswith("fit_")}
-    there |= {name for name in preferences.__all__ if name.startswith("fit_")} - {"fit_dpo"}
-    assert there == {trainer.__name__ for trainer, *_ in TRAINERS}
+    rooms = (fitting, preferences, weighting, reinforcement)
+    there = {name for room in rooms for name in room.__all__ if name.startswith("fit_")}
+    there |= {n for n in reinforcement.__all__ if n.startswith(("distill", "reinforce"))}
+    assert there == NAMES
 
 
 @every_trainer
@@ -86,34 +129,74 @@ def test_the_signature_is_the_same(
 ) -> None:
     parameters = inspect.signature(trainer).parameters.values()
     kinds = [parameter.kind for parameter in parameters]
-    assert kinds[:2] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2
-    assert set(kinds[2:]) == {inspect.Parameter.KEYWORD_ONLY}
-    names = [parameter.name for parameter in parameters][2:]
+    given = kinds.index(inspect.Parameter.KEYWORD_ONLY)
+    assert given >= 2
+    assert set(kinds[:given]) == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    assert set(kinds[given:]) == {inspect.Parameter.KEYWORD_ONLY}
+    names = [parameter.name for parameter in parameters][given:]
     shared = ("config", "seed", "stage", "log", "checkpoint", "callback")
     assert [name for name in names if name in shared] == list(shared)
 
 
 @every_trainer
-def test_it_is_looked_at_after_every_step_and_returns_its_model_frozen(
+def test_it_is_looked_at_after_every_step_and_returns_its_history(
     trainer: Callable[..., Any], model: Any, rows: Any, config: Any, more: Any
 ) -> None:
     looks: list[int] = []
     logged: dict[int, dict[str, float]] = {}
+    models: set[int] = set()
     made = model()
-    found = trainer(
+    history = trainer(
         made,
         rows,
         config=config,
         seed=0,
         stage="mine",
         log=lambda metrics, step: logged.update({step: metrics}),
-        callback=lambda module, step: looks.append(step),
+        callback=lambda module, step: (looks.append(step), models.add(id(module))),
         **more(),
     )
-    assert found is made
-    assert not found.training
-    assert not any(parameter.requires_grad for parameter in found.parameters())
+    assert models == {id(made)}
+    assert not made.training
+    assert any(parameter.requires_grad for parameter in made.parameters()) == (trainer in FREE)
+    assert all(parameter.grad is None for parameter in made.parameters())
     assert looks == [0, 1, 2, 3, 4]
-    assert list(logged) == [2, 4]
-    assert set(logged[4]) == {"mine/loss", "mine/held_out_loss"}
+    assert isinstance(history, History)
+    assert history.steps == tuple(logged) == (2, 4)
+    assert history.losses == tuple(metrics["mine/loss"] for metrics in logged.values())
+    held_out = "mine/held_out_loss"
+    assert history.held_out_losses == tuple(m[held_out] for m in logged.values() if held_out in m)
+    assert bool(history.held_out_losses) == (trainer not in FREE or trainer is reinforce)
+    assert history.kept_step in (2, 4)
     assert all(torch.tensor(value).isfinite() for value in logged[4].values())
+
+
+@every_trainer
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
+    trainer: Callable[..., Any], model: Any, rows: Any, config: Any, more: Any, tmp_path: Path
+) -> None:
+    def made() -> nn.Module:
+        with isolated_seed(0):
+            return model()
+
+    config = replace(config, checkpoint_every=2)
+    state = Checkpoint(tmp_path / "state.safetensors", JsonLinesLog(tmp_path / "log.jsonl"))
+
+    def stop(module: nn.Module, step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    def train(learner: nn.Module, **options: Any) -> History:
+        with isolated_seed(1):
+            arguments = more()
+        return trainer(learner, rows, config=config, seed=0, **arguments, **options)
+
+    whole, broken, resumed = made(), made(), made()
+    history = train(whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, checkpoint=state, callback=stop)
+    rest = train(resumed, checkpoint=state)
+    assert (rest.steps, rest.losses) == (history.steps[1:], history.losses[1:])
+    assert rest.kept_step == history.kept_step
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name

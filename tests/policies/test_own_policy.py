@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.gradient import ReinMax
 from discrete_grad.policies import (
     AutoregressiveGenerator,
@@ -22,6 +21,7 @@ from discrete_grad.policies import (
 from discrete_grad.preferences import DPOConfig, Preferences, fit_dpo
 from discrete_grad.reinforcement import (
     ALGORITHMS,
+    DistillConfig,
     ReinforceConfig,
     distill,
     distill_guidance,
@@ -150,13 +150,13 @@ def test_reinforce_comes_near_the_tilt_of_the_reference(algorithm: str):
         learning_rate=0.05,
         temperature=BETA,
     )
-    progress = reinforce(
+    history = reinforce(
         policy, reward, config=config, reference=reference, context=CONTEXT.repeat(4, 1), seed=1
     )
     truth, log_z = wanted(reference)
     assert apart(policy, truth) < 0.02
     assert apart(reference, truth) > 0.2
-    assert progress[-1].objective == pytest.approx(float(BETA * log_z.mean()), abs=0.05)
+    assert history.progress[-1].objective == pytest.approx(float(BETA * log_z.mean()), abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_dpo_finds_the_reward_of_its_answers():
     outcome = (torch.rand(40_000, generator=noise) > torch.sigmoid(gap)).long()
     pairs = Preferences(ROWS[first], ROWS[second], outcome, context)
     settings = DPOConfig(beta=BETA, steps=500, batch_size=1024, learning_rate=0.05)
-    policy = fit_dpo(policy, pairs, reference, config=settings, seed=0)
+    fit_dpo(policy, pairs, reference, config=settings, seed=0)
     assert apart(policy, wanted(reference)[0]) < 0.05
 
 
@@ -236,11 +236,11 @@ def test_any_policy_learns_from_any_reference(policy: str, reference: str | None
     learner, known = policies()[policy], None if reference is None else policies()[reference]
     start = law(learner) if known is None else law(known)
     config = ReinforceConfig(steps=60, group=64, beta=BETA, learning_rate=0.02)
-    progress = reinforce(learner, reward, config=config, reference=known, context=CONTEXT, seed=2)
+    history = reinforce(learner, reward, config=config, reference=known, context=CONTEXT, seed=2)
     found = law(learner)
     base = 1 / len(ROWS) if known is None else start
     exact = float((found * (found / base).log()).sum(0).mean())
-    assert progress[-1].kl == pytest.approx(exact, abs=0.15)
+    assert history.progress[-1].kl == pytest.approx(exact, abs=0.15)
     values = reward(every_row(), CONTEXT)
     before, after = ((p * values).sum(0).mean() for p in (law(policies()[policy]), found))
     assert after > before + 0.3

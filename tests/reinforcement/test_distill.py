@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from discrete_grad import CategoricalSpace, LeaveOneOut, LocalExpectation, ReinMax
-from discrete_grad.fitting.descent import DistillConfig
-from discrete_grad.fitting.regression import clipped
+from discrete_grad import CategoricalSpace, LeaveOneOut, LocalExpectation, Reinforce, ReinMax
 from discrete_grad.gradient import GumbelSoftmax
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
+from discrete_grad.reinforcement._regression import clipped
 from discrete_grad.reinforcement.distill import _drawer, _forward, _job, _reverse
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
+from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.logs import JsonLinesLog
 from discrete_grad.training.loop import Step
 from discrete_grad.weighting import RewardWeighted, twisted_smc
 from discrete_grad.weighting.tilt import table_kl
@@ -91,7 +93,7 @@ def test_an_autoregressive_policy_reaches_the_tilt(way: str):
     target, context, policy = world(0), contexts(0, 1), autoregressive()
     assert divergence(policy, target, context) > 0.3
     method = way.partition(",")[0]
-    losses = distill(policy, target, context, method=method, config=QUICK, **WAYS[way])
+    losses = distill(policy, target, context, method=method, config=QUICK, **WAYS[way]).losses
     assert len(losses) == QUICK.steps
     assert divergence(policy, target, context) < 0.01
 
@@ -273,6 +275,27 @@ def test_a_reward_that_draws_by_itself_is_decided_by_the_seed_too():
         assert torch.equal(torch.get_rng_state(), before)
     torch.set_rng_state(state)
     assert losses[0] == losses[1]
+
+
+def test_what_a_gradient_estimator_remembers_is_resumed_and_the_users_own_left(tmp_path: Path):
+    """A running baseline, which decides every loss after the first."""
+    method, config = Reinforce(SPACE, samples=2), DistillConfig(steps=6, checkpoint_every=2)
+    state = Checkpoint(tmp_path / "a.safetensors", JsonLinesLog(tmp_path / "a.jsonl"))
+    run = partial(distill, method="reverse", gradient_estimator=method, config=config)
+    target = RewardWeighted(factorised(1), additive(), 1.0)
+
+    def stop(model: torch.nn.Module, step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    whole, resumed = factorised(), factorised()
+    losses = run(whole, target, contexts(0, 1)).losses
+    with pytest.raises(KeyboardInterrupt):
+        run(factorised(), target, contexts(0, 1), checkpoint=state, callback=stop)
+    assert run(resumed, target, contexts(0, 1), checkpoint=state).losses == losses[4:]
+    assert all(map(torch.equal, whole.parameters(), resumed.parameters()))
+    assert method.training
+    assert method.weight == 0
 
 
 def test_only_the_policy_receives_gradients():

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, LocalExpectation, ReinMax
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
 from discrete_grad.weighting import RewardWeighted, metropolis
 from tests.reinforcement.test_distill import (
     QUICK,
@@ -48,7 +47,7 @@ def test_a_row_without_weight_may_be_one_that_the_policy_forbids():
 
     target, context, policy = RewardWeighted(factorised(1), strict, 1.5), contexts(0, 1), Masked()
     for method in ("forward", "exact"):
-        losses = distill(policy, target, context, method=method, config=QUICK)
+        losses = distill(policy, target, context, method=method, config=QUICK).losses
         assert losses[-1] < losses[0]
     assert losses[-1] < 0.01
 

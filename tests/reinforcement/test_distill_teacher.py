@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill_guidance, distill_rows
+from discrete_grad.reinforcement import DistillConfig, distill_guidance, distill_rows
 from discrete_grad.reinforcement.distill_teacher import conditionals
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
@@ -48,7 +47,7 @@ def test_a_policy_takes_over_its_own_guidance():
     wanted = tilt(exact_log_probs(policy), REWARD, 2.0)
     teacher = ValueGuided(policy, potential_of(policy))
     before = table_kl(wanted, exact_log_probs(policy))
-    losses = distill_guidance(policy, teacher, config=QUICK)
+    losses = distill_guidance(policy, teacher, config=QUICK).losses
     assert len(losses) == QUICK.steps
     assert before > 0.2
     assert table_kl(wanted, exact_log_probs(policy)) < before / 50
@@ -58,7 +57,7 @@ def test_fifty_steps_by_default():
     policy = autoregressive()
     teacher = ValueGuided(autoregressive(), potential_of(policy))
     wanted, before = exact_log_probs(teacher), exact_log_probs(policy)
-    assert len(distill_guidance(policy, teacher)) == 50
+    assert len(distill_guidance(policy, teacher).losses) == 50
     assert table_kl(wanted, exact_log_probs(policy)) < table_kl(wanted, before) / 4
 
 
@@ -95,7 +94,9 @@ def test_the_loss_is_that_of_the_prefixes_asked_for():
     log_joint = torch.where(rows[:, ORDER[0]] == 1, 2 * REWARD, 0.0)
     teacher = TablePolicy.from_rows(SPACE, log_joint, REWARD[:, None], order=ORDER)
     one = DistillConfig(steps=1, samples=20_000, learning_rate=1e-9)
-    found = {p: distill_guidance(student, teacher, config=one, prefixes=p)[0] for p in PREFIXES}
+    found = {
+        p: distill_guidance(student, teacher, config=one, prefixes=p).losses[0] for p in PREFIXES
+    }
     wanted, own = exact_log_probs(teacher), exact_log_probs(student)
     assert abs(found["teacher"] - float(table_kl(wanted, own))) < 0.02 * found["teacher"]
     steps = SPACE.kl_divergence(conditionals(teacher, rows, None), student(rows))

@@ -73,7 +73,9 @@ SETTINGS = {
 def test_every_algorithm_comes_near_the_optimum(name: str) -> None:
     policy = policy_of("autoregressive")
     assert share(policy) < 0.3
-    progress = reinforce(policy, REWARD, config=replace(QUICK, **SETTINGS[name]), context=CONTEXTS)
+    progress = reinforce(
+        policy, REWARD, config=replace(QUICK, **SETTINGS[name]), context=CONTEXTS
+    ).progress
     assert share(policy) > 0.95, share(policy)
     assert progress[-1].rows <= 100 * 32 * 2
 
@@ -102,7 +104,7 @@ def test_a_reference_is_frozen_and_may_be_the_policy(kind: str) -> None:
             p.copy_(0.5 * normal(tuple(p.shape), generator=seeded(3)))
     before = law(policy)
     config = replace(QUICK, kl="conditional") if kind == "autoregressive" else QUICK
-    progress = reinforce(policy, REWARD, config=config, reference=policy, context=CONTEXTS)
+    progress = reinforce(policy, REWARD, config=config, reference=policy, context=CONTEXTS).progress
     if kind == "autoregressive":
         assert share(policy, before) > 0.95
     exact = float(table_kl(law(policy), before).mean())
@@ -119,12 +121,12 @@ def test_progress_tells_of_the_policy() -> None:
         REWARD,
         config=config,
         context=CONTEXTS,
-        callback=lambda policy, rows: seen.append((rows, share(policy))),
+        callback=lambda policy, step: seen.append((step, share(policy))),
         log=lambda metrics, step: logged.append((step, metrics)),
-    )
-    assert [rows for rows, _ in seen] == [0, 40 * 64, 80 * 64, 100 * 64]
+    ).progress
+    assert [step for step, _ in seen] == list(range(101))
     assert [p.rows for p in progress] == [40 * 64, 80 * 64, 100 * 64]
-    assert seen[0][1] < seen[1][1] < seen[-1][1]
+    assert seen[0][1] < seen[40][1] < seen[-1][1]
     assert [step for step, _ in logged] == [40, 80, 100]
     assert logged[-1][1]["policy/kl"] == progress[-1].kl
     log_p, last = law(policy), progress[-1]
@@ -228,7 +230,7 @@ def test_the_rewards_scale_does_not_matter_where_it_runs() -> None:
     scaled = table_reward(SPACE, 1000 * TABLE + 7)
     beta = BETA / float(TABLE.std(correction=0))
     config = replace(QUICK, reward_scale="running", beta=beta)
-    progress = reinforce(policy, scaled, config=config, context=CONTEXTS)
+    progress = reinforce(policy, scaled, config=config, context=CONTEXTS).progress
     assert share(policy) > 0.5
     assert progress[-1].reward > 500  # in the reward's own unit
     assert abs(progress[-1].objective) < 5  # in the scaled one
@@ -251,7 +253,7 @@ def test_without_contexts() -> None:
     for policy in (AutoregressiveGenerator(SPACE, hidden=(16,)), Generator(SPACE)):
         for algorithm in ("leave_one_out", "ppo"):
             config = replace(QUICK, steps=40, algorithm=algorithm, memory=2)
-            progress = reinforce(policy, table_reward(SPACE, scores), config=config)
+            progress = reinforce(policy, table_reward(SPACE, scores), config=config).progress
             assert progress[-1].rows == 40 * 32
             assert progress[-1].reward > scores.mean()
 

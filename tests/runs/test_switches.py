@@ -68,7 +68,9 @@ def quickly(**changes: object) -> EstimatorConfig:
 
 def fitted(config: EstimatorConfig, rows: ScoredRows) -> EstimatorEnsemble | MixedEnsemble:
     """An ensemble fitted to the rows."""
-    return fit_estimator(new_ensemble(SPACE, None, config, seed=0), rows, config=config, seed=0)
+    ensemble = new_ensemble(SPACE, None, config, seed=0)
+    fit_estimator(ensemble, rows, config=config, seed=0)
+    return ensemble
 
 
 def test_a_run_with_all_switches_is_loaded_and_resumed_as_it_was(tmp_path: Path) -> None:

@@ -33,6 +33,6 @@ def test_two_processes_train_a_policy_with_parts_that_are_not_used(tmp_path: Pat
         assert torch.equal(state[unused], fresh.state_dict()[unused])
     worth = SPACE.enumerate().sum(-1)
     before = (exact_log_probs(fresh).exp() * worth).sum()
-    for kind in ("ppo", "leave_one_out"):
+    for kind in ("ppo", "leave_one_out", "distilled"):
         fresh.load_state_dict(first[kind])
         assert (exact_log_probs(fresh).exp() * worth).sum() > before + 0.3

@@ -13,6 +13,7 @@ from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
 from discrete_grad.training.loop import Objective, Step, train
+from discrete_grad.training.step_loss import StepLoss
 
 
 class Overfit(Objective):
@@ -36,17 +37,79 @@ class Overfit(Objective):
 def test_the_best_weights_are_kept_and_patience_ends_the_stage() -> None:
     objective = Overfit()
     config = LoopConfig(steps=1000, learning_rate=0.05, validate_every=1, patience=5)
-    train(objective, config, seed=0, stage="x", log=no_log)
+    history = train(objective, config, seed=0, stage="x", log=no_log)
     best = min(objective.seen, key=lambda weight: (weight - 0.5) ** 2)
     assert objective.model.weight.item() == best
+    # before the first step it is looked at, too
+    assert history.kept_step == objective.seen.index(best) == len(objective.seen) - 1 - 5
+    assert min(history.held_out_losses) == history.held_out_losses[history.kept_step - 1]
     assert len(objective.seen) < 40
+
+
+def test_the_step_kept_may_lie_before_the_checkpoint(tmp_path: Path) -> None:
+    config = LoopConfig(
+        steps=60, learning_rate=0.05, validate_every=1, patience=40, checkpoint_every=25
+    )
+    whole = train(Overfit(), config, seed=0, stage="x")
+    assert whole.kept_step < 25
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+
+    def stop(model: nn.Module, step: int) -> None:
+        if step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Overfit(), config, seed=0, stage="x", checkpoint=state, callback=stop)
+    rest = train(Overfit(), config, seed=0, stage="x", checkpoint=state)
+    assert rest.steps == whole.steps[25:]
+    assert rest.kept_step == whole.kept_step
 
 
 def test_without_patience_the_last_weights_are_kept() -> None:
     objective = Overfit()
     config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=0)
-    train(objective, config, seed=0, stage="x", log=no_log)
+    history = train(objective, config, seed=0, stage="x", log=no_log)
     assert objective.model.weight.item() == objective.seen[-1] == max(objective.seen)
+    assert history.kept_step == history.steps[-1] == 40
+
+
+def _step_loss(factor: Tensor) -> StepLoss:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    return StepLoss(model, lambda step: (factor * model.weight - step.index).square().sum())
+
+
+def test_a_loss_of_the_step_alone_is_adam_with_a_rate_that_falls() -> None:
+    """Without any rise, against torch's own optimiser and schedule."""
+    factor = nn.Parameter(torch.tensor(3.0))
+    objective, config = _step_loss(factor), LoopConfig(steps=30, validate_every=7, patience=0)
+    history = train(objective, config, seed=0, stage="x")
+    wanted = _step_loss(factor)
+    optimiser = torch.optim.Adam(wanted.model.parameters(), config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    losses = []
+    for index in range(config.steps):
+        loss = wanted(Step(0, "x", index))
+        optimiser.zero_grad()
+        loss.backward(inputs=list(wanted.model.parameters()))
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    assert torch.equal(objective.model.weight, wanted.model.weight)
+    assert history.steps == (7, 14, 21, 28, 30)
+    assert history.losses == tuple(losses[step - 1] for step in history.steps)
+    assert history.held_out_losses == ()
+    assert factor.grad is None  # what is not trained is left alone
+
+
+def test_patience_needs_held_out_rows_and_a_loss_a_number() -> None:
+    objective = _step_loss(torch.ones(()))
+    with pytest.raises(ValueError, match=r"^x holds nothing out.* patience must be 0, got 3$"):
+        train(objective, LoopConfig(patience=3), seed=0, stage="x")
+    broken = _step_loss(torch.tensor(float("nan")))
+    with pytest.raises(ValueError, match="the loss of step 0 is nan; it must be finite"):
+        train(broken, LoopConfig(patience=0), seed=0, stage="x")
+    assert broken.model.weight.item() == 1
 
 
 class Members(Objective):

@@ -36,8 +36,8 @@ from discrete_grad.weighting.guidance_rules import (
     top_k,
     z_scored_weights,
 )
+from discrete_grad.weighting.prefix_value import PrefixValueConfig, prefix_value_loss
 from discrete_grad.weighting.tilt import table_kl
-from discrete_grad.weighting.value_guidance import prefix_value_loss
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
@@ -400,6 +400,22 @@ def test_the_set_follows_the_training_prior() -> None:
 # --- a learned value ------------------------------------------------------------------------------
 
 
+def test_each_step_of_a_fit_takes_other_rows_which_the_seed_decides() -> None:
+    value, seen = PrefixValue(SPACE), list[Tensor]()
+    above = value.above_offset
+
+    def noted(codes: Tensor, context: Tensor | None = None) -> Tensor:
+        seen.append(codes)
+        return above(codes, context)
+
+    value.above_offset = noted  # type: ignore[method-assign]
+    config = PrefixValueConfig(steps=3, batch_size=5)
+    fit_prefix_value(value, ROWS, torch.zeros(24), config=config, seed=7)
+    noise = seeded(7)
+    wanted = [ROWS[torch.randint(24, (5,), generator=noise)] for _ in range(3)]
+    assert torch.equal(torch.stack(seen), torch.stack(wanted))
+
+
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 def test_a_learned_value_comes_near_the_exact_one(backbone: Any) -> None:
     torch.manual_seed(0)
@@ -408,7 +424,8 @@ def test_a_learned_value_comes_near_the_exact_one(backbone: Any) -> None:
     codes = policy.sample(count=4000, generator=seeded())
     index = codes @ torch.tensor([8, 2, 1])
     value = PrefixValue(SPACE, order=(1, 0, 2), backbone=backbone, hidden=(32,))
-    losses = fit_prefix_value(value, codes, reward[index], steps=300, generator=seeded())
+    config = PrefixValueConfig(steps=300)
+    losses = fit_prefix_value(value, codes, reward[index], config=config).losses
     assert losses[-1] < losses[0]
     exact = TablePotential(SPACE, policy.log_prob(ROWS), reward, order=(1, 0, 2))
     found = ValueGuided(policy, value)
@@ -466,7 +483,7 @@ def test_a_value_learns_contexts_and_forbidden_rows() -> None:
     with isolated_seed(0):
         value = PrefixValue(SPACE, spec, order=model.order, hidden=(32,))
     weights = weight.gather(0, index)
-    fit_prefix_value(value, codes, weights, context=context, steps=200, generator=seeded())
+    fit_prefix_value(value, codes, weights, context=context, config=PrefixValueConfig(steps=200))
     empty = torch.zeros(2, 0).long()
     found, wanted = (v.following(empty, context).detach() for v in (value, exact))
     assert found[1, 0] < found[1, 1] - 3

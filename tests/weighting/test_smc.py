@@ -21,6 +21,7 @@ from discrete_grad.weighting import (
 )
 from discrete_grad.weighting.draws import inverse_draw, systematic_draw
 from discrete_grad.weighting.particles import _conditional_systematic_draw
+from discrete_grad.weighting.prefix_value import PrefixValueConfig
 from discrete_grad.weighting.smc import log_z_bounds, smc_log_z
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import ORDER, SPACE, TableReference, context, world
@@ -217,7 +218,8 @@ def test_a_learned_twist_is_better_than_none_and_near_the_exact_one():
     with isolated_seed(1):
         twist = PrefixValue(space, reference.context_spec, order=reference.order, hidden=(32,))
     weights = target.rewards(codes, batch) / target.beta
-    fit_prefix_value(twist, codes, weights, context=batch, steps=200, generator=seeded(1))
+    config = PrefixValueConfig(steps=200)
+    fit_prefix_value(twist, codes, weights, context=batch, config=config, seed=1)
     prefix = torch.tensor([[2, 1]]).expand(1, 2, 2)
     truth, exact = target.exact(batch).log_z, exact_twist(target, batch)
     for p in (prefix, prefix[..., :1]):

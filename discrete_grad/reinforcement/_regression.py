@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
-from discrete_grad.fitting.descent import context_name
 from discrete_grad.policies import Policy
+from discrete_grad.reinforcement._contexts import context_name
 from discrete_grad.space import can_inspect
 from discrete_grad.weighting import WeightedSamples
 from discrete_grad.weighting.draws import normalised
