@@ -1,4 +1,4 @@
-"""Where the features of a block stand in a row."""
+"""Places of a block's features in a row."""
 
 from __future__ import annotations
 
