@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -61,6 +62,11 @@ def write_and_print_report(run: Run) -> None:
         config, seed = run.config.preference, run.config.seed
         answers = run.preferences.to(run.device)
         share = held_out_accuracy(run.preference, answers, config=config, seed=seed)
-        ranked = f"{share:.0%} ranked as answered by members of the model that had not seen them"
-        print(f"preferences: {len(run.preferences)}, {ranked}\n")
+        print(f"{_preference_sentence(len(answers), share)}\n")
     print(f"report: {run.folder / 'report.html'}")
+
+
+def _preference_sentence(count: int, share: float) -> str:
+    if math.isnan(share):
+        return f"preferences: {count}; the held-out ones are all ties, so their share is not known."
+    return f"preferences: {count}; members that had not seen them rank {share:.0%} as answered."

@@ -108,7 +108,14 @@ def _read(context: Tensor, spec: ContextSpec | None, table: Tensor | None) -> Te
 
 
 def check_context(context: Tensor | None, spec: ContextSpec | None) -> None:
-    """Raise ValueError unless the context is `(..., C)` for the spec, or both are None."""
+    """Raise unless the context is `(..., C)` for the spec, or both are None.
+
+    Raises:
+        TypeError: for a context that is no tensor.
+        ValueError: for one of another width, one too many or one too few.
+    """
+    if context is not None and not isinstance(context, Tensor):
+        raise TypeError(f"context must be a tensor or None, got {type(context).__name__}")
     got = "none" if context is None else str(tuple(context.shape))
     if (context is None) != (spec is None):
         wanted = f"a context (..., {spec.width})" if spec else "no context"

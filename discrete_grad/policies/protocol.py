@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.space import CategoricalSpace
+from discrete_grad.space.tensors import can_inspect
 
 __all__ = ["Policy"]
 
@@ -107,6 +108,34 @@ def _has(policy: object, part: str) -> bool:
         return isinstance(policy, nn.Module)
     found = getattr(policy, part, None)
     return callable(found) and not isinstance(found, nn.Module)
+
+
+def row_log_probs(policy: Policy, codes: Tensor, context: Tensor | None) -> Tensor:
+    """`log_prob` of codes `(..., *batch, F)`; ValueError where it has another shape, or is NaN."""
+    log_prob = policy.log_prob(codes, context)
+    name, wanted = type(policy).__name__, tuple(codes.shape[:-1])
+    if log_prob.shape != wanted:
+        raise ValueError(f"log_prob of {name} must be {wanted}, got {tuple(log_prob.shape)}")
+    if can_inspect(log_prob) and log_prob.isnan().any():
+        row = codes[tuple(log_prob.isnan().nonzero()[0].tolist())].tolist()
+        raise ValueError(f"log_prob of {name} must be a number or -inf, got nan for codes {row}")
+    return log_prob
+
+
+def drawn_rows(
+    policy: Policy,
+    context: Tensor | None,
+    count: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw rows; ValueError unless they are codes `(count, *batch, F)`."""
+    codes = policy.sample(context, count, generator=generator)
+    wanted = (count, *batch_of(context), policy.space.num_features)
+    if codes.shape != wanted or codes.is_floating_point():
+        got = f"{tuple(codes.shape)} of {codes.dtype}"
+        raise ValueError(f"{type(policy).__name__} must draw codes {wanted}, got {got}")
+    return codes
 
 
 def device_of(policy: object, context: Tensor | None) -> torch.device:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.objectives import dpo_loss
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import has, require
+from discrete_grad.policies.protocol import has, require, row_log_probs
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import Checkpoint
@@ -115,7 +115,7 @@ def fit_dpo(
 
 def _pair_log_probs(policy: Policy, pairs: Preferences) -> Tensor:
     """`(2, N)`, of the first and of the second rows."""
-    return policy.log_prob(torch.stack([pairs.first, pairs.second]), pairs.context)
+    return row_log_probs(policy, torch.stack([pairs.first, pairs.second]), pairs.context)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from discrete_grad.gradient.base import Function, score_function
 from discrete_grad.objectives import leave_one_out
 from discrete_grad.policies import IndependentPolicy, Policy, SequentialPolicy
 from discrete_grad.policies.independent import is_independent
-from discrete_grad.policies.protocol import require
+from discrete_grad.policies.protocol import drawn_rows, require, row_log_probs
 from discrete_grad.reinforcement._contexts import Batch, context_name
 from discrete_grad.space import can_inspect
 from discrete_grad.weighting import RewardWeighted
@@ -98,10 +98,10 @@ def _by_score(
         Richter et al. (2020), arXiv 2010.10436, equation 8.
     """
     with torch.no_grad():
-        codes = policy.sample(batch.context, samples, generator=batch.noise)
+        codes = drawn_rows(policy, batch.context, samples, generator=batch.noise)
         wanted = log_density(codes, batch.context).double()
     _check_possible(wanted, batch.index)
-    log_p = policy.log_prob(codes, batch.context).double()
+    log_p = row_log_probs(policy, codes, batch.context).double()
     cost = log_p.detach() - wanted
     return score_function(cost, leave_one_out(cost), log_p).mean()
 

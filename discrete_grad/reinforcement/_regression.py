@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from discrete_grad.policies import Policy
+from discrete_grad.policies.protocol import row_log_probs
 from discrete_grad.reinforcement._contexts import context_name
 from discrete_grad.space import can_inspect
 from discrete_grad.weighting import WeightedSamples
@@ -24,7 +25,7 @@ def regression_loss(
 ) -> Tensor:
     """Cross-entropy `-sum w log p` of weighted rows under a policy, the mean over the batch."""
     weights = clipped(samples.log_weights, clip).exp()
-    log_p = policy.log_prob(samples.codes, context).double()
+    log_p = row_log_probs(policy, samples.codes, context).double()
     lost = (weights > 0) & (log_p == -math.inf)
     if can_inspect(lost) and lost.any():
         row, *place = lost.nonzero()[0].tolist()

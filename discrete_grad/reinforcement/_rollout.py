@@ -11,10 +11,10 @@ from torch import Tensor
 from discrete_grad.objectives.policy_kl import conditional_kl
 from discrete_grad.policies import Policy, chosen_log_probs, conditional_logits
 from discrete_grad.policies.conditional import shows_features, writes_steps
-from discrete_grad.policies.protocol import batch_of
+from discrete_grad.policies.protocol import row_log_probs
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Rollout", "RowLaw", "Steps", "check_costs", "check_rewards", "check_rows"]
+__all__ = ["Rollout", "RowLaw", "Steps", "check_costs", "check_rewards"]
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,11 @@ class Steps:
         """Log-probabilities of codes `(G, *batch, F)` in contexts `(*batch, C)`, in one evaluation.
 
         Raises:
-            ValueError: for a `log_prob` of another shape.
+            ValueError: for a `log_prob` of another shape, or NaN.
         """
         if shows_features(policy):
             return self.of_logits(conditional_logits(policy, codes, context), codes)
-        log_prob = policy.log_prob(codes, context)
-        if log_prob.shape != codes.shape[:-1]:
-            name, wanted = type(policy).__name__, tuple(codes.shape[:-1])
-            raise ValueError(f"log_prob of {name} must be {wanted}, got {tuple(log_prob.shape)}")
-        return RowLaw(log_prob.unsqueeze(-1))
+        return RowLaw(row_log_probs(policy, codes, context).unsqueeze(-1))
 
     def of_logits(self, logits: Tensor, codes: Tensor) -> RowLaw:
         """Log-probabilities of codes `(G, *batch, F)` under logits `(..., D)`."""
@@ -125,14 +121,6 @@ class Rollout:
             advantages=self.advantages[index],
             returns=None if self.returns is None else self.returns[index],
         )
-
-
-def check_rows(policy: Policy, codes: Tensor, group: int, context: Tensor | None) -> None:
-    """Raise ValueError unless a policy drew codes `(group, *batch, F)`."""
-    wanted = (group, *batch_of(context), policy.space.num_features)
-    if codes.shape != wanted or codes.is_floating_point():
-        got = f"{tuple(codes.shape)} of {codes.dtype}"
-        raise ValueError(f"{type(policy).__name__} must draw codes {wanted}, got {got}")
 
 
 def check_rewards(rewards: Tensor, codes: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.policies.protocol import device_of, require, row_log_probs
 from discrete_grad.reinforcement._contexts import (
     Batch,
     batch_index,
@@ -275,7 +275,8 @@ def _exact(job: _Job, direction: str) -> StepLoss:
         batch = job.batch(step)
         batch_shape = () if batch.index is None else batch.index.shape
         rows = table.codes.view(-1, *[1] * len(batch_shape), table.codes.shape[-1])
-        log_p = job.policy.log_prob(rows.expand(-1, *batch_shape, -1), batch.context).double()
+        every = rows.expand(-1, *batch_shape, -1)
+        log_p = row_log_probs(job.policy, every, batch.context).double()
         wanted = table.log_probs if batch.index is None else table.log_probs[:, batch.index]
         pair = (wanted, log_p) if direction == "forward" else (log_p, wanted)
         divergence = table_kl(*pair)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from discrete_grad.policies import Policy, conditional_logits
 from discrete_grad.policies.conditional import require_features, writes_steps
 from discrete_grad.policies.independent import is_independent
-from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.policies.protocol import device_of, drawn_rows, require
 from discrete_grad.reinforcement._contexts import (
     batch_index,
     check_contexts,
@@ -101,7 +101,7 @@ def distill_guidance(
         shown = taken(context, batch_index(context, step, config))
         with torch.no_grad():
             noise = step.generator(device_of(student, context))
-            codes = source.sample(shown, config.samples, generator=noise)
+            codes = drawn_rows(source, shown, config.samples, generator=noise)
             wanted = conditionals(teacher, codes, shown)
         own = conditionals(student, codes, shown)
         return student.space.kl_divergence(wanted, own).mean()
@@ -244,7 +244,7 @@ def _best_rows(
     """Codes `(size, *batch, F)`, best first, and log-weights, `-inf` for a forbidden row."""
     device = device_of(teacher, context)
     noise = seeded(derive_seed(*seed, where), device)
-    codes = teacher.sample(context, pool, generator=noise)
+    codes = drawn_rows(teacher, context, pool, generator=noise)
     values = rewards_of(reward, codes, context)
     best, order = values.sort(stable=True, dim=0, descending=True)
     if (best[0] == -math.inf).any():

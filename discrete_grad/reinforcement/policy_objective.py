@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import device_of, require
+from discrete_grad.policies.protocol import device_of, drawn_rows, require
 from discrete_grad.reinforcement._rollout import (
     Rollout,
     RowLaw,
     Steps,
     check_costs,
     check_rewards,
-    check_rows,
 )
 from discrete_grad.reinforcement._rollout_loss import policy_loss, step_costs, with_advantages
 from discrete_grad.reinforcement.algorithms import ALGORITHMS
@@ -152,8 +151,7 @@ class PolicyObjective(Objective):
         seen = self._with_noise(context, step)
         with torch.no_grad():
             noise = step.generator(device_of(policy, None))
-            codes = policy.sample(seen, config.group, generator=noise)
-            check_rows(policy, codes, config.group, seen)
+            codes = drawn_rows(policy, seen, config.group, generator=noise)
             rewards = self._rewards(codes, context)
             rows, worth, alive = self._with_known(index, codes, rewards)
         with torch.set_grad_enabled(config.minibatches == 1):

@@ -80,8 +80,9 @@ def reinforce(
     `beta log Z`; `RewardWeighted` has both exactly.
 
     Args:
-        policy: any policy with `parameters()`. Steps of a row are told apart where it writes
-            feature by feature and the reference has `logits` or does so too; else a row is one.
+        policy: any policy with `parameters()`. Each feature of a row is a step of its own where
+            the policy writes feature by feature and the reference has `logits` or does so too;
+            otherwise a row is one step.
         reward: codes `(G, *batch, F)`, context -> finite rewards `(G, *batch)`; only its values
             count. An estimator is one; `weighted_reward` and others make more.
         context: `(N, C)`, of which each batch takes some; None without a context.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -98,7 +99,10 @@ class Work:
             return {"pessimism": _pessimism(self), "reward_unit": _reward_unit(self)}
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            return {name: float(kept[name]) for name in ("pessimism", "reward_unit")}
+            numbers = {name: float(kept[name]) for name in ("pessimism", "reward_unit")}
+            if not (0 <= numbers["pessimism"] < math.inf and 0 < numbers["reward_unit"] < math.inf):
+                raise ValueError(f"numbers out of range: {numbers}")
+            return numbers
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{path} is damaged: {error}") from error
 

@@ -92,7 +92,7 @@ def _assignment(key: str, value: Any) -> str:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # a pipe is fine: --config <(...)
         kind = "is a directory, not a file" if path.is_dir() else "does not exist"
         raise RunError(f"the configuration {path} {kind}")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discrete_grad.policies.protocol import batch_of
+from discrete_grad.policies.protocol import batch_of, drawn_rows
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.weighting._intervals import log_z_with_interval
 from discrete_grad.weighting.draws import WeightedSamples, normalised, take_samples
@@ -158,7 +158,7 @@ def _pools(
     _check_n(n)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    codes = target.reference.sample(context, n * count, generator=generator)
+    codes = drawn_rows(target.reference, context, n * count, generator=generator)
     reward = target.rewards(codes, context)
     shape = (n, count, *batch_of(context))
     return codes.view(*shape, -1), reward.view(shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import batch_of, require
+from discrete_grad.policies.protocol import batch_of, drawn_rows, require, row_log_probs
 from discrete_grad.sampling import uniform
 from discrete_grad.weighting._intervals import log_z_with_interval
 from discrete_grad.weighting.draws import (
@@ -144,11 +144,12 @@ def weighted_rows(
 ) -> tuple[Tensor, Tensor]:
     """Codes `(count, *batch, F)` and log-weights `(count, *batch)`, not normalised."""
     if proposal is None:  # the reference cancels
-        codes = target.reference.sample(context, count, generator=generator)
+        codes = drawn_rows(target.reference, context, count, generator=generator)
         return codes, scaled_reward(target.rewards(codes, context), target.beta)
     require("importance sampling", proposal, "sample", "log_prob")
-    codes = proposal.sample(context, count, generator=generator)
-    return codes, target.log_density(codes, context) - proposal.log_prob(codes, context).double()
+    codes = drawn_rows(proposal, context, count, generator=generator)
+    drawn_at = row_log_probs(proposal, codes, context).double()
+    return codes, target.log_density(codes, context) - drawn_at
 
 
 def _check_count(count: int) -> None:

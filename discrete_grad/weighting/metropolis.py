@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from discrete_grad.policies.protocol import batch_of
+from discrete_grad.policies.protocol import batch_of, drawn_rows, row_log_probs
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
@@ -230,7 +230,7 @@ def _start(
     generator: torch.Generator | None,
 ) -> Tensor:
     if start is None:
-        return target.reference.sample(context, count, generator=generator)
+        return drawn_rows(target.reference, context, count, generator=generator)
     target.space.check_codes(start)
     expected = (count, *batch_of(context), target.space.num_features)
     if start.shape != expected:
@@ -249,8 +249,8 @@ def _proposal(target: RewardWeighted, context: Tensor | None, name: str) -> Swap
 def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
     """`log ref(y) - log ref(x)` `(count, *batch, D - F)`, as if an impossible x were possible."""
     swaps = target.space.swaps(codes).movedim(-2, 0)
-    here = target.reference.log_prob(codes, context).double()
-    there = target.reference.log_prob(swaps, context).double().movedim(0, -1)
+    here = row_log_probs(target.reference, codes, context).double()
+    there = row_log_probs(target.reference, swaps, context).double().movedim(0, -1)
     return there - here.masked_fill(here == -math.inf, 0).unsqueeze(-1)
 
 

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import POLICY_PARTS, batch_of, device_of, require
+from discrete_grad.policies.protocol import (
+    POLICY_PARTS,
+    batch_of,
+    device_of,
+    require,
+    row_log_probs,
+)
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import roots
@@ -164,7 +170,7 @@ class RewardWeighted:
 
     def log_density(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """`log ref(x) + r(x) / beta` `(S, *batch)`: the log-probability but for log Z."""
-        log_p = self.reference.log_prob(codes, context).double()
+        log_p = row_log_probs(self.reference, codes, context).double()
         log_p = log_p + scaled_reward(self.rewards(codes, context), self.beta)
         return log_p
 
@@ -182,7 +188,7 @@ class RewardWeighted:
         log_p, reward = [], []
         for part in codes.split(max(1, self.chunk // max(1, math.prod(batch)))):
             rows = part.view(-1, *[1] * len(batch), part.shape[-1]).expand(-1, *batch, -1)
-            log_p.append(self.reference.log_prob(rows, context).double())
+            log_p.append(row_log_probs(self.reference, rows, context).double())
             reward.append(self.reward(rows, context).double())
         return ExactTilt(codes, torch.cat(log_p), torch.cat(reward), self.beta)
 

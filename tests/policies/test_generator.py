@@ -136,3 +136,9 @@ def test_it_can_be_guided_by_a_potential() -> None:
     potential = TablePotential(SPACE, policy.log_prob(rows).detach(), reward)
     tilted = (policy.log_prob(rows) + reward).softmax(0)
     assert_close(ValueGuided(policy, potential).log_prob(rows).exp(), tilted)
+
+
+@pytest.mark.parametrize("spec", [None, SPEC])
+def test_a_context_that_is_no_tensor_is_named(spec: ContextSpec | None) -> None:
+    with pytest.raises(TypeError, match="context must be a tensor or None, got int"):
+        Generator(SPACE, spec).sample(4)

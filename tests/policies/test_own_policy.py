@@ -34,6 +34,7 @@ from discrete_grad.weighting import (
     AttributeSet,
     Guided,
     RewardWeighted,
+    best_of_n,
     importance_sampling,
     metropolis,
     twisted_smc,
@@ -332,3 +333,75 @@ def test_a_layer_of_the_name_logits_makes_no_features_independent():
     assert math.isclose(float(law(policy).sum(0)[0]), 1)
     with pytest.raises(TypeError, match="Headed has neither"):
         conditional_logits(policy, ROWS, CONTEXT)
+
+
+class Column(Joint):
+    def log_prob(self, codes: Tensor, context: Tensor) -> Tensor:
+        return super().log_prob(codes, context).unsqueeze(-1)
+
+
+class Total(Joint):
+    def log_prob(self, codes: Tensor, context: Tensor) -> Tensor:
+        return super().log_prob(codes, context).sum()
+
+
+class NoNumber(Joint):
+    def log_prob(self, codes: Tensor, context: Tensor) -> Tensor:
+        return super().log_prob(codes, context) * math.nan
+
+
+class OneRow(Joint):
+    def sample(self, context: Tensor, count: int = 1, *, generator=None) -> Tensor:
+        return super().sample(context, 1, generator=generator)
+
+
+class Floats(Joint):
+    def sample(self, context: Tensor, count: int = 1, *, generator=None) -> Tensor:
+        return super().sample(context, count, generator=generator).double()
+
+
+def _pairs() -> Preferences:
+    codes = ROWS.repeat(3, 1)
+    return Preferences(codes, codes.flip(0), torch.zeros(len(codes)).long(), CONTEXT.repeat(12, 1))
+
+
+def _tilt(policy: Any) -> RewardWeighted:
+    return RewardWeighted(policy, reward, BETA)
+
+
+DENSITY: dict[str, Callable[[Any], object]] = {
+    "exact": lambda policy: _tilt(policy).exact(CONTEXT),
+    "log_density": lambda policy: _tilt(policy).log_density(every_row(), CONTEXT),
+    "proposal": lambda policy: importance_sampling(_tilt(own()), CONTEXT, 8, proposal=policy),
+    "metropolis": lambda policy: metropolis(_tilt(policy), CONTEXT, 8, steps=2),
+    "reinforce": lambda policy: reinforce(
+        policy, reward, CONTEXT, config=ReinforceConfig(steps=2, group=8)
+    ),
+    "forward": lambda policy: distill(policy, _tilt(own()), CONTEXT),
+    "reverse": lambda policy: distill(policy, _tilt(own()), CONTEXT, method="reverse"),
+    "distill exact": lambda policy: distill(policy, _tilt(own()), CONTEXT, method="exact"),
+    "dpo": lambda policy: fit_dpo(policy, _pairs(), own(), config=DPOConfig(steps=2), seed=0),
+    "dpo reference": lambda p: fit_dpo(own(), _pairs(), p, config=DPOConfig(steps=2), seed=0),
+}
+DRAWS: dict[str, Callable[[Any], object]] = {
+    "importance": lambda policy: importance_sampling(_tilt(policy), CONTEXT, 8),
+    "proposal": DENSITY["proposal"],
+    "metropolis": DENSITY["metropolis"],
+    "best of n": lambda policy: best_of_n(_tilt(policy), CONTEXT, 2, n=4),
+    "reinforce": DENSITY["reinforce"],
+    "reverse": DENSITY["reverse"],
+}
+
+
+@pytest.mark.parametrize("user", DENSITY)
+@pytest.mark.parametrize("fault", [Column, Total, NoNumber])
+def test_a_log_prob_of_another_shape_or_nan_is_refused(fault: type[Joint], user: str):
+    with pytest.raises(ValueError, match=f"log_prob of {fault.__name__} must be"):
+        DENSITY[user](fault(SPACE))
+
+
+@pytest.mark.parametrize("user", DRAWS)
+@pytest.mark.parametrize("fault", [OneRow, Floats])
+def test_rows_of_another_shape_or_dtype_are_refused(fault: type[Joint], user: str):
+    with pytest.raises(ValueError, match=f"{fault.__name__} must draw codes"):
+        DRAWS[user](fault(SPACE))

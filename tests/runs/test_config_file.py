@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import tomllib
 from dataclasses import fields, is_dataclass, replace
@@ -196,3 +197,12 @@ def test_every_field_has_a_text_that_begins_with_a_noun_or_a_verb(cls: Any) -> N
         assert text.endswith("."), name
         assert re.split(r"\W", text)[0] not in VAGUE, f"{name}: {text}"
         assert text[0].isupper(), f"{name}: {text}"
+
+
+def test_a_pipe_or_an_empty_device_is_a_file() -> None:
+    assert read_config(Path(os.devnull)) == FitConfig()
+    reading, writing = os.pipe()
+    os.write(writing, b"seed = 3")
+    os.close(writing)
+    assert read_config(Path(f"/dev/fd/{reading}")).seed == 3
+    os.close(reading)

@@ -97,6 +97,19 @@ def test_damage_to_what_is_kept_is_told_in_one_line(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("pessimism", "unit"), [("NaN", "1"), ("-1", "1"), ("Infinity", "1"), ("0", "0"), ("0", "NaN")]
+)
+def test_guidance_out_of_range_is_damage(
+    run: Run, tmp_path: Path, pessimism: str, unit: str
+) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    text = f'{{"pessimism": {pessimism}, "reward_unit": {unit}}}'
+    (tmp_path / "run" / "guidance.json").write_text(text)
+    with pytest.raises(RunError, match=r"guidance\.json is damaged: numbers out of range"):
+        load_run(tmp_path / "run")
+
+
 def test_what_another_table_was_prepared_to_is_refused(run: Run, tmp_path: Path) -> None:
     other = small_table(60, context=False)
     columns = replace(other, schema=replace(other.schema, features=other.schema.features[:2]))

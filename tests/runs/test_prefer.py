@@ -360,3 +360,11 @@ def test_missing_cells_are_shown_as_such() -> None:
     one, other = torch.tensor([[0]]), torch.tensor([[1]])
     text = module._shown(schema, module._Pairs(one, other, torch.tensor([[0.0, 1.0]])), 1)
     assert text.splitlines() == ["", "pair 1  shop=(missing)", "     1  2", "cut  a  (missing)  *"]
+
+
+def test_answers_that_are_all_ties_have_no_share() -> None:
+    from discrete_grad.cli.terminal import _preference_sentence
+
+    assert _preference_sentence(8, 0.75).startswith("preferences: 8;")
+    assert "75%" in _preference_sentence(8, 0.75)
+    assert "nan" not in _preference_sentence(8, float("nan"))
