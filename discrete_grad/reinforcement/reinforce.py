@@ -93,7 +93,8 @@ def reinforce(
         potential: added to the rewards of the steps as a difference, so the optimum stays.
         log: called as `log(metrics, step)`; see `train`.
         checkpoint: where the state is saved and resumed from; see `train`.
-        callback: called as `callback(policy, step)`; see `train`, and `config.rows_used(step)`.
+        callback: called as `callback(policy, step)`; see `train`. So far
+            `config.rows_used(step, contexts=S)` rows were drawn, in S contexts.
 
     Returns:
         Losses and figures every `validate_every` steps and after the last.
