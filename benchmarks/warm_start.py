@@ -24,9 +24,14 @@ from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.rl_problems import Path, looks
 from benchmarks.warm_start_tables import GROUP, TITLES, Figures, Points, plot, tables
 from discrete_grad.data import load_example
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import AutoregressiveGenerator, Policy
-from discrete_grad.reinforcement import ReinforceConfig, distill_guidance, reinforce, table_reward
+from discrete_grad.reinforcement import (
+    DistillConfig,
+    ReinforceConfig,
+    distill_guidance,
+    reinforce,
+    table_reward,
+)
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.weighting import AttributeSet, Guidance, Guided, beta_for_kl, exact_log_probs
 from discrete_grad.weighting.tilt import coldest, log_partition, table_expectation, table_kl

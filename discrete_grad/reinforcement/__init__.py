@@ -1,5 +1,6 @@
 """Policy gradients, replay, rewards and distillation."""
 
+from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.reinforcement.algorithms import ALGORITHMS, Algorithm
 from discrete_grad.reinforcement.distill import Sampler, distill
 from discrete_grad.reinforcement.distill_teacher import distill_guidance, distill_rows
@@ -21,6 +22,7 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "ContextValue",
+    "DistillConfig",
     "PolicyCallback",
     "Potential",
     "Progress",

@@ -12,10 +12,9 @@ from torch import nn
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.fitting import add_low_rank, merge_low_rank, trainable
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.low_rank import LowRank
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.weighting import RewardWeighted

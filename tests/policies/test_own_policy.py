@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.gradient import ReinMax
 from discrete_grad.policies import (
     AutoregressiveGenerator,
@@ -22,6 +21,7 @@ from discrete_grad.policies import (
 from discrete_grad.preferences import DPOConfig, Preferences, fit_dpo
 from discrete_grad.reinforcement import (
     ALGORITHMS,
+    DistillConfig,
     ReinforceConfig,
     distill,
     distill_guidance,

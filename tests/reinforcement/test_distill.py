@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, LeaveOneOut, LocalExpectation, ReinMax
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.regression import clipped
 from discrete_grad.gradient import GumbelSoftmax
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
 from discrete_grad.reinforcement.distill import _drawer, _forward, _job, _reverse
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec

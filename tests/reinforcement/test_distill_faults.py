@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, LocalExpectation, ReinMax
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import Generator
-from discrete_grad.reinforcement import distill
+from discrete_grad.reinforcement import DistillConfig, distill
 from discrete_grad.weighting import RewardWeighted, metropolis
 from tests.reinforcement.test_distill import (
     QUICK,

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.reinforcement import distill_guidance, distill_rows
+from discrete_grad.reinforcement import DistillConfig, distill_guidance, distill_rows
 from discrete_grad.reinforcement.distill_teacher import conditionals
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec

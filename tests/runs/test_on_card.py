@@ -20,7 +20,6 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
-from discrete_grad.fitting.descent import DistillConfig
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import Aligner, AnovaEnsemble
 from discrete_grad.policies import AutoregressiveGenerator, Generator
@@ -32,7 +31,7 @@ from discrete_grad.preferences import (
     fit_preference_model,
     new_preference_model,
 )
-from discrete_grad.reinforcement import ReinforceConfig, distill, reinforce
+from discrete_grad.reinforcement import DistillConfig, ReinforceConfig, distill, reinforce
 from discrete_grad.runs import FitConfig, fit, generate, load_run, prefer, write_report
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from discrete_grad.space import ContextSpec
