@@ -186,3 +186,7 @@ def test_nothing_is_written_for_a_wrong_file(
         "discrete-grad: error: estimator.memebrs in fit.toml: did you mean estimator.members?\n"
     )
     assert sorted(Path().iterdir()) == before
+
+
+def test_a_switch_that_turns_off_shows_no_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "default: True" not in shown("generate", capsys)

@@ -157,7 +157,7 @@ class Rows:
     """Different rows for each context."""
     diversity: int = 1
     """Features in which any two rows of a context differ at least."""
-    new_only: bool = True
+    new_only: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
     """Rows that the table has in the same context are left out, and kept with --no-new-only; the
     column `in_table` marks them."""
 
