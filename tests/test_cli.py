@@ -355,7 +355,7 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
         (["report", "."], "holds no fit"),
         (["fit", "TABLE", *COLUMNS, "--out", "RUN"], "holds a fit; use --resume"),
         (["fit", "TABLE", *COLUMNS, "--out", "TABLE"], "is not a folder"),
-        (["fit", "TABLE", *COLUMNS], "a fit needs a table and a folder"),
+        (["fit", "TABLE", *COLUMNS], "a folder is missing"),
         (["fit", "TABLE", *COLUMNS, "--out", "new", "--seed", "-1"], "seed must lie in"),
         (
             ["fit", "TABLE", *COLUMNS, "--out", "new", "--judge-share", "0.5"],

@@ -74,8 +74,9 @@ class Command(Protocol):
 class Fit:
     """Fit judge, estimators and generator to a table, and write the report.
 
-    Every column that is no score and no context is a feature, unless --features names them. The
-    settings that are no options stand in a file: see --config. On several processes: torchrun
+    Every column that is no score and no context is a feature, unless --features names them. A judge
+    is a second estimator, of rows that the generator never learns from. All other settings are
+    read from a file: see --config and --print-config. On several processes: torchrun
     --nproc-per-node 2 -m discrete_grad fit ...
     """
 
@@ -93,7 +94,8 @@ class Fit:
             return
         path, out = self.table.table, self.run.out
         if path is None or out is None:
-            raise RunError("a fit needs a table and a folder: fit TABLE --score NAME --out FOLDER")
+            lacking = "a table" if path is None else "a folder"
+            raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
         with told(TableWarning):
             table = read_table(
@@ -126,10 +128,10 @@ class Fit:
 class Generate:
     """Write new and different rows for each context, the best by the estimator's score first.
 
-    The score is what the generator was trained by, preferences included; of the best 16 rows the
-    first is the one that the generator finds likely as well. On several processes (torchrun
-    --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a share of the
-    contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
+    The score is what the generator was trained by, preferences included. The first row is chosen
+    among the best 16, by the score and by the generator's probability. On several processes
+    (torchrun --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a share
+    of the contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
     """
 
     run_folder: RunFolder

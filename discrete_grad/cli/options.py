@@ -82,8 +82,8 @@ class TableColumns:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME", help_behavior_hint="(required, repeatable)"),
     ] = ()
-    """Column to be made as large as possible, or as small with NAME:min. Of several the first is;
-    all together say which rows behave alike, which the aligner learns."""
+    """Column to be made as large as possible, or as small as possible with NAME:min. Of several
+    only the first is; all of them tell the aligner which rows behave alike."""
     features: _Columns = ()
     """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
     of sorted text, NAME:categorical makes each value a category."""

@@ -48,6 +48,11 @@ class ContextReading(nn.Module):
     weight: Tensor | None
 
     def __init__(self, spec: ContextSpec | None) -> None:
+        if spec is not None and not isinstance(spec, ContextSpec):
+            raise TypeError(
+                "the context must be a ContextSpec or None, after the space, got "
+                f"{type(spec).__name__}"
+            )
         super().__init__()
         self.spec, self.width = spec, spec.width if spec else 0
         self.register_parameter("weight", None)

@@ -50,7 +50,7 @@ def config_text(config: FitConfig) -> str:
     return "\n".join([*lines, ""])
 
 
-def read_config(path: Path) -> FitConfig:
+def read_config(path: Path | str) -> FitConfig:
     r"""The configuration that a TOML file describes; what it leaves out has its default.
 
     Raises:
@@ -70,6 +70,7 @@ def read_config(path: Path) -> FitConfig:
         ...     print(str(error).replace(str(path), "fit.toml"))
         estimator.memebrs in fit.toml: did you mean estimator.members?
     """
+    path = Path(path)
     values = {name: _read(name, value, path) for name, value in _entries(_parsed(path), "", path)}
     config = with_settings(FitConfig(), values)
     try:

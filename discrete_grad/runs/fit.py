@@ -32,7 +32,7 @@ _MAX_RAW = 10.0
 
 def fit(
     table: Table,
-    folder: Path,
+    folder: Path | str,
     config: FitConfig,
     *,
     preferences: Preferences | None = None,
@@ -83,6 +83,7 @@ def fit(
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
     with distributed.processes(device):
+        folder = Path(folder)
         begin = partial(open_folder, folder, table, config, preferences=preferences)
         distributed.first(partial(begin, resume=resume, source=source or {}))
         settings = read_settings(folder)

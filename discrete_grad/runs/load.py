@@ -18,7 +18,7 @@ from discrete_grad.training.devices import choose_device
 __all__ = ["assemble", "frozen", "load_run"]
 
 
-def load_run(folder: Path, *, device: str | torch.device = "cpu") -> Run:
+def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
     """Load a finished fit, made on whatever device.
 
     Args:
@@ -36,6 +36,7 @@ def load_run(folder: Path, *, device: str | torch.device = "cpu") -> Run:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
+    folder = Path(folder)
     device, settings = choose_device(device), read_settings(folder)
     work = Work(
         folder=folder,

@@ -142,3 +142,9 @@ def test_it_can_be_guided_by_a_potential() -> None:
 def test_a_context_that_is_no_tensor_is_named(spec: ContextSpec | None) -> None:
     with pytest.raises(TypeError, match="context must be a tensor or None, got int"):
         Generator(SPACE, spec).sample(4)
+
+
+def test_the_space_comes_before_the_context() -> None:
+    spec = ContextSpec({"shop": 2})
+    with pytest.raises(TypeError, match="after the space, got CategoricalSpace"):
+        Generator(spec, CategoricalSpace.from_sizes((2, 3)))  # type: ignore[arg-type]
