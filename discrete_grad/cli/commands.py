@@ -130,8 +130,8 @@ class Generate:
 
     The score is what the generator was trained by, preferences included. The first row is chosen
     among the best 16, by the score and by the generator's probability. On several processes
-    (torchrun --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a share
-    of the contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
+    (torchrun --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a
+    share of the contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
     """
 
     run_folder: RunFolder
