@@ -209,11 +209,14 @@ class RunningScale(nn.Module):
     def update(self, values: Tensor) -> None:
         """See more numbers."""
         values, size = values.double(), values.numel()
-        total, gap = self.count + size, values.mean() - self.mean
-        self.squares += (values - values.mean()).square().sum()
+        first = values.reshape(-1)[:1].sum()
+        # about the first: equal numbers are then 0, and no rounding gives them a deviation
+        moved = values - first
+        total, gap = self.count + size, first + moved.mean() - self.mean
+        self.squares += (moved - moved.mean()).square().sum()
         # what the distance of the two means adds to the squares about the joint mean
         self.squares += gap.square() * self.count * size / total
-        self.mean += gap * size / total
+        self.mean += gap * (size / total)
         self.count.copy_(total)
 
     def forward(self, values: Tensor) -> Tensor:
