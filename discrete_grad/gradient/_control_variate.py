@@ -35,8 +35,10 @@ def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Te
         (tensor(3.), tensor([2., 2., 2.]))
     """
     compiling = torch.compiler.is_compiling()
-    # torch.func nests and compiles, where a leaf's requires_grad_() is refused
-    if again or compiling or torch._C._functorch.peek_interpreter_stack() is not None:
+    # torch.func nests and compiles, where a leaf's requires_grad_() is refused, and it works under
+    # torch.inference_mode(), which knows no leaf
+    special = compiling or torch.is_inference_mode_enabled()
+    if again or special or torch._C._functorch.peek_interpreter_stack() is not None:
         values, pullback = torch.func.vjp(lambda x: evaluate(f, x), rows)[:2]
         return values, pullback(torch.ones_like(values))[0]
     with torch.enable_grad():

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import Aligner
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.reward import Reward
 
 __all__ = [
@@ -156,6 +156,7 @@ def adversarial_reward(
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
         weights = {name: p.detach() for name, p in model.named_parameters()}
+        require_derivatives("an adversarial reward")
         moved = {name: p.clone().requires_grad_() for name, p in weights.items()}
         seen = None if context is None else context.detach().clone().requires_grad_()
         places = [*moved.values(), *([] if seen is None else [seen])]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of
 from discrete_grad.sampling import uniform
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
@@ -257,6 +257,7 @@ def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tenso
 def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
     """Gain `(count, *batch, D - F)` of each swap by the derivative, over beta; finite."""
     space = target.space
+    require_derivatives("the proposal of informed swaps")
     flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
     with torch.enable_grad():
         reward = target.reward(flat, context)
