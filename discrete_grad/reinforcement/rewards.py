@@ -117,7 +117,8 @@ def weighted_reward(parts: Sequence[tuple[float, Reward]]) -> Reward:
         raise ValueError(f"needs rewards with finite weights, got {[w for w, _ in parts]}")
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        return torch.stack([weight * part(codes, context) for weight, part in parts]).sum(0)
+        values = [torch.as_tensor(part(codes, context), device=codes.device) for _, part in parts]
+        return torch.stack([w * v for (w, _), v in zip(parts, values, strict=True)]).sum(0)
 
     return reward
 

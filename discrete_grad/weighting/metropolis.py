@@ -13,6 +13,7 @@ from discrete_grad.policies.protocol import batch_of
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
+from discrete_grad.weighting.reward import reward_tensor
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
 __all__ = [
@@ -260,7 +261,7 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     require_derivatives("the proposal of informed swaps")
     flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
     with torch.enable_grad():
-        reward = target.reward(flat, context)
+        reward = reward_tensor(target.reward(flat, context), flat)
         total = reward.where(reward > -math.inf, 0).sum()
     if not total.requires_grad:
         raise ValueError("informed swaps need a reward that is differentiable on flat rows")
