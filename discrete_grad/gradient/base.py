@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -172,6 +172,9 @@ class Relaxation(GradientEstimator, ABC):
         """Draw one flat row `(..., D)` for logits `(..., D)`, differentiable in the logits."""
 
     def expectation(
+    if TYPE_CHECKING:  # nn.Module declares a call of anything that gives anything
+        __call__ = forward
+
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -181,6 +182,9 @@ class SoftEmbedding(nn.Module):
         kernels: bool = False,
     ) -> Tensor:
         """Embedded row drawn by a relaxation: `self(relaxation(logits))`, only faster.
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward
+
 
         `StraightThrough`, `ReinMax` and the hard `GumbelSoftmax` are computed without the row: a
         lookup forward, and backward what their gradient needs, of a part of the batch at a time.
