@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, evaluate, widened
 from discrete_grad.space import CategoricalSpace
 
@@ -105,9 +106,10 @@ def check_weight(name: str, weight: float, *, learn: bool) -> float | nn.Paramet
         >>> check_weight("alpha", 1, learn=False)
         1.0
     """
-    if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+    number = as_number(weight)
+    if number is None or not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {weight!r}")
-    return nn.Parameter(torch.tensor(float(weight))) if learn else float(weight)
+    return nn.Parameter(torch.tensor(number)) if learn else number
 
 
 def weighted(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
@@ -250,10 +251,11 @@ def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module
     """A temperature above 0, or a schedule module whose `forward()` returns one."""
     if isinstance(tau, nn.Module):
         return tau
-    if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:  # so written, NaN fails
+    number = as_number(tau)
+    if number is None or not 0 < number < math.inf:  # so written, NaN fails
         expected = "a finite number above 0 or a schedule module"
         raise ValueError(f"{name} must be {expected}, got {tau!r}")
-    return float(tau)
+    return number
 
 
 def current_tau(tau: float | nn.Module) -> float | Tensor:

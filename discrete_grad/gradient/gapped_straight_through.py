@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import (
     Relaxation,
@@ -78,9 +79,10 @@ class GappedStraightThrough(Relaxation):
         samples: int = 1,
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(gap, (int, float)) or not 0 <= gap < math.inf:
+        number = as_number(gap)
+        if number is None or not 0 <= number < math.inf:
             raise ValueError(f"gap must be a finite number of at least 0, got {gap!r}")
-        self.gap = float(gap)
+        self.gap = number
         self.tau = check_tau(tau)
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

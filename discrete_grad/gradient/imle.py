@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
@@ -134,9 +135,10 @@ class IMLE(Relaxation):
         self, space: CategoricalSpace | None = None, *, step: float = 10.0, samples: int = 1
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(step, (int, float)) or not 0 < step < math.inf:
+        number = as_number(step)
+        if number is None or not 0 < number < math.inf:
             raise ValueError(f"step must be a finite number above 0, got {step!r}")
-        self.step = float(step)
+        self.step = number
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""
