@@ -172,10 +172,10 @@ class Relaxation(GradientEstimator, ABC):
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw one flat row `(..., D)` for logits `(..., D)`, differentiable in the logits."""
 
-    def expectation(
     if TYPE_CHECKING:  # nn.Module declares a call of anything that gives anything
         __call__ = forward
 
+    def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
@@ -259,11 +259,12 @@ def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module
 
 
 def current_tau(tau: float | nn.Module) -> float | Tensor:
-    """The temperature now."""
+    """The temperature now; a number as near as float32 has one, and its inverse."""
     if isinstance(tau, nn.Module):
         value: Tensor = tau()
         return value
-    return tau
+    least = torch.finfo(torch.float32).tiny
+    return min(max(tau, least), 1 / least)  # or a division by it would be one by 0 or by inf
 
 
 def learned(tau: float | Tensor) -> bool:

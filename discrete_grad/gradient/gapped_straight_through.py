@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient._numbers import as_number
-from discrete_grad.gradient._tempered import over_tau
+from discrete_grad.gradient._tempered import centred, tempered
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
@@ -32,9 +32,9 @@ def _gapped_surrogate(
     As in arXiv 2206.07235: the drawn category is raised to the largest logit, the others
     lowered to at most that less the gap. The moves carry no gradient.
     """
-    pairs = zip(space.blocks(widened(logits)), space.blocks(hard), strict=True)
+    pairs = zip(space.blocks(centred(space, widened(logits))), space.blocks(hard), strict=True)
     moved = space.join([_moved(block, drawn, gap) for block, drawn in pairs])
-    return space.softmax(over_tau(moved + increment(logits), tau)).to(logits.dtype)
+    return space.softmax(tempered(space, moved + increment(logits), tau)).to(logits.dtype)
 
 
 def _moved(logits: Tensor, hard: Tensor, gap: float) -> Tensor:

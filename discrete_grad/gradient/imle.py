@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient._numbers import as_number
+from discrete_grad.gradient._tempered import centred
 from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
@@ -93,7 +94,7 @@ def imle_row(
 
     The step is `scale`, or `_relative_step` with beta = `scale`.
     """
-    perturbed = logits.detach() + gumbel
+    perturbed = centred(space, logits.detach().to(gumbel.dtype)) + gumbel
     row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)
     return row
 

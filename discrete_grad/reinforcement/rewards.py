@@ -156,8 +156,8 @@ def adversarial_reward(
             raise ValueError(f"{name} must be a finite number from 0 on, got {radius}")
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        weights = {name: p.detach() for name, p in model.named_parameters()}
         require_derivatives("an adversarial reward")
+        weights = {name: p.detach() for name, p in model.named_parameters()}
         moved = {name: p.clone().requires_grad_() for name, p in weights.items()}
         seen = None if context is None else context.detach().clone().requires_grad_()
         places = [*moved.values(), *([] if seen is None else [seen])]

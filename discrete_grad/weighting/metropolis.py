@@ -257,8 +257,8 @@ def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tenso
 
 def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
     """Gain `(count, *batch, D - F)` of each swap by the derivative, over beta; finite."""
-    space = target.space
     require_derivatives("the proposal of informed swaps")
+    space = target.space
     flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
     with torch.enable_grad():
         reward = reward_tensor(target.reward(flat, context), flat)
