@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, evaluate, widened
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["check_weight", "differentiate", "score", "squared_norm", "weighted", "with_gradient"]
 
@@ -152,6 +152,8 @@ def with_gradient(
         >>> value.detach(), logits.grad
         (tensor(5.), tensor([ 1., -1.]))
     """
+    if not can_inspect(logits):  # then nobody has refused NaN, and a row was drawn all the same
+        value = value.masked_fill(logits.detach().isnan().any(-1), math.nan)
     attached: Tensor = _Attach.apply(value, logits, gradient.detach(), variance)
     return attached
 

@@ -47,7 +47,7 @@ def _entmax_block(logits: Tensor, alpha: float) -> Tensor:
 def _powers(scores: Tensor, threshold: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """`max(scores - threshold, 0)^(1 / (alpha - 1))` and its slope, without 0 in a derivative."""
     power = 1 / (alpha - 1)
-    inside = scores > threshold
+    inside = ~(scores <= threshold)  # so written, NaN stays NaN instead of a row of zeros
     height = torch.where(inside, scores - threshold, 1)
     slope = power * height ** (power - 1)
     return torch.where(inside, height**power, 0), torch.where(inside, slope, 0)

@@ -13,7 +13,7 @@ from discrete_grad.gradient._tempered import centred
 from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = [
     "IMLE",
@@ -35,11 +35,11 @@ def _target_difference(
         g: derivative of what is averaged, in the row, `(..., D)`.
         step: above 0, a number or `(..., 1)`.
     """
+    moved = perturbed - step * g
     here, there = (
-        space.one_hot(space.argmax(v), dtype=perturbed.dtype)
-        for v in (perturbed, perturbed - step * g)
+        space.one_hot(space.argmax(v), dtype=perturbed.dtype) for v in (perturbed, moved)
     )
-    return (here - there) / step
+    return ((here - there) / step).masked_fill(moved.isnan(), math.nan)  # NaN has an argmax, too
 
 
 def _relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: Tensor) -> Tensor:
@@ -96,7 +96,8 @@ def imle_row(
     """
     perturbed = centred(space, logits.detach().to(gumbel.dtype)) + gumbel
     row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)
-    return row
+    # whoever could look at NaN has refused it
+    return row if can_inspect(logits) else row.masked_fill(perturbed.isnan(), math.nan)
 
 
 class IMLE(Relaxation):
