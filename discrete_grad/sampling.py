@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad import blocks
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.blocks import Place
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = [
     "categorical",
@@ -93,7 +94,11 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
         uniform: `(..., F)` in [0, 1), from `uniform_like`.
 
     Returns:
-        Codes `(..., F)`.
+        Codes `(..., F)`. Where values cannot be looked at (on a GPU, under a compiler or
+        `torch.func`), a feature whose logits are NaN, `+inf` or masked whole has code 0.
+
+    Raises:
+        ValueError: for such a feature anywhere else, and for noise of another shape.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 2))
@@ -106,8 +111,19 @@ def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Ten
     if uniform.shape != (expected := (*logits.shape[:-1], space.num_features)):
         raise ValueError(f"the noise must be {expected}, got {tuple(uniform.shape)}")
     places = space.places(uniform[..., 0].numel())
-    codes = [_draw(p.take(logits), p.take_features(uniform), dtype) for p in places]
+    drawn = [_draw(p.take(logits), p.take_features(uniform), dtype) for p in places]
+    codes = [_in_range(space, logits, *pair) for pair in zip(places, drawn, strict=True)]
     return codes[0] if len(codes) == 1 else space.join_columns(codes)
+
+
+def _in_range(space: CategoricalSpace, logits: Tensor, place: Place, codes: Tensor) -> Tensor:
+    """Codes of a place, none of which is K: that is what a feature without a law has drawn."""
+    if not can_inspect(codes):
+        # K would be the first category of the next feature
+        return codes.masked_fill(codes == place.size, 0)
+    if codes.numel() and codes.max() == place.size:
+        space.check_logits(logits)
+    return codes
 
 
 def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
@@ -132,7 +148,8 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     # of the last sum: rounding keeps it from being 1 exactly
     target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
-    # right: the first sum above the target, so that u = 0 skips categories of probability 0
+    # right: the first sum above the target, so that u = 0 skips categories of probability 0; no
+    # sum is above NaN, which gives K
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
@@ -141,9 +158,9 @@ def _count(probabilities: Tensor, uniform: Tensor) -> Tensor:
     sums = list(itertools.accumulate(probabilities.double().unbind(-1)))
     target = uniform * (sums[-1] * _JUST_BELOW)
     code = torch.zeros(target.shape, dtype=torch.long, device=target.device)
-    # the last sum lies above every target
-    for cumulative in sums[:-1]:
-        code = code + (cumulative <= target)
+    # the last sum lies above every target but NaN
+    for cumulative in sums:
+        code = code + ~(cumulative > target)
     return code
 
 

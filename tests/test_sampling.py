@@ -186,6 +186,27 @@ def test_the_last_category_is_reached() -> None:
     assert categorical(space, torch.zeros(2, 5), uniform).tolist() == [[0, 0], [2, 1]]
 
 
+@pytest.mark.parametrize("sizes", [(3, 3, 4), (3, 2, 3, 2), (40, 3)])
+@pytest.mark.parametrize("count", [4, 20_000])
+@pytest.mark.parametrize("bad", [math.nan, INF, -INF])
+def test_a_feature_without_a_law_draws_no_code_of_another(
+    sizes: tuple[int, ...], count: int, bad: float
+) -> None:
+    space = CategoricalSpace.from_sizes(sizes)
+    logits = torch.zeros(count, space.width)
+    logits[1, sizes[0] : sizes[0] + sizes[1]] = bad
+    uniform = uniform_like(space, logits, generator=seeded())
+    with pytest.raises(ValueError, match="feature 'x1' has"):
+        categorical(space, logits, uniform)
+    # as on a GPU, where nobody looks at values
+    codes = torch.func.vmap(lambda x, u: categorical(space, x, u))(logits, uniform)
+    space.check_codes(codes)
+    assert codes[1, 1] == 0
+    logits[1] = 0
+    fine = torch.arange(count) != 1
+    assert torch.equal(codes[fine], categorical(space, logits, uniform)[fine])
+
+
 # --- Gumbel noise -----------------------------------------------------------------------------
 
 

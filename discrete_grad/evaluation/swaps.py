@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.evaluation.in_parts import in_parts, rows_at_once
 from discrete_grad.models.estimator import BaseEstimator
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, require_derivatives
 
 __all__ = ["SwapEffects", "swap_effects"]
 
@@ -165,6 +165,7 @@ def _value_and_gradient(
     max_rows: int,
 ) -> tuple[Tensor, Tensor]:
     """Values `(N,)` of the rows and its gradient `(N, D)` in the flat row."""
+    require_derivatives("a prediction of swaps by the gradient")
     values, gradients = [], []
     max_rows = rows_at_once(space.width, max_rows)
     for rows, contexts in _parts(codes, context, max_rows):

@@ -115,6 +115,7 @@ def pair_weights(
     joint = (1 - independent) * joint.clamp_min(0) + independent * product
     # joint is 0 for categories that never meet; rounding alone can draw them together
     same = (codes.unsqueeze(0) == codes.unsqueeze(1)) | (joint == 0)
+    same = same & ~product.isnan()  # of logits of NaN, which not everyone can look at
     return (product / joint.masked_fill(same, 1)).masked_fill(same, 0)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, evaluate, widened
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["check_weight", "differentiate", "score", "squared_norm", "weighted", "with_gradient"]
 
@@ -35,8 +36,10 @@ def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Te
         (tensor(3.), tensor([2., 2., 2.]))
     """
     compiling = torch.compiler.is_compiling()
-    # torch.func nests and compiles, where a leaf's requires_grad_() is refused
-    if again or compiling or torch._C._functorch.peek_interpreter_stack() is not None:
+    # torch.func nests and compiles, where a leaf's requires_grad_() is refused, and it works under
+    # torch.inference_mode(), which knows no leaf
+    special = compiling or torch.is_inference_mode_enabled()
+    if again or special or torch._C._functorch.peek_interpreter_stack() is not None:
         values, pullback = torch.func.vjp(lambda x: evaluate(f, x), rows)[:2]
         return values, pullback(torch.ones_like(values))[0]
     with torch.enable_grad():
@@ -103,9 +106,10 @@ def check_weight(name: str, weight: float, *, learn: bool) -> float | nn.Paramet
         >>> check_weight("alpha", 1, learn=False)
         1.0
     """
-    if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+    number = as_number(weight)
+    if number is None or not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {weight!r}")
-    return nn.Parameter(torch.tensor(float(weight))) if learn else float(weight)
+    return nn.Parameter(torch.tensor(number)) if learn else number
 
 
 def weighted(
@@ -148,6 +152,8 @@ def with_gradient(
         >>> value.detach(), logits.grad
         (tensor(5.), tensor([ 1., -1.]))
     """
+    if not can_inspect(logits):  # then nobody has refused NaN, and a row was drawn all the same
+        value = value.masked_fill(logits.detach().isnan().any(-1), math.nan)
     attached: Tensor = _Attach.apply(value, logits, gradient.detach(), variance)
     return attached
 

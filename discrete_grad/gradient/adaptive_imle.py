@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.gradient.imle import imle_row
@@ -64,18 +65,12 @@ class AdaptiveIMLE(Relaxation):
         samples: int = 1,
     ) -> None:
         super().__init__(space, samples=samples)
-        for name, value, least in (
-            ("beta", beta, 1e-6),
-            ("density", density, 0),
-            ("rate", rate, 0),
-        ):
-            if not isinstance(value, (int, float)) or not least <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number >= {least}, got {value!r}")
-        self.density, self.rate = float(density), float(rate)
+        first = _at_least("beta", beta, 1e-6)
+        self.density, self.rate = _at_least("density", density, 0), _at_least("rate", rate, 0)
         # float64: beta is the sum of many steps of `rate`, each of them small beside it
-        self.register_buffer("beta", torch.tensor(float(beta), dtype=torch.float64))
+        self.register_buffer("beta", torch.tensor(first, dtype=torch.float64))
         # starts at the target, so that beta moves by what was found alone
-        self.register_buffer("found", torch.tensor(float(density), dtype=torch.float64))
+        self.register_buffer("found", torch.tensor(self.density, dtype=torch.float64))
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""
@@ -94,6 +89,13 @@ class AdaptiveIMLE(Relaxation):
         self.found.lerp_(found.to(self.found), 1 - MEMORY)
         # by the sign alone, whatever the scale of the counts; above 0, for the step divides
         self.beta.add_(torch.sign(self.density - self.found) * self.rate).clamp_min_(1e-6)
+
+
+def _at_least(name: str, value: float, least: float) -> float:
+    number = as_number(value)
+    if number is None or not least <= number < math.inf:
+        raise ValueError(f"{name} must be a finite number >= {least}, got {value!r}")
+    return number
 
 
 def _can_hook(logits: Tensor) -> bool:

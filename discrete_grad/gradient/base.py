@@ -6,11 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
@@ -171,6 +172,9 @@ class Relaxation(GradientEstimator, ABC):
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw one flat row `(..., D)` for logits `(..., D)`, differentiable in the logits."""
 
+    if TYPE_CHECKING:  # nn.Module declares a call of anything that gives anything
+        __call__ = forward
+
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -247,18 +251,20 @@ def check_tau(tau: float | nn.Module, *, name: str = "tau") -> float | nn.Module
     """A temperature above 0, or a schedule module whose `forward()` returns one."""
     if isinstance(tau, nn.Module):
         return tau
-    if not isinstance(tau, (int, float)) or not 0 < tau < math.inf:  # so written, NaN fails
+    number = as_number(tau)
+    if number is None or not 0 < number < math.inf:  # so written, NaN fails
         expected = "a finite number above 0 or a schedule module"
         raise ValueError(f"{name} must be {expected}, got {tau!r}")
-    return float(tau)
+    return number
 
 
 def current_tau(tau: float | nn.Module) -> float | Tensor:
-    """The temperature now."""
+    """The temperature now; a number as near as float32 has one, and its inverse."""
     if isinstance(tau, nn.Module):
         value: Tensor = tau()
         return value
-    return tau
+    least = torch.finfo(torch.float32).tiny
+    return min(max(tau, least), 1 / least)  # or a division by it would be one by 0 or by inf
 
 
 def learned(tau: float | Tensor) -> bool:

@@ -9,6 +9,7 @@ from discrete_grad.gradient._antithetic import (
     paired_advantages,
     with_advantages,
 )
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, GradientEstimator, evaluate
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.space import CategoricalSpace
@@ -58,9 +59,10 @@ class Carms(GradientEstimator):
         samples: int = 4,
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(independent, (int, float)) or not 0 < independent <= 1:
+        number = as_number(independent)
+        if number is None or not 0 < number <= 1:
             raise ValueError(f"independent must lie in (0, 1], got {independent!r}")
-        self.independent = float(independent)
+        self.independent = number
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient._tempered import tempered_softmax
+from discrete_grad.gradient._tempered import tempered, tempered_softmax
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
     current_tau,
     draw,
     straight_through,
-    widened,
 )
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
@@ -67,7 +66,6 @@ class DecoupledStraightThrough(Relaxation):
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""
         space = self.space_of(logits)
-        # widened before the division, as half precision would overflow at a small tau_f
-        _, hard = draw(space, widened(logits) / current_tau(self.tau_f), generator)
+        _, hard = draw(space, tempered(space, logits.detach(), current_tau(self.tau_f)), generator)
         soft = tempered_softmax(space, logits, current_tau(self.tau_b))
         return straight_through(hard.to(logits.dtype), soft)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Relaxation, widened
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.space import CategoricalSpace
@@ -46,7 +47,7 @@ def _entmax_block(logits: Tensor, alpha: float) -> Tensor:
 def _powers(scores: Tensor, threshold: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """`max(scores - threshold, 0)^(1 / (alpha - 1))` and its slope, without 0 in a derivative."""
     power = 1 / (alpha - 1)
-    inside = scores > threshold
+    inside = ~(scores <= threshold)  # so written, NaN stays NaN instead of a row of zeros
     height = torch.where(inside, scores - threshold, 1)
     slope = power * height ** (power - 1)
     return torch.where(inside, height**power, 0), torch.where(inside, slope, 0)
@@ -132,9 +133,10 @@ class Entmax(Relaxation):
         self, space: CategoricalSpace | None = None, *, alpha: float = 1.5, samples: int = 1
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(alpha, (int, float)) or not 1.05 <= alpha <= 2:
+        number = as_number(alpha)
+        if number is None or not 1.05 <= number <= 2:
             raise ValueError(f"alpha must lie in [1.05, 2], got {alpha!r}; 1 would be Softmax()")
-        self.alpha = float(alpha)
+        self.alpha = number
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Soft row `(..., D)` for logits `(..., D)`; `generator` is not used."""

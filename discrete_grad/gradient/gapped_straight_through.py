@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient._tempered import over_tau
+from discrete_grad.gradient._numbers import as_number
+from discrete_grad.gradient._tempered import centred, tempered
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
@@ -31,9 +32,9 @@ def _gapped_surrogate(
     As in arXiv 2206.07235: the drawn category is raised to the largest logit, the others
     lowered to at most that less the gap. The moves carry no gradient.
     """
-    pairs = zip(space.blocks(widened(logits)), space.blocks(hard), strict=True)
+    pairs = zip(space.blocks(centred(space, widened(logits))), space.blocks(hard), strict=True)
     moved = space.join([_moved(block, drawn, gap) for block, drawn in pairs])
-    return space.softmax(over_tau(moved + increment(logits), tau)).to(logits.dtype)
+    return space.softmax(tempered(space, moved + increment(logits), tau)).to(logits.dtype)
 
 
 def _moved(logits: Tensor, hard: Tensor, gap: float) -> Tensor:
@@ -78,9 +79,10 @@ class GappedStraightThrough(Relaxation):
         samples: int = 1,
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(gap, (int, float)) or not 0 <= gap < math.inf:
+        number = as_number(gap)
+        if number is None or not 0 <= number < math.inf:
             raise ValueError(f"gap must be a finite number of at least 0, got {gap!r}")
-        self.gap = float(gap)
+        self.gap = number
         self.tau = check_tau(tau)
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

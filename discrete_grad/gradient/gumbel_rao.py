@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.gradient._tempered import over_tau
+from discrete_grad.gradient._tempered import centred, tempered
 from discrete_grad.gradient.base import (
     Relaxation,
     check_tau,
@@ -55,8 +55,8 @@ def gumbel_rao_surrogate(
     Differentiated at fixed G, as the straight-through Gumbel-softmax is: the derivative of the
     conditional noise in the logits is no part of it.
     """
-    perturbed = _conditional_perturbed(space, widened(logits), hard, gumbel)
-    soft = space.softmax(over_tau(perturbed + increment(logits), tau))
+    perturbed = _conditional_perturbed(space, centred(space, widened(logits)), hard, gumbel)
+    soft = space.softmax(tempered(space, perturbed + increment(logits), tau))
     return soft.mean(0).to(logits.dtype)
 
 

@@ -1,17 +1,16 @@
 """Gumbel-softmax (Concrete) and its straight-through variant."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from discrete_grad import blocks
-from discrete_grad.gradient._tempered import over_tau
+from discrete_grad.gradient._tempered import centred, tempered, tempered_block
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
     check_tau,
     current_tau,
+    increment,
     learned,
     straight_through,
 )
@@ -28,7 +27,7 @@ def _relaxed_row(
     space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float | Tensor
 ) -> Tensor:
     """`softmax((logits + gumbel) / tau)` per feature `(..., D)`, in the dtype of the noise."""
-    return space.softmax(over_tau(logits + gumbel, tau))
+    return space.softmax(tempered(space, logits + gumbel, tau))
 
 
 class GumbelSoftmax(Relaxation):
@@ -75,11 +74,12 @@ class GumbelSoftmax(Relaxation):
         """Row `(..., D)` for logits `(..., D)`: one-hot if `hard`, else inside the simplex."""
         space = self.space_of(logits)
         gumbel = gumbel_like(logits, generator=generator)
-        soft = _relaxed_row(space, logits, gumbel, current_tau(self.tau)).to(logits.dtype)
+        near = centred(space, logits.to(gumbel.dtype))
+        soft = _relaxed_row(space, near, gumbel, current_tau(self.tau)).to(logits.dtype)
         if not self.hard:
             return soft
         # not of the soft row, whose entries may round to equal ones in half precision
-        codes = space.argmax(logits.detach() + gumbel)
+        codes = space.argmax(near.detach() + gumbel)
         return straight_through(space.one_hot(codes, dtype=logits.dtype), soft)
 
     def pullback(self) -> Pullback | None:
@@ -100,9 +100,9 @@ class GumbelSoftmax(Relaxation):
             first = late.gather(-1, drawn)
             times = torch.logaddexp(late - blocks.log_softmax(wide.detach()), first)
             times = times.scatter(-1, drawn, first)
-            # of a masked logit -inf + inf, hence the fill
-            gumbel = (-times - wide.detach()).masked_fill(wide == -math.inf, 0)  # held fixed
-            soft = blocks.softmax((wide + gumbel) / tau).to(logits.dtype)
+            # the noise is held fixed
+            noisy = increment(wide) - times
+            soft = blocks.softmax(tempered_block(noisy, tau)).to(logits.dtype)
             return blocks.jacobian(soft, slopes) / tau
 
         if not self.hard or learned(tau):

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._numbers import as_number
+from discrete_grad.gradient._tempered import centred
 from discrete_grad.gradient.base import Relaxation
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.sampling import gumbel_like
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = [
     "IMLE",
@@ -33,11 +35,11 @@ def _target_difference(
         g: derivative of what is averaged, in the row, `(..., D)`.
         step: above 0, a number or `(..., 1)`.
     """
+    moved = perturbed - step * g
     here, there = (
-        space.one_hot(space.argmax(v), dtype=perturbed.dtype)
-        for v in (perturbed, perturbed - step * g)
+        space.one_hot(space.argmax(v), dtype=perturbed.dtype) for v in (perturbed, moved)
     )
-    return (here - there) / step
+    return ((here - there) / step).masked_fill(moved.isnan(), math.nan)  # NaN has an argmax, too
 
 
 def _relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: Tensor) -> Tensor:
@@ -92,9 +94,10 @@ def imle_row(
 
     The step is `scale`, or `_relative_step` with beta = `scale`.
     """
-    perturbed = logits.detach() + gumbel
+    perturbed = centred(space, logits.detach().to(gumbel.dtype)) + gumbel
     row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)
-    return row
+    # whoever could look at NaN has refused it
+    return row if can_inspect(logits) else row.masked_fill(perturbed.isnan(), math.nan)
 
 
 class IMLE(Relaxation):
@@ -134,9 +137,10 @@ class IMLE(Relaxation):
         self, space: CategoricalSpace | None = None, *, step: float = 10.0, samples: int = 1
     ) -> None:
         super().__init__(space, samples=samples)
-        if not isinstance(step, (int, float)) or not 0 < step < math.inf:
+        number = as_number(step)
+        if number is None or not 0 < number < math.inf:
             raise ValueError(f"step must be a finite number above 0, got {step!r}")
-        self.step = float(step)
+        self.step = number
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Hard row `(..., D)` for logits `(..., D)`."""

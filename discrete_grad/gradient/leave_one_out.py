@@ -23,8 +23,9 @@ def less_the_others(values: Tensor) -> Tensor:
         >>> less_the_others(torch.tensor([1.0, 2.0, 6.0]))
         tensor([-3.0000, -1.5000,  4.5000])
     """
+    moved = values - values[:1]  # equal ones are then 0: their mean may round to another number
     # f_n - mean of the others = (f_n - mean of all) N / (N - 1)
-    return (values - values.mean(0)) * (len(values) / (len(values) - 1))
+    return (moved - moved.mean(0)) * (len(values) / (len(values) - 1))
 
 
 class LeaveOneOut(GradientEstimator):

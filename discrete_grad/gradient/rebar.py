@@ -16,7 +16,7 @@ from discrete_grad.gradient._control_variate import (
     weighted,
     with_gradient,
 )
-from discrete_grad.gradient._tempered import over_tau
+from discrete_grad.gradient._tempered import tempered
 from discrete_grad.gradient.base import (
     Function,
     GradientEstimator,
@@ -109,7 +109,7 @@ def relaxed_correction(
         tau: temperature, or one for each element of the batch `(*batch, 1)`.
         again: whether the result is to be differentiated in tau or in c's parameters.
     """
-    rows = space.softmax(over_tau(drawn.noisy, tau))
+    rows = space.softmax(tempered(space, drawn.noisy, tau))
     # z and z~ in one call of c
     values, derivatives = differentiate(c, rows.flatten(0, 1).to(logits.dtype), again=again)
     at_conditional = values.reshape(rows.shape[:-1])[1].to(rows.dtype).unsqueeze(-1)

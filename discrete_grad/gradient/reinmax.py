@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import blocks
-from discrete_grad.gradient._tempered import tempered_softmax
+from discrete_grad.gradient._tempered import centred, tempered_block, tempered_softmax
 from discrete_grad.gradient.base import (
     Pullback,
     Relaxation,
@@ -33,7 +33,8 @@ def reinmax_surrogate(
     q = (tempered_softmax(space, logits.detach(), tau) + hard) / 2
     # J_q applied to the logits themselves is linear in them, and J_q is symmetric. A masked logit
     # is replaced before 0 * -inf arises; its q is 0.
-    finite = logits.masked_fill(logits == -torch.inf, 0)
+    near = centred(space, logits) if isinstance(tau, Tensor) else logits  # d/dtau sees their size
+    finite = near.masked_fill(near == -torch.inf, 0)
     return 2 * space.softmax_jacobian(q, finite) - pi / 2
 
 
@@ -98,7 +99,7 @@ class ReinMax(Relaxation):
             if zgr and not torch.is_grad_enabled():
                 moved = torch.addcmul(weighted, pi, there, value=-1)
                 return moved.scatter_add(-1, drawn, there - mean) / 2
-            tempered = blocks.softmax(widened(logits) / tau).to(logits.dtype)
+            tempered = blocks.softmax(tempered_block(widened(logits), tau)).to(logits.dtype)
             # 2 J_q g = 2 q (g - q . g) with q = (tempered + e_c) / 2; the centre is q . g
             centre = ((tempered * slopes).sum(-1, keepdim=True) + there) / 2
             first = tempered * (slopes - centre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -60,3 +61,6 @@ class Aligner(nn.Module):
     def forward(self, row_a: Tensor, row_b: Tensor, context: Tensor | None = None) -> Tensor:
         """Cosine `(...)` in [-1, 1] of two rows, both in the same context."""
         return (self.project(row_a, context) * self.project(row_b, context)).sum(-1)
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward

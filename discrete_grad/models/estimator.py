@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,9 @@ class BaseEstimator(nn.Module, ABC):
             row: codes or flat; leading dimensions may be more than the context's.
             context: `(..., C)`, broadcast against the row; None without a context spec.
         """
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward
 
 
 class Estimator(BaseEstimator):

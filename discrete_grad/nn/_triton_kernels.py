@@ -64,6 +64,19 @@ def _gumbel(seed, row, feature, first, BLOCK: tl.constexpr):
 
 
 @_kernel
+def _shift(begin, size, BLOCK: tl.constexpr):
+    """The largest `(N,)` of the logits at `begin`, if noise would be lost beside it, or else 0."""
+    best = tl.zeros_like(size).to(tl.float32) - 3.4028234663852886e38
+    for first in range(0, tl.max(size, 0), BLOCK):
+        k = first + tl.arange(0, BLOCK)[None, :]
+        inside = k < size[:, None]
+        x = tl.load(begin[:, None] + k, mask=inside, other=float("-inf")).to(tl.float32)
+        best = tl.maximum(best, tl.max(x, 1))
+    # as in `gradient._tempered`
+    return tl.where((tl.abs(best) <= 64.0) | (size == 0), 0.0, best)
+
+
+@_kernel
 def _draw_kernel(
     logits, codes, normaliser, noise, seed, offsets, features, count, rows, stride, width,
     num_features, WANTED: tl.constexpr, ITEMS: tl.constexpr, BLOCK: tl.constexpr,
@@ -77,6 +90,7 @@ def _draw_kernel(
     size = tl.where(row < rows, tl.load(offsets + feature + 1) - start, 0)
     key = tl.load(seed)
     code, total = tl.zeros([ITEMS], tl.int32), tl.zeros([ITEMS], tl.float32)
+    shift = _shift(logits + row * stride + start, size, BLOCK)
     # the least number and not -inf, or a tile that is masked whole would give inf - inf
     peak, best = total - 3.4028234663852886e38, total - float("inf")
     for first in range(0, tl.max(size, 0), BLOCK):
@@ -88,8 +102,9 @@ def _draw_kernel(
         else:
             at = (row * stride + start)[:, None] + k
             x = tl.load(logits + at, mask=inside, other=float("-inf")).to(tl.float32)
-            top = tl.max(x + gumbel, 1)
-            code = tl.where(top > best, first + tl.argmax(x + gumbel, 1), code)
+            noisy = x - shift[:, None] + gumbel
+            top = tl.max(noisy, 1)
+            code = tl.where(top > best, first + tl.argmax(noisy, 1), code)
             best = tl.maximum(best, top)
             if WANTED == "normaliser":
                 higher = tl.maximum(peak, tl.max(x, 1))
@@ -119,6 +134,9 @@ def _gradient_kernel(
     key = tl.load(seed)
     down = (grad + row * grad_row + feature.to(tl.int64) * grad_feature)[:, None]
     total, x = tl.zeros([ROWS], tl.float32), tl.zeros([ROWS, BLOCK], tl.float32)
+    shift = total
+    if METHOD == "gumbel_softmax":
+        shift = _shift(logits + row * stride + start, tl.where(row < rows, size, 0), BLOCK)
     weighted, there, mean, slopes, peak = total, total, total, x, total - 3.4028234663852886e38
     for last in tl.static_range(2):
         for first in range(0, BLOCK if ONE_TILE else size, BLOCK):
@@ -128,7 +146,7 @@ def _gradient_kernel(
                 at = (row * stride + start)[:, None] + k[None, :]
                 x = tl.load(logits + at, mask=inside, other=float("-inf")).to(tl.float32)
                 if METHOD == "gumbel_softmax":
-                    x = (x + _gumbel(key, row, of, first, BLOCK)) / tau
+                    x = (x - shift[:, None] + _gumbel(key, row, of, first, BLOCK)) / tau
                 table = (weight + (start + k).to(tl.int64) * weight_stride)[None, :]
                 slopes = tl.zeros([ROWS, BLOCK], tl.float32)
                 for begin in range(0, dim, CHUNK):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +93,9 @@ class ChunkedHead(nn.Module):
         return expect_chunked(
             self.space, latent, self.weight, head=head, bias=bias, tau=tau, chunk=self.chunk
         )
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward
 
     def draw(
         self, latent: Tensor, *, generator: torch.Generator | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -36,3 +38,6 @@ class FeatureHeads(nn.Module):
         """Logits `(..., D)` of a latent vector `(..., in_features)`."""
         logits: Tensor = self.linear(latent)
         return logits
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward

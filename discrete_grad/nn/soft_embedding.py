@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from discrete_grad.gradient import Relaxation
 from discrete_grad.nn import _triton_kernels as triton_kernels
 from discrete_grad.nn._fused import embed_drawn
 from discrete_grad.sampling import categorical, random_indices, uniform_like
-from discrete_grad.space import CategoricalSpace, is_codes, is_wrapped
+from discrete_grad.space import CategoricalSpace, can_inspect, is_codes, is_wrapped
 
 __all__ = ["SoftEmbedding", "embed", "embed_sample"]
 
@@ -95,9 +96,18 @@ def embed_sample(
         if pullback.noisy:
             # its seed stands for the noise, which the backward pass draws again and nothing stores
             seed = int(random_indices(2**62, (), generator=generator))
-    if not (logits.requires_grad or is_wrapped(logits)):
-        return embed(space, codes, weight)
-    return embed_drawn(space, logits, weight, codes, pullback, seed, kernels=kernels)
+    if logits.requires_grad or is_wrapped(logits):
+        embedded = embed_drawn(space, logits, weight, codes, pullback, seed, kernels=kernels)
+    else:
+        embedded = embed(space, codes, weight)
+    # where the check above could not look, a code stands for a feature without a law, too
+    return embedded if can_inspect(logits) else embedded + _flaw(space, logits).to(embedded.dtype)
+
+
+def _flaw(space: CategoricalSpace, logits: Tensor) -> Tensor:
+    """0 `(..., F, 1)`; NaN for a feature whose logits are NaN, `+inf` or masked whole."""
+    best = [block.amax(-1) for block in space.blocks(logits.detach())]
+    return space.join_columns(best).unsqueeze(-1) * 0
 
 
 class SoftEmbedding(nn.Module):
@@ -171,6 +181,9 @@ class SoftEmbedding(nn.Module):
     def forward(self, row: Tensor) -> Tensor:
         """Embedded row `(..., F, dim)` of codes `(..., F)` or a flat row `(..., D)`."""
         return embed(self.space, row, self.weight)
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward
 
     def sample(
         self,

@@ -67,7 +67,8 @@ def group_relative(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
         tensor([-0.7071,  0.7071])
     """
     _check_group(rewards, 2, "group-relative")
-    return (rewards - rewards.mean(0)) / (rewards.std(0) + eps)
+    moved = rewards - rewards[:1]  # equal ones are then 0: their mean may round to another number
+    return (moved - moved.mean(0)) / (moved.std(0) + eps)
 
 
 def standardised(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -77,7 +78,8 @@ def standardised(advantages: Tensor, *, eps: float = 1e-8) -> Tensor:
         >>> standardised(torch.tensor([1.0, 3.0]))
         tensor([-1.,  1.])
     """
-    return (advantages - advantages.mean()) / (advantages.std(correction=0) + eps)
+    moved = advantages - advantages.reshape(-1)[:1]  # as in `group_relative`
+    return (moved - moved.mean()) / (moved.std(correction=0) + eps)
 
 
 def gae(rewards: Tensor, values: Tensor, *, gamma: float = 1.0, decay: float = 0.95) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,9 @@ class Generator(nn.Module, IndependentPolicy):
             return 10 * self.free_logits
         logits: Tensor = self.heads(self.trunk(self.reading(context)))
         return logits
+
+    if TYPE_CHECKING:  # as in `Relaxation`
+        __call__ = forward
 
     def logits(self, context: Tensor | None = None) -> Tensor:
         """Logits, as `forward` makes them."""

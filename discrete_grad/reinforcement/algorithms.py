@@ -107,6 +107,7 @@ def _above_the_others(earned: Tensor, drawn: int, mean: Tensor) -> Tensor:
 
 
 def _standardised(earned: Tensor, drawn: int, mean: Tensor) -> Tensor:
+    earned = earned - earned[:1]
     fresh, known = earned[:drawn], earned[drawn:]
     # as `group_relative` scales the fresh rows
     scale = fresh.std(0) + 1e-4

@@ -28,7 +28,7 @@ from discrete_grad.reinforcement.value import ContextValue, StepValue
 from discrete_grad.sampling import isolated_seed, normal, permutation, random_indices, seeded
 from discrete_grad.training.loop import Objective, Step, derive_seed
 from discrete_grad.weighting import effective_size
-from discrete_grad.weighting.reward import Reward
+from discrete_grad.weighting.reward import Reward, reward_tensor
 
 __all__ = ["PolicyObjective", "Potential", "Task"]
 
@@ -190,7 +190,7 @@ class PolicyObjective(Objective):
 
     @torch.no_grad()
     def _rewards(self, codes: Tensor, context: Tensor | None) -> Tensor:
-        rewards = self.task.reward(codes, context)
+        rewards = reward_tensor(self.task.reward(codes, context), codes)
         check_rewards(rewards, codes)
         if self.scale is not None:
             self.scale.update(rewards)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import Aligner
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.reward import Reward
 
 __all__ = [
@@ -117,7 +117,8 @@ def weighted_reward(parts: Sequence[tuple[float, Reward]]) -> Reward:
         raise ValueError(f"needs rewards with finite weights, got {[w for w, _ in parts]}")
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        return torch.stack([weight * part(codes, context) for weight, part in parts]).sum(0)
+        values = [torch.as_tensor(part(codes, context), device=codes.device) for _, part in parts]
+        return torch.stack([w * v for (w, _), v in zip(parts, values, strict=True)]).sum(0)
 
     return reward
 
@@ -155,6 +156,7 @@ def adversarial_reward(
             raise ValueError(f"{name} must be a finite number from 0 on, got {radius}")
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
+        require_derivatives("an adversarial reward")
         weights = {name: p.detach() for name, p in model.named_parameters()}
         moved = {name: p.clone().requires_grad_() for name, p in weights.items()}
         seen = None if context is None else context.detach().clone().requires_grad_()
@@ -209,11 +211,14 @@ class RunningScale(nn.Module):
     def update(self, values: Tensor) -> None:
         """See more numbers."""
         values, size = values.double(), values.numel()
-        total, gap = self.count + size, values.mean() - self.mean
-        self.squares += (values - values.mean()).square().sum()
+        first = values.reshape(-1)[:1].sum()
+        # about the first: equal numbers are then 0, and no rounding gives them a deviation
+        moved = values - first
+        total, gap = self.count + size, first + moved.mean() - self.mean
+        self.squares += (moved - moved.mean()).square().sum()
         # what the distance of the two means adds to the squares about the joint mean
         self.squares += gap.square() * self.count * size / total
-        self.mean += gap * size / total
+        self.mean += gap * (size / total)
         self.count.copy_(total)
 
     def forward(self, values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["can_inspect", "code_dtype", "is_codes", "is_wrapped"]
+__all__ = ["can_inspect", "code_dtype", "is_codes", "is_wrapped", "require_derivatives"]
 
 
 def code_dtype(size: int) -> torch.dtype:
@@ -32,6 +32,13 @@ def can_inspect(tensor: Tensor) -> bool:
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return not is_wrapped(tensor)
+
+
+def require_derivatives(what: str) -> None:
+    """Raise ValueError under `torch.inference_mode()`, where nothing has a derivative."""
+    if torch.is_inference_mode_enabled():
+        fault = "which torch.inference_mode() does not keep; use torch.no_grad() instead"
+        raise ValueError(f"{what} needs derivatives, {fault}")
 
 
 def is_wrapped(tensor: Tensor) -> bool:

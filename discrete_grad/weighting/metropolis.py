@@ -11,8 +11,9 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of, drawn_rows, row_log_probs
 from discrete_grad.sampling import uniform
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
+from discrete_grad.weighting.reward import reward_tensor
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
 __all__ = [
@@ -256,10 +257,11 @@ def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tenso
 
 def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
     """Gain `(count, *batch, D - F)` of each swap by the derivative, over beta; finite."""
+    require_derivatives("the proposal of informed swaps")
     space = target.space
     flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
     with torch.enable_grad():
-        reward = target.reward(flat, context)
+        reward = reward_tensor(target.reward(flat, context), flat)
         total = reward.where(reward > -math.inf, 0).sum()
     if not total.requires_grad:
         raise ValueError("informed swaps need a reward that is differentiable on flat rows")

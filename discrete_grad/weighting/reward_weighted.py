@@ -20,7 +20,7 @@ from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.weighting import roots
 from discrete_grad.weighting.draws import inverse_draw
-from discrete_grad.weighting.reward import Reward, rewards_of
+from discrete_grad.weighting.reward import Reward, reward_tensor, rewards_of
 from discrete_grad.weighting.tilt import (
     check_beta,
     log_partition,
@@ -189,7 +189,7 @@ class RewardWeighted:
         for part in codes.split(max(1, self.chunk // max(1, math.prod(batch)))):
             rows = part.view(-1, *[1] * len(batch), part.shape[-1]).expand(-1, *batch, -1)
             log_p.append(row_log_probs(self.reference, rows, context).double())
-            reward.append(self.reward(rows, context).double())
+            reward.append(reward_tensor(self.reward(rows, context), rows).double())
         return ExactTilt(codes, torch.cat(log_p), torch.cat(reward), self.beta)
 
     def log_prob(self, codes: Tensor, context: Tensor | None = None) -> Tensor:

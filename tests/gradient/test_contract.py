@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,19 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import (
+    IMLE,
+    AdaptiveIMLE,
+    Carms,
     CategoricalSpace,
+    DecoupledStraightThrough,
     DeterministicStraightThrough,
+    Entmax,
     Enumerate,
     GappedStraightThrough,
     GumbelRao,
     GumbelSoftmax,
     LeaveOneOut,
+    Rebar,
     Reinforce,
     ReinMax,
     ReinMaxRao,
@@ -28,6 +35,7 @@ from discrete_grad import (
     on_codes,
 )
 from discrete_grad.gradient import base
+from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.reinmax import reinmax_surrogate
 from discrete_grad.testing import CHECKS, Subject, parametrize_with_checks
 from tests.goodness import assert_law
@@ -419,10 +427,31 @@ def test_temperature_from_a_schedule(cls: type[GumbelSoftmax]) -> None:
 
 
 @pytest.mark.parametrize("cls", TEMPERED)
-@pytest.mark.parametrize("tau", [0, 0.0, -1.0, math.nan, INF, None, "1", torch.tensor(1.0)])
+@pytest.mark.parametrize("tau", [0, 0.0, -1.0, math.nan, INF, None, "1", torch.ones(1)])
 def test_bad_temperature(cls: type[GumbelSoftmax], tau: float) -> None:
     with pytest.raises(ValueError, match="tau must be a finite number above 0"):
         cls(tau=tau)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), torch.tensor(0.5), 0.5])
+def test_numbers_of_numpy_and_of_torch_are_temperatures(number: float) -> None:
+    for cls in TEMPERED:
+        assert cls(tau=number).tau == 0.5
+    two = DecoupledStraightThrough(tau_f=number, tau_b=np.int64(2))
+    assert (two.tau_f, two.tau_b) == (0.5, 2.0)
+
+
+def test_and_so_they_are_other_hyperparameters() -> None:
+    half, two = np.float32(0.5), torch.tensor(2)
+    assert IMLE(step=two).step == 2.0
+    assert GappedStraightThrough(gap=half).gap == 0.5
+    assert Entmax(alpha=two).alpha == 2.0
+    assert Carms(independent=half).independent == 0.5
+    assert Rebar(eta=half, learn_eta=False).eta == 0.5
+    adaptive = AdaptiveIMLE(beta=half, density=two, rate=half)
+    assert (adaptive.beta.item(), adaptive.density, adaptive.rate) == (0.5, 2.0, 0.5)
+    for none in (None, "1", torch.ones(1), torch.tensor(1.0, requires_grad=True), 1j):
+        assert as_number(none) is None
 
 
 @every_case

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad import DoubleControlVariate, LeaveOneOut
+from discrete_grad import DoubleControlVariate, LeaveOneOut, Rebar, Relax, Rodeo
 from discrete_grad.gradient import _control_variate as control_variate
 from discrete_grad.gradient import double_control_variate
 from tests.gradient import contract
@@ -197,6 +197,14 @@ def test_without_gradients_the_value_is_the_same() -> None:
         expected = method.expectation(f, logits.requires_grad_(), generator=contract.seeded())
         assert torch.equal(value, expected.detach())
         assert not value.requires_grad
+
+
+@pytest.mark.parametrize("cls", [DoubleControlVariate, Rebar, Relax, Rodeo])
+def test_under_inference_mode_the_value_is_the_same(cls: type[Rebar]) -> None:
+    f, logits, method = function(TINY, "cubic"), random_logits(TINY, (4,)), cls(TINY)
+    expected = method.expectation(f, logits, generator=contract.seeded()).detach()
+    with torch.inference_mode():
+        assert torch.equal(method.expectation(f, logits, generator=contract.seeded()), expected)
 
 
 # --- planted bugs ---------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def tempered_in_half_precision(space: CategoricalSpace, logits: Tensor, tau: flo
 
 
 def rounded_row(space: CategoricalSpace, logits: Tensor, gumbel: Tensor, tau: float) -> Tensor:
-    half = logits.dtype.itemsize == 2
+    half = logits.dtype == torch.float32  # in which half precision comes here
     return _relaxed_row(space, logits, gumbel.round() if half else gumbel, tau)
 
 

@@ -85,13 +85,6 @@ def conditional_that_is_not_cut_off(logits: Tensor, hard: Tensor, gumbel: Tensor
     return torch.where(hard > 0, top, torch.minimum(logits + gumbel, top))
 
 
-def conditional_that_overflows(logits: Tensor, hard: Tensor, gumbel: Tensor) -> Tensor:
-    e, total = (-gumbel).exp(), logits.exp().sum(-1, keepdim=True)
-    drawn = (hard * e).sum(-1, keepdim=True)
-    top = total.log() - drawn.log()
-    return torch.where(hard > 0, top, -(e / logits.exp() + drawn / total).log())
-
-
 def rao_through_the_noise(
     space: CategoricalSpace, logits: Tensor, hard: Tensor, gumbel: Tensor, tau: float
 ) -> Tensor:
@@ -333,14 +326,6 @@ MUTANTS = [
             conditional_that_is_not_cut_off,
             contract.check_formula,
             RAO,
-        ),
-        (
-            "Gumbel-Rao: exp(logits) overflows",
-            "gumbel_rao._conditional_block",
-            conditional_that_overflows,
-            contract.check_finite,
-            RAO,
-            torch.float32,
         ),
         (
             "Gumbel-Rao: derivative of the conditional noise",

@@ -1,6 +1,7 @@
 """One embedding per feature: a lookup for codes, the expected embedding for flat rows."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from discrete_grad import CategoricalSpace
+from discrete_grad import CategoricalSpace, GumbelSoftmax, ReinMax, StraightThrough
 from discrete_grad.nn import SoftEmbedding
 from tests.strategies import random_logits, spaces
 
@@ -197,3 +198,19 @@ def test_offsets_that_do_not_fit() -> None:
         SoftEmbedding.from_pretrained(nn.Embedding(11, 3), space=SPACE, offsets=[0, 3, 7])
     with pytest.raises(ValueError, match="feature 'x2' needs at least 1 category"):
         SoftEmbedding.from_pretrained(nn.Embedding(11, 3), offsets=[0, 3, 11])
+
+
+@pytest.mark.parametrize("relaxation", [StraightThrough, ReinMax, GumbelSoftmax])
+def test_logits_of_nan_that_nobody_could_refuse_embed_as_nan(relaxation: type[ReinMax]) -> None:
+    space = CategoricalSpace.from_sizes((3, 3, 4))
+    layer, logits = SoftEmbedding(space, 2), torch.zeros(3, 10)
+    logits[1, 4] = math.nan
+
+    def sample(logits: Tensor) -> Tensor:
+        return layer.sample(logits, relaxation(space))
+
+    for batch in (logits, logits.clone().requires_grad_()):
+        drawn = torch.func.vmap(sample, randomness="different")(batch)
+        expected = torch.zeros(3, 3, 2, dtype=torch.bool)
+        expected[1, 1] = True
+        assert torch.equal(drawn.isnan(), expected)

@@ -154,6 +154,24 @@ def test_codes_and_normaliser() -> None:
 
 
 @runs_kernels
+@pytest.mark.usefixtures("both_tiles")
+@pytest.mark.parametrize("offset", [1e6, -1e6])
+def test_a_large_constant_changes_no_draw_and_no_gradient(offset: float) -> None:
+    # multiples of 1/8, which float32 has beside a million; the largest of each feature is 0
+    near = (logits_of(SPACE, 40) * 8).round() / 8
+    near = SPACE.join([block - block.amax(-1, keepdim=True) for block in SPACE.blocks(near)])
+    codes = draw(SPACE, near, 7)
+    assert torch.equal(draw(SPACE, near + offset, 7), codes)
+    weight = torch.randn(SPACE.width, 5, device=DEVICE)
+    grad = torch.randn(40, SPACE.num_features, 5, device=DEVICE)
+    found, expected = (
+        logits_gradient(SPACE, logits, weight, codes, grad, "gumbel_softmax", tau=0.5, seed=7)
+        for logits in (near + offset, near)
+    )
+    assert_close(found, expected)
+
+
+@runs_kernels
 @pytest.mark.usefixtures("large_tiles")
 def test_gumbels_follow_their_law() -> None:
     noise = _gumbels(SPACE, torch.zeros(400, SPACE.width, device=DEVICE), 8).cpu().double()

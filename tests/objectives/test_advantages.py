@@ -58,6 +58,18 @@ def test_standardised() -> None:
     assert not standardised(torch.ones(3)).any()
 
 
+@pytest.mark.parametrize("value", [16777.77, 0.1, -3e7, 1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [3, 6, 7])
+def test_equal_rewards_have_no_advantage_however_their_mean_rounds(
+    value: float, dtype: torch.dtype, count: int
+) -> None:
+    rewards = torch.full((count, 2), value, dtype=dtype)
+    assert not group_relative(rewards).any()
+    assert not leave_one_out(rewards).any()
+    assert not standardised(rewards).any()
+
+
 @given(seeds, st.integers(1, 5), st.floats(0, 1), st.floats(0, 1))
 def test_generalised_advantages_by_a_double_loop(
     seed: int, steps: int, gamma: float, decay: float

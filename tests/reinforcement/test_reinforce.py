@@ -7,13 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
-from discrete_grad.reinforcement import Progress, ReinforceConfig, reinforce, table_reward
+from discrete_grad.reinforcement import (
+    Progress,
+    ReinforceConfig,
+    reinforce,
+    table_reward,
+    weighted_reward,
+)
+from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
+from discrete_grad.weighting import RewardWeighted
 from discrete_grad.weighting.tilt import log_partition, table_expectation, table_kl
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 2))
@@ -297,6 +306,45 @@ def test_a_reward_that_is_no_number_is_told_with_its_row_and_context() -> None:
         reinforce(
             policy_of("factorised"), lambda x, c: x[:, 0, 0] * 1.0, config=QUICK, context=CONTEXTS
         )
+
+
+@pytest.mark.parametrize("kind", ["bool", "integer", "numpy", "numpy float32"])
+@pytest.mark.parametrize("settings", [{}, {"memory": 4, "reward_scale": "running"}])
+def test_rewards_of_other_types_count_as_their_numbers(kind: str, settings: dict) -> None:
+    def floating(codes: Tensor, context: Tensor | None) -> Tensor:
+        hits = codes.sum(-1)
+        return (hits > 2).double() if kind == "bool" else hits.double()
+
+    def typed(codes: Tensor, context: Tensor | None) -> Tensor:
+        found = floating(codes, context)
+        if kind == "bool":
+            return found.bool()
+        if kind == "integer":
+            return found.long()
+        return found.numpy().astype("float64" if kind == "numpy" else "float32")
+
+    config = replace(QUICK, steps=3, **settings)
+    found = [
+        reinforce(policy_of("factorised"), reward, config=config, context=CONTEXTS)
+        for reward in (floating, typed)
+    ]
+    assert found[0] == found[1]
+    target = RewardWeighted(policy_of("factorised"), typed, 1.0)
+    expected = RewardWeighted(policy_of("factorised"), floating, 1.0)
+    rows = SPACE.enumerate().unsqueeze(1).expand(-1, 2, -1)
+    with torch.no_grad():
+        assert_close(target.log_prob(rows, CONTEXTS), expected.log_prob(rows, CONTEXTS))
+    mixed = weighted_reward([(2.0, typed), (1.0, floating)])(rows, None)
+    assert_close(mixed.double(), 3 * floating(rows, None))
+
+
+def test_known_rows_are_scaled_by_the_deviation_of_equal_fresh_ones() -> None:
+    earned = torch.tensor([16777.77] * 6 + [16778.77]).unsqueeze(-1)
+    judged = ALGORITHMS["group_relative"].advantages
+    assert judged is not None
+    found = judged(earned, 6, torch.zeros(()))
+    assert not found[:6].any()
+    assert_close(found[6], (earned[6] - earned[0]) / 1e-4)
 
 
 def test_a_reference_that_forbids_a_row() -> None:

@@ -109,3 +109,21 @@ def test_the_running_scale_is_that_of_all_numbers_together() -> None:
     constant = RunningScale()
     constant.update(torch.full((4,), 3.0))
     assert constant(torch.tensor([3.0, 4.0])).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [0.1, 16777.77, -1e-7])
+def test_equal_numbers_have_no_deviation_however_their_mean_rounds(value: float) -> None:
+    scale = RunningScale()
+    for count in (6, 3, 7, 11):
+        scale.update(torch.full((count,), value, dtype=torch.float64))
+        assert scale(torch.tensor([value, value + 1], dtype=torch.float64)).tolist() == [
+            0.0,
+            value + 1 - value,
+        ]
+
+
+def test_an_adversary_needs_derivatives() -> None:
+    reward = adversarial_reward(Estimator(SPACE))
+    message = "adversarial reward needs derivatives, which torch.inference_mode"
+    with torch.inference_mode(), pytest.raises(ValueError, match=message):
+        reward(CODES, None)
