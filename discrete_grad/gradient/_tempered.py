@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["centred", "over_tau", "tempered", "tempered_block", "tempered_softmax"]
 
@@ -19,6 +19,8 @@ def centred(space: CategoricalSpace, logits: Tensor) -> Tensor:
     To be done before noise is added, which a large logit would round away. Ordinary logits stay
     bitwise as they are, and so does what is drawn from them; a feature with NaN becomes NaN.
     """
+    if _all_near(logits, 1.0):
+        return logits
     return space.join([_centred(block, 1.0) for block in space.blocks(logits)])
 
 
@@ -36,9 +38,11 @@ def tempered(space: CategoricalSpace, logits: Tensor, tau: float | Tensor) -> Te
     The largest of a feature is taken away first where that over tau is far from 0: neither does a
     quotient overflow, nor does a large constant round the differences away.
     """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if not isinstance(tau, Tensor) and (tau == 1 or _all_near(wide, tau)):
+        return over_tau(wide, tau)
     if isinstance(tau, Tensor) and tau.dim():
         tau = tau.unsqueeze(-1)  # of an element of the batch, beside the features of a block
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return space.join([tempered_block(block, tau) for block in space.blocks(wide)])
 
 
@@ -52,6 +56,14 @@ def tempered_softmax(space: CategoricalSpace, logits: Tensor, tau: float | Tenso
     """`softmax(logits / tau)` `(..., D)`, in float32 where half precision would overflow."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return space.softmax(tempered(space, wide, tau)).to(logits.dtype)
+
+
+def _all_near(logits: Tensor, tau: float) -> bool:
+    """Whether nothing need be taken away, if a look at the values is cheaper than to do so."""
+    if not can_inspect(logits) or not logits.numel():
+        return False
+    low, high = logits.detach().aminmax()
+    return bool(-_NEAR * tau <= low and high <= _NEAR * tau)
 
 
 def _centred(block: Tensor, tau: float | Tensor) -> Tensor:

@@ -97,9 +97,12 @@ def test_ordinary_logits_keep_the_rows_of_their_noise_bitwise() -> None:
     hard = SPACE.one_hot(SPACE.argmax(noisy))
     for method in (GumbelSoftmax(SPACE), IMLE(SPACE)):
         assert torch.equal(method(logits, generator=seeded(2)), hard)
-    assert torch.equal(centred(SPACE, logits), logits)
     few = logits - 40  # over tau below 64
-    assert torch.equal(tempered(SPACE, few, 0.5), few / 0.5)
+    for masked in (False, True):
+        if masked:  # which is no number near 0
+            logits[0, 4] = few[0, 4] = -math.inf
+        assert torch.equal(centred(SPACE, logits), logits)
+        assert torch.equal(tempered(SPACE, few, 0.5), few / 0.5)
 
 
 # --- extreme temperatures -------------------------------------------------------------------------
