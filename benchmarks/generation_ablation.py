@@ -174,6 +174,7 @@ def refitted(base: Path, table: RowTable, config: FitConfig) -> Run:
         for weights in (folder / "weights").iterdir():
             if weights.stem not in REUSED:
                 weights.unlink()
+        (folder / "guidance.json").unlink()  # its pessimism is the other fit's
         return fit(table, folder, config, resume=True)
 
 

@@ -194,7 +194,7 @@ def test_contexts_of_one_column(tmp_path: Path) -> None:
         ("--score a --score b t.csv --out o", "a b", ""),
         ("t.csv --score a b c --context x y --out o", "a b c", "x y"),
         ("t.csv --out o --score a b --score c --resume", "a b c", ""),
-        ("t.csv --generator.trust -1 --score a b --out o", "a b", ""),
+        ("t.csv --generator.entropy -1 --score a b --out o", "a b", ""),
     ],
 )
 def test_scores_may_be_repeated_or_listed(
@@ -220,8 +220,11 @@ def test_fit_without_a_score_is_one_line(
 def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     table, run, out = good_table(tmp_path), tmp_path / "run", tmp_path / "new_rows.csv"
     arguments = ["fit", str(table), "--score", "score", "--score", "price", "--context", "shop"]
-    aligned = ["--generator.alignment", "0.5"]
-    assert main([*arguments, "--out", str(run), *QUICK, *aligned]) == 0
+    config = tmp_path / "aligned.toml"
+    quick = Path(QUICK[1]).read_text()
+    config.write_text(quick.replace("[generator]", "[generator]\nalignment = 0.5"))
+    aligned = ["--config", str(config)]
+    assert main([*arguments, "--out", str(run), *aligned]) == 0
     assert json.loads((run / "schema.json").read_text())["more_scores"] == ["price"]
     assert json.loads((run / "report.json").read_text())["score_name"] == "score"
     (tmp_path / "contexts.csv").write_text("shop\nwest\n")
@@ -230,7 +233,7 @@ def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     header = "shop,cut,shade,estimated_score,judge_score,beyond_observed,in_table"
     assert out.read_text().splitlines()[0] == header
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    assert main([*arguments, "--out", str(run), *QUICK, *aligned, "--resume"]) == 0
+    assert main([*arguments, "--out", str(run), *aligned, "--resume"]) == 0
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
@@ -373,7 +376,7 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
             ["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.gradient-estimator", "Magic"],
             "'Magic'",
         ),
-        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.trust", "-1"], "trust"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.diversity", "-1"], "diversity"),
         (["demo", "--family", "hpolab", "--out", "new"], "hpolib"),
     ],
 )

@@ -108,9 +108,6 @@ class Goal:
     """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
     and, weighted with --generator.preference, by a reward that explains the answers."""
     generator_preference: Annotated[float | None, _option("generator.preference")] = None
-    generator_alignment: Annotated[float | None, _option("generator.alignment")] = None
-    generator_pessimism: Annotated[float | None, _option("generator.pessimism")] = None
-    generator_trust: Annotated[float | None, _option("generator.trust")] = None
     generator_entropy: Annotated[float | None, _option("generator.entropy")] = None
     generator_diversity: Annotated[float | None, _option("generator.diversity")] = None
 
