@@ -1,4 +1,4 @@
-"""The device that a session computes on, chosen by a word."""
+"""Device that a process computes on, chosen by a word."""
 
 from __future__ import annotations
 
