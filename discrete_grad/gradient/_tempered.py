@@ -54,8 +54,7 @@ def tempered_block(block: Tensor, tau: float | Tensor) -> Tensor:
 
 def tempered_softmax(space: CategoricalSpace, logits: Tensor, tau: float | Tensor) -> Tensor:
     """`softmax(logits / tau)` `(..., D)`, in float32 where half precision would overflow."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return space.softmax(tempered(space, wide, tau)).to(logits.dtype)
+    return space.softmax(tempered(space, logits, tau)).to(logits.dtype)
 
 
 def _all_near(logits: Tensor, tau: float) -> bool:
