@@ -7,6 +7,10 @@ SOURCES := $(shell find discrete_grad -name '*.py')
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests --pyargs discrete_grad
 
+# with all their seeds and steps; the tests run them shortened
+notebooks: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/test_notebooks.py --whole-notebooks
+
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
 
@@ -36,4 +40,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo lint test
+.PHONY: bench-quick clean demo lint notebooks test

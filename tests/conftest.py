@@ -15,3 +15,11 @@ settings.load_profile("suite")
 
 # small tensors: more threads only wait for each other
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--whole-notebooks",
+        action="store_true",
+        help="run the notebooks with all their seeds and steps",
+    )
