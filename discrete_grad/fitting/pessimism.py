@@ -11,7 +11,8 @@ from torch import Tensor
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.gradient import Relaxation, SelfSamplingFunction
-from discrete_grad.models import BaseEnsemble, PreferenceModel
+from discrete_grad.models import BaseEnsemble, BaseEstimator
+from discrete_grad.models.protocol import drawn_member_scores, member_scores, require
 
 __all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
 
@@ -23,7 +24,7 @@ class PessimisticScore(SelfSamplingFunction):
     """The members' mean, median or least score, minus some of their standard deviations.
 
     Args:
-        estimator: the ensemble.
+        estimator: the ensemble; an estimator that is none counts as one of a single member.
         context: `(..., C)`, or None.
         config: `combine` and `pessimism`.
 
@@ -38,13 +39,13 @@ class PessimisticScore(SelfSamplingFunction):
     """
 
     def __init__(
-        self, estimator: BaseEnsemble, context: Tensor | None, config: GeneratorConfig
+        self, estimator: BaseEstimator, context: Tensor | None, config: GeneratorConfig
     ) -> None:
         self.estimator, self.context, self.config = estimator, context, config
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Scores `(...)` of codes `(..., F)` or flat rows `(..., D)`."""
-        return self._combined(self.estimator.predictions(rows, self.context))
+        return self._combined(member_scores(self.estimator, rows, self.context))
 
     def sample(
         self,
@@ -55,7 +56,9 @@ class PessimisticScore(SelfSamplingFunction):
     ) -> Tensor:
         """Scores of rows drawn by a relaxation; see `SelfSamplingFunction.sample`."""
         return self._combined(
-            self.estimator.sample_predictions(logits, relaxation, self.context, generator=generator)
+            drawn_member_scores(
+                self.estimator, logits, relaxation, self.context, generator=generator
+            )
         )
 
     def _combined(self, values: Tensor) -> Tensor:
@@ -102,8 +105,8 @@ class PreferredScore(SelfSamplingFunction):
 
 
 def guided_score(
-    estimator: BaseEnsemble,
-    preference: PreferenceModel | None,
+    estimator: BaseEstimator,
+    preference: BaseEstimator | None,
     unit: float,
     context: Tensor | None,
     config: GeneratorConfig,
@@ -162,6 +165,7 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
 
     Raises:
         ValueError: for one member, a coverage out of range, or too few rows for it.
+        TypeError: for a model that is no ensemble.
 
     Reference:
         Split conformal prediction with normalised residuals: Lei, G'Sell, Rinaldo, Tibshirani,
@@ -176,6 +180,7 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
         >>> conformal_pessimism(ensemble, rows, 0.8)
         0.0
     """
+    require("conformal_pessimism", ensemble, "predictions", "num_members")
     count = len(rows)
     # count + 1: the new row is one of them, at every rank with the same probability
     rank = math.ceil((count + 1) * coverage)
