@@ -185,10 +185,15 @@ def kept_parts(held_out: Tensor, count: int) -> Tensor:
 
 def members_of(ensemble: BaseEnsemble, name: str) -> slice:
     """Those members that one tensor of the ensemble's state belongs to."""
+    if isinstance(ensemble, EstimatorEnsemble) and ensemble.own is not None:
+        index = int(name.split(".")[1])
+        return slice(index, index + 1)
     if not isinstance(ensemble, MixedEnsemble):
         return slice(None)
-    index, sizes = int(name.split(".")[1]), ensemble.sizes
-    return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+    _, place, inner = name.split(".", 2)
+    before = sum(ensemble.sizes[: int(place)])
+    within = members_of(ensemble.parts[int(place)], inner)
+    return slice(before + (within.start or 0), before + (within.stop or ensemble.sizes[int(place)]))
 
 
 class _EstimatorObjective(Objective):

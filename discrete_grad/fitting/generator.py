@@ -26,7 +26,7 @@ from discrete_grad.objectives import (
     hamming_excess,
     kl_to_reference,
 )
-from discrete_grad.policies import Generator, IndependentPolicy
+from discrete_grad.policies import IndependentPolicy
 from discrete_grad.policies.protocol import require
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
@@ -261,7 +261,7 @@ class _Guides(FrozenModels):
 
 
 def _guides(frozen: FrozenModels, space: CategoricalSpace) -> _Guides:
-    names = [name for name in ("estimator", "judge", "preference") if getattr(frozen, name)]
+    names = ["estimator", "judge", "preference"][: 2 + (frozen.preference is not None)]
     made = {n: as_estimator(f"the {n} of fit_generator", getattr(frozen, n), space) for n in names}
     return _Guides(**{**vars(frozen), **made})
 

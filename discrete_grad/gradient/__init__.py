@@ -6,8 +6,8 @@ from discrete_grad.gradient.base import (
     GradientEstimator,
     Relaxation,
     SelfSamplingFunction,
-    on_codes,
 )
+from discrete_grad.gradient.black_box import on_codes
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
 from discrete_grad.gradient.darn import Darn

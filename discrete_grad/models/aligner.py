@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,11 @@ class Aligner(nn.Module):
         self.trunk = mlp(latent.shape[-1], (64,))
         self.head = nn.Linear(64, projection_dim)
 
+    @property
+    def space(self) -> CategoricalSpace:
+        """The features."""
+        return self.estimator.space
+
     def train(self, mode: bool = True) -> Aligner:
         """Training mode for the projection; the estimator stays in evaluation mode."""
         super().train(mode)
@@ -87,6 +92,15 @@ def _some_latent(estimator: BaseEstimator) -> Tensor:
     row = space.one_hot(codes, dtype=dtype_of(estimator))
     with torch.no_grad():
         return estimator.to_latent(row, row.new_zeros(1, spec.width) if spec else None)
+
+
+def projection(
+    aligner: Any, row: Tensor, context: Tensor | None, *, space: CategoricalSpace
+) -> Tensor:
+    """Projection `(..., P)` of a row by an aligner, or by `project(row, context)` of one's own."""
+    if isinstance(aligner, Aligner):
+        return aligner.project(row, context)
+    return ask(aligner.project, space, (row,), context, like=aligner, width="P")
 
 
 def likeness(

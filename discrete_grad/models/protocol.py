@@ -51,7 +51,7 @@ _CALLS = {
 
 
 def has(model: object, part: str) -> bool:
-    """Whether a model has a part, by name; a tensor or a layer with that name does not count.
+    """Whether a model has a part, by name; a tensor with that name does not count.
 
     Example:
         >>> has(nn.Linear(2, 2), "forward"), has(nn.Linear(2, 2), "to_latent")
@@ -62,9 +62,9 @@ def has(model: object, part: str) -> bool:
     if part == "parameters":
         return isinstance(model, nn.Module)
     found = getattr(model, part, None)
-    return found is not None and (
-        part not in _CALLS or (callable(found) and not isinstance(found, nn.Module))
-    )
+    # a second softened view of a model may be its latents; any other layer has a name by chance
+    by_chance = isinstance(found, nn.Module) and part != "to_latent"
+    return found is not None and (part not in _CALLS or (callable(found) and not by_chance))
 
 
 def require(user: str, model: object, *parts: str) -> None:
@@ -150,9 +150,7 @@ def as_estimator(
     if isinstance(model, BaseEstimator):
         return model
     found = getattr(model, "context_spec", None)
-    return OwnEstimator(
-        model, space, context=found if isinstance(found, ContextSpec) else context
-    )
+    return OwnEstimator(model, space, context=found if isinstance(found, ContextSpec) else context)
 
 
 def space_of(user: str, model: object, space: CategoricalSpace | None) -> CategoricalSpace:
