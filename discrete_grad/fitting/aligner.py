@@ -17,6 +17,7 @@ from discrete_grad.objectives import rank_n_contrast
 from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
@@ -75,6 +76,7 @@ def fit_aligner(
         >>> aligner(codes[:5], codes[5:10]).shape
         torch.Size([5])
     """
+    require_config("config of fit_aligner", config, AlignerConfig)
     config.check_losses()
     require("fit_aligner", aligner, "space", "project", "parameters")
     kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)

@@ -25,6 +25,7 @@ from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
@@ -82,6 +83,7 @@ def fit_estimator(
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
+    require_config("config of fit_estimator", config, EstimatorConfig)
     if absolute and config.families != ("networks",):
         raise ValueError(f"networks alone learn the median, got families {config.families}")
     config = config.for_rows(len(rows))
@@ -125,6 +127,7 @@ def new_ensemble(
         >>> new_ensemble(space, None, EstimatorConfig(members=4), seed=0).num_members
         4
     """
+    require_config("config of new_ensemble", config, EstimatorConfig)
     config = config.for_rows(rows)
     makers: dict[str, Callable[[], BaseEnsemble]] = {
         "networks": lambda: _new_networks(space, spec, config, seed),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ from discrete_grad.policies import IndependentPolicy
 from discrete_grad.policies.protocol import require
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, no_callback, train
@@ -46,17 +49,21 @@ def make_gradient_estimator(
     """The gradient estimator a config names.
 
     Raises:
-        ValueError: for a name that is none, or a `tau` it has no use for.
+        ValueError: for a name that is none, with the nearest one, or a `tau` it has no use for.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
         ReinMax(CategoricalSpace(x0: 2, x1: 3), samples=4, tau=1.0)
     """
+    require_config("config of make_gradient_estimator", config, GeneratorConfig)
     classes: dict[str, Any] = dict(gradient.catalogue())
     name = config.gradient_estimator
     if name not in classes:
-        raise ValueError(f"no gradient estimator is called {name!r}; there are {sorted(classes)}")
+        raise ValueError(
+            f"no gradient estimator is called {name!r}: did you mean {_nearest(name, classes)}? "
+            f"There are {', '.join(classes)}"
+        )
     arguments: dict[str, Any] = {"samples": config.samples}
     if config.tau is not None:
         arguments["tau"] = config.tau
@@ -64,6 +71,12 @@ def make_gradient_estimator(
             raise ValueError(f"{name} has no temperature, got tau={config.tau}")
     made: gradient.GradientEstimator = classes[name](space, **arguments)
     return made
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """The most similar of some names, whatever their case and underscores."""
+    plain = {known.lower(): known for known in names}
+    return plain[get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=0)[0]]
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,7 @@ def fit_generator(
         >>> space.argmax(generator()).shape
         torch.Size([2])
     """
+    require_config("config of fit_generator", config, GeneratorConfig)
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -182,12 +183,14 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
     """
     require("conformal_pessimism", ensemble, "predictions", "num_members")
     count = len(rows)
+    # the decimal that was written: 100 * 0.55 is 55, and a little more in floating point
+    share = Fraction(repr(float(coverage))) if 0 < coverage < 1 else Fraction(1)
     # count + 1: the new row is one of them, at every rank with the same probability
-    rank = math.ceil((count + 1) * coverage)
-    if ensemble.num_members < 2 or not 0 < coverage < 1 or rank > count:
+    rank = math.ceil((count + 1) * share)
+    if ensemble.num_members < 2 or rank > count:
         raise ValueError(
             f"a coverage of {coverage} needs to lie between 0 and 1 and, for it, 2 members and "
-            f"{math.ceil(coverage / (1 - coverage)) if 0 < coverage < 1 else 1} rows to calibrate "
+            f"{math.ceil(share / (1 - share)) if share < 1 else 1} rows to calibrate "
             f"on, got {ensemble.num_members} and {count}"
         )
     predicted = ensemble.predictions(rows.codes, rows.context)

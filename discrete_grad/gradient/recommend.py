@@ -62,7 +62,7 @@ class Recommendation:
     """Candidates ranked by their error, and how sure the ranking is.
 
     Args:
-        ranked: the best first.
+        ranked: the best first, each a `discrete_grad.gradient.recommend.Measured`.
         skipped: name -> why it was not measured.
         reference: what they were compared with.
         reference_error: mean squared error of the reference itself, relative; 0 if it is exact.

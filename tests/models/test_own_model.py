@@ -37,6 +37,7 @@ from discrete_grad.fitting import (
     fit_estimator,
     fit_generator,
 )
+from discrete_grad.fitting.estimator import members_of
 from discrete_grad.models import (
     Aligner,
     Estimator,
@@ -278,6 +279,26 @@ def test_an_ensemble_of_ones_own_is_fitted(spec: ContextSpec | None, mixed: bool
     )
 
 
+def test_the_tensors_of_each_member_are_known() -> None:
+    parts = [
+        EstimatorEnsemble([library(None)]),
+        EstimatorEnsemble([flat(0), flat(1)], space=SPACE),
+        EstimatorEnsemble([library(None), library(None)]),
+    ]
+    mixed = MixedEnsemble(parts)
+    found = {}
+    for name in mixed.state_dict():
+        owner = re.match(r"ensembles\.\d+\.(own\.\d)?", name)
+        assert owner is not None
+        found.setdefault(owner[0], set()).add(tuple(range(5)[members_of(mixed, name)]))
+    assert found == {
+        "ensembles.0.": {(0,)},
+        "ensembles.1.own.0": {(1,)},
+        "ensembles.1.own.1": {(2,)},
+        "ensembles.2.": {(3, 4)},
+    }
+
+
 @contexts
 def test_aligner(spec: ContextSpec | None) -> None:
     ours, own = pair(spec)
@@ -466,6 +487,7 @@ def test_a_projection_of_ones_own_is_fitted_and_measured() -> None:
 def test_a_float64_model_takes_codes() -> None:
     model = flat(0).double()
     found = as_estimator("a test", model, SPACE)(CODES, CONTEXT.double())
+    assert found.dtype == as_estimator("a test", Bare().double(), SPACE)(CODES).dtype
     assert found.dtype == torch.float64
     assert swap_effects(model, CODES, CONTEXT.double(), space=SPACE).exact.dtype == torch.float64
 
