@@ -181,7 +181,6 @@ def test_configs_of_what_is_made_are_named(given: Any) -> None:
         ("Reinmaxx", "ReinMax"),
         ("leave_one_out", "LeaveOneOut"),
         ("GumbelSoftMax", "GumbelSoftmax"),
-        ("", "IMLE"),
     ],
 )
 def test_the_nearest_gradient_estimator_is_named(name: str, nearest: str) -> None:
