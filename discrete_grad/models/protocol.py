@@ -243,7 +243,7 @@ def ask(
 
     Raises:
         TypeError: for an f that does not take what it is given.
-        ValueError: for an answer of another shape.
+        ValueError: for rows or a context that do not fit, or an answer of another shape.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -251,22 +251,38 @@ def ask(
         >>> ask(lambda row, c: row[:, 1] * c[:, 0], space, (codes,), torch.ones(4, 1))
         tensor([1., 1., 1., 1.])
     """
+    for row in rows:
+        if is_codes(row):
+            space.check_codes(row)
+        else:
+            space.check_flat(row, what="a flat row")
     given = [*rows] if context is None else [*rows, context]
     _check_call(f, given)
-    lead = torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in given))
-    count = lead.numel()
-    folded = [t.expand(*lead, t.shape[-1]).reshape(count, t.shape[-1]) for t in given]
+    lead = _common_shape(given)
+    folded = [t.expand(*lead, t.shape[-1]).reshape(lead.numel(), t.shape[-1]) for t in given]
     dtype = dtype_of(f if like is None else like)
-    coded = [is_codes(row) for row in rows] + [False] * (context is not None)
-    # flat rows that f is given are in memory already; those made of codes are made a part at a time
-    most = max(1, _NUMBERS // space.width) if all(coded[: len(rows)]) else max(1, count)
-    parts = [
-        f(*(space.one_hot(t, dtype=dtype) if c else t for t, c in zip(part, coded, strict=True)))
-        for part in zip(*(t.split(most) for t in folded), strict=True)
-    ]
-    for part, size in zip(parts, folded[0].split(most), strict=True):
-        _check_answer(f, part, len(size), width)
-    return torch.cat(parts).unflatten(0, lead) if lead else torch.cat(parts).squeeze(0)
+    answers = []
+    for part in zip(*(t.split(_at_once(space, rows, lead)) for t in folded), strict=True):
+        flat = [space.one_hot(t, dtype=dtype) if is_codes(t) else t for t in part[: len(rows)]]
+        answers.append(f(*flat, *part[len(rows) :]))
+        _check_answer(f, answers[-1], len(part[0]), width)
+    return torch.cat(answers).unflatten(0, lead) if lead else torch.cat(answers).squeeze(0)
+
+
+def _common_shape(given: Sequence[Tensor]) -> torch.Size:
+    """Leading shape that rows and context are repeated to; ValueError where they do not fit."""
+    try:
+        shape: torch.Size = torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in given))
+    except RuntimeError as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given)
+        raise ValueError(f"rows and context must go together, got {shapes}") from error
+    return shape
+
+
+def _at_once(space: CategoricalSpace, rows: Sequence[Tensor], lead: torch.Size) -> int:
+    """Rows of a call: flat ones are in memory already, those made of codes are not."""
+    made = all(is_codes(row) for row in rows)
+    return max(1, _NUMBERS // space.width if made else lead.numel())
 
 
 def _check_call(f: Callable[..., Any], given: Sequence[Tensor]) -> None:

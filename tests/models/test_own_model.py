@@ -645,6 +645,13 @@ def test_an_answer_is_checked_whatever_it_is() -> None:
         ask(lambda row: 3.0, SPACE, (CODES,), None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match=r"by a tensor \(40, L\), got \(40,\)"):
         ask(lambda row: row[:, 0], SPACE, (CODES,), None, width="L")
+    for rows, context, fault in (
+        (CODES, CONTEXT[:7], r"rows and context must go together, got \(40, 3\), \(7, 2\)"),
+        (CODES + 3, CONTEXT, "feature 'cut' has code"),
+        (HARD[:, 1:], CONTEXT, "a flat row must be"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            ask(flat(0), SPACE, (rows,), context)
     own = OwnEstimator(torch.nn.Flatten(0), SPACE)
     with pytest.raises(ValueError, match=r"Flatten must answer"):
         own(CODES)
