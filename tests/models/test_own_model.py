@@ -50,9 +50,10 @@ from discrete_grad.models import (
 from discrete_grad.models.protocol import OwnEstimator, as_estimator, ask
 from discrete_grad.nn import soften
 from discrete_grad.policies import Generator, IndependentPolicy
-from discrete_grad.reinforcement import aligner_reward
+from discrete_grad.reinforcement import adversarial_reward, aligner_reward
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
+from discrete_grad.weighting import RewardWeighted
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
 SPEC = ContextSpec({"shop": 2})
@@ -453,6 +454,18 @@ def test_nothing_of_the_library_but_the_fit(method: Any) -> None:
     assert before.isfinite()
     assert not model.training
     assert not any(p.requires_grad for p in [*model.parameters(), *generator.parameters()])
+
+
+def test_an_ensemble_of_ones_own_is_a_reward() -> None:
+    model, policy = flat(0), Generator(SPACE, SPEC, hidden=(8,))
+    reward = EstimatorEnsemble([model], space=SPACE)
+    rows, context = SPACE.enumerate(), torch.eye(2)
+    exact = RewardWeighted(policy, reward, beta=0.5).exact(context)
+    values = [model(SPACE.one_hot(rows), c.expand(len(rows), 2)) for c in context]
+    density = torch.stack(values, 1).double() / 0.5 + policy.log_prob(rows.unsqueeze(1), context)
+    assert_close(exact.probs, density.softmax(0))
+    shaken = adversarial_reward(reward, context_radius=0.1)(rows.unsqueeze(1), context)
+    assert (shaken.mean(0) < torch.stack(values).mean(1)).all()
 
 
 def test_an_aligner_of_ones_own_is_a_reward() -> None:
