@@ -258,8 +258,7 @@ class _State:
         for name, now in self.model.state_dict().items():
             own = better[self.objective.members(name)] if better.dim() else better
             chosen = own.reshape(own.shape + (1,) * (now.dim() - own.dim()))
-            # a number of one member stays one
-            self.best[name] = torch.where(chosen, now, self.best[name]).view(now.shape)
+            self.best[name] = torch.where(chosen, now, self.best[name])
         if better.any():
             self.stale, self.best_step = 0, self.step
         else:

@@ -37,7 +37,7 @@ from discrete_grad.fitting import (
     fit_estimator,
     fit_generator,
 )
-from discrete_grad.fitting.estimator import members_of
+from discrete_grad.fitting.estimator import held_out_parts, members_of
 from discrete_grad.models import (
     Aligner,
     Estimator,
@@ -53,6 +53,7 @@ from discrete_grad.policies import Generator, IndependentPolicy
 from discrete_grad.reinforcement import adversarial_reward, aligner_reward
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
+from discrete_grad.training.loop import derive_seed
 from discrete_grad.weighting import RewardWeighted
 
 SPACE = CategoricalSpace({"cut": 3, "colour": 4, "shape": 2})
@@ -280,6 +281,41 @@ def test_an_ensemble_of_ones_own_is_fitted(spec: ContextSpec | None, mixed: bool
     )
 
 
+class Statistics(nn.Module):
+    """State of no dimension, a buffer and a parameter, and statistics of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(SPACE.width, 8), nn.BatchNorm1d(8), nn.Tanh())
+        self.head, self.scale = nn.Linear(8, 1), nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, row: Tensor) -> Tensor:
+        return self.scale * self.head(self.layers(row))[:, 0]
+
+
+def test_each_member_keeps_its_own_best_state() -> None:
+    with isolated_seed(0):
+        ensemble = EstimatorEnsemble([Statistics() for _ in range(3)], space=SPACE)
+    config = EstimatorConfig(members=3, steps=40, learning_rate=0.3, validate_every=1, patience=40)
+    rows, states, losses = rows_of(None), [], []
+    held_out = held_out_parts(len(rows), config, derive_seed(0, "estimator", "rows"))
+
+    def look(model: Any, step: int) -> None:
+        mode = model.training
+        with torch.no_grad():
+            found = model.eval().predictions(CODES[held_out], own_rows=True)
+        model.train(mode)
+        losses.append((found - rows.scores[held_out]).square().mean(1))
+        states.append(copy.deepcopy(model.state_dict()))
+
+    fit_estimator(ensemble, rows, config=config, seed=0, callback=look)
+    best = torch.stack(losses[1:]).argmin(0) + 1
+    assert len(set(best.tolist())) > 1
+    for name, value in ensemble.state_dict().items():
+        member = members_of(ensemble, name).start
+        assert torch.equal(value, states[best[member]][name]), name
+
+
 def test_the_tensors_of_each_member_are_known() -> None:
     parts = [
         EstimatorEnsemble([library(None)]),
@@ -391,6 +427,12 @@ def subject_of(spec: ContextSpec | None, which: int) -> Subject:
 def test_report(spec: ContextSpec | None) -> None:
     expected, found = (build_report(subject_of(spec, which), samples=16) for which in range(2))
     assert_near(found, expected)
+    subject, entry = subject_of(spec, 1), found["contexts"][0]["entries"][0]
+    row = torch.tensor([SPACE.categories[i].index(c) for i, c in enumerate(entry["row"])])
+    shown = () if spec is None else (torch.eye(2)[:1],)
+    for name, key in (("estimator", "estimated"), ("judge", "judged")):
+        value = getattr(subject, name)(SPACE.one_hot(row.unsqueeze(0)), *shown)
+        assert entry[key] == pytest.approx(2 * value.item() + 1, rel=1e-4)
     assert found["swaps"] is not None
     assert found["exploitation"] is not None
     assert (found["robustness"] is None) == (spec is None)
