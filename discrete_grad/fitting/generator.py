@@ -150,6 +150,7 @@ def fit_generator(
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
