@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -60,8 +59,9 @@ def make_gradient_estimator(
     classes: dict[str, Any] = dict(gradient.catalogue())
     name = config.gradient_estimator
     if name not in classes:
+        nearest = get_close_matches(name, classes, n=1, cutoff=0)[0]
         raise ValueError(
-            f"no gradient estimator is called {name!r}: did you mean {_nearest(name, classes)}? "
+            f"no gradient estimator is called {name!r}: did you mean {nearest}? "
             f"There are {', '.join(classes)}"
         )
     arguments: dict[str, Any] = {"samples": config.samples}
@@ -71,12 +71,6 @@ def make_gradient_estimator(
             raise ValueError(f"{name} has no temperature, got tau={config.tau}")
     made: gradient.GradientEstimator = classes[name](space, **arguments)
     return made
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    """The most similar of some names, whatever their case and underscores."""
-    plain = {known.lower(): known for known in names}
-    return plain[get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=0)[0]]
 
 
 @dataclass(frozen=True)

@@ -252,9 +252,7 @@ def ask(
         tensor([1., 1., 1., 1.])
     """
     for row in rows:
-        if is_codes(row):
-            space.check_codes(row)
-        else:
+        if not is_codes(row):
             space.check_flat(row, what="a flat row")
     given = [*rows] if context is None else [*rows, context]
     _check_call(f, given)

@@ -544,6 +544,9 @@ def test_a_float64_model_takes_codes() -> None:
     found = as_estimator("a test", model, SPACE)(CODES, CONTEXT.double())
     assert found.dtype == as_estimator("a test", Bare().double(), SPACE)(CODES).dtype
     assert found.dtype == torch.float64
+    with_latent = Bare().double()
+    with_latent.to_latent = lambda row: with_latent.score(row)
+    assert as_estimator("a test", with_latent, SPACE).to_latent(CODES).dtype == torch.float64
     assert swap_effects(model, CODES, CONTEXT.double(), space=SPACE).exact.dtype == torch.float64
 
 
