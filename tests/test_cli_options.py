@@ -137,6 +137,21 @@ def test_every_option_reaches_its_setting(
     assert changed == {name: value}
 
 
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [("--maximise", "foo"), ("--seed", "None"), ("--seed", "a"), ("--generator.entropy", "a")],
+)
+def test_no_message_names_a_value_that_cannot_be_given(
+    option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--print-config", option, word])
+    told = capsys.readouterr().err
+    assert option in told
+    assert word in told
+    assert "None" not in told.replace(f"'{word}'", "")
+
+
 def test_a_wrong_option_or_file_prints_no_configuration(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,8 @@ def _option(name: str) -> Any:
     choices = "{" + ",".join(setting.choices) + "}"
     return tyro.conf.arg(
         name=name,
+        # not the annotation's: None is what is not given, and no word for it
+        constructor=setting.type,
         help=setting.text,
         metavar=choices if setting.choices else setting.type.__name__.upper(),
         help_behavior_hint=f"(default: {flatten(FitConfig())[name]})",

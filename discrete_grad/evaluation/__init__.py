@@ -1,6 +1,10 @@
 """Measures of rows, generators, estimators and aligners."""
 
-from discrete_grad.evaluation.alignment import alignment_metrics, compare_metrics
+from discrete_grad.evaluation.alignment import (
+    AlignmentFigure,
+    alignment_metrics,
+    compare_metrics,
+)
 from discrete_grad.evaluation.contexts import TrainingContexts, context_labels, distinct_contexts
 from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.gain_curve import GainCurve, fit_gain_curve
@@ -13,15 +17,18 @@ from discrete_grad.evaluation.metrics import (
 )
 from discrete_grad.evaluation.robustness import context_robustness
 from discrete_grad.evaluation.subject import ExampleTruth, Observed, Scorer, Subject, Truth
-from discrete_grad.evaluation.swap_agreement import swap_agreement
-from discrete_grad.evaluation.swaps import swap_effects
+from discrete_grad.evaluation.swap_agreement import SwapAgreement, swap_agreement
+from discrete_grad.evaluation.swaps import SwapEffects, swap_effects
 
 __all__ = [
+    "AlignmentFigure",
     "ExampleTruth",
     "GainCurve",
     "Observed",
     "Scorer",
     "Subject",
+    "SwapAgreement",
+    "SwapEffects",
     "TrainingContexts",
     "Truth",
     "alignment_metrics",

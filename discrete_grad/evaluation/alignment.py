@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_grad.evaluation._pair_measures import (
     anchor_spearman,
@@ -27,8 +28,10 @@ from discrete_grad.evaluation._pair_measures import (
 )
 from discrete_grad.evaluation.row_pairs import PAIR_KINDS, pairs_of_kind
 from discrete_grad.hamming import HammingIndex
-from discrete_grad.models import Aligner
+from discrete_grad.models.aligner import projection
+from discrete_grad.models.protocol import as_estimator, require
 from discrete_grad.sampling import permutation, random_indices
+from discrete_grad.space import CategoricalSpace
 
 __all__ = ["AlignmentFigure", "alignment_metrics", "compare_metrics"]
 
@@ -63,10 +66,11 @@ class AlignmentFigure:
 
 
 def alignment_metrics(
-    aligner: Aligner,
+    aligner: nn.Module,
     codes: Tensor,
     behaviour: Tensor,
     *,
+    space: CategoricalSpace | None = None,
     context: Tensor | None = None,
     anchors: int = 256,
     pairs: int = 24,
@@ -81,9 +85,11 @@ def alignment_metrics(
     cosine of the estimator's latents; `hamming`, minus the number of features that differ.
 
     Args:
-        aligner: what is measured.
+        aligner: what is measured. One's own has `project(row, context)` and `estimator`, a model of
+            scores with `to_latent(row, context)`; `compare_metrics` takes any other metric.
         codes: held-out rows `(N, F)`.
         behaviour: true scores `(N,)`, or `(N, S)` in one unit.
+        space: the features; by default those of the aligner or of its estimator.
         context: `(N, C)` or None; only rows of the same context are compared.
         anchors: as in `compare_metrics`, like the next four.
         pairs: of a kind for each anchor.
@@ -97,9 +103,10 @@ def alignment_metrics(
 
     Raises:
         ValueError: as `compare_metrics`.
+        TypeError: for an aligner that lacks a part, which is named.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models import Aligner, Estimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((4, 4, 4))
         >>> codes, aligner = space.enumerate(), Aligner(Estimator(space))
@@ -109,10 +116,14 @@ def alignment_metrics(
         >>> sorted({figure.pairs for figure in figures})
         ['far', 'hamming 1', 'random']
     """
+    user = "alignment_metrics"
+    require(user, aligner, "project", "estimator")
+    own: Any = aligner
+    estimator = as_estimator(user, own.estimator, space or getattr(aligner, "space", None))
     with torch.no_grad():
-        projected = aligner.project(codes, context)
-        latent = F.normalize(aligner.estimator.to_latent(codes, context), dim=-1)
-        estimate = aligner.estimator(codes, context)
+        projected = projection(aligner, codes, context, space=estimator.space)
+        latent = F.normalize(estimator.to_latent(codes, context), dim=-1)
+        estimate = estimator(codes, context)
     metrics: dict[str, Similarity] = {
         "aligner": lambda a, b: (projected[a] * projected[b]).sum(-1),
         "estimate": lambda a, b: -(estimate[a] - estimate[b]).abs(),

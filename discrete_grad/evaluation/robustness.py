@@ -204,7 +204,8 @@ def _worth(subject: Subject, index: int, shown: Tensor, codes: Tensor) -> Tensor
     if subject.truth is not None:
         return subject.truth.score(codes, index).double()
     context = shown.expand(len(codes), -1)
-    return subject.judged_units(in_parts(subject.judge, codes, context), context).double()
+    judged = in_parts(subject.scorers["judge"], codes, context)
+    return subject.judged_units(judged, context).double()
 
 
 def _entry(clean: _Answer, answer: _Answer, before: Tensor, after: Tensor) -> dict[str, Any]:

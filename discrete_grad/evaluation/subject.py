@@ -13,6 +13,9 @@ from torch import Tensor
 from discrete_grad.data import Example
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.contexts import TrainingContexts
+from discrete_grad.models import BaseEstimator, RowModel
+from discrete_grad.models.protocol import as_estimator, has
+from discrete_grad.models.protocol import require as require_model
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import require
 from discrete_grad.space import CategoricalSpace
@@ -133,8 +136,9 @@ class Subject:
         contexts: `(S, C)`, those to be shown; None without context columns.
         labels: a name for each of them; one, such as "all rows", without context columns.
         observed: the training rows.
-        estimator: what the generator was trained through.
-        judge: learned from other rows.
+        estimator: what the generator was trained through; a `Scorer`, or one's own model of rows,
+            which counts as an ensemble of one member.
+        judge: learned from other rows; the same.
         to_units: from the estimator's scaled scores to the user's units.
         judge_to_units: the same from the judge's; None if they are alike.
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
@@ -153,7 +157,7 @@ class Subject:
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
             of another entry, or rows are held out from something else.
-        TypeError: for a policy without `logits(context)`.
+        TypeError: for a policy without `logits(context)`, or a model that cannot be called.
 
     Example:
         >>> import torch
@@ -176,8 +180,8 @@ class Subject:
     contexts: Tensor | None
     labels: Sequence[str]
     observed: Observed
-    estimator: Scorer
-    judge: Scorer
+    estimator: Scorer | RowModel
+    judge: Scorer | RowModel
     to_units: ToUnits
     policies: Mapping[str, Policy]
     truth: Truth | None = None
@@ -197,8 +201,21 @@ class Subject:
         """From the judge's scaled scores to the user's units."""
         return self.judge_to_units or self.to_units
 
+    @cached_property
+    def scorers(self) -> Mapping[str, Scorer]:
+        """The `estimator` and the `judge`, as scorers."""
+        return {name: self._scorer(getattr(self, name)) for name in ("estimator", "judge")}
+
+    def _scorer(self, model: Any) -> Scorer:
+        if has(model, "std"):
+            scorer: Scorer = model
+            return scorer
+        return _Alone(as_estimator("a report", model, self.space))
+
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""
+        require_model("a report", self.estimator, "forward")
+        require_model("a report", self.judge, "forward")
         expected = 1 if self.contexts is None else len(self.contexts)
         if len(self.labels) != expected or not expected:
             raise ValueError(
@@ -217,6 +234,19 @@ class Subject:
         unknown = set(self.held_out) - {"estimator", "judge"}
         if unknown:
             raise ValueError(f"rows are held out from 'estimator' or 'judge', got {unknown}")
+
+
+class _Alone(Scorer):
+    """A single model as a scorer: there is no other that it could differ from."""
+
+    def __init__(self, model: BaseEstimator) -> None:
+        self.model = model
+
+    def __call__(self, row: Tensor, context: Tensor | None = None, /) -> Tensor:
+        return self.model(row, context)
+
+    def std(self, row: Tensor, context: Tensor | None = None, /) -> Tensor:
+        return torch.zeros(row.shape[:-1], device=row.device)
 
 
 @dataclass(frozen=True, eq=False)

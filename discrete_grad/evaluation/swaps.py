@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from discrete_grad.evaluation.in_parts import in_parts, rows_at_once
 from discrete_grad.models.estimator import BaseEstimator
+from discrete_grad.models.protocol import dtype_of, space_of
 from discrete_grad.space import CategoricalSpace, require_derivatives
 
 __all__ = ["SwapEffects", "swap_effects"]
@@ -65,11 +66,11 @@ def swap_effects(
     backward pass for the prediction.
 
     Args:
-        f: an estimator, an ensemble of them, or a function of flat rows `(n, D)` with values
-            `(n,)`; with a context it is called as `f(rows, context)`.
+        f: an estimator, an ensemble of them, or one's own model or function of flat rows `(n, D)`
+            with values `(n,)`; with a context it is called as `f(rows, context)`.
         codes: the rows `(N, F)`, N >= 1.
         context: `(N, C)`, or None.
-        space: the features; by default those of the estimator.
+        space: the features; by default those of f, if it has a `space`.
         dtype: of the flat rows; by default that of f's parameters.
         max_rows: rows that f is given at a time, at most; fewer of wide rows. At least 1.
 
@@ -86,9 +87,9 @@ def swap_effects(
         >>> effects.exact.tolist(), effects.predicted.tolist()
         ([[-1.0, 0.0, 0.0, 6.0]], [[-1.0, 0.0, 0.0, 6.0]])
     """
-    space = _space_of(f, space)
+    space = space_of("swap_effects", f, space)
     _check(space, codes, context, max_rows)
-    dtype = dtype or _dtype_of(f)
+    dtype = dtype or dtype_of(f)
     here, gradient = _value_and_gradient(f, space, codes, context, dtype, max_rows)
     step = torch.finfo(here.dtype).eps * _ROUNDING
     own = space.one_hot(codes) != 0
@@ -105,19 +106,6 @@ def swap_effects(
 def _snapped(effects: Tensor, limit: Tensor) -> Tensor:
     """A feature that f ignores would otherwise have its rounding errors ranked."""
     return effects.masked_fill(effects.abs() <= limit, 0)
-
-
-def _space_of(f: Callable[..., Tensor], space: CategoricalSpace | None) -> CategoricalSpace:
-    found = space or getattr(f, "space", None)
-    if not isinstance(found, CategoricalSpace):
-        raise TypeError(f"f has no space of its own, so `space` is needed: {type(f).__name__}")
-    return found
-
-
-def _dtype_of(f: Callable[..., Tensor]) -> torch.dtype:
-    parameters = f.parameters() if isinstance(f, nn.Module) else iter(())
-    floating = (p.dtype for p in parameters if p.is_floating_point())
-    return next(floating, torch.float32)
 
 
 def _check(space: CategoricalSpace, codes: Tensor, context: Tensor | None, max_rows: int) -> None:

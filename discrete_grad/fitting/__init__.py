@@ -12,7 +12,7 @@ from discrete_grad.fitting.context_range import FarContextWarning
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.fitting.exact_trees import exact_trees
 from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
-from discrete_grad.fitting.hard_pairs import mine_hard_pairs, with_swaps
+from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.fitting.low_rank import add_low_rank, merge_low_rank, trainable
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
@@ -26,6 +26,7 @@ __all__ = [
     "Fidelity",
     "FrozenModels",
     "GeneratorConfig",
+    "Mined",
     "ReproductionConfig",
     "ScoreScale",
     "Teacher",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import AlignerConfig
 from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
-from discrete_grad.models import Aligner
+from discrete_grad.models.aligner import projection
+from discrete_grad.models.protocol import as_estimator, require
 from discrete_grad.objectives import rank_n_contrast
 from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
@@ -27,7 +30,7 @@ _HELD_OUT_TEMPERATURE = 0.1
 
 
 def fit_aligner(
-    aligner: Aligner,
+    aligner: nn.Module,
     rows: ScoredRows,
     *,
     config: AlignerConfig,
@@ -44,7 +47,8 @@ def fit_aligner(
     few, or of pytorch-metric-learning, by their Rank-N-Contrast.
 
     Args:
-        aligner: trained in place, then frozen.
+        aligner: trained in place, then frozen. One's own is a module with `space` and
+            `project(row, context)`, and for pseudo-labels an `estimator`.
         rows: at least 4.
         config: training.
         seed: decides every random number.
@@ -59,9 +63,10 @@ def fit_aligner(
     Raises:
         ValueError: for settings out of range, a loss of mined pairs where there are none, or
             pseudo-labels for rows with several scores, of which the estimator knows one.
+        TypeError: for an aligner that lacks a part, which is named.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models import Aligner, Estimator
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
@@ -71,7 +76,9 @@ def fit_aligner(
         >>> aligner(codes[:5], codes[5:10]).shape
         torch.Size([5])
     """
+    require_config("config of fit_aligner", config, AlignerConfig)
     config.check_losses()
+    require("fit_aligner", aligner, "space", "project", "parameters")
     kept, held_out = rows.split(seed=derive_seed(seed, stage, "rows"), most=_MAX_HELD_OUT)
     mined = _mined(aligner, kept, config, derive_seed(seed, stage, "pairs"))
     objective = _AlignerObjective(aligner, kept, held_out, mined, config)
@@ -82,7 +89,7 @@ def fit_aligner(
     return history
 
 
-def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:
+def _mined(aligner: Any, rows: ScoredRows, config: AlignerConfig, seed: int) -> Mined | None:
     """The mined pairs, if the settings want any."""
     of_pairs = isinstance(contrastive_loss(config.loss), PairLoss)
     if not config.mined_share and not of_pairs:
@@ -90,7 +97,8 @@ def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int)
     device, rows, generator = rows.codes.device, rows.to(torch.device("cpu")), seeded(seed)
     pseudo = torch.zeros(len(rows), dtype=torch.bool)
     if count := round(config.pseudo_labels * len(rows)):
-        estimator = aligner.estimator
+        require("pseudo-labels", aligner, "estimator")
+        estimator = as_estimator("pseudo-labels", aligner.estimator, aligner.space)
         asked = AskedFromCpu(estimator, device)
         rows, pseudo = with_swaps(rows, estimator.space, asked, count, generator=generator)
     # sorting and looking up, on the CPU; the rows found go where the others are
@@ -104,11 +112,11 @@ def _mined(aligner: Aligner, rows: ScoredRows, config: AlignerConfig, seed: int)
 
 
 class _AlignerObjective(Objective):
-    model: Aligner
+    model: Any
 
     def __init__(
         self,
-        model: Aligner,
+        model: nn.Module,
         rows: ScoredRows,
         held_out: ScoredRows,
         mined: Mined | None,
@@ -157,7 +165,8 @@ class _AlignerObjective(Objective):
 
     def _projected(self, rows: ScoredRows) -> tuple[Tensor, Tensor]:
         """Projections `(N, P)` and behaviour `(N, S)`."""
-        return self.model.project(rows.codes, rows.context), rows.all_scores
+        projections = projection(self.model, rows.codes, rows.context, space=self.model.space)
+        return projections, rows.all_scores
 
 
 def _drawn(mined: Mined, step: Step, count: int, *, negatives: int) -> list[ScoredRows]:

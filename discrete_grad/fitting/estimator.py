@@ -25,6 +25,7 @@ from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
@@ -82,6 +83,7 @@ def fit_estimator(
         >>> bool((ensemble(codes) - rows.scores).abs().mean() < 0.5)
         True
     """
+    require_config("config of fit_estimator", config, EstimatorConfig)
     if absolute and config.families != ("networks",):
         raise ValueError(f"networks alone learn the median, got families {config.families}")
     config = config.for_rows(len(rows))
@@ -125,6 +127,7 @@ def new_ensemble(
         >>> new_ensemble(space, None, EstimatorConfig(members=4), seed=0).num_members
         4
     """
+    require_config("config of new_ensemble", config, EstimatorConfig)
     config = config.for_rows(rows)
     makers: dict[str, Callable[[], BaseEnsemble]] = {
         "networks": lambda: _new_networks(space, spec, config, seed),
@@ -185,10 +188,15 @@ def kept_parts(held_out: Tensor, count: int) -> Tensor:
 
 def members_of(ensemble: BaseEnsemble, name: str) -> slice:
     """Those members that one tensor of the ensemble's state belongs to."""
+    if isinstance(ensemble, EstimatorEnsemble) and ensemble.own is not None:
+        index = int(name.split(".")[1])
+        return slice(index, index + 1)
     if not isinstance(ensemble, MixedEnsemble):
         return slice(None)
-    index, sizes = int(name.split(".")[1]), ensemble.sizes
-    return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+    _, place, inner = name.split(".", 2)
+    before = sum(ensemble.sizes[: int(place)])
+    within = members_of(ensemble.parts[int(place)], inner)
+    return slice(before + (within.start or 0), before + (within.stop or ensemble.sizes[int(place)]))
 
 
 class _EstimatorObjective(Objective):

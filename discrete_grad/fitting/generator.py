@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import discrete_grad.gradient as gradient
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.grouping import first_rows, row_groups
-from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
+from discrete_grad.models import BaseEstimator, RowModel
+from discrete_grad.models.aligner import likeness
+from discrete_grad.models.protocol import as_estimator
 from discrete_grad.objectives import (
     alignment_loss,
     diversity_bonus,
@@ -24,9 +27,11 @@ from discrete_grad.objectives import (
     hamming_excess,
     kl_to_reference,
 )
-from discrete_grad.policies import Generator
+from discrete_grad.policies import IndependentPolicy
+from discrete_grad.policies.protocol import require
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, no_callback, train
@@ -43,17 +48,22 @@ def make_gradient_estimator(
     """The gradient estimator a config names.
 
     Raises:
-        ValueError: for a name that is none, or a `tau` it has no use for.
+        ValueError: for a name that is none, with the nearest one, or a `tau` it has no use for.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> make_gradient_estimator(space, GeneratorConfig(gradient_estimator="ReinMax"))
         ReinMax(CategoricalSpace(x0: 2, x1: 3), samples=4, tau=1.0)
     """
+    require_config("config of make_gradient_estimator", config, GeneratorConfig)
     classes: dict[str, Any] = dict(gradient.catalogue())
     name = config.gradient_estimator
     if name not in classes:
-        raise ValueError(f"no gradient estimator is called {name!r}; there are {sorted(classes)}")
+        nearest = get_close_matches(name, classes, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"no gradient estimator is called {name!r}: did you mean {nearest}? "
+            f"There are {', '.join(classes)}"
+        )
     arguments: dict[str, Any] = {"samples": config.samples}
     if config.tau is not None:
         arguments["tau"] = config.tau
@@ -66,6 +76,10 @@ def make_gradient_estimator(
 @dataclass(frozen=True)
 class FrozenModels:
     """The models a generator is trained by; `fit_generator` freezes them.
+
+    Each may be one's own: a model of rows as `RowModel` describes it, softened or not; a reference
+    with `logits(context)`; an aligner that is called with two rows `(N, D)`, and a context `(N, C)`
+    if there is one, and returns their likeness `(N,)` in [-1, 1].
 
     Args:
         estimator: its gradient trains the generator.
@@ -84,16 +98,16 @@ class FrozenModels:
         True
     """
 
-    estimator: BaseEnsemble
-    judge: BaseEnsemble
-    reference: Generator | None = None
-    aligner: Aligner | None = None
-    preference: PreferenceModel | None = None
+    estimator: RowModel
+    judge: RowModel
+    reference: IndependentPolicy | None = None
+    aligner: nn.Module | None = None
+    preference: RowModel | None = None
     reward_unit: float = 1.0
 
 
 def fit_generator(
-    generator: Generator,
+    generator: nn.Module,
     rows: ScoredRows,
     *,
     frozen: FrozenModels,
@@ -108,7 +122,8 @@ def fit_generator(
     """Train a generator through the frozen estimator.
 
     Args:
-        generator: trained in place, then frozen.
+        generator: trained in place, then frozen; one's own is a module with `space` and
+            `logits(context)`.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
         frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
@@ -123,10 +138,13 @@ def fit_generator(
         The losses; the held-out one is minus the judge's score.
 
     Raises:
-        ValueError: if a model is needed and missing from the frozen ones.
+        ValueError: if a model is needed and missing from the frozen ones, or one is for rows of
+            another space or answers in another shape.
+        TypeError: for a generator or a model that lacks a part, which is named.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
+        >>> from discrete_grad.policies import Generator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> codes = space.enumerate().repeat(10, 1)
         >>> rows = ScoredRows(codes, codes.sum(-1) - 1.5)
@@ -143,9 +161,13 @@ def fit_generator(
         >>> space.argmax(generator()).shape
         torch.Size([2])
     """
+    require_config("config of fit_generator", config, GeneratorConfig)
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
+    require("fit_generator", generator, "space", "logits", "parameters")
+    if frozen.reference is not None:
+        require("the reference of fit_generator", frozen.reference, "logits")
     history = train(
         _GeneratorObjective(generator, frozen, rows, method, config),
         config,
@@ -160,11 +182,11 @@ def fit_generator(
 
 
 class _GeneratorObjective(Objective):
-    model: Generator
+    model: Any
 
     def __init__(
         self,
-        model: Generator,
+        model: nn.Module,
         frozen: FrozenModels,
         rows: ScoredRows,
         method: gradient.GradientEstimator,
@@ -172,25 +194,25 @@ class _GeneratorObjective(Objective):
     ) -> None:
         super().__init__()
         self.model = model
-        self.frozen = frozen
+        self.space: CategoricalSpace = self.model.space
+        self.frozen = _guides(frozen, self.space)
         self.method = method
         # another function, so another running baseline, if the method has one
         self.align_method = copy.deepcopy(method)
         self.config = config
         self.context = rows.context
         self.shown = _some_contexts(rows.context)
-        models = (frozen.estimator, frozen.judge, frozen.reference, frozen.aligner)
-        for guide in (*models, frozen.preference):
-            if guide is not None:
+        for guide in vars(self.frozen).values():
+            if isinstance(guide, nn.Module):
                 guide.requires_grad_(False).eval()
         best = rows.scores.argsort(descending=True, stable=True)
         if config.trust:
-            self.known = model.space.one_hot(rows.codes.unique(dim=0))
+            self.known = self.space.one_hot(rows.codes.unique(dim=0))
         self.good = rows.take(best[: max(1, round(len(rows) * _GOOD_SHARE))])
 
     def forward(self, step: Step) -> Tensor:
         """Negative expected score, with the terms that have a weight."""
-        config, space = self.config, self.model.space
+        config, space = self.config, self.space
         picked = step.batch(1 if self.context is None else len(self.context), config.batch_size)
         context = None if self.context is None else self.context[picked]
         logits = self._logits(context, len(picked))
@@ -208,7 +230,7 @@ class _GeneratorObjective(Objective):
             radius = config.trust_radius
             loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
         if config.reference_kl and frozen.reference is not None:
-            reference = frozen.reference(context)
+            reference = frozen.reference.logits(context)
             loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
         if config.alignment and frozen.aligner is not None:
             loss = loss + config.alignment * self._alignment(frozen.aligner, step, noise)
@@ -216,24 +238,41 @@ class _GeneratorObjective(Objective):
 
     def validate(self) -> Tensor:
         """Negative judge's score of the most likely rows."""
-        rows = self.model.space.argmax(self._logits(self.shown, 1))
+        rows = self.space.argmax(self._logits(self.shown, 1))
         score: Tensor = self.frozen.judge(rows, self.shown).mean()
         return -score
 
     def _logits(self, context: Tensor | None, count: int) -> Tensor:
-        logits: Tensor = self.model(context)
+        logits: Tensor = self.model.logits(context)
         return logits if context is not None else logits.expand(count, -1)
 
-    def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
+    def _alignment(self, aligner: nn.Module, step: Step, noise: torch.Generator) -> Tensor:
         good = self.good.take(step.batch(len(self.good), self.config.batch_size))
         logits = self._logits(good.context, len(good))
         cosine = self.align_method.expectation(
-            lambda rows: aligner(rows, good.codes, good.context), logits, generator=noise
+            lambda rows: likeness(aligner, rows, good.codes, good.context, space=self.space),
+            logits,
+            generator=noise,
         )
         with torch.no_grad():
-            likely = self.model.space.argmax(logits)
+            likely = self.space.argmax(logits)
             advantage = good.scores - self.frozen.estimator(likely, good.context)
         return alignment_loss(cosine, advantage)
+
+
+@dataclass(frozen=True)
+class _Guides(FrozenModels):
+    """The frozen models, those of scores as estimators of one space."""
+
+    estimator: BaseEstimator
+    judge: BaseEstimator
+    preference: BaseEstimator | None = None
+
+
+def _guides(frozen: FrozenModels, space: CategoricalSpace) -> _Guides:
+    names = ["estimator", "judge", "preference"][: 2 + (frozen.preference is not None)]
+    made = {n: as_estimator(f"the {n} of fit_generator", getattr(frozen, n), space) for n in names}
+    return _Guides(**{**vars(frozen), **made})
 
 
 def _some_contexts(context: Tensor | None) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.gradient import Relaxation, SelfSamplingFunction
-from discrete_grad.models import BaseEnsemble, PreferenceModel
+from discrete_grad.models import BaseEnsemble, BaseEstimator
+from discrete_grad.models.protocol import drawn_member_scores, member_scores, require
 
 __all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
 
@@ -23,7 +25,7 @@ class PessimisticScore(SelfSamplingFunction):
     """The members' mean, median or least score, minus some of their standard deviations.
 
     Args:
-        estimator: the ensemble.
+        estimator: the ensemble; an estimator that is none counts as one of a single member.
         context: `(..., C)`, or None.
         config: `combine` and `pessimism`.
 
@@ -38,13 +40,13 @@ class PessimisticScore(SelfSamplingFunction):
     """
 
     def __init__(
-        self, estimator: BaseEnsemble, context: Tensor | None, config: GeneratorConfig
+        self, estimator: BaseEstimator, context: Tensor | None, config: GeneratorConfig
     ) -> None:
         self.estimator, self.context, self.config = estimator, context, config
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Scores `(...)` of codes `(..., F)` or flat rows `(..., D)`."""
-        return self._combined(self.estimator.predictions(rows, self.context))
+        return self._combined(member_scores(self.estimator, rows, self.context))
 
     def sample(
         self,
@@ -55,7 +57,9 @@ class PessimisticScore(SelfSamplingFunction):
     ) -> Tensor:
         """Scores of rows drawn by a relaxation; see `SelfSamplingFunction.sample`."""
         return self._combined(
-            self.estimator.sample_predictions(logits, relaxation, self.context, generator=generator)
+            drawn_member_scores(
+                self.estimator, logits, relaxation, self.context, generator=generator
+            )
         )
 
     def _combined(self, values: Tensor) -> Tensor:
@@ -102,8 +106,8 @@ class PreferredScore(SelfSamplingFunction):
 
 
 def guided_score(
-    estimator: BaseEnsemble,
-    preference: PreferenceModel | None,
+    estimator: BaseEstimator,
+    preference: BaseEstimator | None,
     unit: float,
     context: Tensor | None,
     config: GeneratorConfig,
@@ -162,6 +166,7 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
 
     Raises:
         ValueError: for one member, a coverage out of range, or too few rows for it.
+        TypeError: for a model that is no ensemble.
 
     Reference:
         Split conformal prediction with normalised residuals: Lei, G'Sell, Rinaldo, Tibshirani,
@@ -176,13 +181,16 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
         >>> conformal_pessimism(ensemble, rows, 0.8)
         0.0
     """
+    require("conformal_pessimism", ensemble, "predictions", "num_members")
     count = len(rows)
+    # the decimal that was written: 100 * 0.55 is 55, and a little more in floating point
+    share = Fraction(repr(float(coverage))) if 0 < coverage < 1 else Fraction(1)
     # count + 1: the new row is one of them, at every rank with the same probability
-    rank = math.ceil((count + 1) * coverage)
-    if ensemble.num_members < 2 or not 0 < coverage < 1 or rank > count:
+    rank = math.ceil((count + 1) * share)
+    if ensemble.num_members < 2 or rank > count:
         raise ValueError(
             f"a coverage of {coverage} needs to lie between 0 and 1 and, for it, 2 members and "
-            f"{math.ceil(coverage / (1 - coverage)) if 0 < coverage < 1 else 1} rows to calibrate "
+            f"{math.ceil(share / (1 - share)) if share < 1 else 1} rows to calibrate "
             f"on, got {ensemble.num_members} and {count}"
         )
     predicted = ensemble.predictions(rows.codes, rows.context)

@@ -14,6 +14,7 @@ from discrete_grad.policies import conditional_logits, known_mask
 from discrete_grad.policies.conditional import require_features
 from discrete_grad.policies.protocol import has, require
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
@@ -80,6 +81,7 @@ def fit_reproduction(
         >>> [round(2 * p) for p in policy.log_prob(space.enumerate()).exp().tolist()]
         [0, 1, 1, 0]
     """
+    require_config("config of fit_reproduction", config, ReproductionConfig)
     _check(policy, rows, attributes, hide)
     objective = _ReproductionObjective(
         policy,

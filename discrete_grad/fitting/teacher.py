@@ -20,6 +20,7 @@ from discrete_grad.nn.context import check_context
 from discrete_grad.sampling import random_codes, random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import AskedFromCpu
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, derive_seed, no_callback
@@ -68,7 +69,7 @@ class Fidelity:
 
     Args:
         asked: rows that the teacher was asked about to learn from.
-        uniform: agreement on uniform rows.
+        uniform: agreement on uniform rows, a `discrete_grad.fitting.teacher.Agreement`.
         near: agreement on rows of the table with 1 to 4 features drawn anew; None without a table.
 
     Example:
@@ -150,6 +151,7 @@ def learn_teacher(
         >>> space.argmax(logits)
         tensor([2, 4])
     """
+    require_config("config of learn_teacher", config, EstimatorConfig)
     device = torch.device("cpu") if rows is None else rows.codes.device
     rows = None if rows is None else rows.to(torch.device("cpu"))
     _check_rows(space, rows, context)

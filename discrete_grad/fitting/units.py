@@ -28,7 +28,8 @@ class ScoreUnits:
         schema: of the table.
         scale: from scores to what the model is trained on.
         standard: from scores to standard ones, of the same groups; what is calibrated.
-        calibration: from predictions to standard scores, or None.
+        calibration: from predictions to standard scores, a
+            `discrete_grad.fitting.calibration.Calibration`, or None.
 
     Example:
         >>> import torch

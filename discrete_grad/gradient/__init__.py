@@ -4,10 +4,11 @@ from discrete_grad.gradient.adaptive_imle import AdaptiveIMLE
 from discrete_grad.gradient.arms import Arms
 from discrete_grad.gradient.base import (
     GradientEstimator,
+    Pullback,
     Relaxation,
     SelfSamplingFunction,
-    on_codes,
 )
+from discrete_grad.gradient.black_box import on_codes
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
 from discrete_grad.gradient.darn import Darn
@@ -17,6 +18,7 @@ from discrete_grad.gradient.disarm import Disarm
 from discrete_grad.gradient.double_control_variate import DoubleControlVariate
 from discrete_grad.gradient.entmax import Entmax
 from discrete_grad.gradient.enumerate import Enumerate
+from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.gradient.gapped_straight_through import GappedStraightThrough
 from discrete_grad.gradient.gumbel_rao import GumbelRao
 from discrete_grad.gradient.gumbel_softmax import GumbelSoftmax
@@ -25,7 +27,7 @@ from discrete_grad.gradient.indecater import IndeCateR
 from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.gradient.local_expectation import LocalExpectation
 from discrete_grad.gradient.rebar import Rebar
-from discrete_grad.gradient.recommend import recommend
+from discrete_grad.gradient.recommend import Recommendation, recommend
 from discrete_grad.gradient.reinforce import Reinforce
 from discrete_grad.gradient.reinmax import ReinMax
 from discrete_grad.gradient.reinmax_rao import ReinMaxRao
@@ -41,6 +43,7 @@ __all__ = [
     "AdaptiveIMLE",
     "Arms",
     "Carms",
+    "Cost",
     "Darn",
     "DecoupledStraightThrough",
     "DeterministicStraightThrough",
@@ -48,6 +51,7 @@ __all__ = [
     "DoubleControlVariate",
     "Entmax",
     "Enumerate",
+    "Facts",
     "GappedStraightThrough",
     "GradientEstimator",
     "GumbelRao",
@@ -55,7 +59,9 @@ __all__ = [
     "IndeCateR",
     "LeaveOneOut",
     "LocalExpectation",
+    "Pullback",
     "Rebar",
+    "Recommendation",
     "ReinMax",
     "ReinMaxRao",
     "Reinforce",

@@ -22,7 +22,6 @@ __all__ = [
     "Pullback",
     "Relaxation",
     "SelfSamplingFunction",
-    "on_codes",
 ]
 
 Function = Callable[[Tensor], Tensor]
@@ -270,31 +269,3 @@ def current_tau(tau: float | nn.Module) -> float | Tensor:
 def learned(tau: float | Tensor) -> bool:
     """Whether a temperature wants a gradient, which a pullback does not give."""
     return isinstance(tau, Tensor) and tau.requires_grad and torch.is_grad_enabled()
-
-
-def on_codes(space: CategoricalSpace, f: Function) -> Function:
-    """Wrap a black box on integer codes as a function of flat rows.
-
-    Args:
-        space: the space of the rows.
-        f: maps codes `(..., F)` to values `(...)`.
-
-    Returns:
-        A function of hard flat rows. A black box has no df/dx: it raises ValueError when it is
-        handed rows that carry a gradient, as every relaxation does.
-
-    Example:
-        >>> space = CategoricalSpace.from_sizes((2, 3))
-        >>> on_codes(space, lambda codes: codes.sum(-1))(space.one_hot(torch.tensor([1, 2])))
-        tensor(3)
-    """
-
-    def on_rows(rows: Tensor) -> Tensor:
-        if rows.requires_grad:
-            raise ValueError(
-                "a black box on codes has no derivative in the row; use a gradient estimator that "
-                "needs none, such as LeaveOneOut, Reinforce or Enumerate"
-            )
-        return f(space.argmax(rows))
-
-    return on_rows

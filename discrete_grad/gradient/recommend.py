@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from discrete_grad.gradient._candidates import (
+    Candidate,
+    at_budget,
+    gradients,
+    made,
+    unknown_facts,
+    work,
+)
 from discrete_grad.gradient.base import Function, GradientEstimator
 from discrete_grad.gradient.catalogue import catalogue
 from discrete_grad.gradient.enumerate import Enumerate
@@ -18,7 +28,6 @@ from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Measured", "Recommendation", "at_budget", "recommend"]
 
-_ROUNDS = 8  # calls a candidate's repeats are spread over, so that a running baseline can settle
 _REFERENCE_SAMPLES = 4096
 _SURE = 1.96
 
@@ -53,11 +62,12 @@ class Recommendation:
     """Candidates ranked by their error, and how sure the ranking is.
 
     Args:
-        ranked: the best first.
+        ranked: the best first, each a `discrete_grad.gradient.recommend.Measured`.
         skipped: name -> why it was not measured.
         reference: what they were compared with.
         reference_error: mean squared error of the reference itself, relative; 0 if it is exact.
         tied: how many of the first cannot be told from the best at 95%.
+        unknown: name -> what a candidate that was measured does not declare of itself.
 
     Example:
         >>> Recommendation([], {}, "enumeration", 0.0, 0).reference
@@ -69,6 +79,7 @@ class Recommendation:
     reference: str
     reference_error: float
     tied: int
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> GradientEstimator:
@@ -84,6 +95,7 @@ class Recommendation:
         sure = "the first is the best" if self.tied < 2 else f"the first {self.tied} are as good"
         lines.append(f"against {self.reference} (its own error {self.reference_error:.2g}): {sure}")
         lines += [f"{name} was left out: {why}" for name, why in self.skipped.items()]
+        lines += [f"{name}: {what}" for name, what in self.unknown.items()]
         return "\n".join(lines)
 
 
@@ -93,22 +105,25 @@ def recommend(
     budget: int,
     logits: Tensor,
     *,
-    candidates: Mapping[str, type[GradientEstimator]] | None = None,
+    candidates: Mapping[str, Candidate] | None = None,
     repeats: int = 256,
     seed: int = 0,
     max_rows: int = 20_000,
 ) -> Recommendation:
     """Measure every candidate on the user's own f and rank them by mean squared error.
 
-    Each candidate draws as many samples as the budget allows. Methods that learn (a baseline, a
-    control variate, a temperature) are measured as they are when new.
+    Each candidate draws as many samples as the budget allows; an instance as many as it was made
+    with. Methods that learn (a baseline, a control variate, a temperature) are measured as they are
+    when new, instances as they are.
 
     Args:
         space: the space.
         f: as in `GradientEstimator.expectation`; its parameters are not trained here.
         budget: evaluations plus backward passes of f a call may cost, at least 1.
         logits: `(*batch, D)`, where the gradient is wanted; several are averaged over.
-        candidates: classes by name; by default all but `Enumerate`.
+        candidates: by name, classes, partials of classes (`partial(GumbelSoftmax, tau=0.5)`) and
+            instances, which are copied; by default all classes but `Enumerate`. Of one's own class
+            without `facts` the cost is counted, and what is not known is said in `unknown`.
         repeats: independent estimates of each candidate, at least 16.
         seed: decides every random number.
         max_rows: the reference is exact enumeration up to this many rows, else the mean of
@@ -119,6 +134,10 @@ def recommend(
 
     Raises:
         ValueError: for a budget or repeats too small, or if no candidate is left.
+        TypeError: for a candidate that is none of these.
+
+    Warns:
+        UserWarning: for an f that is a module in training mode.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -129,77 +148,41 @@ def recommend(
     """
     if budget < 1 or repeats < 16:
         raise ValueError(f"budget must be >= 1 and repeats >= 16, got {budget} and {repeats}")
+    if isinstance(f, nn.Module) and f.training:
+        warnings.warn(
+            f"f is {type(f).__name__} in training mode: dropout and batch statistics are taken for "
+            "properties of f; call f.eval() first",
+            stacklevel=2,
+        )
     noise = seeded(seed, logits.device)
     reference, reference_error, how = _reference(space, f, logits, max_rows, noise)
     # a gradient of 0 has no relative error: it becomes large instead of NaN
     norm = reference.square().sum().clamp_min(torch.finfo(reference.dtype).tiny)
     ranked: list[Measured] = []
     skipped: dict[str, str] = {}
-    for name, cls in (candidates or _sampling_methods()).items():
+    unknown: dict[str, str] = {}
+    cost = partial(work, space, f, logits)
+    for name, candidate in (candidates or _sampling_methods()).items():
         try:
             with isolated_seed(seed):  # some begin with random networks
-                method = at_budget(cls, space, budget)
-            errors = _gradients(method, f, logits, repeats, noise) - reference
+                method = made(name, candidate, space, budget, cost)
+            errors = gradients(method, f, logits, repeats, noise) - reference
         except (ValueError, RuntimeError) as error:
             skipped[name] = str(error).splitlines()[0]
             continue
-        ranked.append(_measured(name, method, space, errors, norm))
+        ranked.append(_measured(name, method, cost(method), errors, norm))
+        if missing := unknown_facts(method):
+            unknown[name] = missing
     if not ranked:
         raise ValueError(f"no gradient estimator fits a budget of {budget}: {skipped}")
     ranked.sort(key=lambda m: m.error)
     first = ranked[0]
     tied = sum(m.error - m.half_width <= first.error + first.half_width for m in ranked)
-    return Recommendation(ranked, skipped, how, float(reference_error / norm), tied)
+    return Recommendation(ranked, skipped, how, float(reference_error / norm), tied, unknown)
 
 
-def _sampling_methods() -> dict[str, type[GradientEstimator]]:
+def _sampling_methods() -> dict[str, Candidate]:
     return {name: cls for name, cls in catalogue().items() if cls is not Enumerate}
-
-
-def at_budget(
-    cls: type[GradientEstimator], space: CategoricalSpace, budget: int
-) -> GradientEstimator:
-    """An instance with as many samples as the budget allows.
-
-    Args:
-        cls: a gradient estimator that can be made from a space and `samples` alone; its cost must
-            be linear in them.
-        space: the space.
-        budget: evaluations plus backward passes of f a call may cost.
-
-    Raises:
-        ValueError: if even the fewest samples cost more, or if the space does not suit the method.
-
-    Example:
-        >>> from discrete_grad import ReinMax
-        >>> at_budget(ReinMax, CategoricalSpace.from_sizes((2, 3)), 9).samples
-        4
-    """
-    least = cls.min_samples
-    costs = [cls(space, samples=n).cost(space).total for n in (least, least + 1)]
-    if costs[0] > budget:
-        raise ValueError(f"costs {costs[0]}, more than the budget of {budget}")
-    more = (budget - costs[0]) // (costs[1] - costs[0]) if costs[1] > costs[0] else 0
-    while True:
-        try:
-            return cls(space, samples=least + more)
-        except ValueError:  # some take no more than so many
-            if not more:
-                raise
-            more //= 2
-
-
-def _gradients(
-    method: GradientEstimator, f: Function, logits: Tensor, repeats: int, noise: torch.Generator
-) -> Tensor:
-    """Independent estimates `(repeats, *batch, D)`."""
-    method.to(logits)
-    parts = []
-    for part in torch.arange(repeats).chunk(_ROUNDS):
-        repeated = logits.detach().expand(len(part), *logits.shape).clone().requires_grad_()
-        value = method.expectation(f, repeated, generator=noise).sum()
-        parts.append(torch.autograd.grad(value, repeated)[0])
-    return torch.cat(parts)
 
 
 def _reference(
@@ -213,13 +196,13 @@ def _reference(
     # a new method: the reference must not depend on the candidates
     method = LeaveOneOut(space, samples=16)
     rounds = max(32, _REFERENCE_SAMPLES // 16)
-    gradients = _gradients(method, f, logits, rounds, noise)
-    error = gradients.var(0).sum() / rounds
-    return gradients.mean(0), error, f"{16 * rounds:,} leave-one-out samples"
+    found = gradients(method, f, logits, rounds, noise)
+    error = found.var(0).sum() / rounds
+    return found.mean(0), error, f"{16 * rounds:,} leave-one-out samples"
 
 
 def _measured(
-    name: str, method: GradientEstimator, space: CategoricalSpace, errors: Tensor, norm: Tensor
+    name: str, method: GradientEstimator, cost: int, errors: Tensor, norm: Tensor
 ) -> Measured:
     squares = errors.flatten(1).square().sum(1) / norm
     variance = errors.flatten(1).var(0).sum() / norm
@@ -228,7 +211,7 @@ def _measured(
     return Measured(
         name=name,
         method=method,
-        cost=method.cost(space).total,
+        cost=cost,
         error=squares.mean().item(),
         half_width=_SURE * squares.std().item() / math.sqrt(len(squares)),
         bias=max(0.0, bias.item()),

@@ -12,6 +12,7 @@ from discrete_grad.models.local_search import single_swap_ascent
 from discrete_grad.models.mixed_ensemble import MixedEnsemble
 from discrete_grad.models.multilinear import MultilinearEstimator
 from discrete_grad.models.preference import PreferenceModel
+from discrete_grad.models.protocol import RowModel
 from discrete_grad.models.row_search import best_rows
 from discrete_grad.models.stacked import StackedEnsemble
 
@@ -28,6 +29,7 @@ __all__ = [
     "MixedEnsemble",
     "MultilinearEstimator",
     "PreferenceModel",
+    "RowModel",
     "StackedEnsemble",
     "best_rows",
     "most_likely_rows",

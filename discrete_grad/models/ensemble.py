@@ -13,9 +13,10 @@ from torch.func import functional_call, stack_module_state
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.estimator import BaseEstimator, Estimator
+from discrete_grad.models.protocol import OwnEstimator, RowModel, as_estimator
 from discrete_grad.nn.context import with_context
 from discrete_grad.nn.soft_embedding import embed, embed_sample
-from discrete_grad.space import is_codes
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["BaseEnsemble", "EstimatorEnsemble"]
 
@@ -77,14 +78,21 @@ class BaseEnsemble(BaseEstimator):
 
 
 class EstimatorEnsemble(BaseEnsemble):
-    """M estimators of one architecture, their parameters stacked: one batched evaluation for all.
+    """M estimators as one: the library's with their parameters stacked, one's own in turn.
+
+    Estimators of one architecture are evaluated in one batch. If any member is a module of one's
+    own, softened or not, the members are kept as they are and asked one after another; their
+    architectures may differ.
 
     Args:
-        members: estimators with the same architecture, usually trained, or to be trained, on
-            different rows; their parameters are copied.
+        members: usually trained, or to be trained, on different rows; copied.
+        space: the features; needed if the members are one's own and have no `space`.
+        context: the context columns of members of one's own, if they are known.
 
     Raises:
-        ValueError: for no member or members of different architectures.
+        ValueError: for no member, members of different spaces, or estimators of the library with
+            different architectures.
+        TypeError: for a member that cannot be called, or without a space.
 
     Example:
         >>> from discrete_grad.models.estimator import Estimator
@@ -94,15 +102,34 @@ class EstimatorEnsemble(BaseEnsemble):
         >>> rows = space.enumerate()
         >>> ensemble(rows).shape, ensemble.predictions(rows).shape
         (torch.Size([6]), torch.Size([3, 6]))
+        >>> own = [nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)) for _ in range(2)]
+        >>> EstimatorEnsemble(own, space=space).std(rows).shape
+        torch.Size([6])
     """
 
-    def __init__(self, members: Sequence[BaseEstimator]) -> None:
+    def __init__(
+        self,
+        members: Sequence[RowModel],
+        *,
+        space: CategoricalSpace | None = None,
+        context: ContextSpec | None = None,
+    ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
-        super().__init__(members[0].space, members[0].context_spec)
+        made = [as_estimator("an EstimatorEnsemble", m, space, context) for m in members]
+        super().__init__(made[0].space, made[0].context_spec)
+        self.own: nn.ModuleList | None = None
+        if any(isinstance(member, OwnEstimator) for member in made):
+            if any(member.space != self.space for member in made):
+                raise ValueError("the members of an ensemble must have the same space")
+            self.own = nn.ModuleList(copy.deepcopy(made))
+        else:
+            self._stack(made)
+
+    def _stack(self, members: list[BaseEstimator]) -> None:
         if len({repr(member) for member in members}) > 1:
             raise ValueError("the members of an ensemble must have the same architecture")
-        parameters, buffers = stack_module_state(list(members))
+        parameters, buffers = stack_module_state([*members])
         if buffers:
             raise ValueError(f"the members of an ensemble must have no buffers: {list(buffers)}")
         # a dot is not allowed in a name
@@ -115,12 +142,14 @@ class EstimatorEnsemble(BaseEnsemble):
     @property
     def num_members(self) -> int:
         """M."""
-        return len(next(iter(self.stacked.values())))
+        return len(next(iter(self.stacked.values())) if self.own is None else self.own)
 
     def predictions(
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
     ) -> Tensor:
         """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
+        if self.own is not None:
+            return torch.stack(self._in_turn("forward", row, context, own_rows))
         stacked = isinstance(self._shell[0], Estimator)
         if stacked and not own_rows:
             return self._stacked_mlp(self._own(embed(self.space, row, self._wide())), context)
@@ -153,7 +182,7 @@ class EstimatorEnsemble(BaseEnsemble):
             >>> ensemble.sample_predictions(torch.zeros(4, 5), ReinMax(space)).shape
             torch.Size([3, 4])
         """
-        if not isinstance(self._shell[0], Estimator):
+        if self.own is not None or not isinstance(self._shell[0], Estimator):
             return self.predictions(relaxation(logits, generator=generator), context)
         wide = self._wide()
         embedded = embed_sample(self.space, logits, wide, relaxation, generator=generator)
@@ -161,8 +190,21 @@ class EstimatorEnsemble(BaseEnsemble):
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """The latents of all members side by side, `(..., M L)`."""
+        if self.own is not None:
+            return torch.cat(self._in_turn("to_latent", row, context, False), -1)
         latents = self._call("to_latent", row, context, False)
         return latents.movedim(0, -2).flatten(-2)
+
+    def _in_turn(
+        self, method: str, row: Tensor, context: Tensor | None, own_rows: bool
+    ) -> list[Tensor]:
+        """What each member of one's own says of the rows, or of its own part of them."""
+        assert self.own is not None
+        count = len(self.own)
+        rows = row if own_rows else [row] * count
+        contexts = context if own_rows and context is not None else [context] * count
+        asked = zip(self.own, rows, contexts, strict=True)
+        return [getattr(member, method)(own, condition) for member, own, condition in asked]
 
     def _wide(self) -> Tensor:
         """The members' embeddings side by side `(D, M dim)`: one embedding."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
+from discrete_grad.models.protocol import require
 
 __all__ = ["MixedEnsemble"]
 
@@ -35,6 +36,8 @@ class MixedEnsemble(BaseEnsemble):
     def __init__(self, ensembles: Sequence[EstimatorEnsemble]) -> None:
         if not ensembles:
             raise ValueError("a mixed ensemble needs at least one ensemble")
+        for ensemble in ensembles:
+            require("a MixedEnsemble", ensemble, "predictions", "num_members")
         first = ensembles[0]
         super().__init__(first.space, first.context_spec)
         if any((e.space, e.context_spec) != (first.space, first.context_spec) for e in ensembles):
@@ -49,27 +52,28 @@ class MixedEnsemble(BaseEnsemble):
     @property
     def sizes(self) -> list[int]:
         """Members of each ensemble."""
-        return [ensemble.num_members for ensemble in self._parts]
+        return [ensemble.num_members for ensemble in self.parts]
 
     @property
-    def _parts(self) -> list[EstimatorEnsemble]:
+    def parts(self) -> list[EstimatorEnsemble]:
+        """The ensembles, in the order of their members."""
         return list(self.ensembles)  # type: ignore[arg-type]
 
     def predictions(
         self, row: Tensor, context: Tensor | None = None, *, own_rows: bool = False
     ) -> Tensor:
         """Score by every member `(M, ...)`; see `BaseEnsemble.predictions`."""
-        count, sizes = len(self._parts), self.sizes
+        count, sizes = len(self.parts), self.sizes
         rows = row.split(sizes) if own_rows else [row] * count
         shared = [context] * count
         contexts = shared if context is None or not own_rows else context.split(sizes)
         return torch.cat(
             [
                 ensemble.predictions(part, condition, own_rows=own_rows)
-                for ensemble, part, condition in zip(self._parts, rows, contexts, strict=True)
+                for ensemble, part, condition in zip(self.parts, rows, contexts, strict=True)
             ]
         )
 
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """The latents of all members side by side."""
-        return torch.cat([ensemble.to_latent(row, context) for ensemble in self._parts], -1)
+        return torch.cat([ensemble.to_latent(row, context) for ensemble in self.parts], -1)

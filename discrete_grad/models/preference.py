@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
+from discrete_grad.models.protocol import require
 
 __all__ = ["PreferenceModel"]
 
@@ -23,7 +24,8 @@ class PreferenceModel(BaseEnsemble):
     known but for a constant in each context, since only rows of one context are compared.
 
     Args:
-        reward: the ensemble that scores rows, M members; kept, not copied.
+        reward: the ensemble that scores rows, M members; kept, not copied. A module of one's own
+            is one as the member of an `EstimatorEnsemble`.
         annotators: how many there are, at least 1.
         ties: whether an answer may be a tie.
         reliability: what every annotator's starts at, in (0, 1).
@@ -31,6 +33,7 @@ class PreferenceModel(BaseEnsemble):
 
     Raises:
         ValueError: for a number out of range.
+        TypeError: for a reward that is no ensemble.
 
     Example:
         >>> from discrete_grad.models.estimator import Estimator
@@ -54,6 +57,7 @@ class PreferenceModel(BaseEnsemble):
         reliability: float = 0.9,
         tie_width: float = 0.2,
     ) -> None:
+        require("a PreferenceModel", reward, "predictions", "num_members")
         super().__init__(reward.space, reward.context_spec)
         if annotators < 1 or not 0 < reliability < 1 or not 0 < tie_width < math.inf:
             raise ValueError(

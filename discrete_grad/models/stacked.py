@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.ensemble import BaseEnsemble
+from discrete_grad.models.protocol import require
 
 __all__ = ["StackedEnsemble"]
 
@@ -50,6 +51,8 @@ class StackedEnsemble(BaseEnsemble):
     def __init__(self, families: Mapping[str, BaseEnsemble]) -> None:
         if not families:
             raise ValueError("a stacked ensemble needs at least one family")
+        for family in families.values():
+            require("a StackedEnsemble", family, "predictions", "num_members")
         first = next(iter(families.values()))
         super().__init__(first.space, first.context_spec)
         for name, family in families.items():

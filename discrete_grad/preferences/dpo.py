@@ -14,7 +14,7 @@ from discrete_grad.policies.protocol import has, require, row_log_probs
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import Checkpoint
-from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.config import LoopConfig, require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
@@ -93,6 +93,7 @@ def fit_dpo(
         >>> space.argmax(policy()).tolist()
         [1, 2]
     """
+    require_config("config of fit_dpo", config, DPOConfig)
     if len(preferences) < 2 or not 0 < config.held_out < 1:
         raise ValueError(
             "needs 2 pairs and held_out between 0 and 1, got "

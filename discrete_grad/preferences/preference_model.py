@@ -17,6 +17,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Objective, Step, derive_seed, no_callback, train
@@ -48,6 +49,7 @@ def new_preference_model(
         >>> new_preference_model(space, None, PreferenceConfig(members=3), seed=0).num_members
         3
     """
+    require_config("config of new_preference_model", config, PreferenceConfig)
     reward = new_ensemble(space, spec, config, seed=seed)
     return PreferenceModel(reward, annotators=annotators, ties=ties, reliability=config.reliability)
 
@@ -132,6 +134,7 @@ def fit_preference_model(
         >>> bool(model(torch.tensor([1, 2])) > model(torch.tensor([0, 0])))
         True
     """
+    require_config("config of fit_preference_model", config, PreferenceConfig)
     preferences.check(model.space, model.context_spec)
     annotators = model.reliability.shape[1]
     if len(preferences) < 2 or len(preferences.annotators) > annotators:

@@ -52,7 +52,8 @@ class Algorithm:
     """An algorithm of reinforcement learning.
 
     Args:
-        loss: update -> what is minimised `()`, and the weights `(G, *batch)` that the rows had.
+        loss: `discrete_grad.reinforcement.algorithms.Update` -> what is minimised `()`, and the
+            weights `(G, *batch)` that the rows had.
         advantages: of whole rows; None for an algorithm that learns a value of each step.
         least_group: rows of a context it needs.
         judges_again: whether the advantages of rows that are used again are those of the policy as

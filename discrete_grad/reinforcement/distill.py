@@ -26,6 +26,7 @@ from discrete_grad.reinforcement._regression import regression_loss
 from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.space import can_inspect
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Step, no_callback, train
@@ -140,7 +141,8 @@ def distill(
     require("distill", policy, "space", "log_prob", "parameters")
     if method == "reverse" or proposal == "policy":
         require("distill", policy, "sample")
-    config = config or DistillConfig()
+    config = DistillConfig() if config is None else config
+    require_config("config of distill", config, DistillConfig)
     config.check()
     _check_method(
         method,

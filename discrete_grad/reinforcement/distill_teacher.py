@@ -23,6 +23,7 @@ from discrete_grad.reinforcement._regression import regression_loss
 from discrete_grad.reinforcement.distill_config import DistillConfig
 from discrete_grad.sampling import seeded, uniform
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Step, derive_seed, no_callback, train
@@ -91,7 +92,8 @@ def distill_guidance(
         >>> losses[-1] < losses[0] / 10
         True
     """
-    config = config or DistillConfig(steps=50)
+    config = DistillConfig(steps=50) if config is None else config
+    require_config("config of distill_guidance", config, DistillConfig)
     _check_pair(student, teacher, prefixes)
     check_contexts(context)
     teacher = copy.deepcopy(teacher)
@@ -185,7 +187,8 @@ def distill_rows(
         >>> space.argmax(student())
         tensor([1, 2])
     """
-    config = config or DistillConfig()
+    config = DistillConfig() if config is None else config
+    require_config("config of distill_rows", config, DistillConfig)
     config.check()
     if pool < 1 or not 0 < keep <= 1:
         raise ValueError(f"needs a row of pool and keep in (0, 1], got {pool} and {keep}")

@@ -16,6 +16,7 @@ from discrete_grad.reinforcement._contexts import check_contexts
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Potential, Task
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.config import require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, no_callback, train, trained_parameters
@@ -113,7 +114,8 @@ def reinforce(
         >>> history.progress[-1].rows, history.progress[-1].reward > 2.9
         (3200, True)
     """
-    config = config or ReinforceConfig()
+    config = ReinforceConfig() if config is None else config
+    require_config("config of reinforce", config, ReinforceConfig)
     config.check_algorithm()
     if checkpoint is not None:
         config.check_checkpoints()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from discrete_grad.hamming import nearest_hamming
-from discrete_grad.models import Aligner
+from discrete_grad.models.aligner import likeness
+from discrete_grad.models.protocol import space_of
 from discrete_grad.space import CategoricalSpace, require_derivatives
 from discrete_grad.weighting.reward import Reward
 
@@ -60,24 +61,31 @@ def table_reward(space: CategoricalSpace, scores: Tensor) -> Reward:
     return reward
 
 
-def aligner_reward(aligner: Aligner, target: Tensor) -> Reward:
+def aligner_reward(
+    aligner: nn.Module, target: Tensor, *, space: CategoricalSpace | None = None
+) -> Reward:
     """Likeness in behaviour of a row to a target row, in [-1, 1].
 
     Args:
-        aligner: says whether two rows behave alike.
+        aligner: says whether two rows behave alike; one's own is called with two flat rows
+            `(N, D)`, and a context `(N, C)` if there is one, and returns `(N,)`.
         target: codes `(F,)`, or `(*batch, F)` for one a context.
+        space: the features; by default those of the aligner.
+
+    Raises:
+        TypeError: without a space.
 
     Example:
-        >>> from discrete_grad.models import Estimator
+        >>> from discrete_grad.models import Aligner, Estimator
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> reward = aligner_reward(Aligner(Estimator(space)), torch.tensor([1, 2]))
         >>> reward(space.enumerate(), None).shape
         torch.Size([6])
     """
+    space = space_of("aligner_reward", aligner, space)
 
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
-        similarity: Tensor = aligner(codes, target.expand_as(codes), context)
-        return similarity
+        return likeness(aligner, codes, target.expand_as(codes), context, space=space)
 
     return reward
 

@@ -125,8 +125,9 @@ def _scores(
     """The measures `(n,)` of each group's rows; all groups are scored in one call."""
     codes = torch.cat([group.codes for group in groups])
     context = _expand(subject, index, len(codes))
-    estimate = in_parts(subject.estimator, codes, context)
-    std = in_parts(subject.estimator.std, codes, context)
+    estimator, judge = subject.scorers["estimator"], subject.scorers["judge"]
+    estimate = in_parts(estimator, codes, context)
+    std = in_parts(estimator.std, codes, context)
 
     def units(scaled: Tensor) -> Tensor:
         return subject.to_units(scaled, context)
@@ -135,7 +136,7 @@ def _scores(
         "scaled": estimate,
         "estimated": units(estimate),
         "estimated_std": (units(estimate + std) - units(estimate - std)).abs() / 2,
-        "judged": subject.judged_units(in_parts(subject.judge, codes, context), context),
+        "judged": subject.judged_units(in_parts(judge, codes, context), context),
         "nearest": known.distance(codes),
     }
     if subject.outside is not None:
@@ -151,7 +152,7 @@ def _scores(
 def _soft_scores(subject: Subject, index: int, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The estimator's scaled score `()` of each policy's soft row."""
     soft = subject.space.softmax(torch.stack(list(logits.values())))
-    scores = subject.estimator(soft, _expand(subject, index, len(soft))).double()
+    scores = subject.scorers["estimator"](soft, _expand(subject, index, len(soft))).double()
     return dict(zip(logits, scores, strict=True))
 
 

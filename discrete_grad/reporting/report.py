@@ -140,7 +140,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "average": _average([context["entries"] for context in contexts]),
         "contexts": contexts,
         "held_out": {
-            name: _held_out(getattr(subject, name), rows, seed)
+            name: _held_out(subject.scorers[name], rows, seed)
             for name, rows in subject.held_out.items()
         },
         "curves": _curves(subject.metrics),

@@ -1,5 +1,6 @@
 """The command line's job: the folder of one fit, its stages, and what is made from it."""
 
+from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.runs.config_file import config_text, read_config
 from discrete_grad.runs.fit import fit
 from discrete_grad.runs.fit_config import FitConfig
@@ -19,6 +20,7 @@ __all__ = [
     "FewRowsWarning",
     "FitConfig",
     "Run",
+    "ScoreUnits",
     "check_columns",
     "config_text",
     "fit",

@@ -7,13 +7,15 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
 __all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
@@ -123,6 +125,8 @@ def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Content of `open_folder`'s files: `config` (a FitConfig), `source` and the digests.
 
+    `calibrated` says whether the version that made the run calibrated its models.
+
     Raises:
         RunError: if there is no fit or its settings are damaged.
     """
@@ -130,12 +134,29 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config = FitConfig.from_json(json.dumps(content["config"]))
+        _check_settings(config)
+        calibrated = "maximise" in content["config"]  # both came with one version
         kept = {name: content[name] for name in ("source", "table")}
-        return {"config": config, "preferences": content.get("preferences"), **kept}
+        if not isinstance(kept["source"], dict):
+            raise ValueError(f"source must be a table, got {kept['source']!r}")
+        kept |= {"preferences": content.get("preferences"), "calibrated": calibrated}
+        return {"config": config, **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RunError(f"{path} is damaged, or of another version: {error}") from error
+
+
+def _check_settings(config: FitConfig) -> None:
+    """Raise ValueError for a setting of a wrong type or out of range."""
+    for name, value in flatten(config).items():
+        kind = settings()[name].type
+        try:
+            if value is not None or type(None) not in get_args(kind):
+                as_type(list(value) if isinstance(value, tuple) else value, kind)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"{name} must be {expected(name)}, got {value!r}") from error
+    config.check()
 
 
 def load_table(folder: Path) -> Table:

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.runs.settings import Setting, flatten, sections, settings, with_settings
+from discrete_grad.runs.settings import flatten, sections, settings, with_settings
 from discrete_grad.training import RunError
 
 __all__ = ["config_text", "read_config"]
@@ -106,6 +106,8 @@ def _entries(table: dict[str, Any], prefix: str, path: Path) -> Iterator[tuple[s
     """Name and value of each setting in a table and the tables in it."""
     for key, value in table.items():
         name = prefix + key
+        if "." in key and name in (*settings(), *sections()):
+            raise RunError(f'"{key}" in {path} is one quoted name: write {key} without the quotes')
         if name in settings():
             yield name, value
         elif name not in sections():
@@ -129,19 +131,18 @@ def _nearest(name: str) -> str:
 
 
 def _read(name: str, value: Any, path: Path) -> Any:
-    setting = settings()[name]
     try:
-        return _as_type(value, setting.type)
+        return as_type(value, settings()[name].type)
     except (TypeError, OverflowError) as error:
-        raise RunError(f"{name} in {path} must be {_expected(setting)}, got {value!r}") from error
+        raise RunError(f"{name} in {path} must be {expected(name)}, got {value!r}") from error
 
 
-def _as_type(value: Any, wanted: Any) -> Any:
+def as_type(value: Any, wanted: Any) -> Any:
     """A value of TOML as a field's; raises TypeError for one that is none."""
     if isinstance(wanted, UnionType):  # with None, which is a key left out
         wanted = get_args(wanted)[0]
     if get_origin(wanted) is tuple and isinstance(value, list):
-        return tuple(_as_type(item, get_args(wanted)[0]) for item in value)
+        return tuple(as_type(item, get_args(wanted)[0]) for item in value)
     if wanted is float and type(value) is int:
         return float(value)
     chosen = get_origin(wanted) is Literal and value in get_args(wanted)
@@ -151,8 +152,9 @@ def _as_type(value: Any, wanted: Any) -> Any:
     return value
 
 
-def _expected(setting: Setting) -> str:
+def expected(name: str) -> str:
     """Description of the values that a setting may have."""
+    setting = settings()[name]
     many = get_origin(setting.type) is tuple
     if setting.choices:
         return f"{'a list of' if many else 'one of'} {', '.join(setting.choices)}"

@@ -21,6 +21,7 @@ from discrete_grad.runs.run import METRICS, Run
 from discrete_grad.sampling import seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
+from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.logs import JsonLinesLog, Log, no_log
 
@@ -94,6 +95,7 @@ def fit(
 
 def _check(table: Table, config: FitConfig) -> None:
     """Whatever would fail after minutes of training fails here."""
+    require_config("config of fit", config, FitConfig)
     config.check()
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")

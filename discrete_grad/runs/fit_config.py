@@ -13,6 +13,7 @@ from discrete_grad.fitting.config import (
     ReproductionConfig,
 )
 from discrete_grad.preferences.config import PreferenceConfig
+from discrete_grad.training.config import require_config
 
 __all__ = ["FitConfig", "Maximise"]
 
@@ -64,10 +65,11 @@ class FitConfig:
     """Generator, trained through the frozen estimators."""
 
     def check(self) -> None:
-        """Raise ValueError for a number out of range; a fit calls it first."""
-        for name in ("estimator", "judge", "preference", "aligner", "reproduction", "generator"):
+        """Raise ValueError for a number out of range, TypeError for a part that is no config."""
+        for name, kind in _KINDS.items():
+            require_config(f"{name} of a FitConfig", part := getattr(self, name), kind)
             try:
-                getattr(self, name).check()
+                part.check()
                 if name == "aligner":
                     self.aligner.check_losses()
             except ValueError as error:
@@ -120,6 +122,15 @@ class FitConfig:
         config: FitConfig = _build(cls, values)
         return config
 
+
+_KINDS: dict[str, type] = {
+    "estimator": EstimatorConfig,
+    "judge": EstimatorConfig,
+    "preference": PreferenceConfig,
+    "aligner": AlignerConfig,
+    "reproduction": ReproductionConfig,
+    "generator": GeneratorConfig,
+}
 
 # what is maximised -> what the models are trained on
 _SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}

@@ -51,6 +51,9 @@ def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
             raise RunError(
                 f"{folder}: the fit is unfinished ({stage.name} is missing); use fit --resume"
             )
+    calibration = work.weights("calibration")
+    if settings["calibrated"] and not calibration.is_file():
+        raise RunError(f"{calibration} is missing: the scores of the run cannot be told")
     for stage in work.stages:
         model = stage.model(work).to(device)
         load_weights(model, work.weights(stage.name))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient.base import Function, on_codes
+from discrete_grad.gradient.base import Function
+from discrete_grad.gradient.black_box import on_codes
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.testing import _relations as relations
 from discrete_grad.testing._calling import Recorder, estimate

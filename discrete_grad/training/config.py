@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-__all__ = ["LoopConfig"]
+__all__ = ["LoopConfig", "require_config"]
+
+_MOST = 2**31  # above it a count is a slip of the pen, and torch fails far from the setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +40,42 @@ class LoopConfig:
         """Raise ValueError for a number out of range; a fit calls it first."""
         for item in fields(self):
             value = getattr(self, item.name)
-            value = float(value) if item.type == "float" else value  # which may be given as 1
+            value = _as_float(value) if item.type == "float" else value  # which may be given as 1
             counts = value if isinstance(value, tuple) else (value,) * isinstance(value, int)
             least = 0 if item.name in ("patience", "memory") else 1
             if value == () or any(
                 isinstance(n, int) and not isinstance(n, bool) and n < least for n in counts
             ):
                 raise ValueError(f"{item.name} must be at least {least}, got {value}")
+            if any(isinstance(n, int) and n >= _MOST for n in counts):
+                raise ValueError(f"{item.name} must be below {_MOST:,}, got {value}")
             bound = "above 0" if item.name in ("learning_rate", "tau") else "at least 0"
             wrong = isinstance(value, float) and not 0 <= value < math.inf
             if wrong or (value == 0 and bound == "above 0"):
                 raise ValueError(f"{item.name} must be finite and {bound}, got {value}")
+
+
+def require_config(owner: str, config: object, kind: type) -> None:
+    """Raise TypeError, saying how to make one, unless a config is of a kind.
+
+    Args:
+        owner: what has the config, the subject of the message.
+        config: any object.
+        kind: class of a config.
+
+    Example:
+        >>> require_config("config of a fit", {"steps": 3}, LoopConfig)
+        Traceback (most recent call last):
+        TypeError: config of a fit must be of class LoopConfig, got dict: LoopConfig(**it) makes one
+    """
+    if not isinstance(config, kind):
+        made = f": {kind.__name__}(**it) makes one" if isinstance(config, dict) else ""
+        got = f"{type(config).__name__}{made}"
+        raise TypeError(f"{owner} must be of class {kind.__name__}, got {got}")
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of an integer
+        return math.inf

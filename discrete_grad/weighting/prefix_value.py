@@ -15,7 +15,7 @@ from discrete_grad.policies.sequence import Reading, feature_order
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.checkpoint import Checkpoint
-from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.config import LoopConfig, require_config
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log
 from discrete_grad.training.loop import Callback, Step, no_callback, train
@@ -140,7 +140,8 @@ def fit_prefix_value(
         codes: `(..., F)`, drawn from the policy that is to be guided or twisted.
         log_weight: `(...)`, w; `-inf` for a forbidden row.
         context: `(..., C)`, broadcast against the rows; None without a context.
-        config: steps, rows and learning rate.
+        config: a `discrete_grad.weighting.prefix_value.PrefixValueConfig`: steps, rows and learning
+            rate.
         seed: decides the batches.
         stage: name in the log.
         log: called as `log(metrics, step)`; see `train`.
@@ -164,7 +165,8 @@ def fit_prefix_value(
         >>> losses[-1] < losses[0]
         True
     """
-    config = config or PrefixValueConfig()
+    config = PrefixValueConfig() if config is None else config
+    require_config("config of fit_prefix_value", config, PrefixValueConfig)
     config.check()
     _check_rows(codes, log_weight)
     if context is not None:

@@ -234,7 +234,7 @@ def test_intervals_are_over_the_rows() -> None:
 
 def test_bad_input_is_told() -> None:
     space, row = PLANTED, torch.tensor([[2, 1]])
-    with pytest.raises(TypeError, match="`space` is needed"):
+    with pytest.raises(TypeError, match="swap_effects needs the features"):
         swap_effects(misleading, row)
     with pytest.raises(ValueError, match="no derivative in the row"):
         swap_effects(on_codes(space, lambda codes: codes.sum(-1).float()), row, space=space)

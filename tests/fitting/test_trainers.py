@@ -22,6 +22,8 @@ from discrete_grad.fitting import (
     fit_estimator,
     fit_generator,
     fit_reproduction,
+    learn_teacher,
+    make_gradient_estimator,
     new_ensemble,
 )
 from discrete_grad.models import Aligner, Estimator, EstimatorEnsemble
@@ -42,9 +44,9 @@ from discrete_grad.reinforcement import (
     distill_rows,
     reinforce,
 )
+from discrete_grad.runs import FitConfig
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training import History, JsonLinesLog
-from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training import Checkpoint, History, JsonLinesLog, LoopConfig
 from discrete_grad.weighting import PrefixValue, RewardWeighted, fit_prefix_value
 from discrete_grad.weighting.prefix_value import PrefixValueConfig
 
@@ -136,6 +138,66 @@ def test_the_signature_is_the_same(
     names = [parameter.name for parameter in parameters][given:]
     shared = ("config", "seed", "stage", "log", "checkpoint", "callback")
     assert [name for name in names if name in shared] == list(shared)
+
+
+@every_trainer
+@pytest.mark.parametrize("given", [{}, {"steps": 3}, LoopConfig()], ids=["empty", "dict", "other"])
+def test_a_config_of_another_kind_is_named(
+    trainer: Callable[..., Any], model: Any, rows: Any, config: Any, more: Any, given: Any
+) -> None:
+    kind, got = type(config).__name__, type(given).__name__
+    made = rf": {kind}\(\*\*it\) makes one" if isinstance(given, dict) else "$"
+    wanted = rf"config of {trainer.__name__} must be of class {kind}, got {got}{made}"
+    with pytest.raises(TypeError, match=wanted):
+        trainer(model(), rows, config=given, seed=0, **more())
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 3}])
+def test_configs_of_what_is_made_are_named(given: Any) -> None:
+    made: dict[str, Callable[[], Any]] = {
+        "config of new_ensemble must be of class Est": lambda: new_ensemble(
+            SPACE, None, given, seed=0
+        ),
+        "config of new_preference_model must be of class Pref": lambda: new_preference_model(
+            SPACE, None, given, seed=0
+        ),
+        "config of make_gradient_estimator must be of class Gen": lambda: make_gradient_estimator(
+            SPACE, given
+        ),
+        "config of learn_teacher must be of class Est": lambda: learn_teacher(
+            SPACE, reward, config=given
+        ),
+        "estimator of a FitConfig must be of class Est": FitConfig(estimator=given).check,
+    }
+    for message, call in made.items():
+        with pytest.raises(TypeError, match=rf"{message}\w+, got dict: \w+\(\*\*it\) makes one"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("reinmax", "ReinMax"),
+        ("Reinmaxx", "ReinMax"),
+        ("leave_one_out", "LeaveOneOut"),
+        ("GumbelSoftMax", "GumbelSoftmax"),
+    ],
+)
+def test_the_nearest_gradient_estimator_is_named(name: str, nearest: str) -> None:
+    config = GeneratorConfig(gradient_estimator=name)
+    wanted = rf"no gradient estimator is called '{name}': did you mean {nearest}\? There are Adapt"
+    with pytest.raises(ValueError, match=wanted):
+        make_gradient_estimator(SPACE, config)
+
+
+@pytest.mark.parametrize("value", [2**31, 10**23])
+def test_counts_have_a_range(value: int) -> None:
+    for name in ("steps", "batch_size", "patience", "validate_every", "checkpoint_every"):
+        with pytest.raises(ValueError, match=f"{name} must be below 2,147,483,648, got {value}"):
+            LoopConfig(**{name: value}).check()
+        LoopConfig(**{name: 2**31 - 1}).check()
+    with pytest.raises(ValueError, match="learning_rate must be finite and above 0"):
+        LoopConfig(learning_rate=10**400).check()
 
 
 @every_trainer

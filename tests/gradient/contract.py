@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad import CategoricalSpace, GradientEstimator
+from discrete_grad import CategoricalSpace, GradientEstimator, on_codes
 from discrete_grad.gradient import (
     adaptive_imle,
     arms,
@@ -232,7 +232,7 @@ def check_claim_is_tight(case: Case) -> None:
 def check_unbiased_for_a_black_box(case: Case) -> None:
     """No df/dx, any table of values: the expected gradient is the true one."""
     table = torch.randn(TINY.num_rows, generator=seeded(), dtype=torch.float64)
-    f = base.on_codes(TINY, lambda codes: table[codes[..., 0] * TINY.sizes[1] + codes[..., 1]])
+    f = on_codes(TINY, lambda codes: table[codes[..., 0] * TINY.sizes[1] + codes[..., 1]])
     value, gradient = expected(case, TINY, TINY_LOGITS, f)
     true_value, true_gradient = truth(TINY, TINY_LOGITS, f)
     assert_close(value, true_value, rtol=0, atol=1e-12)

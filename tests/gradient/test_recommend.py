@@ -1,10 +1,24 @@
 """The recommendation: exact where the truth is known, within its budget, and honest about ties."""
 
+import warnings
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from discrete_grad import CategoricalSpace, Enumerate, LeaveOneOut, on_codes
+from discrete_grad import (
+    CategoricalSpace,
+    Enumerate,
+    GradientEstimator,
+    GumbelSoftmax,
+    LeaveOneOut,
+    Rebar,
+    Relaxation,
+    Softmax,
+    on_codes,
+)
 from discrete_grad.gradient import catalogue, recommend, table
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
@@ -90,6 +104,93 @@ def test_the_same_seed_gives_the_same_ranking_and_leaves_the_global_state() -> N
 def test_wrong_numbers(budget: int, repeats: int) -> None:
     with pytest.raises(ValueError, match="budget must be >= 1 and repeats >= 16"):
         recommend(SPACE, linear, budget, LOGITS, repeats=repeats)
+
+
+# --- candidates of one's own ------------------------------------------------------------------
+
+
+class MeanField(Relaxation):
+    """Declares nothing of itself."""
+
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        return self.space_of(logits).softmax(logits)
+
+
+class Twice(GradientEstimator):
+    """Two evaluations a sample and no derivative, undeclared."""
+
+    min_samples = 2
+
+    def expectation(
+        self, f: Any, logits: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        inner = LeaveOneOut(self.space, samples=2 * self.samples)
+        return inner.expectation(f, logits, generator=generator)
+
+
+def measured(candidates: Any, budget: int = 9, **more: Any) -> Any:
+    return recommend(SPACE, cubic, budget, LOGITS, candidates=candidates, repeats=16, **more)
+
+
+def test_classes_without_facts_are_counted_and_named() -> None:
+    found = measured({"mine": MeanField, "twice": Twice, "ours": Softmax})
+    methods = {m.name: m for m in found.ranked}
+    assert methods["mine"].cost == methods["mine"].method.samples * 2 == 8
+    assert methods["twice"].cost == methods["twice"].method.samples * 2 == 8
+    assert methods["mine"].error == pytest.approx(methods["ours"].error)
+    assert set(found.unknown) == {"mine", "twice"}
+    assert "MeanField declares no `facts`: its cost was counted; its bias" in str(found)
+    assert measured({"ours": Softmax}).unknown == {}
+    batched = recommend(SPACE, cubic, 9, LOGITS.expand(3, -1), candidates={"m": MeanField})
+    assert batched.ranked[0].cost == 8
+
+
+def test_partials() -> None:
+    names = {tau: partial(GumbelSoftmax, tau=tau) for tau in (0.2, 2.0)}
+    found = measured({str(tau): candidate for tau, candidate in names.items()})
+    methods = {m.name: m.method for m in found.ranked}
+    assert {name: m.tau for name, m in methods.items()} == {"0.2": 0.2, "2.0": 2.0}
+    assert all(m.samples == 4 for m in methods.values())
+    assert measured({"two": partial(Twice)}, budget=20).best.samples == 10
+
+
+def test_instances_are_copied_and_keep_their_samples() -> None:
+    instance = Rebar(SPACE, samples=1).double()
+    before = {name: value.clone() for name, value in instance.state_dict().items()}
+    found = measured({"as it is": instance, "dear": LeaveOneOut(SPACE, samples=10)})
+    assert found.best is not instance
+    assert found.best.samples == 1
+    assert found.skipped == {"dear": "costs 10, more than the budget of 9"}
+    for name, value in instance.state_dict().items():
+        assert torch.equal(value, before[name])
+    elsewhere = Softmax(CategoricalSpace.from_sizes((7,)))
+    found = measured({"ours": Softmax(SPACE), "elsewhere": elsewhere, "none": Softmax()})
+    assert [m.name for m in found.ranked] == ["ours"]
+    assert found.skipped["elsewhere"].startswith("was made for CategoricalSpace(x0: 7), not")
+    assert set(found.skipped) == {"elsewhere", "none"}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "message"),
+    [
+        (3, "'int' object is not callable"),
+        (nn.Linear, "unexpected keyword argument 'samples'"),
+        (lambda space, samples: nn.Linear(2, 2), "Linear is no gradient estimator"),
+        (partial(GumbelSoftmax, taw=1.0), "unexpected keyword argument 'taw'"),
+    ],
+)
+def test_anything_else_is_named(candidate: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=rf"candidates\['it'\] must be a .*{message}"):
+        measured({"it": candidate})
+
+
+def test_a_module_in_training_mode_is_warned_of() -> None:
+    f = nn.Sequential(nn.Linear(7, 1), nn.Dropout(0.5), nn.Flatten(-2)).double()
+    with pytest.warns(UserWarning, match=r"f is Sequential in training mode.*f.eval\(\)"):
+        recommend(SPACE, f, 4, LOGITS, candidates={"Softmax": Softmax}, repeats=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recommend(SPACE, f.eval(), 4, LOGITS, candidates={"Softmax": Softmax}, repeats=16)
 
 
 def test_the_table_has_a_line_for_each() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from discrete_grad.preferences.dpo import DPOConfig
 from discrete_grad.reinforcement import ReinforceConfig
 from discrete_grad.runs import FitConfig, config_text, read_config
-from discrete_grad.runs.config_file import _as_type
+from discrete_grad.runs.config_file import as_type
 from discrete_grad.runs.settings import _texts, flatten, sections, settings, with_settings
 from discrete_grad.training import RunError
 
@@ -78,7 +78,7 @@ def configs(draw: st.DrawFn) -> FitConfig:
 @given(configs())
 def test_what_is_written_reads_back(config: FitConfig) -> None:
     parsed = flatten_toml(tomllib.loads(config_text(config)))
-    values = {name: _as_type(value, settings()[name].type) for name, value in parsed.items()}
+    values = {name: as_type(value, settings()[name].type) for name, value in parsed.items()}
     assert with_settings(FitConfig(), values) == config
 
 
@@ -147,6 +147,16 @@ def test_what_is_left_out_has_its_default_and_whole_numbers_may_be_given_as_numb
         ("generator.entropy = inf", "generator.entropy must be finite and at least 0, got inf"),
         (f"judge_share = 1{'0' * 400}", "judge_share in fit.toml must be a number"),
         ("seed = 1\nseed = 2", "fit.toml is not TOML: Cannot overwrite a value"),
+        (
+            '"estimator.steps" = 7',
+            '"estimator.steps" in fit.toml is one quoted name: write estimator.steps without',
+        ),
+        (
+            "estimator.batch_size = 100000000000000000000000",
+            "fit.toml: estimator.batch_size must be below 2,147,483,648, got 1000",
+        ),
+        ("judge.hidden = [8, 2147483648]", "fit.toml: judge.hidden must be below 2,147,483,648"),
+        ("generator.samples = 9999999999", "fit.toml: generator.samples must be below"),
         ("seed == 1", "fit.toml is not TOML: "),
         ('{"seed": 1}', "fit.toml is not TOML: "),
         ("a = " + "[" * 100_000, "fit.toml is not TOML: "),

@@ -142,6 +142,11 @@ def test_a_run_made_before_calibration_is_loaded_with_the_places_on_the_scale(
 ) -> None:
     run = fit(small_table(), tmp_path / "run", small_config())
     (tmp_path / "run" / "weights" / "calibration.safetensors").unlink()
+    with pytest.raises(RunError, match=r"calibration\.safetensors is missing"):
+        load_run(tmp_path / "run")
+    settings = tmp_path / "run" / "config.json"
+    # that version had another word for what is maximised
+    settings.write_text(settings.read_text().replace('"maximise"', '"score_scale"'))
     old = load_run(tmp_path / "run")
     assert old.to_units.calibration is None
     assert old.held_out == {}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from discrete_grad.data import Table, read_table
 from discrete_grad.runs import FitConfig, fit, load_run
+from discrete_grad.runs._folder import open_folder
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
 
@@ -204,10 +205,37 @@ def test_a_damaged_run_is_told_in_one_line(tmp_path: Path, name: str, fault: str
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ('"members": 3', '"members": "three"', "estimator.members must be a whole number, got 'th"),
+        ('"members": 3', '"members": 3.5', "estimator.members must be a whole number, got 3.5"),
+        ('"members": 3', '"members": null', "estimator.members must be a whole number, got None"),
+        ('"members": 3', '"members": -3', "estimator.members must be at least 1, got -3"),
+        ('"maximise": "rank"', '"maximise": "best"', "maximise must be one of rank, mean, median"),
+        ('"hidden": [', '"hidden": ["a", ', "estimator.hidden must be a list of whole numbers"),
+        ('"source": {}', '"source": 3', "source must be a table, got 3"),
+        ('"config": {', '"config": [], "other": {', "'seed'"),
+        ('"judge_share": 0.2', '"judge_share": 2', "judge_share must lie between 0 and 1, got 2"),
+    ],
+)
+def test_a_setting_damaged_by_hand_is_named(
+    before: str, after: str, fault: str, tmp_path: Path
+) -> None:
+    open_folder(tmp_path / "run", small_table(), small_config(), resume=False, source={})
+    path = tmp_path / "run" / "config.json"
+    content = " ".join(path.read_text().split())
+    assert before in content
+    path.write_text(content.replace(before, after, 1))
+    with pytest.raises(RunError, match=r"config\.json is damaged, or of another version: ") as told:
+        load_run(tmp_path / "run")
+    assert fault in str(told.value)
+
+
 def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     config = small_config()
     wrong = replace(config, generator=replace(config.generator, gradient_estimator="Magic"))
-    with pytest.raises(ValueError, match="'Magic'"):
+    with pytest.raises(ValueError, match="'Magic': did you mean"):
         fit(small_table(), tmp_path / "run", wrong)
     with pytest.raises(RunError, match="at least 10 rows"):
         fit(small_table().take(range(9)), tmp_path / "run", config)

@@ -16,7 +16,7 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.pessimism import PessimisticScore
-from discrete_grad.models import EstimatorEnsemble, MixedEnsemble
+from discrete_grad.models import EstimatorEnsemble, MixedEnsemble, MultilinearEstimator
 from discrete_grad.runs import FitConfig, fit, generate, load_run, polished_row, write_report
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace
@@ -161,12 +161,27 @@ def test_the_calibrated_bound_covers_the_share_it_promises(coverage: float) -> N
     assert pessimism == 0 or covered < coverage + 5 * 0.016
 
 
+@pytest.mark.parametrize("coverage", [0.55, 0.56, 0.57, 0.58, 0.9, 0.95, 0.99])
+def test_no_rounding_asks_for_a_row_too_many(coverage: float) -> None:
+    """(99 + 1) * 0.55 is 55, and 55.000000000000007 in floating point."""
+    ensemble = EstimatorEnsemble([MultilinearEstimator(SPACE) for _ in range(2)])
+    codes = torch.zeros(99, SPACE.num_features, dtype=torch.long)
+    predicted = ensemble.predictions(codes).detach()
+    spread = (predicted.var(0, correction=0) + 1e-8).sqrt()
+    deviations = torch.arange(1.0, 100.0)
+    rows = ScoredRows(codes, predicted.mean(0) - deviations * spread)
+    found = conformal_pessimism(ensemble, rows, coverage)
+    assert found == pytest.approx(round(100 * coverage), rel=1e-2)
+
+
 def test_calibration_refuses_what_it_cannot_promise() -> None:
     ensemble, rows = fitted(quickly(steps=20), noisy_rows(50, seed=1)), noisy_rows(8, seed=2)
     assert conformal_pessimism(ensemble, rows, 0.88) >= 0
     for coverage, count in ((0.9, 8), (1.0, 8), (0.0, 8), (0.5, 0)):
         with pytest.raises(ValueError, match="rows to calibrate"):
             conformal_pessimism(ensemble, rows.take(torch.arange(count)), coverage)
+    with pytest.raises(ValueError, match="2 members and 9 rows to calibrate on, got 4 and 8"):
+        conformal_pessimism(ensemble, rows, 0.9)
     alone = fitted(quickly(steps=20, members=1), noisy_rows(50, seed=1))
     with pytest.raises(ValueError, match="2 members"):
         conformal_pessimism(alone, rows, 0.5)

@@ -1,0 +1,307 @@
+"""The protocol of all models of rows, and one's own module as one of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from discrete_grad.gradient import Relaxation
+from discrete_grad.models.estimator import BaseEstimator
+from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
+
+__all__ = ["OwnEstimator", "RowModel"]
+
+_NUMBERS = 2**22  # of flat rows that are made of codes at a time
+
+
+@runtime_checkable
+class RowModel(Protocol):
+    """A model of rows; a user's own needs this one part.
+
+    One's own is called with flat rows `(N, D)` and, in a context, `(N, C)`: what a softened model
+    and a network of one-hot rows both take. Other parts are used where a model has them:
+
+    - `to_latent(row, context)`, `(N, L)`: what an `Aligner` projects;
+    - `space` and `context_spec`: the features and the context columns, where they are not given.
+
+    Several of one's own are one ensemble as members of an `EstimatorEnsemble`.
+
+    Example:
+        >>> isinstance(nn.Linear(5, 1), RowModel)
+        True
+    """
+
+    def __call__(self, row: Tensor, context: Tensor | None = None, /) -> Tensor:
+        """Score `(N,)` of flat rows `(N, D)`, in contexts `(N, C)` if it is given any."""
+
+
+_CALLS = {
+    "forward": "forward(row, context)",
+    "to_latent": "to_latent(row, context)",
+    "predictions": "predictions(row, context)",
+    "std": "std(row, context)",
+    "project": "project(row, context)",
+    "parameters": "parameters()` of an `nn.Module",
+}
+"""Parts that are called; the others are values."""
+
+
+def has(model: object, part: str) -> bool:
+    """Whether a model has a part, by name; a tensor with that name does not count.
+
+    Example:
+        >>> has(nn.Linear(2, 2), "forward"), has(nn.Linear(2, 2), "to_latent")
+        (True, False)
+    """
+    if part == "forward":
+        return callable(model)
+    if part == "parameters":
+        return isinstance(model, nn.Module)
+    found = getattr(model, part, None)
+    # a second softened view of a model may be its latents; any other layer has a name by chance
+    by_chance = isinstance(found, nn.Module) and part != "to_latent"
+    return found is not None and (part not in _CALLS or (callable(found) and not by_chance))
+
+
+def require(user: str, model: object, *parts: str) -> None:
+    """Raise TypeError, naming the first part that is missing, unless a model has them all.
+
+    Args:
+        user: what needs the model, the subject of the message.
+        model: any object.
+        parts: names of attributes.
+
+    Example:
+        >>> require("an aligner", nn.Linear(2, 2), "to_latent")
+        Traceback (most recent call last):
+        TypeError: an aligner needs a model with `to_latent(row, context)`; Linear has none
+    """
+    for part in parts:
+        if not has(model, part):
+            wanted = f"`{_CALLS.get(part, part)}`"
+            raise TypeError(f"{user} needs a model with {wanted}; {type(model).__name__} has none")
+
+
+class OwnEstimator(BaseEstimator):
+    """One's own module as an estimator: what it is called with and what it returns is checked.
+
+    Rows and contexts of any leading dimensions reach the module as flat rows `(N, D)` and contexts
+    `(N, C)`, the contexts repeated for the samples. The library wraps models itself, in this class
+    alone; see `as_estimator`.
+
+    Args:
+        model: called as `model(row)`, with a context as `model(row, context)`.
+        space: the features of a row.
+        context: the context columns, if they are known.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> own = OwnEstimator(nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), space)
+        >>> own(space.enumerate().expand(4, 6, 2)).shape
+        torch.Size([4, 6])
+    """
+
+    def __init__(
+        self, model: RowModel, space: CategoricalSpace, *, context: ContextSpec | None = None
+    ) -> None:
+        super().__init__(space, context)
+        self.model = model
+
+    def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Latent vector `(..., L)` of a row; TypeError for a model without."""
+        require("a latent", self.model, "to_latent")
+        model: Any = self.model
+        return ask(model.to_latent, self.space, (row,), context, like=model, width="L")
+
+    def forward(self, row: Tensor, context: Tensor | None = None) -> Tensor:
+        """Score `(...)` of codes `(..., F)` or a flat row `(..., D)`."""
+        return ask(self.model, self.space, (row,), context)
+
+
+def as_estimator(
+    user: str,
+    model: RowModel,
+    space: CategoricalSpace | None = None,
+    context: ContextSpec | None = None,
+) -> BaseEstimator:
+    """The model as it is if the library knows what it takes, else an `OwnEstimator`.
+
+    Args:
+        user: what needs the model, the subject of messages.
+        model: an estimator, an ensemble, or one's own.
+        space: the features; by default those of the model.
+        context: the context columns of one's own, if they are known.
+
+    Raises:
+        TypeError: for an object that cannot be called, or without a space from either side.
+        ValueError: for a space that is not the model's.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> as_estimator("a test", lambda row: row.sum(-1), space)(space.enumerate()).shape
+        torch.Size([6])
+    """
+    require(user, model, "forward")
+    space = space_of(user, model, space)
+    if isinstance(model, BaseEstimator):
+        return model
+    found = getattr(model, "context_spec", None)
+    return OwnEstimator(model, space, context=found if isinstance(found, ContextSpec) else context)
+
+
+def space_of(user: str, model: object, space: CategoricalSpace | None) -> CategoricalSpace:
+    """The space that is given, or else the model's own.
+
+    Raises:
+        TypeError: where there is neither.
+        ValueError: where the two differ.
+
+    Example:
+        >>> space_of("an aligner", nn.Linear(2, 2), None)
+        Traceback (most recent call last):
+        TypeError: an aligner needs the features, and Linear has no `space`: give `space=`
+    """
+    name, own = type(model).__name__, getattr(model, "space", None)
+    if not isinstance(own, CategoricalSpace):
+        own = space
+    if own is None:
+        raise TypeError(f"{user} needs the features, and {name} has no `space`: give `space=`")
+    if space is not None and space != own:
+        raise ValueError(f"{user} is for rows of {space}, and {name} for rows of {own}")
+    return own
+
+
+def dtype_of(model: object) -> torch.dtype:
+    """Type of a model's first floating parameter or buffer; torch's default without any.
+
+    Example:
+        >>> dtype_of(nn.Linear(2, 2).double()), dtype_of(torch.sin)
+        (torch.float64, torch.float32)
+    """
+    state = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    floating = (t.dtype for t in state if t.is_floating_point())
+    return next(floating, torch.get_default_dtype())
+
+
+def member_scores(model: BaseEstimator, row: Tensor, context: Tensor | None = None) -> Tensor:
+    """Score by every member `(M, ...)`; of a model that is no ensemble `(1, ...)`.
+
+    Example:
+        >>> from discrete_grad.models.estimator import Estimator
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> member_scores(Estimator(space), space.enumerate()).shape
+        torch.Size([1, 6])
+    """
+    if has(model, "predictions"):
+        scores: Tensor = model.predictions(row, context)  # type: ignore[operator]
+        return scores
+    return model(row, context).unsqueeze(0)
+
+
+def drawn_member_scores(
+    model: BaseEstimator,
+    logits: Tensor,
+    relaxation: Relaxation,
+    context: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Score `(M, ...)` of a row drawn from `(..., D)`; see `BaseEnsemble.sample_predictions`."""
+    if has(model, "sample_predictions"):
+        drawn: Tensor = model.sample_predictions(  # type: ignore[operator]
+            logits, relaxation, context, generator=generator
+        )
+        return drawn
+    return member_scores(model, relaxation(logits, generator=generator), context)
+
+
+def ask(
+    f: Callable[..., Tensor],
+    space: CategoricalSpace,
+    rows: Sequence[Tensor],
+    context: Tensor | None,
+    *,
+    like: object = None,
+    width: str = "",
+) -> Tensor:
+    """Call one's own function with flat rows `(N, D)` and contexts `(N, C)`.
+
+    Args:
+        f: called as `f(*rows)`, with a context as `f(*rows, context)`.
+        space: the features.
+        rows: each codes `(..., F)` or flat `(..., D)`; one for a score, two for their likeness.
+        context: `(..., C)`, or None; broadcast against the rows, as these against each other.
+        like: module whose type the flat rows take that are made of codes; by default f.
+        width: name of the answer's last dimension, if it has one beside N.
+
+    Returns:
+        What f says, `(...)` or `(..., L)`.
+
+    Raises:
+        TypeError: for an f that does not take what it is given.
+        ValueError: for rows or a context that do not fit, or an answer of another shape.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> codes = torch.tensor([[1, 2]])
+        >>> ask(lambda row, c: row[:, 1] * c[:, 0], space, (codes,), torch.ones(4, 1))
+        tensor([1., 1., 1., 1.])
+    """
+    for row in rows:
+        if not is_codes(row):
+            space.check_flat(row, what="a flat row")
+    given = [*rows] if context is None else [*rows, context]
+    _check_call(f, given)
+    lead = _common_shape(given)
+    folded = [t.expand(*lead, t.shape[-1]).reshape(lead.numel(), t.shape[-1]) for t in given]
+    dtype = dtype_of(f if like is None else like)
+    answers = []
+    for part in zip(*(t.split(_at_once(space, rows, lead)) for t in folded), strict=True):
+        flat = [space.one_hot(t, dtype=dtype) if is_codes(t) else t for t in part[: len(rows)]]
+        answers.append(f(*flat, *part[len(rows) :]))
+        _check_answer(f, answers[-1], len(part[0]), width)
+    return torch.cat(answers).unflatten(0, lead) if lead else torch.cat(answers).squeeze(0)
+
+
+def _common_shape(given: Sequence[Tensor]) -> torch.Size:
+    """Leading shape that rows and context are repeated to; ValueError where they do not fit."""
+    try:
+        shape: torch.Size = torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in given))
+    except RuntimeError as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given)
+        raise ValueError(f"rows and context must go together, got {shapes}") from error
+    return shape
+
+
+def _at_once(space: CategoricalSpace, rows: Sequence[Tensor], lead: torch.Size) -> int:
+    """Rows of a call: flat ones are in memory already, those made of codes are not."""
+    made = all(is_codes(row) for row in rows)
+    return max(1, _NUMBERS // space.width if made else lead.numel())
+
+
+def _check_call(f: Callable[..., Any], given: Sequence[Tensor]) -> None:
+    """TypeError unless f takes so many positional arguments; where Python can tell."""
+    called = f.forward if isinstance(f, nn.Module) else f
+    try:
+        inspect.signature(called).bind(*given)
+    except ValueError:  # a function of C without a signature
+        return
+    except TypeError as error:
+        raise TypeError(
+            f"{_name(f)} is called with {len(given)} tensors, rows before a context: {error}"
+        ) from error
+
+
+def _check_answer(f: Callable[..., Any], answer: object, count: int, width: str) -> None:
+    wanted = f"({count}, {width})" if width else f"({count},)"
+    shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    if not isinstance(answer, Tensor) or answer.dim() != 1 + bool(width) or len(answer) != count:
+        raise ValueError(f"{_name(f)} must answer {count} rows by a tensor {wanted}, got {shape}")
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__qualname__", type(f).__name__)
