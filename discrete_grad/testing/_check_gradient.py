@@ -39,6 +39,7 @@ __all__ = [
 
 CLAIMED: dict[str, tuple[Family, ...]] = {
     "biased": (),
+    "exact on additive": ("additive",),
     "exact on multilinear": ("additive", "multilinear"),
     "exact on quadratic": ("additive", "multilinear", "quadratic"),
     "none": ("additive", "multilinear", "quadratic", "cubic", "mlp", "rough"),

@@ -193,6 +193,9 @@ def outcomes(
     if (rows == rows[:, :1]).all() and not _might_be_chance(space, rows, law):
         _require_same(gradients, gradients[:1].expand_as(gradients))
         return Outcomes(torch.ones(1, dtype=torch.float64), *_wide(values[:1], gradients[:1]))
+    if _is_hard(space, rows):
+        # noise beyond the rows mostly shows already here, before the many draws
+        _require_same(gradients, gradients[_first_alike(rows)])
     count = _draws_needed(space, rows, law, max_draws)
     rows, values, gradients = _run(method, f, logits, count, seed)
     return _grouped(space, rows, values, gradients, law)
@@ -218,6 +221,14 @@ def _run(
 def _is_hard(space: CategoricalSpace, rows: Tensor) -> bool:
     sums = torch.stack([part.sum(-1) for part in space.split(rows)])
     return bool(((rows == 0) | (rows == 1)).all() and (sums == 1).all())
+
+
+def _first_alike(rows: Tensor) -> Tensor:
+    """For each element `(n,)` of rows `(samples, n, D)` the first with the same rows."""
+    _, group = rows.movedim(1, 0).flatten(1).unique(dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(group))
+    first = first.scatter_reduce(0, group, torch.arange(len(group)), "amin")
+    return first[group]
 
 
 def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool:

@@ -29,6 +29,7 @@ from discrete_grad.testing import (
     run_checks,
 )
 from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
+from tests.testing.mutants import MUTANTS
 
 # a few that differ; the contract suite of the library runs every one
 OURS = [
@@ -69,7 +70,8 @@ def test_a_planted_bug_is_found(
 
 
 def test_every_check_finds_something() -> None:
-    assert {check for check, *_ in BUGS} == set(CHECKS)
+    found = {check for check, *_ in BUGS} | {mutant.check for mutant in MUTANTS}
+    assert found == set(CHECKS)
 
 
 def test_every_check_says_what_it_holds_a_method_to() -> None:
@@ -160,7 +162,7 @@ def test_misuse() -> None:
     with pytest.raises(TypeError, match=r"Layer declares no facts; .*facts=Claims\(forward='hard'"):
         check_gradient_estimator(Layer)
     with pytest.raises(TypeError, match=r"must have expectation\(f, logits\)"):
-        check_gradient_estimator(nn.Linear(2, 2), facts=LAYER)
+        check_gradient_estimator(nn.Module(), facts=LAYER)
     with pytest.raises(TypeError, match="must have expectation"):
         check_gradient_estimator(3, facts=LAYER)
     with pytest.raises(ValueError, match="no check is called 'laws'; there are law, "):
