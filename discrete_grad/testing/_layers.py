@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ def of_each_feature(row: Row, space: CategoricalSpace) -> nn.Module:
     return as_layer(joined(row, space), space)
 
 
-def is_row_function(given: Callable[..., object]) -> bool:
+def is_row_function(given: Any) -> bool:
     """Whether a callable turns logits into a row; a factory `make(space)` does not."""
     try:
         with isolated_seed(0):
