@@ -85,7 +85,7 @@ def check_all_masked(subject: Subject) -> None:
     name = space.names[feature]
     message = _refusal(subject, logits, f"every category of feature {name!r} is masked")
     require(
-        subject.is_instance or name in message,
+        subject.is_instance or subject.is_function or name in message,
         f"the error must name the feature {name!r} that is masked whole, got: {message}",
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method, Recorder, estimate
+from discrete_grad.testing._figures import told_apart
 from discrete_grad.testing._relations import Relation
 from discrete_grad.testing.exact import NotEnumerableError, Outcomes, outcomes
 from discrete_grad.testing.statistics import MeanTest, Plan, Sampler, compare_mean
@@ -50,10 +51,8 @@ def require_close(
     bad = ~((got.double() - expected.double()).abs() <= tolerance * scale)
     if bad.any():
         place = tuple(bad.nonzero()[0].tolist())
-        raise AssertionError(
-            f"{what}: {first_bad(space, bad)}: expected {expected[place].item():.9g}, "
-            f"got {got[place].item():.9g}"
-        )
+        wanted, came = told_apart(expected[place].item(), got[place].item())
+        raise AssertionError(f"{what}: {first_bad(space, bad)}: expected {wanted}, got {came}")
 
 
 def require_enumerable(scene: Scene) -> None:

@@ -243,19 +243,25 @@ def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool
 def _draws_needed(space: CategoricalSpace, rows: Tensor, law: Tensor, most: int) -> int:
     if not _is_hard(space, rows):
         raise NotEnumerableError("f was given soft rows that differ from draw to draw")
-    each, possible = len(rows), law[law > 0]
-    # in logarithms: neither number may overflow
-    if each * math.log(len(possible)) > math.log(most):
-        raise NotEnumerableError(f"{len(possible):,}^{each} tuples of rows are too many")
-    tuples = len(possible) ** each
-    # n draws miss an outcome with a probability of at most e^(-n p); of all of them these add up
-    needed = math.log(tuples / MISSED) / possible.min().item() ** each
+    each, possible = len(rows), int((law > 0).sum())
+    needed = draws_needed(law, each)
+    if each * math.log(possible) > math.log(most):
+        raise NotEnumerableError(f"{possible:,}^{each} tuples of rows are too many")
     if needed > most:
         raise NotEnumerableError(
-            f"to draw the rarest of {tuples:,} tuples of rows takes {needed:,.0f} draws, more than "
-            f"max_draws={most:,}"
+            f"to draw the rarest of {possible**each:,} tuples of rows takes {needed:,.0f} draws, "
+            f"more than max_draws={most:,}"
         )
     return min(math.ceil(max(needed, ENOUGH)), most)
+
+
+def draws_needed(law: Tensor, samples: int) -> float:
+    """Draws that bring up every tuple of rows, but for a chance of `MISSED`."""
+    possible = law[law > 0]
+    # n draws miss an outcome with a probability of at most e^(-n p); of all of them these add up
+    misses = samples * math.log(len(possible)) - math.log(MISSED)
+    # in logarithms: the number may overflow
+    return math.exp(min(math.log(misses) - samples * possible.min().log().item(), 700.0))
 
 
 def _grouped(
