@@ -64,7 +64,7 @@ class Claims:
         bias: "none", "exact on quadratic", "exact on multilinear", "exact on additive" or "biased":
             the largest class of f, as a function of the flat row, without bias.
         slope: of a biased gradient: range of its expectation's length along the true gradient, for
-            an f that is 1 on one category, logits at most 0.4 apart and two to four categories a
+            an f that is 1 on one category, logits at most 0.3 apart and two to four categories a
             feature. By default within a factor of 1.6 of the true length.
         needs_derivative: whether f must be differentiable in the row.
         binary_only: every feature must have two categories.
@@ -123,9 +123,9 @@ SCENES = (
     _scene({"size": 3}, [0.3, -0.2, 0.1]),
     _scene({"colour": 2}, [0.2, -0.1]),
 )
-# where the direction of a gradient is told: logits at most 0.4 apart, none of them equal
-MILD = _scene({"colour": 2, "size": 3, "clarity": 2}, [0.2, -0.1, 0.25, -0.15, 0.05, -0.2, 0.15])
-MILD_BINARY = _scene({"colour": 2, "size": 2, "clarity": 2}, [0.2, -0.1, -0.25, 0.1, -0.05, 0.15])
+# where the direction of a gradient is told: logits at most 0.3 apart, none of them equal
+MILD = _scene({"colour": 2, "size": 3, "clarity": 2}, [0.2, -0.1, 0.2, -0.1, 0.05, -0.2, 0.1])
+MILD_BINARY = _scene({"colour": 2, "size": 2, "clarity": 2}, [0.2, -0.1, -0.2, 0.1, -0.05, 0.15])
 BINARY_SCENES = (
     _scene({"colour": 2, "size": 2, "clarity": 2}, [0.4, -0.2, -0.6, 0.5, 0.1, 0.3]),
     *(SCENES[2], SCENES[4]),
@@ -242,7 +242,7 @@ class Subject:
         """A scene to tell directions on."""
         if self.is_instance:
             scene = self.scene
-            return Scene(scene.space, 0.4 * scene.logits)
+            return Scene(scene.space, 0.3 * scene.logits)
         return MILD_BINARY if self.claims.binary_only else MILD
 
     def require_factory(self) -> None:
