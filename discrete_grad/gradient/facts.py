@@ -53,9 +53,9 @@ class Facts:
     Args:
         forward: what f is given.
         bias: of the gradient, at the class's defaults.
-        slope: of a biased gradient, at the class's defaults: range of its expectation's length along
-            the true gradient, 1 for the true length. For an f that is 1 on one category, logits at
-            most 0.3 apart and two to four categories a feature.
+        slope: of a biased gradient, at the class's defaults: range of its expectation's length
+            along the true gradient, 1 for the true length. For an f that is 1 on one category,
+            logits at most 0.3 apart and two to four categories a feature.
         cost: work of one call of an instance in a space.
         cost_text: the same as a formula, in N = samples, F features and sizes K_i.
         needs_derivative: whether f must be differentiable in the row.

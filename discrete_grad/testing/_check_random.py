@@ -83,12 +83,15 @@ def check_fresh_noise(subject: Subject) -> None:
     """Every sample of every element of a batch has noise of its own, and so has every call."""
     if subject.claims.forward != "hard":
         raise SkipCheck("claims no random rows")
-    scene, method = subject.scene, subject.method()
+    scene, method = subject.mild, subject.method(subject.mild)
     f, logits = row_function(scene.space, "cubic"), scene.logits.expand(*BATCH, -1)
     generator = seeded(subject.seed) if takes_generator(method.expectation) else None
     with isolated_seed(subject.seed):
         calls = [_drawn(method, f, logits, generator) for _ in range(_calls_needed(scene))]
     drawn = torch.stack(calls)  # (calls, samples, elements, numbers)
+    if len(calls[0]) > getattr(method, "samples", len(calls[0])):
+        # not each row is a draw of its own: those of an element together
+        drawn = drawn.transpose(1, 2).flatten(2).unsqueeze(1)
     if (drawn == drawn[:1, :, :1]).all():
         raise SkipCheck(
             "f is given the same rows whatever is drawn; the check of the law says more"

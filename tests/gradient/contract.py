@@ -410,6 +410,8 @@ check_law = kit("law", CHECKS["law"], CHECKS["law_of_many_categories"])
 check_gradient_is_on_the_simplex = kit(
     "gradient_is_on_the_simplex", CHECKS["sums_to_zero"], CHECKS["masks"], CHECKS["shift"]
 )
+check_direction_and_scale = kit("direction_and_scale", CHECKS["direction"], CHECKS["scale"])
+check_fresh_noise = kit("fresh_noise", CHECKS["fresh_noise"])
 check_affine_in_f = kit("affine_in_f", CHECKS["affine_in_f"])
 check_generator = kit("generator", CHECKS["generator"], CHECKS["global_noise"])
 check_layer_takes_a_generator = kit("layer_takes_a_generator", CHECKS["layer"])

@@ -19,15 +19,6 @@ from tests.gradient.cases import BY_NAME, CASES, Case
 
 BIASED = [case for case in CASES if case.exact_on == "nothing"]
 EXACT = [case for case in BIASED if case.function_of_codes]
-DEFAULTS = {
-    "AdaptiveIMLE": "AdaptiveIMLE(beta=1.0)",
-    "Entmax": "Entmax(alpha=1.5)",
-    "GappedStraightThrough": "GappedStraightThrough(gap=1.0, tau=1.0)",
-    "GumbelRao": "GumbelRao(tau=0.5, inner_samples=10)",
-    "GumbelSoftmax": "GumbelSoftmax(tau=1.0, hard=True)",
-    "IMLE": "IMLE(step=10.0)",
-    "ReinMaxRao": "ReinMaxRao(tau=1.0, inner_samples=10)",
-}
 
 
 def domain() -> Iterator[tuple[Tensor, int]]:
@@ -100,14 +91,6 @@ def test_length_of_gumbel_softmax_for_two_categories(name: str) -> None:
         assert low <= found <= high
         if tau == 1 and not apart:
             assert found == pytest.approx(2 / 3)
-
-
-def test_the_facts_are_those_of_the_cases() -> None:
-    biased = {name: cls for name, cls in gradient.catalogue().items() if cls.facts.bias == "biased"}
-    assert set(biased) == set(DEFAULTS)
-    for name, cls in biased.items():
-        assert repr(cls()) == repr(BY_NAME[DEFAULTS[name]].make(samples=1))
-        assert cls.facts.slope == BY_NAME[DEFAULTS[name]].slope
 
 
 def test_exact_methods_declare_the_true_length() -> None:
