@@ -182,6 +182,17 @@ def second_dimension(noise: Tensor) -> Tensor:
     return noise[..., :1, :].expand_as(noise)
 
 
+class OneDraw(Noise):
+    """The noise of the first call again and again."""
+
+    def __init__(self, space: CategoricalSpace) -> None:
+        super().__init__(space, self.first)
+        self.kept: dict[torch.Size, Tensor] = {}
+
+    def first(self, noise: Tensor) -> Tensor:
+        return self.kept.setdefault(noise.shape, noise)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A wrong method and the check that finds it."""
@@ -224,6 +235,7 @@ MUTANTS = (
     Mutant("noise of half the batch", "fresh_noise", lambda s: Noise(s, halves), r"\(2, 0\)"),
     Mutant("noise of pairs", "fresh_noise", lambda s: Noise(s, pairs), r"\(0, 0\) and \(1, 0\)"),
     Mutant("one draw for half", "fresh_noise", lambda s: Noise(s, one_for_half), r"and \(1, 0\)"),
+    Mutant("noise of the first call", "fresh_noise", OneDraw, "every call repeats the noise"),
     Mutant("shared second dimension", "fresh_noise", lambda s: Noise(s, second_dimension), "0, 1"),
 )
 RIGHT = (
