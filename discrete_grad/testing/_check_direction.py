@@ -153,8 +153,10 @@ def _require_mean_direction(subject: Subject, probe: Probe, draw: Sampler) -> No
     pilot = draw(PILOT, -1 - subject.seed).double().mean(0)[probe.part]
     require(pilot.isfinite().all(), f"{probe.what}: the gradient is not finite")
     cosine, along = _cosine(pilot, truth), pilot / pilot.norm().clamp_min(EXACT)
-    # where the direction is near enough this is below 0 on average, whatever `along` is
-    weights = (COSINE * along - truth / truth.norm()) / truth.norm()
+    # where the direction is near enough this is below 0 on average, whatever `along` is; a gradient
+    # far too short is for the check of the scale
+    weights = COSINE * along - truth / truth.norm()
+    weights = weights / torch.maximum(pilot.norm(), 0.1 * truth.norm())
     test = _mean_along(subject, draw, probe.part, weights, scale=2.0)
     near = test.estimated.item() <= test.threshold and pilot.norm() > EXACT * truth.norm()
     require(near, _direction_message(probe, "mean", cosine) + _worth(test))
@@ -218,6 +220,6 @@ def _mean_along(
 def _worth(test: MeanTest) -> str:
     return (
         f" ({test.samples:,} samples; up to {test.threshold:.3g} too far is taken for chance, so a "
-        f"false alarm has probability {test.false_alarm:.1g}, and {test.detects:.3g} too far is "
-        f"found with {test.power:.4f})"
+        f"false alarm has probability {test.false_alarm:.1g}; {test.detects:.3g} too far is found "
+        f"with probability {test.power:.4f})"
     )
