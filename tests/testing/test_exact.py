@@ -82,8 +82,8 @@ def test_bias_on_a_cubic_function_is_that_of_many_samples(method: type[nn.Module
 def test_variance_is_that_of_many_samples(samples: int) -> None:
     f, method = row_function(SPACE, "cubic"), LeaveOneOut(SPACE, samples=samples)
     variance = exact_variance(method, f, LOGITS)
-    _, gradient = estimate(method, f, LOGITS.expand(400_000, -1), seed=4)
-    assert_close(gradient.var(0), variance, rtol=0.02, atol=1e-12)
+    _, gradient = estimate(method, f, LOGITS.expand(100_000, -1), seed=4)
+    assert_close(gradient.var(0), variance, rtol=0.04, atol=1e-12)
     assert variance[2] == variance[4] == 0
 
 
@@ -174,7 +174,7 @@ def test_a_nearly_certain_row_is_not_taken_for_a_deterministic_method() -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_what_the_strategy_draws_can_be_enumerated(samples: int, data) -> None:
     space, theta = data.draw(enumerable_logits(samples=samples))
