@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +93,8 @@ class Claims:
             if value not in allowed:
                 words = ", ".join(map(repr, allowed))
                 raise ValueError(f"{name} must be one of {words}, got {value!r}")
-        low, high = self.slope
-        if not 0 < low <= high < math.inf:
+        pair = isinstance(self.slope, tuple) and len(self.slope) == 2
+        if not (pair and 0 < self.slope[0] <= self.slope[1] < math.inf):
             raise ValueError(f"slope must be (least, most), both above 0, got {self.slope!r}")
         if not 0 < self.law_tau < math.inf:
             raise ValueError(f"law_tau must be a finite number above 0, got {self.law_tau!r}")
@@ -178,12 +178,8 @@ class Subject:
         self.name = name or _name(method, is_instance=self.is_instance)
         self.skip = dict(skip or {})
         self.seed = seed
-        claims = facts if facts is not None else getattr(method, "facts", None)
-        binary = claims is not None and claims.binary_only
-        example = self.method(
-            None if self.is_instance else (BINARY_SCENES if binary else SCENES)[0]
-        )
-        claims = claims if claims is not None else getattr(example, "facts", None)
+        example = self._example(facts)
+        claims = facts if facts is not None else getattr(example, "facts", None)
         if claims is None:
             raise TypeError(
                 f"{self.name} declares no facts; say what it claims, for example "
@@ -194,6 +190,11 @@ class Subject:
 
     def __repr__(self) -> str:
         return self.name
+
+    def _example(self, facts: Declared | None) -> Method:
+        declared = facts if facts is not None else getattr(self.given, "facts", None)
+        binary = declared is not None and declared.binary_only
+        return self.method(None if self.is_instance else (BINARY_SCENES if binary else SCENES)[0])
 
     def method(self, scene: Scene | None = None) -> Method:
         """A fresh method: of the scene's space, or a copy of the instance."""
@@ -206,8 +207,7 @@ class Subject:
         """A method of the scene's space by a factory, or by a function of one feature's logits."""
         space = (scene or self.scenes[0]).space
         if self.is_function:
-            layer: Any = of_each_feature(given, space)
-            return layer  # type: ignore[no-any-return]
+            return cast(Method, of_each_feature(given, space))
         with isolated_seed(self.seed):
             made = given(space)
         return self._whole(made, space)
@@ -215,14 +215,13 @@ class Subject:
     def _whole(self, made: Any, space: CategoricalSpace | None) -> Method:
         """The method itself, or a layer with the expectation that it lacks."""
         if hasattr(made, "expectation"):
-            return made  # type: ignore[no-any-return]
+            return cast(Method, made)
         if not callable(made) or (isinstance(made, nn.Module) and not _has_forward(made)):
             raise TypeError(
                 f"{self.name}(space) must have expectation(f, logits) or be a layer logits -> row, "
                 f"got {made!r}"
             )
-        layer: Any = as_layer(made, space)
-        return layer  # type: ignore[no-any-return]
+        return cast(Method, as_layer(made, space))
 
     @property
     def scenes(self) -> tuple[Scene, ...]:

@@ -121,6 +121,7 @@ def test_facts_of_a_class_are_found_behind_a_factory() -> None:
         ({"bias": None}, "bias must be one of .*, got None"),
         ({"slope": (2.0, 1.0)}, r"slope must be \(least, most\), both above 0, got \(2.0, 1.0\)"),
         ({"slope": (0.0, 1.0)}, "slope must be"),
+        ({"slope": 1.0}, r"slope must be \(least, most\), both above 0, got 1.0"),
         ({"slope": (0.5, float("nan"))}, "slope must be"),
         ({"law_tau": 0.0}, "law_tau must be a finite number above 0, got 0.0"),
     ],
