@@ -45,6 +45,7 @@ class AdaptiveIMLE(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.1, 2.0),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

@@ -14,7 +14,8 @@ class DeterministicStraightThrough(Relaxation):
 
     Also the layer for test time: the hard row without noise.
 
-    **Bias:** biased: its value is f at the mode, not `E[f]`.
+    **Bias:** biased; the gradient is exact when f is additive over the features. The value is f at
+    the mode, not `E[f]`.
     **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** none. There is no noise: `samples` above 1 only serve an f that is random
     itself.
@@ -29,7 +30,7 @@ class DeterministicStraightThrough(Relaxation):
 
     facts = Facts(
         forward="argmax",
-        bias="biased",
+        bias="exact on additive",
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

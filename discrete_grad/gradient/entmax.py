@@ -123,6 +123,7 @@ class Entmax(Relaxation):
     facts = Facts(
         forward="soft",
         bias="biased",
+        slope=(1.4, 2.0),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

@@ -14,7 +14,7 @@ Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
 """Rows given to f: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
 likely row, or every row."""
 
-Bias = Literal["none", "exact on quadratic", "exact on multilinear", "biased"]
+Bias = Literal["none", "exact on quadratic", "exact on multilinear", "exact on additive", "biased"]
 """The largest class of f, as a function of the flat row, for which the gradient is unbiased."""
 
 
@@ -53,6 +53,9 @@ class Facts:
     Args:
         forward: what f is given.
         bias: of the gradient, at the class's defaults.
+        slope: of a biased gradient, at the class's defaults: range of its expectation's length
+            along the true gradient, 1 for the true length. For an f that is 1 on one category,
+            logits at most 0.3 apart and two to four categories a feature.
         cost: work of one call of an instance in a space.
         cost_text: the same as a formula, in N = samples, F features and sizes K_i.
         needs_derivative: whether f must be differentiable in the row.
@@ -75,6 +78,7 @@ class Facts:
     reference: str
     binary_only: bool = False
     linear_in_f: bool = True
+    slope: tuple[float, float] = (1.0, 1.0)
     experimental: bool = False
 
 

@@ -64,6 +64,7 @@ class GappedStraightThrough(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.75, 1.2),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

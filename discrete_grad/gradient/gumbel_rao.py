@@ -91,6 +91,7 @@ class GumbelRao(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.85, 0.95),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

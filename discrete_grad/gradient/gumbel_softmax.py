@@ -52,6 +52,7 @@ class GumbelSoftmax(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.65, 0.8),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

@@ -126,6 +126,7 @@ class IMLE(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.1, 0.25),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

@@ -59,6 +59,7 @@ class ReinMaxRao(Relaxation):
     facts = Facts(
         forward="hard",
         bias="biased",
+        slope=(0.55, 0.8),
         cost=a_sample,
         cost_text="N forward, N backward",
         needs_derivative=True,

@@ -13,6 +13,7 @@ from discrete_grad.testing.statistics import MeanTest
 from discrete_grad.testing.strategies import (
     categorical_spaces,
     code_rows,
+    enumerable_logits,
     functions,
     logits,
     seeds,
@@ -42,6 +43,7 @@ __all__ = [
     "categorical_spaces",
     "check_gradient_estimator",
     "code_rows",
+    "enumerable_logits",
     "exact_bias",
     "exact_gradient",
     "exact_variance",

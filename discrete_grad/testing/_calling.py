@@ -45,7 +45,10 @@ class Recorder:
 
 def takes_generator(call: Callable[..., object]) -> bool:
     """Whether a function has a keyword `generator`."""
-    parameters = inspect.signature(call).parameters
+    try:
+        parameters = inspect.signature(call).parameters
+    except ValueError:  # some functions written in C have no signature
+        return False
     return "generator" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 

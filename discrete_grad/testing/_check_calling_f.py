@@ -9,6 +9,7 @@ from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import expectation
 from discrete_grad.testing._comparing import require
+from discrete_grad.testing._figures import told_apart
 from discrete_grad.testing.exact import exact_value_and_gradient
 from discrete_grad.testing.functions import row_function
 from discrete_grad.testing.subject import Subject
@@ -63,7 +64,8 @@ def check_f_learns_too(subject: Subject) -> None:
     if torch.isclose(value, slope, rtol=1e-8, atol=1e-8):
         return
     if subject.claims.forward not in ("hard", "chosen", "all rows"):
-        raise AssertionError(f"f's scale must have the slope {value:.6g} (the value), got {slope}")
+        expected, got = told_apart(value.item(), slope.item())
+        raise AssertionError(f"f's scale must have the slope {expected} (the value), got {got}")
     _require_mean_slope(subject)
 
 
@@ -90,10 +92,11 @@ def _require_mean_slope(subject: Subject) -> None:
     error = slopes.std() / CALLS**0.5
     # 9 standard errors of 64 means of 200: a false alarm below 1e-9, by Student's law
     off = (slopes.mean() - truth).abs()
+    expected, got = told_apart(truth.item(), slopes.mean().item())
     require(
         off <= 9 * error + 1e-9,
-        f"f's own parameter must get the gradient of E[f], {truth:.6g}; it got {slopes.mean():.6g} "
-        f"+- {error:.2g} over {CALLS * BATCH:,} elements",
+        f"f's own parameter must get the gradient of E[f], {expected}; it got {got} +- "
+        f"{error:.2g} over {CALLS * BATCH:,} elements",
     )
 
 

@@ -7,6 +7,7 @@ import functools
 import inspect
 import pickle
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ def check_copies(subject: Subject) -> None:
 
 def check_pickle(subject: Subject) -> None:
     """A pickled gradient estimator behaves like the original."""
+    if subject.is_function:
+        raise SkipCheck("is a plain function, which has no state to be kept")
     method = subject.method()
     _require_alike(subject, method, pickle.loads(pickle.dumps(method)), "pickle")
 
@@ -82,7 +85,7 @@ def check_all_masked(subject: Subject) -> None:
     name = space.names[feature]
     message = _refusal(subject, logits, f"every category of feature {name!r} is masked")
     require(
-        subject.is_instance or name in message,
+        subject.is_instance or subject.is_function or name in message,
         f"the error must name the feature {name!r} that is masked whole, got: {message}",
     )
 
@@ -117,11 +120,12 @@ def check_bad_temperature(subject: Subject) -> None:
     """A temperature of 0, below 0 or NaN is an error, when it is given or when it is used."""
     if not _takes_tau(subject.given):
         raise SkipCheck("its constructor takes no tau")
-    make: Callable[..., Method] = subject.given  # type: ignore[assignment]
+    given: Callable[..., Any] = subject.given
     logits = subject.scene.logits.expand(3, -1)
     for tau in (0.0, -1.0, float("nan")):
         try:
-            value = _some_value(subject, make(subject.scene.space, tau=tau), logits)
+            method = subject.made_by(functools.partial(given, tau=tau))
+            value = _some_value(subject, method, logits)
         except (ValueError, TypeError, RuntimeError):
             continue
         raise AssertionError(f"tau={tau}: expected an error, got the value {value.tolist()}")

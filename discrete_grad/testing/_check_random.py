@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Function
 from discrete_grad.sampling import isolated_seed, seeded
-from discrete_grad.testing._calling import Method, expectation, takes_generator
+from discrete_grad.testing._calling import Method, Recorder, expectation, takes_generator
 from discrete_grad.testing._comparing import require, require_close
 from discrete_grad.testing.functions import row_function
-from discrete_grad.testing.subject import SkipCheck, Subject
+from discrete_grad.testing.subject import Scene, SkipCheck, Subject
 
 __all__ = [
     "check_compile",
@@ -22,6 +23,8 @@ __all__ = [
     "check_global_noise",
     "check_vmap",
 ]
+
+BATCH = (4, 4)  # noise may be shared along either dimension
 
 
 def _setting(subject: Subject) -> tuple[Function, Tensor]:
@@ -39,6 +42,11 @@ def _result(
     return torch.cat([value.detach().unsqueeze(-1), gradient], -1)
 
 
+def _constant(result: Tensor) -> bool:
+    """Whether every element has the same, as with IndeCateR on one feature: nothing is drawn."""
+    return torch.allclose(result, result[:1].expand_as(result))
+
+
 def check_generator(subject: Subject) -> None:
     """The generator's state decides the result bitwise; the global random state stays."""
     f, logits = _setting(subject)
@@ -54,7 +62,7 @@ def check_generator(subject: Subject) -> None:
             torch.rand(1)  # an ignored generator shows as a result that follows the global state
     require(torch.equal(results[0], results[1]), "the same generator state gave another result")
     if subject.claims.forward == "hard":
-        fresh = not torch.equal(results[0], results[2])
+        fresh = not torch.equal(results[0], results[2]) or _constant(results[0])
         require(fresh, "another generator state gave the same result: the generator is not used")
 
 
@@ -67,23 +75,70 @@ def check_global_noise(subject: Subject) -> None:
             results.append(_result(subject.method(), f, logits, None))
     require(torch.equal(results[0], results[1]), "the same torch.manual_seed gave another result")
     if subject.claims.forward == "hard":
-        fresh = not torch.equal(results[0], results[2])
+        fresh = not torch.equal(results[0], results[2]) or _constant(results[0])
         require(fresh, "another torch.manual_seed gave the same result: the noise is frozen")
 
 
 def check_fresh_noise(subject: Subject) -> None:
-    """Every element of a batch has noise of its own, and so has every call."""
+    """Every sample of every element of a batch has noise of its own, and so has every call."""
     if subject.claims.forward != "hard":
         raise SkipCheck("claims no random rows")
-    f, logits = _setting(subject)
-    method, generator = subject.method(), seeded(subject.seed)
-    first = _result(method, f, logits, generator)
-    # vectorised loops may round the same number differently at two places of a batch
-    alike = torch.allclose(first, first[:1].expand_as(first))
-    require(not alike, "every element of the batch had the same noise")
-    if takes_generator(method.expectation):
-        again = _result(method, f, logits, generator)
-        require(not torch.equal(first, again), "a second call with the generator repeats the noise")
+    scene, method = subject.mild, subject.method(subject.mild)
+    f, logits = row_function(scene.space, "cubic"), scene.logits.expand(*BATCH, -1)
+    generator = seeded(subject.seed) if takes_generator(method.expectation) else None
+    with isolated_seed(subject.seed):
+        calls = [_drawn(method, f, logits, generator) for _ in range(_calls_needed(scene))]
+    drawn = torch.stack(calls)  # (calls, samples, elements, numbers)
+    if len(calls[0]) > getattr(method, "samples", len(calls[0])):
+        # not each row is a draw of its own: those of an element together
+        drawn = drawn.transpose(1, 2).flatten(2).unsqueeze(1)
+    if (drawn == drawn[:1, :, :1]).all():
+        raise SkipCheck(
+            "f is given the same rows whatever is drawn; the check of the law says more"
+        )
+    require((drawn != drawn[:1]).any(), "every call repeats the noise of the first")
+    _require_different(drawn)
+
+
+def _calls_needed(scene: Scene) -> int:
+    """Calls after which two independent draws are alike throughout with a chance below 1e-14."""
+    parts = scene.space.split(scene.space.softmax(scene.logits))
+    alike = math.prod(part.square().sum().item() for part in parts)
+    if alike > 0.99:
+        raise SkipCheck("its rows are all but certain")
+    return max(2, math.ceil(math.log(1e-14) / math.log(alike)))
+
+
+def _drawn(
+    method: Method, f: Function, logits: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Rows `(samples, elements, D)` given to f, or results where these cannot be told apart."""
+    recorder = Recorder(f)
+    result = _result(method, recorder, logits, generator)
+    rows = recorder.calls[0] if recorder.calls else result
+    if rows.shape[1:-1] != logits.shape[:-1]:
+        rows = result.unsqueeze(0)
+    return rows.flatten(1, -2)
+
+
+def _require_different(drawn: Tensor) -> None:
+    """Fail if two draws of `(calls, samples, elements, D)` were alike in every call."""
+    calls, _, elements, _ = drawn.shape
+    each = drawn.permute(1, 2, 0, 3).flatten(0, 1).flatten(1)
+    _, group, count = each.unique(dim=0, return_inverse=True, return_counts=True)
+    if (count == 1).all():
+        return
+    first = (count[group] > 1).nonzero()[0]
+    same = (group == group[first]).nonzero().squeeze(-1).tolist()
+    (sample, element), (other_sample, other) = (divmod(place, elements) for place in same[:2])
+    if element == other:
+        who = f"samples {sample} and {other_sample} of an element"
+    elif len(same) >= elements:
+        who = "all elements of the batch"
+    else:
+        places = " and ".join(str(divmod(place, BATCH[1])) for place in (element, other))
+        who = f"elements {places} of a batch {BATCH}"
+    raise AssertionError(f"{who} had the same noise in each of {calls} calls")
 
 
 def check_vmap(subject: Subject) -> None:

@@ -17,6 +17,7 @@ from discrete_grad.testing._comparing import (
     require_enumerable,
     rows_seen,
 )
+from discrete_grad.testing._figures import told_apart
 from discrete_grad.testing._goodness import g_test, joint_counts, joint_law
 from discrete_grad.testing.exact import exact_value_and_gradient
 from discrete_grad.testing.functions import row_function
@@ -56,9 +57,9 @@ def _sums(space: CategoricalSpace, rows: Tensor) -> Tensor:
 def _require_one_hot(space: CategoricalSpace, rows: Tensor) -> None:
     bad = (rows != 0) & (rows != 1)
     if bad.any():
-        value = rows[tuple(bad.nonzero()[0])].item()
+        value, *_ = told_apart(rows[tuple(bad.nonzero()[0])].item(), 0.0, 1.0)
         raise AssertionError(
-            f"a hard row holds 0 and 1 alone, bitwise: {first_bad(space, bad)} is {value:.9g} in "
+            f"a hard row holds 0 and 1 alone, bitwise: {first_bad(space, bad)} is {value} in "
             f"{rows.dtype}"
         )
     sums = _sums(space, rows)
@@ -71,8 +72,8 @@ def _require_one_hot(space: CategoricalSpace, rows: Tensor) -> None:
 def _require_inside(space: CategoricalSpace, rows: Tensor) -> None:
     bad = ~((rows >= 0) & (rows <= 1))
     if bad.any():
-        value = rows[tuple(bad.nonzero()[0])].item()
-        raise AssertionError(f"{first_bad(space, bad)}: soft rows lie in [0, 1], got {value:g}")
+        value, *_ = told_apart(rows[tuple(bad.nonzero()[0])].item(), 0.0, 1.0)
+        raise AssertionError(f"{first_bad(space, bad)}: soft rows lie in [0, 1], got {value}")
     off = (_sums(space, rows) - 1).abs()
     tolerance = 0.02 if rows.dtype in HALF else 1e-4
     if (off > tolerance).any():
@@ -163,10 +164,11 @@ def _require_marginals(
         if p_value > FALSE_ALARM / space.num_features:
             continue
         k = int((counts / draws - law).abs().argmax())
+        probability, drawn = told_apart(law[k].item(), counts[k].item() / draws, digits=4)
         raise AssertionError(
             f"feature {space.names[i]!r} does not follow softmax(logits) in {dtype}: category "
-            f"{space.categories[i][k]!r} has probability {law[k]:.4f}, drawn {counts[k]:,} times "
-            f"in {draws:,} rows ({counts[k] / draws:.4f}), p = {p_value:.1e}"
+            f"{space.categories[i][k]!r} has probability {probability}, drawn {counts[k]:,} times "
+            f"in {draws:,} rows ({drawn}), p = {p_value:.1e}"
         )
 
 
@@ -184,7 +186,8 @@ def check_value(subject: Subject) -> None:
     if exact is None:
         return _require_mean_value(subject, f, truth)
     fine = (exact.value - truth).abs() <= 1e-9 * max(1.0, truth.abs().item())
-    return require(fine, f"the value must have mean E[f] = {truth:.9g}, got {exact.value:.9g}")
+    expected, got = told_apart(truth.item(), exact.value.item())
+    return require(fine, f"the value must have mean E[f] = {expected}, got {got}")
 
 
 def _require_mean_value(subject: Subject, f: Function, truth: Tensor) -> None:
@@ -195,8 +198,9 @@ def _require_mean_value(subject: Subject, f: Function, truth: Tensor) -> None:
         return values.unsqueeze(-1)
 
     test = mean_test(subject, sampler, truth.view(1), max(truth.abs().item(), 0.1))
+    expected, got = told_apart(truth.item(), test.estimated.item())
     require(
         not test.failed.any(),
-        f"the value must have mean E[f] = {truth:.6g}, got {test.estimated.item():.6g} +- "
+        f"the value must have mean E[f] = {expected}, got {got} +- "
         f"{test.error.item():.2g} over {test.samples:,} samples",
     )

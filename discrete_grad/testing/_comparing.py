@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Function
+from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing._calling import Method, Recorder, estimate
+from discrete_grad.testing._calling import Method, estimate, expectation
+from discrete_grad.testing._figures import told_apart
 from discrete_grad.testing._relations import Relation
 from discrete_grad.testing.exact import NotEnumerableError, Outcomes, outcomes
 from discrete_grad.testing.statistics import MeanTest, Plan, Sampler, compare_mean
@@ -50,10 +53,8 @@ def require_close(
     bad = ~((got.double() - expected.double()).abs() <= tolerance * scale)
     if bad.any():
         place = tuple(bad.nonzero()[0].tolist())
-        raise AssertionError(
-            f"{what}: {first_bad(space, bad)}: expected {expected[place].item():.9g}, "
-            f"got {got[place].item():.9g}"
-        )
+        wanted, came = told_apart(expected[place].item(), got[place].item())
+        raise AssertionError(f"{what}: {first_bad(space, bad)}: expected {wanted}, got {came}")
 
 
 def require_enumerable(scene: Scene) -> None:
@@ -62,19 +63,28 @@ def require_enumerable(scene: Scene) -> None:
         raise SkipCheck("its space is too large to enumerate: give a factory")
 
 
-def rows_seen(method: Method, logits: Tensor, *, seed: int, f: Function | None = None) -> Tensor:
+class _Seen(Exception):
+    """Raised by f once it has been called: what a method does with the values takes longer."""
+
+
+def rows_seen(method: Method, logits: Tensor, *, seed: int) -> Tensor:
     """First rows `(samples, *batch, D)` given to f; a method that calls f otherwise is skipped.
 
     A control variate may ask f about other rows afterwards.
     """
-    recorder = Recorder(f or (lambda rows: rows.sum(-1)))
-    estimate(method, recorder, logits, seed=seed)
-    if not recorder.calls:
+    seen: list[Tensor] = []
+
+    def f(rows: Tensor) -> Tensor:
+        seen.append(rows.detach())
+        raise _Seen
+
+    with isolated_seed(seed), suppress(_Seen):
+        expectation(method, f, logits.detach().clone().requires_grad_(), seeded(seed))
+    if not seen:
         raise AssertionError("f was not called")
-    rows = recorder.calls[0]
-    if rows.shape[1:-1] != logits.shape[:-1]:
+    if seen[0].shape[1:-1] != logits.shape[:-1]:
         raise SkipCheck("f is called on rows that cannot be told apart by element of the batch")
-    return rows
+    return seen[0]
 
 
 def outcomes_or_none(subject: Subject, scene: Scene, f: Function) -> Outcomes | None:

@@ -193,6 +193,9 @@ def outcomes(
     if (rows == rows[:, :1]).all() and not _might_be_chance(space, rows, law):
         _require_same(gradients, gradients[:1].expand_as(gradients))
         return Outcomes(torch.ones(1, dtype=torch.float64), *_wide(values[:1], gradients[:1]))
+    if _is_hard(space, rows):
+        # noise beyond the rows mostly shows already here, before the many draws
+        _require_same(gradients, gradients[_first_alike(rows)])
     count = _draws_needed(space, rows, law, max_draws)
     rows, values, gradients = _run(method, f, logits, count, seed)
     return _grouped(space, rows, values, gradients, law)
@@ -220,6 +223,14 @@ def _is_hard(space: CategoricalSpace, rows: Tensor) -> bool:
     return bool(((rows == 0) | (rows == 1)).all() and (sums == 1).all())
 
 
+def _first_alike(rows: Tensor) -> Tensor:
+    """For each element `(n,)` of rows `(samples, n, D)` the first with the same rows."""
+    _, group = rows.movedim(1, 0).flatten(1).unique(dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(group))
+    first = first.scatter_reduce(0, group, torch.arange(len(group)), "amin")
+    return first[group]
+
+
 def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool:
     """Whether independent draws could all have come out the same."""
     if not _is_hard(space, rows):
@@ -232,19 +243,25 @@ def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool
 def _draws_needed(space: CategoricalSpace, rows: Tensor, law: Tensor, most: int) -> int:
     if not _is_hard(space, rows):
         raise NotEnumerableError("f was given soft rows that differ from draw to draw")
-    each, possible = len(rows), law[law > 0]
-    # in logarithms: neither number may overflow
-    if each * math.log(len(possible)) > math.log(most):
-        raise NotEnumerableError(f"{len(possible):,}^{each} tuples of rows are too many")
-    tuples = len(possible) ** each
-    # n draws miss an outcome with a probability of at most e^(-n p); of all of them these add up
-    needed = math.log(tuples / MISSED) / possible.min().item() ** each
+    each, possible = len(rows), int((law > 0).sum())
+    needed = draws_needed(law, each)
+    if each * math.log(possible) > math.log(most):
+        raise NotEnumerableError(f"{possible:,}^{each} tuples of rows are too many")
     if needed > most:
         raise NotEnumerableError(
-            f"to draw the rarest of {tuples:,} tuples of rows takes {needed:,.0f} draws, more than "
-            f"max_draws={most:,}"
+            f"to draw the rarest of {possible**each:,} tuples of rows takes {needed:,.0f} draws, "
+            f"more than max_draws={most:,}"
         )
     return min(math.ceil(max(needed, ENOUGH)), most)
+
+
+def draws_needed(law: Tensor, samples: int) -> float:
+    """Draws that bring up every tuple of rows, but for a chance of `MISSED`."""
+    possible = law[law > 0]
+    # n draws miss an outcome with a probability of at most e^(-n p); of all of them these add up
+    misses = samples * math.log(len(possible)) - math.log(MISSED)
+    # in logarithms: the number may overflow
+    return math.exp(min(math.log(misses) - samples * possible.min().log().item(), 700.0))
 
 
 def _grouped(

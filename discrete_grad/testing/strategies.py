@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad.space import CategoricalSpace
+from discrete_grad.testing._goodness import joint_law
+from discrete_grad.testing.exact import draws_needed
 from discrete_grad.testing.functions import FAMILIES, Family, RowFunction, row_function
 
 try:
@@ -18,10 +20,19 @@ except ImportError as error:
         "the test-kit needs hypothesis: pip install 'discrete_grad[testing]'"
     ) from error
 
-__all__ = ["categorical_spaces", "code_rows", "functions", "logits", "seeds", "soft_rows"]
+__all__ = [
+    "categorical_spaces",
+    "code_rows",
+    "enumerable_logits",
+    "functions",
+    "logits",
+    "seeds",
+    "soft_rows",
+]
 
 # where float16 stops at 65,504
 EXTREMES = (30.0, -30.0, 90.0, -90.0, 1e4, -1e4)
+DRAWS = 50_000  # half of what `exact_bias` allows itself
 
 
 def categorical_spaces(
@@ -76,6 +87,62 @@ def logits(
     rows = [_row(draw, space, numbers, masks) for _ in range(math.prod(batch))]
     tensor = torch.tensor(rows, dtype=dtype).reshape(*batch, space.width)
     return tensor if contiguous else torch.stack([tensor, tensor], -1)[..., 0]
+
+
+@st.composite
+def enumerable_logits(
+    draw: st.DrawFn,
+    *,
+    samples: int = 1,
+    max_features: int = 4,
+    min_size: int = 1,
+    max_size: int = 5,
+    masks: bool = True,
+) -> tuple[CategoricalSpace, Tensor]:
+    """A space and logits `(D,)` on which `exact_bias` can enumerate a method; shrink to all 0.
+
+    Args:
+        draw: given by Hypothesis.
+        samples: independent rows that the method draws for an element of the batch, 1 to 10.
+        max_features: of the space, fewer where the tuples of rows would be too many.
+        min_size: of a feature.
+        max_size: of a feature, likewise.
+        masks: allow `-inf`; every feature keeps a category.
+
+    Raises:
+        ValueError: if not even one feature of `min_size` could be enumerated.
+
+    Example:
+        >>> from hypothesis import find
+        >>> space, at = find(enumerable_logits(samples=4, min_size=2), lambda _: True)
+        >>> space, at
+        (CategoricalSpace(x0: 2), tensor([0., 0.], dtype=torch.float64))
+    """
+    if not _can_enumerate(max(min_size, 2), samples):
+        raise ValueError(
+            f"{samples} samples of a feature of {max(min_size, 2)} categories are too many tuples "
+            "to enumerate"
+        )
+    sizes = [draw(st.integers(min_size, _largest(1, samples, max_size)))]
+    for _ in range(draw(st.integers(0, max_features - 1))):
+        largest = _largest(math.prod(sizes), samples, max_size)
+        if largest >= min_size:
+            sizes.append(draw(st.integers(min_size, largest)))
+    space = CategoricalSpace.from_sizes(sizes)
+    at = draw(logits(space, masks=masks))
+    while draws_needed(joint_law(space, at), samples) > DRAWS:
+        at = at / 2  # with logits of 0 no row is rarer than the others
+    return space, at
+
+
+def _largest(rows: int, samples: int, max_size: int) -> int:
+    """The largest size of one more feature, 0 if there is none."""
+    return max((k for k in range(1, max_size + 1) if _can_enumerate(rows * k, samples)), default=0)
+
+
+def _can_enumerate(rows: int, samples: int) -> bool:
+    law = torch.full((rows,), 1 / rows, dtype=torch.float64)
+    return draws_needed(law, samples) <= DRAWS
 
 
 def _row(

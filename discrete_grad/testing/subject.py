@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from discrete_grad.gradient.facts import Bias, Forward
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method
+from discrete_grad.testing._layers import as_layer, is_row_function, of_each_feature
 
 __all__ = ["Claims", "Declared", "Scene", "SkipCheck", "Subject"]
 
@@ -47,6 +49,10 @@ class Declared(Protocol):
     def linear_in_f(self) -> bool:
         """Whether the gradient of a sum of functions is the sum of their gradients."""
 
+    @property
+    def slope(self) -> tuple[float, float]:
+        """Range of a biased gradient's length along the true one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
@@ -55,11 +61,18 @@ class Claims:
     Args:
         forward: what f is given: "hard" for draws from `softmax(logits)`, "chosen" for one-hot rows
             by another rule, "soft", "argmax" for the most likely row, "all rows".
-        bias: "none", "exact on quadratic", "exact on multilinear" or "biased".
+        bias: "none", "exact on quadratic", "exact on multilinear", "exact on additive" or "biased":
+            the largest class of f, as a function of the flat row, without bias.
+        slope: of a biased gradient: range of its expectation's length along the true gradient, for
+            an f that is 1 on one category, logits at most 0.3 apart and two to four categories a
+            feature. By default within a factor of 1.6 of the true length.
         needs_derivative: whether f must be differentiable in the row.
         binary_only: every feature must have two categories.
         linear_in_f: the gradient of a sum of functions is the sum of their gradients.
         law_tau: hard rows are drawn from `softmax(logits / law_tau)`.
+
+    Raises:
+        ValueError: for a word that is none of these, or numbers out of range.
 
     Example:
         >>> Claims(bias="none", needs_derivative=False).forward
@@ -72,6 +85,19 @@ class Claims:
     binary_only: bool = False
     linear_in_f: bool = True
     law_tau: float = 1.0
+    slope: tuple[float, float] = (0.625, 1.6)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("forward", get_args(Forward)), ("bias", get_args(Bias))):
+            value = getattr(self, name)
+            if value not in allowed:
+                words = ", ".join(map(repr, allowed))
+                raise ValueError(f"{name} must be one of {words}, got {value!r}")
+        pair = isinstance(self.slope, tuple) and len(self.slope) == 2
+        if not (pair and 0 < self.slope[0] <= self.slope[1] < math.inf):
+            raise ValueError(f"slope must be (least, most), both above 0, got {self.slope!r}")
+        if not 0 < self.law_tau < math.inf:
+            raise ValueError(f"law_tau must be a finite number above 0, got {self.law_tau!r}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,9 @@ SCENES = (
     _scene({"size": 3}, [0.3, -0.2, 0.1]),
     _scene({"colour": 2}, [0.2, -0.1]),
 )
+# where the direction of a gradient is told: logits at most 0.3 apart, none of them equal
+MILD = _scene({"colour": 2, "size": 3, "clarity": 2}, [0.2, -0.1, 0.2, -0.1, 0.05, -0.2, 0.1])
+MILD_BINARY = _scene({"colour": 2, "size": 2, "clarity": 2}, [0.2, -0.1, -0.2, 0.1, -0.05, 0.15])
 BINARY_SCENES = (
     _scene({"colour": 2, "size": 2, "clarity": 2}, [0.4, -0.2, -0.6, 0.5, 0.1, 0.3]),
     *(SCENES[2], SCENES[4]),
@@ -108,36 +137,44 @@ class Subject:
 
     Args:
         method: an instance, or a factory `make(space)` such as the class itself; some checks need
-            other spaces than an instance has, and are skipped for an instance.
+            other spaces than an instance has, and are skipped for an instance. A layer needs no
+            `expectation`: it is a module with `forward(logits)`, or a plain function from the
+            logits `(..., K)` of a feature to its row, which is called on each feature. A factory
+            may make either.
         facts: what it claims, `Claims` or `Facts`; None means `method.facts`.
         name: for messages; None means the name of its class.
         skip: check -> reason not to run it.
         seed: of everything random in the checks.
 
     Raises:
-        TypeError: for something without `expectation`, or without facts.
+        TypeError: for something that cannot be called like that, or without facts.
 
     Example:
         >>> from functools import partial
         >>> from discrete_grad import LeaveOneOut
         >>> Subject(partial(LeaveOneOut, samples=2))
         LeaveOneOut(samples=2)
+        >>> Subject(lambda logits: logits.softmax(-1), facts=Claims(forward="soft"), name="mine")
+        mine
     """
 
     def __init__(
         self,
-        method: Method | Callable[[CategoricalSpace], Method],
+        method: Method | Callable[..., Any],
         *,
         facts: Declared | None = None,
         name: str | None = None,
         skip: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> None:
-        self.is_instance = not isinstance(method, type) and hasattr(method, "expectation")
-        wrong = isinstance(method, nn.Module) and not self.is_instance
-        if wrong or not (self.is_instance or callable(method)):
+        made = not isinstance(method, type)
+        self.is_instance = made and (
+            hasattr(method, "expectation") or isinstance(method, nn.Module)
+        )
+        if not (self.is_instance or callable(method)):
             raise TypeError(f"method must have expectation(f, logits), got {method!r}")
-        self.given = method
+        self.given: Any = method
+        self.is_function = made and not self.is_instance and is_row_function(self.given)
         self.name = name or _name(method, is_instance=self.is_instance)
         self.skip = dict(skip or {})
         self.seed = seed
@@ -162,14 +199,29 @@ class Subject:
     def method(self, scene: Scene | None = None) -> Method:
         """A fresh method: of the scene's space, or a copy of the instance."""
         if self.is_instance:
-            instance: Method = copy.deepcopy(self.given)  # type: ignore[assignment]
-            return instance
+            instance = copy.deepcopy(self.given)
+            return self._whole(instance, getattr(instance, "space", None))
+        return self.made_by(self.given, scene)
+
+    def made_by(self, given: Callable[..., Any], scene: Scene | None = None) -> Method:
+        """A method of the scene's space by a factory, or by a function of one feature's logits."""
         space = (scene or self.scenes[0]).space
+        if self.is_function:
+            return cast(Method, of_each_feature(given, space))
         with isolated_seed(self.seed):
-            made: Method = self.given(space)  # type: ignore[operator]
-        if not hasattr(made, "expectation"):
-            raise TypeError(f"{self.name}(space) must have expectation(f, logits), got {made!r}")
-        return made
+            made = given(space)
+        return self._whole(made, space)
+
+    def _whole(self, made: Any, space: CategoricalSpace | None) -> Method:
+        """The method itself, or a layer with the expectation that it lacks."""
+        if hasattr(made, "expectation"):
+            return cast(Method, made)
+        if not callable(made) or (isinstance(made, nn.Module) and not _has_forward(made)):
+            raise TypeError(
+                f"{self.name}(space) must have expectation(f, logits) or be a layer logits -> row, "
+                f"got {made!r}"
+            )
+        return cast(Method, as_layer(made, space))
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
@@ -183,6 +235,14 @@ class Subject:
     def scene(self) -> Scene:
         """The first of them."""
         return self.scenes[0]
+
+    @property
+    def mild(self) -> Scene:
+        """A scene to tell directions on."""
+        if self.is_instance:
+            scene = self.scene
+            return Scene(scene.space, 0.3 * scene.logits)
+        return MILD_BINARY if self.claims.binary_only else MILD
 
     def require_factory(self) -> None:
         """Skip the check for an instance, which has one space only."""
@@ -202,5 +262,5 @@ def _name(method: object, *, is_instance: bool) -> str:
     return type(method).__name__ if is_instance else getattr(method, "__name__", repr(method))
 
 
-def _has_forward(method: Method) -> bool:
+def _has_forward(method: object) -> bool:
     return isinstance(method, nn.Module) and type(method).forward is not nn.Module.forward

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing import _check_calling_f as check_calling_f
+from discrete_grad.testing import _check_direction as check_direction
 from discrete_grad.testing import _check_gradient as check_gradient
 from discrete_grad.testing import _check_module as check_module
 from discrete_grad.testing import _check_numerics as check_numerics
@@ -25,9 +25,17 @@ __all__ = [
 ]
 
 Check = Callable[[Subject], None]
-AnyMethod = Method | Callable[[CategoricalSpace], Method] | Subject
+AnyMethod = Method | Callable[..., Any] | Subject
 
-ROOMS = (check_rows, check_gradient, check_random, check_numerics, check_calling_f, check_module)
+ROOMS = (
+    check_rows,
+    check_direction,
+    check_gradient,
+    check_random,
+    check_numerics,
+    check_calling_f,
+    check_module,
+)
 
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): getattr(room, name)
@@ -89,6 +97,8 @@ def check_gradient_estimator(
     Args:
         method: a factory `make(space)`, such as the class itself or `partial(LeaveOneOut,
             samples=8)`; or an instance, for which the checks that need other spaces are skipped.
+            A layer may be a module with `forward(logits)` alone, or a plain function such as
+            `lambda logits: F.gumbel_softmax(logits, hard=True)`; see `Subject`.
         facts: what it claims, `Claims(...)`; None means `method.facts`.
         only: names out of `CHECKS`; None means all of them.
         skip: check -> reason not to run it.

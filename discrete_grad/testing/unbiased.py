@@ -10,6 +10,7 @@ from torch import Tensor
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method, estimate, space_of
+from discrete_grad.testing._figures import told_apart
 from discrete_grad.testing.exact import exact_gradient
 from discrete_grad.testing.statistics import MeanTest, Plan, Sampler, compare_mean
 
@@ -102,11 +103,7 @@ def describe(name: str, space: CategoricalSpace, test: MeanTest, seed: int) -> s
     off = (test.estimated - test.expected).abs().nan_to_num(torch.inf)
     columns = [int(k) for k in off.argsort(descending=True) if test.failed[k]]
     lines = [f"the gradient of {name} is biased:"]
-    lines += [
-        f"  {category_name(space, k)}: expected gradient {test.expected[k]:.6f}, estimated "
-        f"{test.estimated[k]:.6f} +- {test.error[k]:.6f} (standard error)"
-        for k in columns[:SHOWN]
-    ]
+    lines += [f"  {category_name(space, k)}: {_off(test, k)}" for k in columns[:SHOWN]]
     if len(columns) > SHOWN:
         lines.append(f"  and {len(columns) - SHOWN} more")
     lines.append(
@@ -115,3 +112,9 @@ def describe(name: str, space: CategoricalSpace, test: MeanTest, seed: int) -> s
         f"{test.false_alarm:.1g} and to a bias of {test.detects:.3g} with {test.power:.4f}"
     )
     return "\n".join(lines)
+
+
+def _off(test: MeanTest, column: int) -> str:
+    expected, estimated = told_apart(test.expected[column].item(), test.estimated[column].item())
+    error = test.error[column].item()
+    return f"expected gradient {expected}, estimated {estimated} +- {error:.2g} (standard error)"

@@ -51,7 +51,7 @@ Function = Callable[[Tensor], Tensor]
 # classes of functions of a flat row, each inside the next; what a bias is measured on
 CLASSES = ("linear", "multilinear", "quadratic", "cubic")
 GRADIENT = "discrete_grad.gradient"
-Exact = Literal["nothing", "multilinear", "quadratic", "everything"]
+Exact = Literal["nothing", "additive", "multilinear", "quadratic", "everything"]
 
 
 class Formula(Protocol):
@@ -97,6 +97,7 @@ class Case:
         smooth: given the noise, the value is a smooth function of the logits.
         samples: rows drawn per element of the batch in the tests.
         law_tau: hard rows are drawn from softmax(logits / law_tau).
+        slope: range of the length along the true gradient, where the gradient is biased.
         local: a feature that f ignores does not change the gradient of the others.
         linear_in_f: the gradient of a sum of functions is the sum of their gradients.
         continuous: given the noise, a rounded derivative of f changes the gradient by as little.
@@ -124,6 +125,7 @@ class Case:
     smooth: bool = False
     samples: int = 1
     law_tau: float = 1.0
+    slope: tuple[float, float] = (1.0, 1.0)
     local: bool = True
     linear_in_f: bool = True
     continuous: bool = True
@@ -643,20 +645,23 @@ def sum_and_sample_weights(space: CategoricalSpace, logits: Tensor, rows: Tensor
 # --- the table ----------------------------------------------------------------------------------
 
 
-def softmax_case(tau: float, *, exact_on: Exact) -> Case:
+def softmax_case(tau: float, *, exact_on: Exact, slope: tuple[float, float] = (1.0, 1.0)) -> Case:
     return Case(
         name=f"Softmax(tau={tau})",
         make=lambda space=None, *, samples: Softmax(space, tau=tau, samples=samples),
         formula=softmax_formula(tau),
         forward="soft",
         exact_on=exact_on,
+        slope=slope,
         value_exact_on=exact_on,
         deterministic=True,
         smooth=True,
     )
 
 
-def gumbel_case(tau: float, *, hard: bool, samples: int = 1) -> Case:
+def gumbel_case(
+    tau: float, *, hard: bool, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     return Case(
         name=f"GumbelSoftmax(tau={tau}, hard={hard})",
         make=lambda space=None, *, samples: GumbelSoftmax(
@@ -665,6 +670,7 @@ def gumbel_case(tau: float, *, hard: bool, samples: int = 1) -> Case:
         formula=gumbel_formula(tau, hard=hard),
         forward="hard" if hard else "soft",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything" if hard else "nothing",
         function_of_codes=False,
         smooth=not hard,
@@ -672,13 +678,16 @@ def gumbel_case(tau: float, *, hard: bool, samples: int = 1) -> Case:
     )
 
 
-def reinmax_case(tau: float, *, exact_on: Exact, samples: int = 1) -> Case:
+def reinmax_case(
+    tau: float, *, exact_on: Exact, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     return Case(
         name=f"ReinMax(tau={tau})",
         make=lambda space=None, *, samples: ReinMax(space, tau=tau, samples=samples),
         formula=reinmax_formula(tau),
         forward="hard",
         exact_on=exact_on,
+        slope=slope,
         value_exact_on="everything",
         samples=samples,
     )
@@ -811,7 +820,14 @@ def sum_and_sample_case(samples: int) -> Case:
     )
 
 
-def decoupled_case(tau_f: float, tau_b: float, *, exact_on: Exact, samples: int = 1) -> Case:
+def decoupled_case(
+    tau_f: float,
+    tau_b: float,
+    *,
+    exact_on: Exact,
+    samples: int = 1,
+    slope: tuple[float, float] = (1.0, 1.0),
+) -> Case:
     return Case(
         name=f"DecoupledStraightThrough(tau_f={tau_f}, tau_b={tau_b})",
         make=lambda space=None, *, samples: DecoupledStraightThrough(
@@ -820,13 +836,16 @@ def decoupled_case(tau_f: float, tau_b: float, *, exact_on: Exact, samples: int 
         formula=decoupled_formula(tau_b),
         forward="hard",
         exact_on=exact_on,
+        slope=slope,
         value_exact_on="everything" if tau_f == 1 else "nothing",
         samples=samples,
         law_tau=tau_f,
     )
 
 
-def gapped_case(gap: float, tau: float, *, samples: int = 1) -> Case:
+def gapped_case(
+    gap: float, tau: float, *, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     return Case(
         name=f"GappedStraightThrough(gap={gap}, tau={tau})",
         make=lambda space=None, *, samples: GappedStraightThrough(
@@ -835,12 +854,15 @@ def gapped_case(gap: float, tau: float, *, samples: int = 1) -> Case:
         formula=gapped_formula(gap, tau),
         forward="hard",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything",
         samples=samples,
     )
 
 
-def gumbel_rao_case(tau: float, inner: int, *, samples: int = 1) -> Case:
+def gumbel_rao_case(
+    tau: float, inner: int, *, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     return Case(
         name=f"GumbelRao(tau={tau}, inner_samples={inner})",
         make=lambda space=None, *, samples: GumbelRao(
@@ -849,6 +871,7 @@ def gumbel_rao_case(tau: float, inner: int, *, samples: int = 1) -> Case:
         formula=gumbel_rao_formula(tau, inner),
         forward="hard",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything",
         function_of_codes=False,
         samples=samples,
@@ -902,20 +925,23 @@ def relax_case(tau: float, *, samples: int = 1) -> Case:
     )
 
 
-def entmax_case(alpha: float) -> Case:
+def entmax_case(alpha: float, *, slope: tuple[float, float] = (1.0, 1.0)) -> Case:
     return Case(
         name=f"Entmax(alpha={alpha})",
         make=lambda space=None, *, samples: Entmax(space, alpha=alpha, samples=samples),
         formula=entmax_formula(alpha),
         forward="soft",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="nothing",
         deterministic=True,
         smooth=True,
     )
 
 
-def reinmax_rao_case(tau: float, inner: int, *, samples: int = 1) -> Case:
+def reinmax_rao_case(
+    tau: float, inner: int, *, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     return Case(
         name=f"ReinMaxRao(tau={tau}, inner_samples={inner})",
         make=lambda space=None, *, samples: ReinMaxRao(
@@ -924,19 +950,21 @@ def reinmax_rao_case(tau: float, inner: int, *, samples: int = 1) -> Case:
         formula=reinmax_rao_formula(tau, inner),
         forward="hard",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything",
         function_of_codes=False,
         samples=samples,
     )
 
 
-def imle_case(step: float, *, samples: int = 1) -> Case:
+def imle_case(step: float, *, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)) -> Case:
     return Case(
         name=f"IMLE(step={step})",
         make=lambda space=None, *, samples: IMLE(space, step=step, samples=samples),
         formula=imle_formula(step),
         forward="hard",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything",
         function_of_codes=False,
         linear_in_f=False,
@@ -945,7 +973,9 @@ def imle_case(step: float, *, samples: int = 1) -> Case:
     )
 
 
-def adaptive_imle_case(beta: float, *, samples: int = 1) -> Case:
+def adaptive_imle_case(
+    beta: float, *, samples: int = 1, slope: tuple[float, float] = (1.0, 1.0)
+) -> Case:
     def make(space: CategoricalSpace | None = None, *, samples: int) -> GradientEstimator:
         return AdaptiveIMLE(space, beta=beta, samples=samples).eval()  # beta stays where it is
 
@@ -955,6 +985,7 @@ def adaptive_imle_case(beta: float, *, samples: int = 1) -> Case:
         formula=adaptive_imle_formula(beta),
         forward="hard",
         exact_on="nothing",
+        slope=slope,
         value_exact_on="everything",
         function_of_codes=False,
         local=False,
@@ -990,10 +1021,10 @@ CASES = (
         smooth=True,
     ),
     softmax_case(1.0, exact_on="multilinear"),
-    softmax_case(0.5, exact_on="nothing"),
-    gumbel_case(1.0, hard=True),
-    gumbel_case(0.3, hard=True, samples=2),
-    gumbel_case(0.5, hard=False),
+    softmax_case(0.5, exact_on="nothing", slope=(1.4, 2.3)),
+    gumbel_case(1.0, hard=True, slope=(0.65, 0.8)),
+    gumbel_case(0.3, hard=True, samples=2, slope=(0.9, 1.0)),
+    gumbel_case(0.5, hard=False, slope=(0.85, 0.95)),
     Case(
         name="StraightThrough",
         make=StraightThrough,
@@ -1007,12 +1038,12 @@ CASES = (
         make=DeterministicStraightThrough,
         formula=deterministic_formula,
         forward="argmax",
-        exact_on="nothing",
+        exact_on="additive",
         value_exact_on="nothing",
         deterministic=True,
     ),
     reinmax_case(1.0, exact_on="quadratic"),
-    reinmax_case(1.3, exact_on="nothing", samples=2),
+    reinmax_case(1.3, exact_on="nothing", samples=2, slope=(0.95, 1.1)),
     Case(
         name="Darn",
         make=Darn,
@@ -1022,21 +1053,21 @@ CASES = (
         value_exact_on="everything",
     ),
     decoupled_case(1.0, 1.0, exact_on="multilinear"),
-    decoupled_case(1.0, 0.5, exact_on="nothing", samples=2),
-    decoupled_case(2.0, 0.7, exact_on="nothing"),
-    gumbel_rao_case(0.5, 10),
-    gumbel_rao_case(1.0, 1, samples=2),
-    gapped_case(1.0, 1.0),
-    gapped_case(0.0, 0.5, samples=2),
-    entmax_case(1.5),
-    entmax_case(2.0),
-    entmax_case(1.3),
-    imle_case(10.0),
-    imle_case(3.0, samples=2),
-    adaptive_imle_case(1.0),
-    adaptive_imle_case(0.5, samples=2),
-    reinmax_rao_case(1.0, 10),
-    reinmax_rao_case(0.5, 2, samples=2),
+    decoupled_case(1.0, 0.5, exact_on="nothing", samples=2, slope=(1.4, 2.3)),
+    decoupled_case(2.0, 0.7, exact_on="nothing", slope=(1.2, 1.6)),
+    gumbel_rao_case(0.5, 10, slope=(0.85, 0.95)),
+    gumbel_rao_case(1.0, 1, samples=2, slope=(0.65, 0.8)),
+    gapped_case(1.0, 1.0, slope=(0.75, 1.2)),
+    gapped_case(0.0, 0.5, samples=2, slope=(1.5, 2.2)),
+    entmax_case(1.5, slope=(1.4, 2.0)),
+    entmax_case(2.0, slope=(2.0, 5.0)),
+    entmax_case(1.3, slope=(1.2, 1.6)),
+    imle_case(10.0, slope=(0.1, 0.25)),
+    imle_case(3.0, samples=2, slope=(0.5, 1.05)),
+    adaptive_imle_case(1.0, slope=(0.1, 2.0)),
+    adaptive_imle_case(0.5, samples=2, slope=(0.2, 2.0)),
+    reinmax_rao_case(1.0, 10, slope=(0.55, 0.8)),
+    reinmax_rao_case(0.5, 2, samples=2, slope=(0.65, 0.85)),
     reinforce_case(0.0),
     reinforce_case(0.7, samples=3),
     leave_one_out_case(2),

@@ -194,8 +194,8 @@ def expected_over(
 
 
 def claims(exact_on: str, kind: str) -> bool:
-    order = ("nothing", *CLASSES[1:-1], "everything")
-    return order.index(exact_on) >= min(CLASSES.index(kind), 3) and exact_on != "nothing"
+    order = ("nothing", "additive", "multilinear", "quadratic", "everything")
+    return order.index(exact_on) > CLASSES.index(kind)
 
 
 # --- 3 and 4. bias, exactly -----------------------------------------------------------------------
@@ -220,7 +220,7 @@ def check_bias(case: Case) -> None:
 
 def check_claim_is_tight(case: Case) -> None:
     """The class declared is the largest of the list: the next one is biased."""
-    order = ("multilinear", "quadratic", "cubic")
+    order = ("additive", "multilinear", "quadratic", "cubic")
     if case.exact_on not in order:
         return
     kind = order[order.index(case.exact_on) + 1]
@@ -367,6 +367,7 @@ def check_precision(case: Case, dtype: torch.dtype, tolerance: float) -> None:
 
 BIAS: dict[str, Bias] = {
     "nothing": "biased",
+    "additive": "exact on additive",
     "multilinear": "exact on multilinear",
     "quadratic": "exact on quadratic",
     "everything": "none",
@@ -384,6 +385,7 @@ def subject(case: Case) -> Subject:
         binary_only=case.estimator().facts.binary_only,
         linear_in_f=case.linear_in_f,
         law_tau=case.law_tau,
+        slope=case.slope,
     )
     coupled = not case.local and case.exact_on != "everything"
     skip = {"independent_features": COUPLED} if coupled else {}
@@ -408,6 +410,8 @@ check_law = kit("law", CHECKS["law"], CHECKS["law_of_many_categories"])
 check_gradient_is_on_the_simplex = kit(
     "gradient_is_on_the_simplex", CHECKS["sums_to_zero"], CHECKS["masks"], CHECKS["shift"]
 )
+check_direction_and_scale = kit("direction_and_scale", CHECKS["direction"], CHECKS["scale"])
+check_fresh_noise = kit("fresh_noise", CHECKS["fresh_noise"])
 check_affine_in_f = kit("affine_in_f", CHECKS["affine_in_f"])
 check_generator = kit("generator", CHECKS["generator"], CHECKS["global_noise"])
 check_layer_takes_a_generator = kit("layer_takes_a_generator", CHECKS["layer"])

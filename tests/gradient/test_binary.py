@@ -40,6 +40,8 @@ CLAUSES = [
     contract.check_frozen_f,
     contract.check_f_learns_too,
     contract.check_rows_hide_the_surrogate,
+    contract.check_direction_and_scale,
+    contract.check_fresh_noise,
 ]
 METHODS = (Arms, Disarm)
 

@@ -23,6 +23,7 @@ from discrete_grad import (
     Entmax,
     Enumerate,
     GappedStraightThrough,
+    GradientEstimator,
     GumbelRao,
     GumbelSoftmax,
     LeaveOneOut,
@@ -93,11 +94,31 @@ def test_of_the_kit_when_sharp(method: Subject, check: Callable[[Subject], None]
     check(method)
 
 
-# the facts of the class, and the class itself as the factory: what a user would try first
-@parametrize_with_checks(
-    [type(case.estimator()) for case in METHODS], only=["rows", "bias", "black_box", "affine_in_f"]
-)
+# cases that are a class at its defaults
+DEFAULTS = {repr(case.estimator(RAGGED)): case for case in CASES}
+CLASSES = [type(case.estimator()) for case in METHODS]
+AS_CASES = [cls for cls in CLASSES if repr(cls(RAGGED)) in DEFAULTS]
+
+
+@pytest.mark.parametrize("cls", AS_CASES, ids=lambda cls: cls.__name__)
+def test_the_facts_are_those_of_the_case_at_the_defaults(cls: type[GradientEstimator]) -> None:
+    claims, facts = contract.subject(DEFAULTS[repr(cls(RAGGED))]).claims, cls.facts
+    for name in ("forward", "bias", "needs_derivative", "binary_only", "linear_in_f", "slope"):
+        assert getattr(facts, name) == getattr(claims, name)
+    assert facts.experimental == (cls is ReinMaxRao)
+
+
+# the class itself as the factory: what a user would try first
+@parametrize_with_checks(CLASSES, only=["rows", "scale"])
 def test_of_the_kit_by_the_facts(method: Subject, check: Callable[[Subject], None]) -> None:
+    check(method)
+
+
+@parametrize_with_checks(
+    [cls for cls in CLASSES if cls not in AS_CASES],
+    only=["bias", "black_box", "affine_in_f", "direction"],
+)
+def test_of_the_kit_at_other_defaults(method: Subject, check: Callable[[Subject], None]) -> None:
     check(method)
 
 

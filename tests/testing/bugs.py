@@ -353,7 +353,12 @@ BUGS: list[tuple[str, type[nn.Module], Claims, str]] = [
     ("generator", GeneratorIgnored, LAYER, "the global random state changed"),
     ("generator", NoGenerator, LAYER, "must take a generator"),
     ("global_noise", FrozenNoise, LAYER, "the noise is frozen"),
-    ("fresh_noise", SharedNoise, LAYER, "every element of the batch had the same noise"),
+    (
+        "fresh_noise",
+        SharedNoise,
+        LAYER,
+        r"elements \(0, 0\) and \(1, 0\) of a batch \(4, 4\) had the same noise in each",
+    ),
     ("vmap", LooksAtValues, LAYER, "raised RuntimeError"),
     ("compile", LooksAtValues, LAYER, "raised "),
     ("export", LooksAtValues, LAYER, "raised "),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -23,6 +23,7 @@ from discrete_grad import (
 from discrete_grad.testing import (
     NotEnumerableError,
     categorical_spaces,
+    enumerable_logits,
     exact_bias,
     exact_gradient,
     exact_variance,
@@ -81,8 +82,8 @@ def test_bias_on_a_cubic_function_is_that_of_many_samples(method: type[nn.Module
 def test_variance_is_that_of_many_samples(samples: int) -> None:
     f, method = row_function(SPACE, "cubic"), LeaveOneOut(SPACE, samples=samples)
     variance = exact_variance(method, f, LOGITS)
-    _, gradient = estimate(method, f, LOGITS.expand(400_000, -1), seed=4)
-    assert_close(gradient.var(0), variance, rtol=0.02, atol=1e-12)
+    _, gradient = estimate(method, f, LOGITS.expand(100_000, -1), seed=4)
+    assert_close(gradient.var(0), variance, rtol=0.04, atol=1e-12)
     assert variance[2] == variance[4] == 0
 
 
@@ -170,6 +171,32 @@ def test_a_nearly_certain_row_is_not_taken_for_a_deterministic_method() -> None:
     assert (
         len(outcomes(DeterministicStraightThrough(), lambda r: r[..., 0], logits * 0).values) == 1
     )
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_what_the_strategy_draws_can_be_enumerated(samples: int, data) -> None:
+    space, theta = data.draw(enumerable_logits(samples=samples))
+    f = data.draw(functions(space, family="cubic"))
+    method = StraightThrough if samples == 1 else LeaveOneOut
+    bias = exact_bias(method(space, samples=samples), f, theta)
+    assert samples == 1 or bias.abs().max() < 1e-9
+
+
+def test_the_strategy_reaches_masks_many_rows_and_rare_ones() -> None:
+    quick = settings(derandomize=True, database=None, max_examples=500, phases=[Phase.generate])
+    for event in (
+        lambda drawn: drawn[1].isinf().any(),
+        lambda drawn: drawn[0].num_rows > 100,
+        lambda drawn: drawn[0].softmax(drawn[1]).max() > 0.9,
+    ):
+        find(enumerable_logits(min_size=2), event, settings=quick)
+
+
+def test_too_many_samples_for_the_strategy() -> None:
+    with pytest.raises(ValueError, match="11 samples of a feature of 2 categories are too many"):
+        find(enumerable_logits(samples=11), lambda drawn: True)
 
 
 def test_without_a_space_it_is_one_feature() -> None:
