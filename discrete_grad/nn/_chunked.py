@@ -240,8 +240,8 @@ class _Embedded(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
         weight, out, centre = inputs[3:6]
-        handed: Tensor = centre if out is None else out
-        return handed.to(weight.dtype, copy=True)
+        handed: Tensor = (centre if out is None else out).to(weight.dtype, copy=True)
+        return handed
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
