@@ -15,9 +15,10 @@ from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, score_names
 from discrete_grad.data._values import Value
+from discrete_grad.data.arrow import ArrowColumn
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import TableError, counted_in, listing
-from discrete_grad.data.schema import Schema
+from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
 
@@ -212,8 +213,9 @@ def read_contexts(
         schema: of the table the generator was fitted to.
 
     Returns:
-        The context columns as they were given, name -> N values, and the contexts `(N, C)`,
-        float32; `({}, None)` if the schema has no context columns.
+        The context columns as they were given (a numeric one that was read as text, as numbers),
+        name -> N values, and the contexts `(N, C)`, float32; `({}, None)` if the schema has no
+        context columns.
 
     Raises:
         TableError: if the schema and the source disagree on whether there are contexts, for a
@@ -236,8 +238,20 @@ def read_contexts(
     if not names:
         raise TableError("contexts are given, but the schema has no context columns")
     table = load(source).table
-    columns = {name: pick(table, name, "context").to_pylist() for name in names}
-    return columns, schema.encode_context(table)
+    contexts = schema.encode_context(table)
+    columns = {c.name: _given(c, pick(table, c.name, "context")) for c in schema.context}
+    return columns, contexts
+
+
+def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
+    """A context column's values; those of a numeric one, which CSV has as text, as numbers."""
+    values: list[Any] = column.to_pylist()
+    if isinstance(kind, Vocabulary) or not any(isinstance(value, str) for value in values):
+        return values
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        return numbers(column, kind.name).tolist()
 
 
 def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:
