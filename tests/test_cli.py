@@ -311,7 +311,8 @@ def test_categories_that_no_row_has_are_told_in_one_line(
     arguments = ["fit", str(tmp_path / "rows.parquet"), "--score", "score", *QUICK]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     told = (
-        "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of this"
+        "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of "
+        "this, and --unseen drop leaves it out"
     )
     assert capsys.readouterr().err.splitlines() == [told]
 

@@ -316,3 +316,21 @@ def test_numeric_contexts_read_as_text_are_given_as_numbers(
     found = read_contexts(path, table.schema)[0]
     assert found == {"price": values, "shop": ["1", "1"]}
     assert [type(value) for value in found["price"]] == [type(value) for value in values]
+
+
+def test_categories_that_no_row_has_may_be_left_out() -> None:
+    cut = pd.Categorical(["fair", "best", "fair"], ["good", "fair", "ideal", "best"], ordered=True)
+    table = pd.DataFrame({"cut": cut, "size": [0, 1, 2], "score": [1.0, 2.0, 3.0]})
+    kept, left = (read_table(table, score="score", unseen=u) for u in ("keep", "drop"))
+    assert kept.unseen == {"cut": ["good", "ideal"]}
+    assert left.unseen == {}
+    assert left.schema.features[0].values == ("fair", "best")
+    assert left.schema.features[1] == kept.schema.features[1]
+    assert left.schema.space.ordered == (True, True)
+    assert left.codes.tolist() == [[0, 0], [1, 1], [0, 2]]
+    assert left.codes.dtype == kept.codes.dtype
+    for one, other in ((kept, left), (left, kept)):
+        decoded = [t.schema.decode_features(t.codes)["cut"] for t in (one, other)]
+        assert decoded[0] == decoded[1] == ["fair", "best", "fair"]
+    again = read_table(table, score="score", schema=kept.schema, unseen="drop")
+    assert again.schema == kept.schema
