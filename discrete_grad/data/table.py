@@ -257,7 +257,8 @@ def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
     try:
         return [int(value) for value in values]
     except ValueError:
-        return numbers(column, kind.name).tolist()
+        parsed: list[Any] = numbers(column, kind.name).tolist()
+        return parsed
 
 
 def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:

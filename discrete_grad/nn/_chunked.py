@@ -240,7 +240,7 @@ class _Embedded(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
         weight, out, centre = inputs[3:6]
-        handed: Tensor = (centre if out is None else out).to(weight.dtype, copy=True)
+        handed: Tensor = (centre if out is None else out).to(weight.dtype).clone()
         return handed
 
     @staticmethod

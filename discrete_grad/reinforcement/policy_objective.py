@@ -98,7 +98,7 @@ class PolicyObjective(Objective):
     def finish_gradients(self) -> None:
         """Clip them, the policy's and the values' apart: one must not shorten the other."""
         if self.config.clip_norm:
-            for part in self.model.values():
+            for part in self.model.children():
                 nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
 
     def forward(self, step: Step) -> Tensor:
