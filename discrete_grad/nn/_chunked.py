@@ -231,7 +231,8 @@ def _within(flat: Tensor, head: Tensor, bias: Tensor, uniform: Tensor, part: sli
     """Codes `(B, 1)` drawn from the categories of one chunk."""
     logits = _logits(flat, head, bias, part)
     members = CategoricalSpace.from_sizes((logits.shape[-1],))
-    return categorical(members, logits, uniform) + part.start
+    codes: Tensor = categorical(members, logits, uniform) + part.start
+    return codes
 
 
 class _Embedded(torch.autograd.Function):
