@@ -73,6 +73,8 @@ class Shape:
     batch: int
     sizes: tuple[int, ...]
     dim: int
+    summed: bool = False
+    """Whether the gradient that comes is that of a sum: one number, expanded."""
 
 
 SHAPES = {
@@ -82,6 +84,7 @@ SHAPES = {
     # neighbours differ in size, as the columns of real tables do
     "90 of 2-10": Shape(256, tuple(2 + 7 * i % 9 for i in range(90)), 8),
     "256 x 32": Shape(256, (32,) * 256, 16),
+    "256 x 32, summed": Shape(256, (32,) * 256, 16, summed=True),
     "1 x 50,000": Shape(64, (50_000,), 64),
 }
 QUICK = {"8 x 32": Shape(32, (32,) * 8, 16), "90 of 2-10": Shape(16, SHAPES["90 of 2-10"].sizes, 8)}
@@ -410,6 +413,8 @@ def measure(config: Config, name: str, place: str, mode: str) -> dict[str, Any]:
     embedding = SoftEmbedding(space, shape.dim).to(device).requires_grad_(False)
     logits = torch.randn(shape.batch, space.width, device=device, requires_grad=True)
     cotangent = torch.randn(shape.batch, space.num_features, shape.dim, device=device)
+    if shape.summed:
+        cotangent = cotangent[:1, :1, :1].expand_as(cotangent)
     probe = Probe(logits, cotangent)
     threads = THREADS if place == "cpu" else (torch.get_num_threads(),)
     torch.set_num_threads(threads[0])

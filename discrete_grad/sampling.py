@@ -8,6 +8,7 @@ untouched, and the same generator state gives bitwise the same noise.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from discrete_grad import blocks
 from discrete_grad.blocks import Place
-from discrete_grad.space import CategoricalSpace, can_inspect
+from discrete_grad.space import CategoricalSpace, can_inspect, in_backward
 
 __all__ = [
     "categorical",
@@ -35,6 +36,8 @@ __all__ = [
 # with the target strictly below the total, the first sum above it is of a possible category
 _JUST_BELOW = 1 - 2**-52
 _LARGE = 2**15  # numbers from which on a call takes less time than they do
+# sources that a forward pass has used: a recomputation of it would go on where they stand
+_used = weakref.WeakSet[torch.Generator]()
 
 
 def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -48,12 +51,10 @@ def gumbel_like(logits: Tensor, *, generator: torch.Generator | None = None) -> 
         torch.Size([2, 3])
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    # empty_like(...).uniform_ rather than rand(generator=...), which torch.export rejects;
-    # contiguous, or the strides of the logits would decide which number goes where
-    u = torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
-    u = u.uniform_(generator=generator)
-    # u may be 0, whose noise would be -inf; it is never 1, whose noise would be inf
-    return -torch.log(-torch.log(u.clamp_min(torch.finfo(dtype).tiny)))
+    # neither 0, whose noise would be -inf, nor 1, whose noise would be inf
+    u = _uniform(logits, tuple(logits.shape), dtype, generator)
+    u = u.clamp(torch.finfo(dtype).tiny, 1 - torch.finfo(dtype).eps / 2)
+    return -torch.log(-torch.log(u))
 
 
 def exponential_like(logits: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -63,10 +64,10 @@ def exponential_like(logits: Tensor, *, generator: torch.Generator | None = None
         >>> exponential_like(torch.zeros(2, 3)).shape
         torch.Size([2, 3])
     """
-    u = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    u = u.uniform_(generator=generator)
-    # u may be 0, whose noise would be inf; it is never 1, whose noise would be 0
-    return -torch.log(u.clamp_min(torch.finfo(logits.dtype).tiny))
+    # neither 0, whose noise would be inf, nor 1, whose noise would be 0
+    u = _uniform(logits, tuple(logits.shape), logits.dtype, generator)
+    limits = torch.finfo(logits.dtype)
+    return -torch.log(u.clamp(limits.tiny, 1 - limits.eps / 2))
 
 
 def uniform_like(
@@ -79,7 +80,35 @@ def uniform_like(
         torch.Size([4, 2])
     """
     shape = (*logits.shape[:-1], space.num_features)
-    return logits.new_empty(shape, dtype=torch.float64).uniform_(generator=generator)
+    return _uniform(logits, shape, torch.float64, generator)
+
+
+def _uniform(
+    logits: Tensor, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None
+) -> Tensor:
+    """Uniform numbers in [0, 1) where the logits are: the noise of every layer.
+
+    Contiguous, or the strides of the logits would decide which number goes where.
+    """
+    if generator is None:  # in one operation that exporters know, ONNX among them; the same numbers
+        return torch.rand(shape, dtype=dtype, device=logits.device)
+    return logits.new_empty(shape, dtype=dtype).uniform_(generator=_checked(generator))
+
+
+def _checked(generator: torch.Generator | None) -> torch.Generator | None:
+    """The source of noise, unless activation checkpointing calls the layer a second time."""
+    if generator is None or torch.compiler.is_compiling():
+        return generator
+    if not in_backward():
+        _used.add(generator)
+    elif generator in _used:
+        raise RuntimeError(
+            "a generator= that the forward pass has used cannot be drawn from in a backward pass: "
+            "activation checkpointing, which calls a layer again there, would get other noise. "
+            "Leave generator= out (torch.utils.checkpoint restores the global source), or seed a "
+            "new one inside the function that is checkpointed"
+        )
+    return generator
 
 
 def categorical(space: CategoricalSpace, logits: Tensor, uniform: Tensor) -> Tensor:
@@ -143,11 +172,14 @@ def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Codes `(...)`: where the distribution function of `(..., K)` passes the uniform number."""
-    if probabilities.shape[-1] < blocks.FEW and probabilities.numel() > _LARGE:
+    compiling = torch.compiler.is_compiling()  # then a size would bind a program to its batch
+    if not compiling and probabilities.shape[-1] < blocks.FEW and probabilities.numel() > _LARGE:
         return _count(probabilities, uniform)
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     # of the last sum: rounding keeps it from being 1 exactly
     target = uniform.unsqueeze(-1) * (cumulative[..., -1:] * _JUST_BELOW)
+    if compiling:  # the same code in operations that every exporter knows
+        return (~(cumulative > target)).sum(-1)
     # right: the first sum above the target, so that u = 0 skips categories of probability 0; no
     # sum is above NaN, which gives K
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
@@ -171,7 +203,7 @@ def normal(shape: tuple[int, ...], *, generator: torch.Generator | None = None) 
         >>> normal((2, 3)).shape
         torch.Size([2, 3])
     """
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.randn(shape, generator=_checked(generator), dtype=torch.float64)
 
 
 def uniform(
@@ -186,7 +218,7 @@ def uniform(
         >>> uniform((2, 3)).shape
         torch.Size([2, 3])
     """
-    return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    return torch.rand(shape, generator=_checked(generator), device=device, dtype=torch.float64)
 
 
 def random_codes(
@@ -198,9 +230,9 @@ def random_codes(
         >>> random_codes(CategoricalSpace.from_sizes((2, 3)), 5).shape
         torch.Size([5, 2])
     """
-    uniform = torch.empty(count, space.num_features, dtype=torch.float64)
+    u = uniform((count, space.num_features), generator=generator)
     # in float64 the largest u, 1 - 2^-53, times K still rounds to less than K
-    return (uniform.uniform_(generator=generator) * torch.tensor(space.sizes)).long()
+    return (u * torch.tensor(space.sizes)).long()
 
 
 def random_indices(
@@ -214,7 +246,7 @@ def random_indices(
                 [0, 0, 0]])
     """
     device = None if generator is None else generator.device
-    return torch.randint(high, shape, generator=generator, device=device)
+    return torch.randint(high, shape, generator=_checked(generator), device=device)
 
 
 def permutation(count: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -224,7 +256,7 @@ def permutation(count: int, *, generator: torch.Generator | None = None) -> Tens
         >>> permutation(4).sort().values
         tensor([0, 1, 2, 3])
     """
-    return torch.randperm(count, generator=generator)
+    return torch.randperm(count, generator=_checked(generator))
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

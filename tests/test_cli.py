@@ -76,6 +76,10 @@ def test_generate_writes_new_rows_and_marks_them(fitted: Path, tmp_path: Path, s
     else:
         rows = pq.read_table(out).to_pylist()
     assert len(rows) == 10
+    # a number of a CSV stays one
+    assert [row["price"] for row in rows[::5]] == (
+        ["11.5", "12.5"] if suffix == "csv" else [11.5, 12.5]
+    )
     scores = ["estimated_score", "judge_score", "beyond_observed", "in_table"]
     assert sorted(rows[0]) == sorted(["shop", "price", "cut", "shade", *scores])
     for part, shop in ((rows[:5], "west"), (rows[5:], "east")):
@@ -307,7 +311,8 @@ def test_categories_that_no_row_has_are_told_in_one_line(
     arguments = ["fit", str(tmp_path / "rows.parquet"), "--score", "score", *QUICK]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     told = (
-        "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of this"
+        "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of "
+        "this, and --unseen drop leaves it out"
     )
     assert capsys.readouterr().err.splitlines() == [told]
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from discrete_grad import CategoricalSpace
+from discrete_grad import CategoricalSpace, sampling
 from discrete_grad.sampling import (
     categorical,
+    exponential_like,
     gumbel_like,
     isolated_seed,
     normal,
@@ -119,7 +120,9 @@ def test_random_codes_are_uniform_over_the_rows() -> None:
 
 
 def test_random_codes_stay_in_range_at_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tensor, "uniform_", lambda self, **_: self.fill_(LAST_UNIFORM))
+    monkeypatch.setattr(
+        sampling, "uniform", lambda shape, **_: torch.full(shape, LAST_UNIFORM, dtype=torch.float64)
+    )
     sizes = (*range(1, 200), 2**20 - 1, 2**20, 2**20 + 1, 10**9 + 7)
     codes = random_codes(CategoricalSpace.from_sizes(sizes), 2)
     assert codes[0].tolist() == [size - 1 for size in sizes]
@@ -220,7 +223,7 @@ def test_gumbel_noise_is_finite_at_the_edges(
         return self.copy_(torch.tensor(values, dtype=self.dtype))
 
     monkeypatch.setattr(Tensor, "uniform_", edges)
-    noise = gumbel_like(torch.zeros(5, dtype=dtype))
+    noise = gumbel_like(torch.zeros(5, dtype=dtype), generator=seeded())
     assert noise.isfinite().all()
     assert (noise.diff() >= 0).all()
     assert noise[0] < -4.4
@@ -329,6 +332,34 @@ def test_compile_without_graph_breaks(arguments: tuple[Tensor, Tensor]) -> None:
 def test_export(arguments: tuple[Tensor, Tensor]) -> None:
     exported = torch.export.export(Draw(), arguments).module()
     assert torch.equal(exported(*arguments), Draw()(*arguments))
+
+
+class Noise(nn.Module):
+    """Each kind of noise from the global source, and the draw."""
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, ...]:
+        drawn = categorical(RAGGED, logits, uniform_like(RAGGED, logits))
+        return drawn, gumbel_like(logits), exponential_like(logits)
+
+
+def test_exported_noise_is_of_any_batch_size_and_of_operations_that_onnx_has() -> None:
+    any_size = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(Noise(), (torch.zeros(4, 9),), dynamic_shapes=any_size)
+    assert program.module()(torch.zeros(20_000, 9))[0].shape == (20_000, 4)
+    names = " ".join(str(node.target) for node in program.graph.nodes)
+    assert "aten.rand" in names
+    assert "uniform" not in names
+    assert "searchsorted" not in names
+
+
+def test_noise_without_a_generator_is_that_of_the_global_state() -> None:
+    logits = torch.zeros(3, 9, dtype=torch.float64)
+    with isolated_seed(5):
+        found = uniform_like(RAGGED, logits), gumbel_like(logits), exponential_like(logits)
+    with isolated_seed(5):
+        u = [torch.rand(shape, dtype=torch.float64) for shape in [(3, 4), (3, 9), (3, 9)]]
+    for noise, numbers in zip(found, (u[0], -(-u[1].log()).log(), -u[2].log()), strict=True):
+        assert torch.equal(noise, numbers)
 
 
 @pytest.mark.parametrize("sizes", [(3, 2), (40,)])

@@ -104,6 +104,7 @@ class Fit:
                 context=self.context.context,
                 features=self.table.features or None,
                 missing=self.table.missing,
+                unseen=self.table.unseen,
             )
         check_columns(table.schema)
         tell_unseen(table)

@@ -91,6 +91,8 @@ class TableColumns:
     of sorted text, NAME:categorical makes each value a category."""
     missing: Literal["error", "category", "drop"] = "error"
     """Missing cells: refused, a category of their own, or their rows left out."""
+    unseen: Literal["keep", "drop"] = "keep"
+    """Categories of a feature that are declared but that no row has: generated, or left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,10 @@ def tell_unseen(table: Table) -> None:
     for name, values in table.unseen.items():
         more = f" and {len(values) - 6:,} more" if len(values) > 6 else ""
         some = ", ".join(map(repr, values[:6])) + more
-        _warn(f"no row has {some} of feature {name!r}: the estimator knows nothing of this")
+        _warn(
+            f"no row has {some} of feature {name!r}: the estimator knows nothing of this, "
+            "and --unseen drop leaves it out"
+        )
 
 
 def _warn(text: str) -> None:

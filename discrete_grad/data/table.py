@@ -14,10 +14,12 @@ from torch import Tensor
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, score_names
+from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
+from discrete_grad.data.arrow import ArrowColumn
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import TableError, counted_in, listing
-from discrete_grad.data.schema import Schema
+from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
 
@@ -72,8 +74,7 @@ class Table:
         """
         found = {}
         for feature, codes in zip(self.schema.features, self.codes.unbind(1), strict=True):
-            counts = codes.long().bincount(minlength=len(feature))
-            found[feature.name] = feature.decode((counts == 0).nonzero()[:, 0])
+            found[feature.name] = feature.decode(unused(feature, codes).nonzero()[:, 0])
         return {name: values for name, values in found.items() if values}
 
     def take(self, indices: ArrayLike | Tensor) -> Table:
@@ -93,6 +94,7 @@ def read_table(
     features: Features = None,
     schema: Schema | None = None,
     missing: Missing = "error",
+    unseen: Unseen = "keep",
 ) -> Table:
     """Read a table of categorical features and a score, or several.
 
@@ -132,6 +134,8 @@ def read_table(
         missing: "error" refuses a missing cell of a used column; "category" makes it a category of
             its own, None, in features and categorical contexts, and refuses it elsewhere; "drop"
             leaves out rows with one, with a `TableWarning`. NaN of a floating column is missing.
+        unseen: "drop" leaves out the categories of a feature that no row has; "keep" keeps those
+            that are declared or given by `features`, see `Table.unseen`. A schema is kept.
 
     Raises:
         TableError: if anything is wrong with the table; the message names column, value and row.
@@ -161,6 +165,7 @@ def read_table(
     data = load(source)
     before = schema.minimised if schema else ()
     names, minimised = score_names(score, data.table.column_names, before)
+    inferred = schema is None
     if schema is None:
         roles = find_roles(data, scores=names, context=context, features=features)
         known = set[str]()
@@ -179,6 +184,8 @@ def read_table(
             schema = infer_schema(table, roles, minimised)
         codes = schema.encode_features(table, dtype=schema.code_dtype)
         contexts = schema.encode_context(table)
+    if inferred and unseen == "drop":
+        schema, codes = without_unseen(schema, codes)
     first, *more_scores = (
         schema.in_units(torch.from_numpy(column.copy()), place)
         for place, column in enumerate(scores)
@@ -212,8 +219,9 @@ def read_contexts(
         schema: of the table the generator was fitted to.
 
     Returns:
-        The context columns as they were given, name -> N values, and the contexts `(N, C)`,
-        float32; `({}, None)` if the schema has no context columns.
+        The context columns as they were given (a numeric one that was read as text, as numbers),
+        name -> N values, and the contexts `(N, C)`, float32; `({}, None)` if the schema has no
+        context columns.
 
     Raises:
         TableError: if the schema and the source disagree on whether there are contexts, for a
@@ -236,8 +244,21 @@ def read_contexts(
     if not names:
         raise TableError("contexts are given, but the schema has no context columns")
     table = load(source).table
-    columns = {name: pick(table, name, "context").to_pylist() for name in names}
-    return columns, schema.encode_context(table)
+    contexts = schema.encode_context(table)
+    columns = {c.name: _given(c, pick(table, c.name, "context")) for c in schema.context}
+    return columns, contexts
+
+
+def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
+    """A context column's values; those of a numeric one, which CSV has as text, as numbers."""
+    values: list[Any] = column.to_pylist()
+    if isinstance(kind, Vocabulary) or not any(isinstance(value, str) for value in values):
+        return values
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        parsed: list[Any] = numbers(column, kind.name).tolist()
+        return parsed
 
 
 def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:

@@ -12,7 +12,16 @@ from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, evaluate, widened
 from discrete_grad.space import CategoricalSpace, can_inspect
 
-__all__ = ["check_weight", "differentiate", "score", "squared_norm", "weighted", "with_gradient"]
+__all__ = [
+    "check_weight",
+    "differentiate",
+    "learned_number",
+    "score",
+    "squared_norm",
+    "take_scalars",
+    "weighted",
+    "with_gradient",
+]
 
 
 def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Tensor, Tensor]:
@@ -109,7 +118,25 @@ def check_weight(name: str, weight: float, *, learn: bool) -> float | nn.Paramet
     number = as_number(weight)
     if number is None or not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {weight!r}")
-    return nn.Parameter(torch.tensor(number)) if learn else number
+    return learned_number(number) if learn else number
+
+
+def learned_number(start: float) -> nn.Parameter:
+    """A parameter `(1,)` that starts at a number; FSDP2 shards none without dimensions.
+
+    Example:
+        >>> learned_number(0.5).shape
+        torch.Size([1])
+    """
+    return nn.Parameter(torch.tensor([start]))
+
+
+def take_scalars(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Hook before a state is loaded: learned numbers of versions before had no dimensions."""
+    for name, parameter in module.named_parameters(recurse=False):
+        saved = state.get(prefix + name)
+        if parameter.shape == (1,) and isinstance(saved, Tensor) and saved.dim() == 0:
+            state[prefix + name] = saved.unsqueeze(0)
 
 
 def weighted(
@@ -129,7 +156,7 @@ def weighted(
     gradient = base + weight.detach().to(base.dtype) * correction
     # d |base + w c|^2 / dw = 2 (base + w c) . c, as the coefficient of a function linear in w
     slope = 2 * (gradient * correction).sum(-1)
-    return gradient, weight.to(base.dtype) * slope
+    return gradient, weight.to(base.dtype).reshape(()) * slope
 
 
 def with_gradient(

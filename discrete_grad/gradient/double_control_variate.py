@@ -7,6 +7,7 @@ from discrete_grad.gradient._control_variate import (
     check_weight,
     differentiate,
     score,
+    take_scalars,
     weighted,
     with_gradient,
 )
@@ -68,7 +69,7 @@ class DoubleControlVariate(GradientEstimator):
         >>> method = DoubleControlVariate(learn_alpha=True)
         >>> method.expectation(lambda rows: rows[..., 0] ** 2, logits).sum().backward()
         >>> logits.grad.shape, method.alpha.grad.shape
-        (torch.Size([5, 3]), torch.Size([]))
+        (torch.Size([5, 3]), torch.Size([1]))
     """
 
     facts = Facts(
@@ -93,6 +94,7 @@ class DoubleControlVariate(GradientEstimator):
     ) -> None:
         super().__init__(space, samples=samples)
         self.alpha = check_weight("alpha", alpha, learn=learn_alpha)
+        self.register_load_state_dict_pre_hook(take_scalars)
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from discrete_grad.gradient._control_variate import (
     check_weight,
     differentiate,
+    learned_number,
     score,
     squared_norm,
+    take_scalars,
     weighted,
     with_gradient,
 )
@@ -153,7 +155,7 @@ class Rebar(GradientEstimator):
         >>> method = Rebar()
         >>> method.expectation(lambda rows: rows[..., 0] ** 2, logits).sum().backward()
         >>> logits.grad.shape, method.eta.grad.shape
-        (torch.Size([5, 3]), torch.Size([]))
+        (torch.Size([5, 3]), torch.Size([1]))
     """
 
     facts = Facts(
@@ -185,7 +187,8 @@ class Rebar(GradientEstimator):
         if learn_tau:
             if not isinstance(self.tau, float):
                 raise ValueError(f"learn_tau needs a number tau to start from, got {tau!r}")
-            self.log_tau = nn.Parameter(torch.tensor(math.log(self.tau)))
+            self.log_tau = learned_number(math.log(self.tau))
+        self.register_load_state_dict_pre_hook(take_scalars)
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
@@ -221,7 +224,8 @@ class Rebar(GradientEstimator):
             return squared_norm(base + eta * correction).sum(), correction
 
         # a temperature for each element of the batch: each has its own slope of the loss
-        tau = log_tau.detach().to(base.dtype).exp().expand(*base.shape[:-1], 1)
+        log_tau = log_tau.to(base.dtype).reshape(())
+        tau = log_tau.detach().exp().expand(*base.shape[:-1], 1)
         slope, correction = torch.func.grad(variance, has_aux=True)(tau)
         # d tau / d log tau = tau; linear in log_tau, so that its derivative is this slope
-        return correction, log_tau.to(base.dtype) * (slope * tau).detach().squeeze(-1)
+        return correction, log_tau * (slope * tau).detach().squeeze(-1)

@@ -11,7 +11,7 @@ from discrete_grad.gradient.base import (
     score_function,
 )
 from discrete_grad.gradient.facts import Cost, Facts
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, in_backward
 
 __all__ = ["Reinforce"]
 
@@ -70,6 +70,11 @@ class Reinforce(GradientEstimator):
         # 1 - decay is that sum after one call: only the sum 0 is raised, and the baseline stays 0
         baseline = self.baseline / self.weight.clamp_min(1 - self.decay)
         advantages = values - baseline.to(values.dtype)
+        if self.training and not torch.compiler.is_compiling() and in_backward():
+            raise RuntimeError(
+                "Reinforce moves its baseline at every call, and activation checkpointing calls it "
+                "twice: take the expectation outside what is checkpointed, or use LeaveOneOut"
+            )
         if self.training and values.numel():
             self._update(values.detach())
         return score_function(values, advantages, space.log_prob(logits, codes))

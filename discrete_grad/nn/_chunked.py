@@ -65,9 +65,8 @@ def expect_chunked(
     with torch.autocast(flat.device.type, enabled=False):
         masses, mean = _survey(flat, head, bias, weight, chunk)
         norm = _normaliser(space, masses).to(flat.dtype)
-        out = mean.to(weight.dtype)
         embedded: Tensor = _Embedded.apply(
-            flat, head, bias, weight, out, mean, None, norm, None, chunk
+            flat, head, bias, weight, None, mean, None, norm, None, chunk
         )
     return embedded.view(*latent.shape[:-1], weight.shape[1])
 
@@ -125,8 +124,9 @@ def embed_chunked(
         masses, mean = _survey(flat, head, bias, averaged, chunk)
         norm = _normaliser(space, masses).to(flat.dtype)
         codes = _drawn(flat, head, bias, masses, uniform.reshape(-1, 1), chunk)
-        out = F.embedding(codes, weight.detach())
-        centre = out.to(flat.dtype) if form == "reinmax" else mean
+        drawn = F.embedding(codes, weight.detach())
+        # the compiler takes no tensor twice: where the centre is the row drawn, it is handed on
+        out, centre = (None, drawn.to(flat.dtype)) if form == "reinmax" else (drawn, mean)
         embedded: Tensor = _Embedded.apply(
             flat, head, bias, weight, out, centre, codes, norm, form, chunk
         )
@@ -215,13 +215,23 @@ def _drawn(
     reached = share.cumsum(-1)
     before = (reached - share).gather(-1, which)
     inside = ((uniform * reached[:, -1:] - before) / share.gather(-1, which)).clamp(0, 1)
-    codes = torch.empty_like(which).squeeze(-1)
+    codes = torch.zeros_like(which)
+    if torch.compiler.is_compiling():  # which chunks were drawn, and how often, is not known
+        for number, part in enumerate(parts):
+            found = _within(flat, head, bias, inside, part)
+            codes = torch.where(which == number, found, codes)
+        return codes.squeeze(-1)
     for number in which.unique().tolist():
         rows = (which == number).nonzero()[:, 0]
-        logits = _logits(flat[rows], head, bias, parts[number])
-        members = CategoricalSpace.from_sizes((logits.shape[-1],))
-        found = categorical(members, logits, inside[rows]).squeeze(-1)
-        codes[rows] = found + parts[number].start
+        codes[rows] = _within(flat[rows], head, bias, inside[rows], parts[number])
+    return codes.squeeze(-1)
+
+
+def _within(flat: Tensor, head: Tensor, bias: Tensor, uniform: Tensor, part: slice) -> Tensor:
+    """Codes `(B, 1)` drawn from the categories of one chunk."""
+    logits = _logits(flat, head, bias, part)
+    members = CategoricalSpace.from_sizes((logits.shape[-1],))
+    codes: Tensor = categorical(members, logits, uniform) + part.start
     return codes
 
 
@@ -230,8 +240,9 @@ class _Embedded(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
-        out: Tensor = inputs[4]
-        return out.clone()
+        weight, out, centre = inputs[3:6]
+        handed: Tensor = (centre if out is None else out).to(weight.dtype).clone()
+        return handed
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -296,6 +307,8 @@ def _gradients(
 
 def _add_rows(table: Tensor, codes: Tensor, rows: Tensor) -> None:
     """Add rows `(B, n)` to those of a table `(K, n)`; each of these is rounded once."""
-    found, place = codes.unique(return_inverse=True)
-    sums = rows.new_zeros(len(found), rows.shape[1]).index_add_(0, place, rows)
-    table[found] = (table[found] + sums).to(table.dtype)
+    found, order = codes.sort()
+    # number of each code among the different ones, by an operation of known shape
+    place = torch.cat([found.new_zeros(1), (found.diff() != 0).long()])[: len(found)].cumsum(0)
+    sums = torch.zeros_like(rows).index_add_(0, place, rows[order])[place]
+    table[found] = (table[found] + sums).to(table.dtype)  # equal codes write equal rows

@@ -92,6 +92,7 @@ class _EmbedDrawn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, weight, codes = ctx.saved_tensors
         to_logits = to_weight = None
+        grad = grad.contiguous()  # that of a sum has strides of 0, with which products are slow
         if ctx.needs_input_grad[0]:
             # a derivative of the gradient, and torch.func, need every step written out
             written_out = torch.is_grad_enabled() or is_wrapped(grad)

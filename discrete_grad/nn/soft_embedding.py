@@ -225,6 +225,10 @@ class SoftEmbedding(nn.Module):
             >>> layer.sample(torch.zeros(5, 10), ReinMax(space)).shape
             torch.Size([5, 2, 4])
         """
+        if hasattr(self, "unshard") and "sample" not in vars(self):
+            # FSDP2 gathers a sharded weight for `forward` alone, unless it is told of a method
+            torch.distributed.fsdp.register_fsdp_forward_method(self, "sample")
+            return self.sample(logits, relaxation, generator=generator, kernels=kernels)
         return embed_sample(
             self.space, logits, self.weight, relaxation, generator=generator, kernels=kernels
         )

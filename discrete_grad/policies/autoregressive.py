@@ -25,6 +25,9 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
     train it with a `known_mask` that hides some of them. One network also serves every order of the
     features: train it through `in_order` with orders drawn at random.
 
+    `torch.compile` makes one graph of `sample`; with a GRU, which it does not read by itself, only
+    where `torch._dynamo.config.allow_rnn = True`, else a graph between the steps.
+
     Args:
         space: the features of a row.
         context: the context columns; None for none.

@@ -50,7 +50,7 @@ def conditional_logits(policy: object, codes: Tensor, context: Tensor | None = N
 
 def _by_steps(policy: SequentialPolicy[Any], codes: Tensor, context: Tensor | None) -> Tensor:
     state = policy.begin(context, batch=tuple(codes.shape[:-1]))
-    previous, parts = None, dict[int, Tensor]()
+    previous, parts = None, {}
     for feature in policy.order:
         parts[feature], state = policy.advance(state, previous)
         previous = codes[..., feature]

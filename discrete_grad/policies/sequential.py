@@ -187,7 +187,8 @@ class SequentialPolicy(ABC, Generic[State]):
             raise ValueError(f"count must be at least 1, got {count}")
         batch = (count, *_broadcast(torch.Size(), context, attributes))
         state = self.begin(context, attributes=attributes, batch=batch)
-        parts, previous = dict[int, Tensor](), None
+        parts: dict[int, Tensor] = {}  # so written, the compiler can read it
+        previous = None
         for position, feature in enumerate(self.order):
             log_probs, state = self.advance(state, previous)
             previous = parts[feature] = choose(position, log_probs)

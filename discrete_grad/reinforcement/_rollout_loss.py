@@ -87,6 +87,7 @@ def policy_loss(
     *,
     kl: Tensor | None = None,
     values: Tensor | None = None,
+    unit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the weights `(G, *batch)` that the rows had in it.
 
@@ -96,6 +97,7 @@ def policy_loss(
         config: the algorithm.
         kl: `(..., T)` of each step with gradient, where the config's estimate is `conditional`.
         values: `(..., T)` with gradient, for algorithms that learn values.
+        unit: `()` in which the values' errors count; None for 1.
     """
     row = law.steps.sum(-1)
     log_ratio = (row - rollout.log_probs.sum(-1)).detach()
@@ -105,9 +107,8 @@ def policy_loss(
     loss, weights = ALGORITHMS[config.algorithm].loss(update)
     if values is not None and rollout.returns is not None:
         values = values.expand_as(rollout.returns)
-        loss = loss + config.value_weight * value_loss(
-            values, rollout.returns, weights=rollout.weights
-        )
+        errors = value_loss(values, rollout.returns, weights=rollout.weights)
+        loss = loss + config.value_weight * (errors if unit is None else errors / unit**2)
     return loss + _kl_loss(rollout, row, weights, config, kl), weights
 
 

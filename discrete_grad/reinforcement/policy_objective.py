@@ -73,7 +73,9 @@ class PolicyObjective(Objective):
         self.model = nn.ModuleDict(parts)
         self.kept: deque[Rollout] = deque(maxlen=config.replay)
         device = device_of(task.policy, None)
-        self.scale = RunningScale().to(device) if config.reward_scale == "running" else None
+        learns_values = self.algorithm.advantages is None
+        needs_scale = learns_values or self._scales_rewards
+        self.scale = RunningScale().to(device) if needs_scale else None
         self.memory: RowMemory | None = None
         if config.memory:
             contexts = 1 if task.contexts is None else len(task.contexts)
@@ -94,9 +96,10 @@ class PolicyObjective(Objective):
         return -self.last[3].float()
 
     def finish_gradients(self) -> None:
-        """Clip them."""
+        """Clip them, the policy's and the values' apart: one must not shorten the other."""
         if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            for part in self.model.children():
+                nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
 
     def forward(self, step: Step) -> Tensor:
         """Loss of one step."""
@@ -111,7 +114,8 @@ class PolicyObjective(Objective):
             if self.algorithm.judges_again:
                 rollout = self._judged(rollout, self._costs(rollout, law, kl))
         values = self._values(rollout)
-        loss, weights = policy_loss(rollout, law, config, kl=kl, values=values)
+        unit = self._value_unit()
+        loss, weights = policy_loss(rollout, law, config, kl=kl, values=values, unit=unit)
         self.last[4] = effective_size(weights.log()).mean()
         return loss
 
@@ -141,8 +145,18 @@ class PolicyObjective(Objective):
     def _values(self, rollout: Rollout) -> Tensor | None:
         if self.algorithm.advantages is not None:
             return None
+        assert self.scale is not None
         values: Tensor = self.model.get_submodule("value")(rollout.codes, rollout.context)
-        return values
+        # the network learns numbers about 0 and 1, whatever the reward's origin and unit
+        return values if self._scales_rewards else self.scale.inverse(values)
+
+    @property
+    def _scales_rewards(self) -> bool:
+        return self.config.reward_scale == "running"
+
+    def _value_unit(self) -> Tensor | None:
+        """Unit in which the values' errors count; None for 1."""
+        return None if self.scale is None or self._scales_rewards else self.scale.deviation
 
     def _collect(self, step: Step) -> tuple[RowLaw, Tensor | None]:
         """Draw rows and judge them; returns their log-probabilities and divergences."""
@@ -161,8 +175,12 @@ class PolicyObjective(Objective):
         with torch.no_grad():
             rollout = self._rollout(rows, seen, worth, law.detach(), reference, alive)
             costs = self._costs(rollout, law, kl)
+            net = (rollout.rewards - costs.sum(-1))[: rollout.drawn].mean().double()
+            if not step.index:  # or the first step would take the reward's origin for an advantage
+                self.baseline.copy_(net)
             self.kept.append(self._judged(rollout, costs))
-            self._note(rollout, costs, rewards, first=not step.index)
+            self.baseline.copy_(_KEPT * self.baseline + (1 - _KEPT) * net)
+            self._note(rollout, rewards)
         return law, kl
 
     @torch.no_grad()
@@ -225,7 +243,7 @@ class PolicyObjective(Objective):
         if alive is not None:
             known = law.steps[drawn:].sum(-1)
             weights = memory_weights(rows[:drawn], rows[drawn:], known, alive)
-        scaled = rewards if self.scale is None else self.scale(rewards)
+        scaled = self.scale(rewards) if self.scale and self._scales_rewards else rewards
         check_costs(law.steps - reference.steps, rows)
         return Rollout(
             rows,
@@ -244,11 +262,9 @@ class PolicyObjective(Objective):
         baseline, values = self.baseline.to(costs), self._values(rollout)
         return with_advantages(rollout, costs, self.config, values=values, baseline=baseline)
 
-    def _note(self, rollout: Rollout, costs: Tensor, rewards: Tensor, *, first: bool) -> None:
-        """Note the running mean and the means of `Progress` of the rows just drawn."""
+    def _note(self, rollout: Rollout, rewards: Tensor) -> None:
+        """Note the means of `Progress` of the rows just drawn."""
         drawn, beta = rollout.drawn, self.config.beta
-        net = (rollout.rewards - costs.sum(-1))[:drawn].mean().double()
-        self.baseline.copy_(net if first else _KEPT * self.baseline + (1 - _KEPT) * net)
         row = rollout.log_probs.sum(-1)
         kl = (row - rollout.reference.steps.sum(-1))[:drawn].mean()
         scaled = rollout.rewards[:drawn].mean()

@@ -28,7 +28,8 @@ class ReinforceConfig(LoopConfig):
     algorithm: str = "leave_one_out"
     """Algorithm: `reinforce` subtracts the running mean of the rewards, `leave_one_out` the mean of
     the context's other rows; `group_relative` standardises rewards within a context; `a2c` and
-    `ppo` learn values; `advantage_weighted` is weighted regression. See `ALGORITHMS`."""
+    `ppo` learn values, by the mean and deviation of all rewards so far; `advantage_weighted` is
+    weighted regression. A constant in the rewards changes none of them. See `ALGORITHMS`."""
     group: int = 256
     """Number of rows drawn for each context at once."""
     epochs: int = 1
@@ -76,7 +77,7 @@ class ReinforceConfig(LoopConfig):
     context_noise: float = 0.0
     """Standard deviation of the Gaussian noise on the contexts that the policy sees."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
+    """Largest norm of the policy's gradient, and of the values'; 0 for no limit."""
     steps: int = 1000
     batch_size: int = 16
     learning_rate: float = 1e-2

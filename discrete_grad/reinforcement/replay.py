@@ -36,7 +36,8 @@ class RowMemory(nn.Module):
             raise ValueError(f"size and contexts must be at least 1, got {size} and {contexts}")
         rows = torch.zeros(size, contexts, space.num_features, dtype=torch.long)
         self.register_buffer("codes", rows)
-        self.register_buffer("rewards", torch.full((size, contexts), -torch.inf))
+        worth = torch.full((size, contexts), -torch.inf, dtype=torch.float64)
+        self.register_buffer("rewards", worth)
 
     def recall(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `(M, B, F)` and rewards `(M, B)` of contexts `(B,)`, best first.

@@ -229,9 +229,18 @@ class RunningScale(nn.Module):
         self.mean += gap * (size / total)
         self.count.copy_(total)
 
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation `()` of what was seen; 1 where nothing differed."""
+        deviation = (self.squares / self.count.clamp_min(1)).sqrt()
+        return torch.where(deviation > 0, deviation, 1.0)
+
     def forward(self, values: Tensor) -> Tensor:
         """Standardised values, of the same shape and dtype."""
-        deviation = (self.squares / self.count).sqrt()
-        scaled = (values.double() - self.mean) / torch.where(deviation > 0, deviation, 1.0)
-        result: Tensor = scaled.to(values.dtype)
-        return result
+        scaled: Tensor = ((values.double() - self.mean) / self.deviation).to(values.dtype)
+        return scaled
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """Values of which `forward` makes the given ones."""
+        values: Tensor = (scaled.double() * self.deviation + self.mean).to(scaled.dtype)
+        return values

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["can_inspect", "code_dtype", "is_codes", "is_wrapped", "require_derivatives"]
+__all__ = [
+    "can_inspect",
+    "code_dtype",
+    "in_backward",
+    "is_codes",
+    "is_wrapped",
+    "require_derivatives",
+]
 
 
 def code_dtype(size: int) -> torch.dtype:
@@ -34,6 +41,12 @@ def can_inspect(tensor: Tensor) -> bool:
     return not is_wrapped(tensor)
 
 
+def in_backward() -> bool:
+    """Whether a backward pass calls, as activation checkpointing does to recompute a layer."""
+    running: int = torch._C._current_graph_task_id()
+    return running != -1
+
+
 def require_derivatives(what: str) -> None:
     """Raise ValueError under `torch.inference_mode()`, where nothing has a derivative."""
     if torch.is_inference_mode_enabled():
@@ -43,6 +56,8 @@ def require_derivatives(what: str) -> None:
 
 def is_wrapped(tensor: Tensor) -> bool:
     """Whether `torch.func` follows the tensor."""
+    if torch.compiler.is_compiling():  # the compiler cannot ask, and shows tensors of its own
+        return False
     # of any kind: under vmap(grad(...)) the batched tensor lies beneath another
     wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     return wrapped

@@ -192,15 +192,17 @@ def require_compile(subject: Subject) -> None:
 
 
 def check_export(subject: Subject) -> None:
-    """`torch.export` gives a program with the same rows, up to rounding, for the same noise."""
+    """`torch.export` gives a program of any batch size, with the same rows for the same noise."""
     subject.require_layer()
-    layer, logits = subject.method(), subject.scene.logits.float().expand(5, -1).clone()
+    layer, logits = subject.method(), subject.scene.logits.float()
     assert isinstance(layer, nn.Module)  # what require_layer has made sure of
-    program: Callable[[Tensor], Tensor] = torch.export.export(layer, (logits,)).module()
-    rows = []
-    for call in (layer, program):
-        with isolated_seed(subject.seed):
-            rows.append(call(logits))
-    require(
-        torch.allclose(rows[0], rows[1]), "the exported program gives other rows for the same noise"
-    )
+    given, any_size = logits.expand(5, -1).clone(), ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(layer, (given,), dynamic_shapes=any_size)
+    program: Callable[[Tensor], Tensor] = exported.module()
+    for batch in (5, 3):
+        rows = []
+        for call in (layer, program):
+            with isolated_seed(subject.seed):
+                rows.append(call(logits.expand(batch, -1)))
+        same = torch.allclose(rows[0], rows[1])  # up to rounding
+        require(same, "the exported program gives other rows for the same noise")

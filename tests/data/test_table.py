@@ -280,7 +280,7 @@ def test_contexts_are_returned_as_given_and_encoded(tmp_path: Path) -> None:
     path = tmp_path / "contexts.csv"
     path.write_text("extra,shop,price\n?,west,2.50\n?,east,1\n")
     columns, encoded = read_contexts(path, schema)
-    assert columns == {"price": ["2.50", "1"], "shop": ["west", "east"]}
+    assert columns == {"price": [2.5, 1.0], "shop": ["west", "east"]}
     assert encoded is not None
     assert encoded[:, :2].tolist() == [[0, 1], [1, 0]]
     assert encoded[0, 2] == 0
@@ -299,3 +299,38 @@ def test_contexts_and_schema_must_agree_on_whether_there_are_any() -> None:
         read_contexts({"shop": ["east"]}, without)
     with pytest.raises(TableError, match="contexts are needed: a table with the columns 'shop'"):
         read_contexts(None, with_context)
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [(["12", "-3"], [12, -3]), (["12", "1.5"], [12.0, 1.5]), (["1e3", "0"], [1000.0, 0.0])],
+)
+def test_numeric_contexts_read_as_text_are_given_as_numbers(
+    tmp_path: Path, texts: list[str], values: list[float]
+) -> None:
+    columns = {"cut": ["a", "b"] * 2, "shop": ["1", "2"] * 2, "price": [1.5, 2.5, 3.0, 4.0]}
+    context = ["price:numeric", "shop:categorical"]
+    table = read_table(columns | {"score": [1.0, 2.0, 3.0, 4.0]}, score="score", context=context)
+    path = tmp_path / "contexts.csv"
+    path.write_text("price,shop\n" + "".join(f"{text},1\n" for text in texts))
+    found = read_contexts(path, table.schema)[0]
+    assert found == {"price": values, "shop": ["1", "1"]}
+    assert [type(value) for value in found["price"]] == [type(value) for value in values]
+
+
+def test_categories_that_no_row_has_may_be_left_out() -> None:
+    cut = pd.Categorical(["fair", "best", "fair"], ["good", "fair", "ideal", "best"], ordered=True)
+    table = pd.DataFrame({"cut": cut, "size": [0, 1, 2], "score": [1.0, 2.0, 3.0]})
+    kept, left = (read_table(table, score="score", unseen=u) for u in ("keep", "drop"))
+    assert kept.unseen == {"cut": ["good", "ideal"]}
+    assert left.unseen == {}
+    assert left.schema.features[0].values == ("fair", "best")
+    assert left.schema.features[1] == kept.schema.features[1]
+    assert left.schema.space.ordered == (True, True)
+    assert left.codes.tolist() == [[0, 0], [1, 1], [0, 2]]
+    assert left.codes.dtype == kept.codes.dtype
+    for one, other in ((kept, left), (left, kept)):
+        decoded = [t.schema.decode_features(t.codes)["cut"] for t in (one, other)]
+        assert decoded[0] == decoded[1] == ["fair", "best", "fair"]
+    again = read_table(table, score="score", schema=kept.schema, unseen="drop")
+    assert again.schema == kept.schema

@@ -20,7 +20,7 @@ from discrete_grad import (
 )
 from discrete_grad.nn import ChunkedHead, ConstantSchedule, SoftEmbedding
 from discrete_grad.nn._chunked import embed_chunked, expect_chunked
-from discrete_grad.sampling import seeded
+from discrete_grad.sampling import isolated_seed, seeded
 from tests.goodness import assert_law
 
 HARD = (StraightThrough(), ReinMax())
@@ -376,3 +376,23 @@ def test_logits_that_are_no_law(
         layer.linear.bias[where] = value
     with pytest.raises(ValueError, match=f"feature 'item' has {fault}"):
         layer(latents(2))
+
+
+@pytest.mark.parametrize("relaxation", ALL[:3], ids=lambda r: type(r).__name__)
+def test_compile_without_graph_breaks(relaxation: Relaxation) -> None:
+    torch.compiler.reset()
+    with isolated_seed(0):
+        embedding = SoftEmbedding(CategoricalSpace({"item": 20}), 4)
+        layer = ChunkedHead(3, embedding, relaxation, chunk=12)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    latent, results = torch.randn(6, 3, generator=seeded(1)), []
+    for call in (layer, compiled):
+        leaf = latent.clone().requires_grad_()
+        layer.zero_grad()
+        with isolated_seed(2):
+            embedded = call(leaf)
+        embedded.square().sum().backward()
+        gradients = [p.grad.clone() for p in layer.parameters()]
+        results.append([embedded.detach(), leaf.grad, *gradients])
+    for one, other in zip(*results, strict=True):
+        assert_close(other, one)

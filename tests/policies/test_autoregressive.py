@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, Softmax, StraightThrough
 from discrete_grad.policies import AutoregressiveGenerator, known_mask, log_prob_by_steps
+from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import ContextSpec
 from discrete_grad.testing._goodness import g_test, joint_counts
 from tests.goodness import FALSE_ALARM
@@ -267,6 +268,18 @@ def test_an_untrained_model_is_about_uniform() -> None:
     torch.manual_seed(0)
     log_probs = AutoregressiveGenerator(SPACE).log_prob(SPACE.enumerate())
     assert_close(log_probs.exp(), torch.full((24,), 1 / 24), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "transformer"])
+def test_sample_compiles_without_graph_breaks(backbone: Any) -> None:
+    model = AutoregressiveGenerator(SPACE, backbone=backbone, order=(2, 0, 1), hidden=(8, 8))
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(allow_rnn=True):
+        compiled = torch.compile(model.sample, backend="aot_eager", fullgraph=True)
+        with isolated_seed(1):
+            rows = compiled(None, 20)
+    with isolated_seed(1):
+        assert torch.equal(rows, model.sample(None, 20))
 
 
 def test_errors() -> None:

@@ -245,6 +245,31 @@ def test_the_rewards_scale_does_not_matter_where_it_runs() -> None:
     assert abs(progress[-1].objective) < 5  # in the scaled one
 
 
+def trained_law(name: str, *, offset: float = 0.0, unit: float = 1.0) -> Tensor:
+    """Of a policy that was trained a little by `offset + unit * reward`, all in float64."""
+    policy, settings = policy_of("autoregressive").double(), SETTINGS[name]
+    temperature = unit * settings.get("temperature", 1.0)
+    config = replace(QUICK, **settings, beta=BETA * unit, clip_norm=0.0 if unit != 1 else 1.0)
+    config = replace(config, temperature=temperature, steps=6, learning_rate=0.1)
+    reward = table_reward(SPACE, offset + unit * TABLE.double())
+    reinforce(policy, reward, config=config, context=CONTEXTS.double())
+    return law(policy)
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, "reused a2c", "memory a2c", "standardised"])
+@pytest.mark.parametrize("offset", [100.0, -1e4])
+def test_a_constant_in_the_reward_changes_nothing(name: str, offset: float) -> None:
+    assert_close(trained_law(name, offset=offset), trained_law(name), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, "reused a2c", "memory a2c", "standardised"])
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_the_unit_of_rewards_and_their_costs_changes_nothing(name: str, unit: float) -> None:
+    # but for the small numbers that Adam and `group_relative` add to what they divide by
+    alike = [trained_law(name, unit=u) for u in (unit, 1 + 1e-12)]
+    assert_close(*alike, atol=0.03, rtol=0)
+
+
 def test_noise_on_the_context_makes_contexts_alike() -> None:
     """The policy cannot tell them apart any more."""
 
