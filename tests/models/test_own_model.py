@@ -47,7 +47,8 @@ from discrete_grad.models import (
     RowModel,
     StackedEnsemble,
 )
-from discrete_grad.models.protocol import OwnEstimator, as_estimator, ask
+from discrete_grad.models.own import OwnEstimator, as_estimator
+from discrete_grad.models.protocol import ask
 from discrete_grad.nn import soften
 from discrete_grad.policies import Generator, IndependentPolicy
 from discrete_grad.reinforcement import adversarial_reward, aligner_reward
