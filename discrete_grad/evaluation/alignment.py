@@ -29,7 +29,8 @@ from discrete_grad.evaluation._pair_measures import (
 from discrete_grad.evaluation.row_pairs import PAIR_KINDS, pairs_of_kind
 from discrete_grad.hamming import HammingIndex
 from discrete_grad.models.aligner import projection
-from discrete_grad.models.protocol import as_estimator, require
+from discrete_grad.models.own import as_estimator
+from discrete_grad.models.protocol import require
 from discrete_grad.sampling import permutation, random_indices
 from discrete_grad.space import CategoricalSpace
 

@@ -14,7 +14,8 @@ from discrete_grad.data import Example
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.models import BaseEstimator, RowModel
-from discrete_grad.models.protocol import as_estimator, has
+from discrete_grad.models.own import as_estimator
+from discrete_grad.models.protocol import has
 from discrete_grad.models.protocol import require as require_model
 from discrete_grad.policies import Policy
 from discrete_grad.policies.protocol import require

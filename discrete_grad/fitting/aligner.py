@@ -12,7 +12,8 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import AlignerConfig
 from discrete_grad.fitting.hard_pairs import Mined, mine_hard_pairs, with_swaps
 from discrete_grad.models.aligner import projection
-from discrete_grad.models.protocol import as_estimator, require
+from discrete_grad.models.own import as_estimator
+from discrete_grad.models.protocol import require
 from discrete_grad.objectives import rank_n_contrast
 from discrete_grad.objectives.contrastive_losses import PairLoss, RowLoss, contrastive_loss
 from discrete_grad.sampling import seeded

@@ -18,7 +18,7 @@ from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import BaseEstimator, RowModel
 from discrete_grad.models.aligner import likeness
-from discrete_grad.models.protocol import as_estimator
+from discrete_grad.models.own import as_estimator
 from discrete_grad.objectives import (
     alignment_loss,
     diversity_bonus,
@@ -270,8 +270,10 @@ class _Guides(FrozenModels):
 
 
 def _guides(frozen: FrozenModels, space: CategoricalSpace) -> _Guides:
-    names = ["estimator", "judge", "preference"][: 2 + (frozen.preference is not None)]
-    made = {n: as_estimator(f"the {n} of fit_generator", getattr(frozen, n), space) for n in names}
+    models = {"estimator": frozen.estimator, "judge": frozen.judge}
+    if frozen.preference is not None:
+        models["preference"] = frozen.preference
+    made = {n: as_estimator(f"the {n} of fit_generator", m, space) for n, m in models.items()}
     return _Guides(**{**vars(frozen), **made})
 
 

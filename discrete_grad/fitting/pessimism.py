@@ -13,7 +13,8 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.gradient import Relaxation, SelfSamplingFunction
 from discrete_grad.models import BaseEnsemble, BaseEstimator
-from discrete_grad.models.protocol import drawn_member_scores, member_scores, require
+from discrete_grad.models.own import drawn_member_scores, member_scores
+from discrete_grad.models.protocol import require
 
 __all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_grad.models.estimator import BaseEstimator
-from discrete_grad.models.protocol import RowModel, as_estimator, ask, dtype_of, require
+from discrete_grad.models.own import as_estimator
+from discrete_grad.models.protocol import RowModel, ask, dtype_of, require
 from discrete_grad.nn.context import mlp
 from discrete_grad.space import CategoricalSpace, ContextSpec
 

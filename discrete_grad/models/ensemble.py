@@ -13,7 +13,8 @@ from torch.func import functional_call, stack_module_state
 
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models.estimator import BaseEstimator, Estimator
-from discrete_grad.models.protocol import OwnEstimator, RowModel, as_estimator
+from discrete_grad.models.own import OwnEstimator, as_estimator
+from discrete_grad.models.protocol import RowModel
 from discrete_grad.nn.context import with_context
 from discrete_grad.nn.soft_embedding import embed, embed_sample
 from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
