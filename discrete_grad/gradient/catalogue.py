@@ -43,9 +43,9 @@ def table() -> str:
 
     Example:
         >>> print(table().splitlines()[0])
-        | gradient estimator | f is given | bias | length | work a call | needs df/dx | reference |
+        | gradient estimator | f is given | bias | slope | work a call | needs df/dx | reference |
     """
-    heads = ["f is given", "bias", "length", "work a call", "needs df/dx", "reference"]
+    heads = ["f is given", "bias", "slope", "work a call", "needs df/dx", "reference"]
     lines = [f"| gradient estimator | {' | '.join(heads)} |", "|---|---|---|---|---|---|---|"]
     for name, cls in catalogue().items():
         facts = cls.facts
@@ -60,7 +60,7 @@ def table() -> str:
         shown = f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
         needs = "yes" if facts.needs_derivative else "no"
         low, high = facts.slope
-        length = "1" if low == high == 1 else f"{low:g} to {high:g}"
-        cells = [shown, facts.forward, facts.bias, length, facts.cost_text, needs, facts.reference]
+        slope = "1" if low == high == 1 else f"{low:g} to {high:g}"
+        cells = [shown, facts.forward, facts.bias, slope, facts.cost_text, needs, facts.reference]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
