@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.export import Dim
 
 from discrete_grad import CategoricalSpace, sampling
 from discrete_grad.sampling import (
@@ -342,10 +344,10 @@ class Noise(nn.Module):
         return drawn, gumbel_like(logits), exponential_like(logits)
 
 
-def test_exported_noise_is_of_any_batch_size_and_of_operations_that_onnx_has() -> None:
-    any_size = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(Noise(), (torch.zeros(4, 9),), dynamic_shapes=any_size)
-    assert program.module()(torch.zeros(20_000, 9))[0].shape == (20_000, 4)
+@pytest.mark.parametrize("batch", [Dim("batch"), Dim.AUTO], ids=["named", "auto"])
+def test_exported_noise_is_of_any_batch_size_and_of_operations_that_onnx_has(batch: Any) -> None:
+    program = torch.export.export(Noise(), (torch.zeros(20_000, 9),), dynamic_shapes=({0: batch},))
+    assert program.module()(torch.zeros(4, 9))[0].shape == (4, 4)
     names = " ".join(str(node.target) for node in program.graph.nodes)
     assert "aten.rand" in names
     assert "uniform" not in names

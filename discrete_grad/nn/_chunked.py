@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from discrete_grad.gradient._tempered import over_tau
 from discrete_grad.gradient.base import ClosedForm
+from discrete_grad.nn._chunked_gradient import Embedded, parts
 from discrete_grad.sampling import categorical
 from discrete_grad.space import CategoricalSpace, is_wrapped
 
@@ -65,7 +64,7 @@ def expect_chunked(
     with torch.autocast(flat.device.type, enabled=False):
         masses, mean = _survey(flat, head, bias, weight, chunk)
         norm = _normaliser(space, masses).to(flat.dtype)
-        embedded: Tensor = _Embedded.apply(
+        embedded: Tensor = Embedded.apply(
             flat, head, bias, weight, None, mean, None, norm, None, chunk
         )
     return embedded.view(*latent.shape[:-1], weight.shape[1])
@@ -127,7 +126,7 @@ def embed_chunked(
         drawn = F.embedding(codes, weight.detach())
         # the compiler takes no tensor twice: where the centre is the row drawn, it is handed on
         out, centre = (None, drawn.to(flat.dtype)) if form == "reinmax" else (drawn, mean)
-        embedded: Tensor = _Embedded.apply(
+        embedded: Tensor = Embedded.apply(
             flat, head, bias, weight, out, centre, codes, norm, form, chunk
         )
     return embedded.view(*latent.shape[:-1], weight.shape[1]), codes.view(uniform.shape)
@@ -168,10 +167,6 @@ def _prepared(
     return latent.reshape(-1, latent.shape[-1]).to(dtype), bias.to(dtype)
 
 
-def _parts(size: int, chunk: int) -> list[slice]:
-    return [slice(start, min(start + chunk, size)) for start in range(0, size, chunk)]
-
-
 def _logits(flat: Tensor, head: Tensor, bias: Tensor, part: slice) -> Tensor:
     return torch.addmm(bias[part], flat, head[part].to(flat.dtype).t())
 
@@ -184,7 +179,7 @@ def _survey(
     largest = torch.finfo(flat.dtype).max
     best = flat.new_full((len(flat), 1), -largest)  # finite, or a masked chunk would be NaN
     mean, masses = flat.new_zeros(len(flat), weight.shape[1]), []
-    for part in _parts(len(head), chunk):
+    for part in parts(len(head), chunk):
         logits = _logits(flat, head, bias, part)
         top = torch.maximum(best, logits.amax(-1, keepdim=True)).clamp_max(largest)  # no inf - inf
         logits.sub_(top).exp_()
@@ -207,8 +202,8 @@ def _drawn(
     flat: Tensor, head: Tensor, bias: Tensor, masses: Tensor, uniform: Tensor, chunk: int
 ) -> Tensor:
     """Codes `(B,)`."""
-    parts = _parts(len(head), chunk)
-    outer = CategoricalSpace.from_sizes((len(parts),))
+    spans = parts(len(head), chunk)
+    outer = CategoricalSpace.from_sizes((len(spans),))
     which = categorical(outer, masses, uniform)
     # what is left of the uniform number, within the chunk; clamped, for it may round out of [0, 1]
     share = outer.softmax(masses)
@@ -217,13 +212,13 @@ def _drawn(
     inside = ((uniform * reached[:, -1:] - before) / share.gather(-1, which)).clamp(0, 1)
     codes = torch.zeros_like(which)
     if torch.compiler.is_compiling():  # which chunks were drawn, and how often, is not known
-        for number, part in enumerate(parts):
+        for number, part in enumerate(spans):
             found = _within(flat, head, bias, inside, part)
             codes = torch.where(which == number, found, codes)
         return codes.squeeze(-1)
     for number in which.unique().tolist():
         rows = (which == number).nonzero()[:, 0]
-        codes[rows] = _within(flat[rows], head, bias, inside[rows], parts[number])
+        codes[rows] = _within(flat[rows], head, bias, inside[rows], spans[number])
     return codes.squeeze(-1)
 
 
@@ -233,82 +228,3 @@ def _within(flat: Tensor, head: Tensor, bias: Tensor, uniform: Tensor, part: sli
     members = CategoricalSpace.from_sizes((logits.shape[-1],))
     codes: Tensor = categorical(members, logits, uniform) + part.start
     return codes
-
-
-class _Embedded(torch.autograd.Function):
-    """Hands on what was embedded; its gradients come from the logits, computed again."""
-
-    @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        weight, out, centre = inputs[3:6]
-        handed: Tensor = (centre if out is None else out).to(weight.dtype).clone()
-        return handed
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.form, ctx.chunk = inputs
-        ctx.save_for_backward(*tensors[:4], *tensors[5:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        asked = ctx.needs_input_grad[:4]
-        with torch.autocast(grad.device.type, enabled=False):
-            results = _gradients(ctx.saved_tensors, grad, asked, ctx.form, ctx.chunk)
-        return *results, None, None, None, None, None, None
-
-
-def _gradients(
-    saved: tuple[Any, ...], grad: Tensor, asked: tuple[bool, ...], form: str | None, chunk: int
-) -> list[Tensor | None]:
-    """Gradients in `flat`, `head`, `bias` and `weight`, where they are asked for.
-
-    That in the logits is `pi (g - centre . grad)` with g = weight @ grad: the centre is the mean
-    embedding, for ReinMax the drawn one. There the drawn category takes what is missing to a sum
-    of 0, and everything is halved.
-    """
-    flat, head, bias, weight, centre, codes, norm = saved
-    tables = zip((flat, head, bias, weight), asked, strict=True)
-    results = [torch.zeros_like(table) if wanted else None for table, wanted in tables]
-    to_flat, to_head, to_bias, to_weight = results
-    down = grad.to(flat.dtype)
-    if codes is not None and to_weight is not None:
-        _add_rows(to_weight, codes, down)
-        to_weight = None
-    if to_weight is None and not any(asked[:3]):
-        return results
-    slope = down / 2 if form == "reinmax" else down
-    shift = -(slope * centre).sum(-1, keepdim=True)
-    total = torch.zeros_like(shift)
-    for part in _parts(len(head), chunk):
-        rows = head[part].to(flat.dtype)
-        pi = torch.addmm(bias[part] - norm, flat, rows.t()).exp_()
-        if to_weight is not None:
-            to_weight[part] = pi.t() @ down
-        if not any(asked[:3]):
-            continue
-        step = torch.addmm(shift, slope, weight[part].to(flat.dtype).t()).mul_(pi)
-        total += step.sum(-1, keepdim=True)
-        if to_flat is not None:
-            to_flat.addmm_(step, rows)
-        if to_head is not None:
-            to_head[part] = step.t() @ flat
-        if to_bias is not None:
-            to_bias[part] = step.sum(0)
-    if form == "reinmax" and codes is not None:
-        if to_flat is not None:
-            to_flat.addcmul_(total, head[codes].to(flat.dtype), value=-1)
-        if to_head is not None:
-            _add_rows(to_head, codes, -total * flat)
-        if to_bias is not None:
-            to_bias.index_add_(0, codes, -total.squeeze(-1))
-    return results
-
-
-def _add_rows(table: Tensor, codes: Tensor, rows: Tensor) -> None:
-    """Add rows `(B, n)` to those of a table `(K, n)`; each of these is rounded once."""
-    found, order = codes.sort()
-    # number of each code among the different ones, by an operation of known shape
-    place = torch.cat([found.new_zeros(1), (found.diff() != 0).long()])[: len(found)].cumsum(0)
-    sums = torch.zeros_like(rows).index_add_(0, place, rows[order])[place]
-    table[found] = (table[found] + sums).to(table.dtype)  # equal codes write equal rows

@@ -13,8 +13,8 @@ pytest.importorskip("onnxscript", reason="needs onnx, onnxscript and onnxruntime
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
 LOGITS = torch.tensor([0.0, 1.0, -torch.inf, 0.5, -0.5])
-# one of each kind of noise and of surrogate: an export takes a second, and test_contract.py sees
-# that all layers are made of operations that have a name in ONNX
+# one of each kind of noise and of surrogate: an export takes seconds, and test_sampling.py sees
+# that all noise is of operations that have a name in ONNX
 LAYERS: list[type[Relaxation]] = [GumbelSoftmax, ReinMax, StraightThrough]
 
 
