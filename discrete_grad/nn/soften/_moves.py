@@ -1,0 +1,388 @@
+"""Operations that move codes, add to them, or ask for their shape alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrete_grad.nn.soften._codes import Codes, readable, rule
+from discrete_grad.nn.soften._followed import change_in, followed_in, refuse
+from discrete_grad.nn.soften._positions import Strided
+from discrete_grad.nn.soften._products import CONSTANT
+from discrete_grad.space import is_codes
+
+__all__: list[str] = []
+
+Args = tuple[Any, ...]
+Named = dict[str, Any]
+
+
+# --- shape alone --------------------------------------------------------------------------------
+
+
+@rule(
+    *("size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size"),
+    *("is_contiguous", "is_floating_point", "is_complex", "is_signed", "get_device"),
+    *("zeros_like", "ones_like", "empty_like", "full_like"),
+    *("rand_like", "randn_like", "randint_like"),
+    *("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"),
+)
+def _shape_alone(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    return func(*_forms(args), **_forms(kwargs))
+
+
+@rule("len")
+def _length(name: str, func: Any, args: Args, kwargs: Named) -> int:
+    return args[0].shape[0]
+
+
+def _forms(value: Any) -> Any:
+    """Arguments with a tensor of the same shape in place of codes."""
+    return change_in(value, lambda codes: codes.form())
+
+
+# --- the same codes -----------------------------------------------------------------------------
+
+
+@rule("detach", "alias", "requires_grad_")
+def _same(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    return args[0]
+
+
+@rule(*("to", "type", "type_as", "cpu", "cuda", "long", "int", "short", "char", "float", "double"))
+def _cast(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    codes, *rest = args
+    if not isinstance(codes, Codes):
+        return func(*_forms(args), **_forms(kwargs))
+    like = func(codes.form(), *_forms(rest), **_forms(kwargs))
+    if isinstance(like, str):  # codes.type()
+        return like
+    if like.dtype == torch.bool or like.is_complex():
+        return NotImplemented
+    if like.device != codes.device:
+        flat = codes.row.flat.to(like.device)
+        row = type(codes.row)(flat, codes.row.space)
+        shift = codes.shift.to(like.device) if isinstance(codes.shift, Tensor) else codes.shift
+        codes = _at(codes, codes.at, shift, row=row)
+    elif like.dtype == codes.dtype:
+        return codes
+    codes = _at(codes, codes.at, codes.shift)
+    codes.dtype = like.dtype
+    return codes
+
+
+def _at(codes: Codes, at: Strided | Tensor, shift: int | Tensor, row: Any = None) -> Codes:
+    moved = codes.moved(at, shift)
+    moved.row = codes.row if row is None else row
+    return moved
+
+
+@rule("clone")
+def _clone(name: str, func: Any, args: Args, kwargs: Named) -> Codes:
+    return args[0].moved(args[0].at, args[0].shift)
+
+
+@rule("clamp", "clip", "clamp_min", "clamp_max")
+def _clamp(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    """Bounds that no code passes change nothing."""
+    codes, *rest = args
+    names = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(name, ("min", "max"))
+    given = dict(zip(names, rest, strict=False)) | kwargs
+    bounds = [given.get("min"), given.get("max")]
+    sizes = [codes.row.space.sizes[i] for i in codes.features()]
+    if any(isinstance(bound, (Tensor, Codes)) for bound in bounds) or not sizes:
+        return NotImplemented
+    lowest = highest = codes.shift
+    if isinstance(codes.shift, Tensor):
+        if not readable(codes.shift):
+            return NotImplemented
+        lowest, highest = int(codes.shift.min()), int(codes.shift.max())
+    low, high = bounds
+    if (low is None or low <= lowest) and (high is None or high >= highest + max(sizes) - 1):
+        return codes
+    why = f"has bounds that codes can pass: here they are {lowest} to {highest + max(sizes) - 1}"
+    raise refuse(name, codes, why)
+
+
+# --- offsets ------------------------------------------------------------------------------------
+
+
+@rule("add", "radd", "sub", "subtract")
+def _offset(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    pair = [*args, *(kwargs[name] for name in ("input", "other") if name in kwargs)]
+    if len(pair) != 2 or kwargs.keys() - {"input", "other", "alpha"}:
+        return NotImplemented
+    down = name in ("sub", "subtract")
+    if isinstance(pair[1], Codes):
+        if down:
+            return NotImplemented
+        pair.reverse()
+    codes, added = pair
+    alpha = kwargs.get("alpha", 1)
+    if type(alpha) is not int or not isinstance(codes, Codes):
+        return NotImplemented
+    return shifted(codes, added, -alpha if down else alpha)
+
+
+@rule("iadd", "isub", "add_", "sub_")
+def _offset_in_place(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    codes, added = args
+    if kwargs or not isinstance(codes, Codes):
+        return NotImplemented
+    if codes.shared:
+        why = "changes codes in place that share memory with others; write codes = codes + offset"
+        raise refuse(name, codes, why)
+    result = shifted(codes, added, -1 if "sub" in name else 1)
+    if result is NotImplemented or result.shape != codes.shape:
+        return NotImplemented
+    codes.shift = result.shift
+    return codes
+
+
+def shifted(codes: Codes, added: Any, times: int = 1) -> Any:
+    """The codes with an integer, or a tensor of them, added."""
+    if type(added) is int:
+        return codes.moved(codes.at, codes.shift + times * added)
+    if isinstance(added, Codes) or not isinstance(added, Tensor) or not is_codes(added):
+        return NotImplemented
+    added = added if times == 1 else added * times
+    shape = torch.broadcast_shapes(codes.shape, added.shape)
+    shift = codes.shift if isinstance(codes.shift, int) else _thin(codes.shift)
+    at = codes.at
+    if shape != codes.shape:
+        at = at.expand(shape)
+    return codes.moved(at, (shift + added).to(codes.device).expand(shape))
+
+
+def _thin(tensor: Tensor) -> Tensor:
+    """Without the repetitions of an expanded tensor, so that a sum is not written out."""
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
+
+
+# --- moves --------------------------------------------------------------------------------------
+
+
+def _sizes(rest: Sequence[Any], named: Named, *names: str) -> list[int]:
+    """Sizes or dimensions, given one by one, as a sequence, or by name."""
+    for name in names:
+        if name in named:
+            rest = (named[name],)
+    if len(rest) == 1 and not isinstance(rest[0], int):
+        rest = rest[0]
+    return list(rest)
+
+
+def _option(position: int, rest: Sequence[Any], named: Named, name: str, default: Any) -> Any:
+    return rest[position] if len(rest) > position else named.get(name, default)
+
+
+def _pieces(at: Strided, dim: int, sizes: Sequence[int]) -> list[Strided | None]:
+    stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    parts = []
+    for stop, size in zip(stops, sizes, strict=True):
+        index = [slice(None)] * len(at.shape)
+        index[dim] = slice(stop - size, stop)
+        parts.append(at.item(tuple(index)))
+    return parts
+
+
+def _in_steps(size: int, step: int) -> list[int]:
+    whole = [step] * (size // step)
+    return [*whole, size % step] if size % step else whole
+
+
+def _strided(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
+    """The positions after a move, or several of them; None if they are not known to be regular."""
+    ndim = len(at.shape)
+    if name in ("transpose", "swapaxes", "swapdims", "t", "adjoint"):
+        dims = list(range(ndim))
+        a = _option(0, rest, named, "dim0", 0)
+        b = _option(1, rest, named, "dim1", 1)
+        dims[a], dims[b] = dims[b], dims[a]
+        return at.permute(dims)
+    if name == "permute":
+        return at.permute(_sizes(rest, named, "dims"))
+    if name == "expand":
+        return at.expand(_sizes(rest, named, "size"))
+    if name in ("view", "reshape"):
+        sizes = _sizes(rest, named, "shape", "size")
+        return at.view(sizes) if all(not isinstance(s, torch.dtype) for s in sizes) else None
+    if name in ("flatten", "ravel"):
+        start = _option(0, rest, named, "start_dim", 0) % max(ndim, 1)
+        stop = _option(1, rest, named, "end_dim", -1) % max(ndim, 1)
+        merged = math.prod(at.shape[start : stop + 1])
+        return at.view((*at.shape[:start], merged, *at.shape[stop + 1 :]))
+    if name == "unsqueeze":
+        dim = _option(0, rest, named, "dim", None) % (ndim + 1)
+        return at.item((*(slice(None),) * dim, None))
+    if name == "squeeze":
+        dim = _option(0, rest, named, "dim", None)
+        only = range(ndim) if dim is None else [d % ndim for d in _sizes((dim,), {})]
+        index = [0 if d in only and at.shape[d] == 1 else slice(None) for d in range(ndim)]
+        return at.item(tuple(index))
+    return _cut(name, at, rest, named)
+
+
+def _cut(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
+    """The same for moves that take a part along a dimension."""
+    if name == "select":
+        dim = _option(0, rest, named, "dim", None) % len(at.shape)
+        return at.item((*(slice(None),) * dim, _option(1, rest, named, "index", None)))
+    if name == "narrow":
+        dim = _option(0, rest, named, "dim", None) % len(at.shape)
+        start = _option(1, rest, named, "start", None)
+        part = slice(start, start + _option(2, rest, named, "length", None))
+        return at.item((*(slice(None),) * dim, part)) if type(start) is int and start >= 0 else None
+    if name == "unbind":
+        dim = _option(0, rest, named, "dim", 0) % len(at.shape)
+        return [at.item((*(slice(None),) * dim, i)) for i in range(at.shape[dim])]
+    if name in ("split", "split_with_sizes", "chunk"):
+        dim = _option(1, rest, named, "dim", 0) % len(at.shape)
+        names = {"chunk": "chunks"}.get(name, "split_size")
+        amount = _option(0, rest, named, names, named.get("split_size_or_sections"))
+        size = at.shape[dim]
+        if name == "chunk":
+            amount = max(1, -(-size // amount))
+        sizes = _in_steps(size, amount) if isinstance(amount, int) else list(amount)
+        return _pieces(at, dim, sizes) if sum(sizes) == size else None
+    if name == "getitem":
+        return at.item(rest[0])
+    return None
+
+
+_MOVES = (
+    *("transpose", "swapaxes", "swapdims", "t", "adjoint", "permute", "expand", "view", "reshape"),
+    *("flatten", "ravel", "unsqueeze", "squeeze", "select", "narrow", "unbind", "split", "chunk"),
+    *("split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unflatten", "movedim"),
+    *("moveaxis", "flip", "fliplr", "flipud", "roll", "rot90", "repeat", "tile", "broadcast_to"),
+    *("repeat_interleave", "masked_select"),
+    *("diagonal", "unfold", "atleast_1d", "atleast_2d", "atleast_3d", "contiguous", "view_as"),
+    *("expand_as", "reshape_as", "slice_scatter"),
+)
+
+
+def move(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    """The codes at their new places."""
+    named = dict(kwargs)
+    codes = args[0] if args else named.pop("input", None)
+    rest = args[1:]
+    if not isinstance(codes, Codes):
+        if name in _SHAPED_LIKE:
+            return func(*_forms(args), **kwargs)
+        return NotImplemented
+    rest, named = _forms(rest) if name in _SHAPED_LIKE else rest, named
+    if any(followed_in((rest, named))):
+        return NotImplemented
+    at = _strided(name, codes.at, rest, named) if isinstance(codes.at, Strided) else None
+    if at is None or isinstance(at, list) and None in at:
+        at = func(codes.positions(), *_on_host(rest), **_on_host(named))
+    shift: Any = codes.shift
+    if isinstance(shift, Tensor):
+        shift = func(shift, *rest, **named)
+    codes.shared = True
+    if isinstance(at, (tuple, list)) and not isinstance(at, Strided):
+        shifts = shift if isinstance(shift, (tuple, list)) else [shift] * len(at)
+        return tuple(_view(codes, a, s) for a, s in zip(at, shifts, strict=True))
+    return _view(codes, at, shift)
+
+
+_SHAPED_LIKE = ("view_as", "expand_as", "reshape_as")
+
+
+def _view(codes: Codes, at: Strided | Tensor, shift: int | Tensor) -> Codes:
+    view = codes.moved(at, shift)
+    view.shared = True
+    return view
+
+
+def _on_host(value: Any) -> Any:
+    """Positions are kept on the host, so what selects among them must lie there."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if type(value) in (tuple, list):
+        return type(value)([_on_host(part) for part in value])
+    return {k: _on_host(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+rule(*_MOVES)(move)
+
+
+@rule("iter")
+def _iterate(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    return iter(move("unbind", Tensor.unbind, args, {}))
+
+
+# --- several codes, and numbers among them --------------------------------------------------------
+
+
+@rule(
+    *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack"),
+    *("row_stack", "where", "masked_fill", "broadcast_tensors"),
+)
+def _join(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    if name == "broadcast_tensors" and len(args) == 1 and isinstance(args[0], (tuple, list)):
+        args = tuple(args[0])
+    if name == "where" and isinstance(args[0], Tensor) and not isinstance(args[0], Codes):
+        condition, *rest = args
+    elif name == "masked_fill":
+        source, mask, value = (*args, *kwargs.values())
+        func, condition, rest = torch.where, mask, [value, source]
+    else:
+        condition, rest = None, list(args)
+    if isinstance(condition, Codes) or len(args) == 1 and name == "where":
+        return NotImplemented
+    kwargs = {} if name == "masked_fill" else kwargs
+    if condition is not None:
+        rest = [torch.tensor(part) if type(part) is int else part for part in rest]
+    first = next(followed_in((rest, kwargs)))
+    if not all(_fits(part, first) for part in _leaves((rest, kwargs))):
+        return NotImplemented
+    masks = [] if condition is None else [condition]
+    at = func(*_on_host(masks), *_numbers(rest, _place), **_numbers(kwargs, _place))
+    shift = func(
+        *masks,
+        *_numbers(rest, lambda v: _value(v, first)),
+        **_numbers(kwargs, lambda v: _value(v, first)),
+    )
+    if isinstance(at, (tuple, list)):
+        return tuple(_at(first, a, s) for a, s in zip(at, shift, strict=True))
+    return _at(first, at, shift)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if type(value) in (tuple, list):
+        return [leaf for part in value for leaf in _leaves(part)]
+    if isinstance(value, dict):
+        return [leaf for key, part in value.items() if key != "dim" for leaf in _leaves(part)]
+    return [value]
+
+
+def _fits(part: Any, first: Codes) -> bool:
+    if isinstance(part, Codes):
+        return part.row is first.row
+    return type(part) is int or (isinstance(part, Tensor) and is_codes(part))
+
+
+def _numbers(value: Any, change: Callable[[Any], Tensor]) -> Any:
+    if isinstance(value, (Codes, Tensor)):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)([_numbers(part, change) for part in value])
+    return {k: _numbers(v, change) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _place(value: Codes | Tensor) -> Tensor:
+    if isinstance(value, Codes):
+        return value.positions()
+    return torch.full(value.shape, CONSTANT)
+
+
+def _value(value: Codes | Tensor, first: Codes) -> Tensor:
+    return value.shifts() if isinstance(value, Codes) else value.to(first.device)
