@@ -171,7 +171,7 @@ def _repeat(name: str, value: Tensor, own: int, lead: torch.Size) -> Tensor:
             f"the rows {tuple(lead)}"
         )
     for size, rows in zip(reversed(given), reversed(lead), strict=False):
-        if size not in (1, rows):
+        if size != rows and size != 1:
             raise ValueError(
                 f"argument {name!r} is for rows {tuple(given)}, the rows are {tuple(lead)}"
             )

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.nn.soften._codes import Codes, readable, rule
+from discrete_grad.nn.soften._codes import Codes, Row, readable, rule
 from discrete_grad.nn.soften._counts import Counts
 from discrete_grad.nn.soften._followed import describe, followed_in, refuse
-from discrete_grad.nn.soften._moves import move
+from discrete_grad.nn.soften._moves import bounds, move
 from discrete_grad.nn.soften._positions import Axis, Strided
 from discrete_grad.nn.soften._products import CONSTANT, Table, product
-from discrete_grad.space import is_codes
+from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["look_up"]
 
@@ -28,11 +28,39 @@ Named = dict[str, Any]
 
 def look_up(codes: Codes, weight: Tensor, name: str = "look-up") -> Tensor:
     """`weight[codes]`: a table `(R, ...)` gives `(*shape of the codes, ...)`."""
-    if is_codes(weight) or weight.dtype == torch.bool:
-        raise refuse(name, codes, "looks up integers or flags, which cannot be mixed")
+    _check_mixable(weight, codes, name)
     table = weight.flatten(1) if weight.dim() != 2 else weight
     found = _found(codes, Table(len(table), table), name)
     return found if weight.dim() == 2 else found.reshape(*codes.shape, *weight.shape[1:])
+
+
+def _check_mixable(source: Tensor, codes: Codes, name: str) -> None:
+    if not source.is_floating_point() and not source.is_complex():
+        kind = str(source.dtype).removeprefix("torch.")
+        raise refuse(name, codes, f"looks up {kind} values, of which there is no mixture")
+
+
+def mapped(codes: Codes, numbers: Tensor, name: str) -> Codes:
+    """`numbers[codes]` for a table `(R,)` of integers: other codes of the same row."""
+    known, least = readable(numbers) and bounds(codes), 0
+    if not known or numbers.dim() != 1 or bool((numbers < 0).any()):
+        raise refuse(name, codes, "looks up integers that are no list of known codes")
+    least, largest = known
+    if least < 0 or largest >= len(numbers):
+        raise ValueError(
+            f"{describe(name, codes)}: the table has {len(numbers)} rows, the codes need rows "
+            f"{least} to {largest}"
+        )
+    steps = numbers[least : largest + 1].cpu() - torch.arange(least, largest + 1)
+    if bool((steps == steps[0]).all()):  # the numbers only start elsewhere
+        return codes.moved(codes.at, codes.shift + int(steps[0]))
+    soft = one_hot(codes, len(numbers), name).reshape(-1, len(numbers))
+    size = int(numbers.max()) + 1
+    flat = soft.new_zeros(soft.shape[0], size).index_add(1, numbers.to(soft.device), soft)
+    row = Row(flat, CategoricalSpace({"+".join(codes.names()): size}))
+    at = Strided.of(flat.shape[0], 1)
+    found = type(codes)(row, at.view(codes.shape) or at.tensor().view(codes.shape), 0, numbers.dtype)
+    return found
 
 
 def one_hot(codes: Codes, rows: int, name: str = "one_hot") -> Tensor:
@@ -310,10 +338,13 @@ def _select(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     if name == "take_along_dim" and rest:
         index = rest[0]
     if name == "take":
-        return look_up(index, source.flatten(), name)
+        source = source.flatten()
+        return mapped(index, source, name) if is_codes(source) else look_up(index, source, name)
     if not isinstance(index, Codes) or dim is None:
         return NotImplemented
     if name == "index_select":
+        if is_codes(source):
+            return mapped(index, source, name)
         return look_up(index, source.movedim(dim, 0), name).movedim(0, dim)
     return _gathered(source, dim % source.dim(), index, name)
 
@@ -322,6 +353,7 @@ def _gathered(source: Tensor, dim: int, index: Codes, name: str) -> Tensor:
     """`gather`: the sum over the source's entries along a dimension, weighted by soft one-hots."""
     if index.ndim != source.dim():
         return NotImplemented
+    _check_mixable(source, index, name)
     soft = one_hot(index, source.shape[dim], name).to(source.dtype)
     if name == "gather":
         for other in range(source.dim()):
@@ -346,6 +378,8 @@ def _item(name: str, func: Any, args: Args, kwargs: Named) -> Any:
         if any(part is ... for part in before):
             dim += source.dim() - used - 1
         table = source[rest] if len(rest) > 1 else source
+        if is_codes(table):
+            return mapped(tables[0], table, "getitem")
         return look_up(tables[0], table.movedim(dim, 0), "getitem").movedim(
             tuple(range(tables[0].ndim)), tuple(range(dim, dim + tables[0].ndim))
         )
@@ -358,6 +392,7 @@ def _by_two(source: Tensor, first: Any, second: Any) -> Any:
     """`source[first, second]`, one of them codes or both."""
     if not isinstance(second, Codes):
         return _by_two(source.transpose(0, 1), second, first)
+    _check_mixable(source, second, "getitem")
     soft = one_hot(second, source.shape[1], "getitem").to(source.dtype)
     if isinstance(first, Codes):
         found, shape = look_up(first, source, "getitem"), first.shape

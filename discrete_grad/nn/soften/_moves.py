@@ -15,7 +15,7 @@ from discrete_grad.nn.soften._positions import Strided
 from discrete_grad.nn.soften._products import CONSTANT
 from discrete_grad.space import is_codes
 
-__all__: list[str] = []
+__all__ = ["bounds", "move"]
 
 Args = tuple[Any, ...]
 Named = dict[str, Any]
@@ -86,26 +86,58 @@ def _clone(name: str, func: Any, args: Args, kwargs: Named) -> Codes:
     return args[0].moved(args[0].at, args[0].shift)
 
 
+# --- what is the same for all codes ---------------------------------------------------------------
+
+
+def bounds(codes: Codes) -> tuple[int, int] | None:
+    """The least and the largest number that can be among codes; None if it is not known."""
+    sizes, shift = [codes.row.space.sizes[i] for i in codes.features()], codes.shift
+    if isinstance(shift, int):
+        return shift, shift + max(sizes, default=1) - 1
+    if not readable(shift) or not shift.numel():
+        return None
+    return int(shift.min()), int(shift.max()) + max(sizes, default=1) - 1
+
+
 @rule("clamp", "clip", "clamp_min", "clamp_max")
 def _clamp(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     """Bounds that no code passes change nothing."""
     codes, *rest = args
     names = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(name, ("min", "max"))
     given = dict(zip(names, rest, strict=False)) | kwargs
-    bounds = [given.get("min"), given.get("max")]
-    sizes = [codes.row.space.sizes[i] for i in codes.features()]
-    if any(isinstance(bound, (Tensor, Codes)) for bound in bounds) or not sizes:
+    low, high, known = given.get("min"), given.get("max"), bounds(codes)
+    if known is None or any(not isinstance(b, (int, float, type(None))) for b in (low, high)):
         return NotImplemented
-    lowest = highest = codes.shift
-    if isinstance(codes.shift, Tensor):
-        if not readable(codes.shift):
-            return NotImplemented
-        lowest, highest = int(codes.shift.min()), int(codes.shift.max())
-    low, high = bounds
-    if (low is None or low <= lowest) and (high is None or high >= highest + max(sizes) - 1):
+    if (low is None or low <= known[0]) and (high is None or high >= known[1]):
         return codes
-    why = f"has bounds that codes can pass: here they are {lowest} to {highest + max(sizes) - 1}"
+    why = f"has bounds that codes can pass: here they are {known[0]} to {known[1]}"
     raise refuse(name, codes, why)
+
+
+@rule("lt", "le", "gt", "ge", "eq", "ne")
+def _compare(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    """A comparison that has one result for all codes, as `codes >= 0`."""
+    codes, other = (*args, *kwargs.values())
+    if not isinstance(codes, Codes) or not isinstance(other, (int, float)):
+        return NotImplemented
+    known = bounds(codes)
+    if known is None:
+        return NotImplemented
+    least, largest = known
+    always = {"lt": largest < other, "le": largest <= other, "gt": least > other}
+    always |= {"ge": least >= other, "ne": not least <= other <= largest}
+    never = {"lt": least >= other, "le": least > other, "gt": largest <= other}
+    never |= {"ge": largest < other, "eq": not least <= other <= largest}
+    result = True if always.get(name) else False if never.get(name) else None
+    if result is None:
+        return NotImplemented
+    return torch.full((), result, device=codes.device).expand(codes.shape)
+
+
+@rule("contains")
+def _contains(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    found = _compare("eq", Tensor.eq, args, kwargs)
+    return found if found is NotImplemented else False
 
 
 # --- offsets ------------------------------------------------------------------------------------
@@ -141,6 +173,24 @@ def _offset_in_place(name: str, func: Any, args: Args, kwargs: Named) -> Any:
         return NotImplemented
     codes.shift = result.shift
     return codes
+
+
+@rule("setitem")
+def _put(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    codes, index, value = args
+    if not isinstance(codes, Codes) or any(followed_in(index)) or not _fits(value, codes):
+        return NotImplemented
+    if codes.shared:
+        why = "changes codes in place that share memory with others; clone them first"
+        raise refuse(name, codes, why)
+    flags = isinstance(index, Tensor) and index.dtype == torch.bool
+    if flags and readable(index) and not index.any():
+        return None  # and the codes stay regular
+    at, shift = codes.positions().clone(), codes.shifts().clone()
+    at[_on_host(index)] = value.positions() if isinstance(value, Codes) else CONSTANT
+    shift[index] = value.shifts() if isinstance(value, Codes) else value
+    codes.at, codes.shift = at, shift
+    return None
 
 
 def shifted(codes: Codes, added: Any, times: int = 1) -> Any:
