@@ -10,10 +10,11 @@ from torch import Tensor
 
 from discrete_grad.nn.soften._followed import Followed, known, tensor_like
 from discrete_grad.nn.soften._positions import Strided
-from discrete_grad.nn.soften._products import CONSTANT
 from discrete_grad.space import CategoricalSpace, is_wrapped
 
-__all__ = ["Codes", "Row", "readable", "rule"]
+__all__ = ["CONSTANT", "Codes", "Row", "readable", "rule"]
+
+CONSTANT = -1  # in place of a position or feature: an element that is a number of its own
 
 Rule = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Any]
 _RULES: dict[str, Rule] = {}
@@ -30,10 +31,19 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 class Row:
-    """A flat row `(N, D)` that codes `(N, F)` stand for."""
+    """A flat row `(N, D)` that codes `(N, F)` stand for, split but once."""
 
     def __init__(self, flat: Tensor, space: CategoricalSpace) -> None:
         self.flat, self.space = flat, space
+        self._parts: dict[bool, tuple[Tensor, ...]] = {}
+
+    def part(self, feature: int) -> Tensor:
+        """The block `(N, K)` of a feature."""
+        # what is split under torch.no_grad() has no gradient later, either
+        kind = torch.is_grad_enabled()
+        if kind not in self._parts:
+            self._parts[kind] = self.flat.split(list(self.space.sizes), -1)
+        return self._parts[kind][feature]
 
     def codes(self) -> Codes:
         """The codes as they enter the model."""

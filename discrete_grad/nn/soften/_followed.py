@@ -128,7 +128,11 @@ class Following(TorchFunctionMode):
     """Sees operations that torch does not ask an argument about, as `table[codes]`."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         for kind in types:
             if issubclass(kind, Followed):
@@ -143,7 +147,8 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         TypeError: if it needs the value of a code.
     """
     name = name_of(func)
-    result = next(followed_in((args, kwargs))).operate(name, func, args, kwargs)
+    first = args[0] if args and isinstance(args[0], Followed) else next(followed_in((args, kwargs)))
+    result = first.operate(name, func, args, kwargs)
     if result is NotImplemented:
         raise refuse(name, (args, kwargs))
     return result

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.nn.soften._codes import Codes, Row, readable, rule
+from discrete_grad.nn.soften._codes import CONSTANT, Codes, Row, readable, rule
 from discrete_grad.nn.soften._counts import Counts
 from discrete_grad.nn.soften._followed import describe, followed_in, refuse
 from discrete_grad.nn.soften._moves import bounds, move
 from discrete_grad.nn.soften._positions import Axis, Strided
-from discrete_grad.nn.soften._products import CONSTANT, Table, product
+from discrete_grad.nn.soften._products import Table, exact, product, total
 from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["look_up"]
@@ -59,7 +59,9 @@ def mapped(codes: Codes, numbers: Tensor, name: str) -> Codes:
     flat = soft.new_zeros(soft.shape[0], size).index_add(1, numbers.to(soft.device), soft)
     row = Row(flat, CategoricalSpace({"+".join(codes.names()): size}))
     at = Strided.of(flat.shape[0], 1)
-    found = type(codes)(row, at.view(codes.shape) or at.tensor().view(codes.shape), 0, numbers.dtype)
+    found = type(codes)(
+        row, at.view(codes.shape) or at.tensor().view(codes.shape), 0, numbers.dtype
+    )
     return found
 
 
@@ -70,7 +72,8 @@ def one_hot(codes: Codes, rows: int, name: str = "one_hot") -> Tensor:
 
 def _found(codes: Codes, table: Table, name: str) -> Tensor:
     if isinstance(codes.at, Strided):
-        found = _regular(codes, codes.at, table, name)
+        found = _column(codes, codes.at, table, name)
+        found = _regular(codes, codes.at, table, name) if found is None else found
         if found is not None:
             return found
     at = codes.positions()
@@ -78,6 +81,18 @@ def _found(codes: Codes, table: Table, name: str) -> Tensor:
         return _unknown(codes, at, table)
     found = _row_by_row(codes, at, table, name)
     return _one_by_one(codes, at, table, name) if found is None else found
+
+
+def _column(codes: Codes, at: Strided, table: Table, name: str) -> Tensor | None:
+    """For a column of the codes as it comes, `codes[:, i]`: the most frequent."""
+    row, count = codes.row, codes.row.space.num_features
+    if at.strides != (count,) or at.first >= count or isinstance(codes.shift, Tensor):
+        return None
+    if at.shape[0] != row.flat.shape[0]:
+        return None
+    _check(codes, [at.first], [codes.shift], table, name)
+    with exact(table):
+        return table.of(row.part(at.first), codes.shift)
 
 
 def _regular(codes: Codes, at: Strided, table: Table, name: str) -> Tensor | None:
@@ -92,7 +107,7 @@ def _regular(codes: Codes, at: Strided, table: Table, name: str) -> Tensor | Non
         return None
     _check(codes, features, starts, table, name)
     rows = [axis for axis in axes if axis.of_rows and axis.step != 0]
-    found = product(row.space, _rows_of(row.flat, at.first // count, rows), features, starts, table)
+    found = product(_rows_of(row, at.first // count, rows), features, starts, table)
     sizes = [axis.size for axis in rows] + [axis.size for axis in axes if not axis.of_rows]
     found = found.reshape(*sizes, found.shape[-1])
     # rows come first in the product, and repetitions not at all
@@ -108,16 +123,17 @@ def _regular(codes: Codes, at: Strided, table: Table, name: str) -> Tensor | Non
     return found if len(axes) == len(at.shape) else found.reshape(*at.shape, found.shape[-1])
 
 
-def _rows_of(flat: Tensor, first: int, axes: list[Axis]) -> Tensor:
-    """The rows `(M, D)` that axes run through."""
+def _rows_of(row: Row, first: int, axes: list[Axis]) -> Row:
+    """The rows that axes run through."""
+    flat = row.flat
     if len(axes) == 1 and axes[0].step == 1:
         whole = first == 0 and axes[0].size == flat.shape[0]
-        return flat if whole else flat[first : first + axes[0].size]
+        return row if whole else Row(flat[first : first + axes[0].size], row.space)
     if not axes:
-        return flat[first : first + 1]
+        return Row(flat[first : first + 1], row.space)
     sizes = tuple(axis.size for axis in axes)
     at = Strided(first, sizes, tuple(axis.step for axis in axes)).tensor()
-    return flat[at.flatten().to(flat.device)]
+    return Row(flat[at.flatten().to(flat.device)], row.space)
 
 
 def _starts(codes: Codes, axes: list[Axis], features: list[int]) -> list[int] | Tensor | None:
@@ -176,8 +192,8 @@ def _row_by_row(codes: Codes, at: Tensor, table: Table, name: str) -> Tensor | N
     features = torch.where(places < 0, places, places % count).tolist()
     starts = [int(shift) for shift in shifts[0].flatten().tolist()]
     _check(codes, features, starts, table, name)
-    flat = codes.row.flat[int(rows) : int(rows) + len(at)]
-    return product(codes.row.space, flat, features, starts, table).reshape(*at.shape, -1)
+    row = _rows_of(codes.row, int(rows), [Axis(len(at), 1, True)])
+    return product(row, features, starts, table).reshape(*at.shape, -1)
 
 
 def _one_by_one(codes: Codes, at: Tensor, table: Table, name: str) -> Tensor:
@@ -192,11 +208,11 @@ def _one_by_one(codes: Codes, at: Tensor, table: Table, name: str) -> Tensor:
         members = (which == i).nonzero().flatten()
         order.append(members)
         if number == CONSTANT:
-            part = table.of_numbers(shifts[members].to(flat.device)).to(_dtype(table, flat))
+            part = table.of_numbers(shifts[members].to(flat.device), codes.row)
         else:
             _check(codes, [number], [start], table, name)
-            rows = flat[(at[members] // space.num_features).to(flat.device)]
-            part = product(space, rows, [number], [start], table).squeeze(1)
+            rows = codes.row.part(number)[(at[members] // space.num_features).to(flat.device)]
+            part = table.of(rows, start)
         parts.append(part)
     if not parts:
         width = table.rows if table.weight is None else table.weight.shape[1]
@@ -304,6 +320,10 @@ def _bag(
             raise refuse("embedding_bag", input, why)
         padding = torch.arange(len(weight), device=weight.device) == padding_idx
         weight = weight.masked_fill(padding.unsqueeze(-1), 0)
+    if offsets is None and per_sample_weights is None and mode in ("sum", "mean"):
+        found = _bag_of_rows(input, weight)
+        if found is not None:
+            return found / input.shape[1] if mode == "mean" else found
     embedded = look_up(input, weight, "embedding_bag").reshape(-1, weight.shape[1])
     places = torch.arange(embedded.shape[0], device=embedded.device).view(input.shape)
     return F.embedding_bag(
@@ -314,6 +334,21 @@ def _bag(
         per_sample_weights=per_sample_weights,
         include_last_offset=include_last_offset,
     )
+
+
+def _bag_of_rows(codes: Codes, weight: Tensor) -> Tensor | None:
+    """The sum over the features of each row, in one product; None for other positions."""
+    row, at = codes.row, codes.at
+    count = row.space.num_features
+    dims = at.axes(count) if isinstance(at, Strided) else None
+    if dims is None or [axis.of_rows for dim in dims for axis in dim] != [True, False]:
+        return None
+    axes, features = [axis for dim in dims for axis in dim], at.features(count)
+    starts = _starts(codes, axes, features)
+    if starts is None or isinstance(starts, Tensor) or axes[0].step != 1:
+        return None
+    _check(codes, features, starts, Table(len(weight)), "embedding_bag")
+    return total(_rows_of(row, at.first // count, axes[:1]), features, starts, weight)
 
 
 @rule("one_hot")
@@ -333,7 +368,9 @@ def _select(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     source, *rest = args if args else (kwargs.get("input"),)
     if isinstance(source, Codes):
         return move(name, func, args, kwargs)
-    index = kwargs.get("indices" if name == "take_along_dim" else "index", rest[-1] if rest else None)
+    index = kwargs.get(
+        "indices" if name == "take_along_dim" else "index", rest[-1] if rest else None
+    )
     dim = kwargs.get("dim", next((part for part in rest if type(part) is int), None))
     if name == "take_along_dim" and rest:
         index = rest[0]

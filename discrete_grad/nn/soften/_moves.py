@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.nn.soften._codes import Codes, readable, rule
+from discrete_grad.nn.soften._codes import CONSTANT, Codes, readable, rule
 from discrete_grad.nn.soften._followed import change_in, followed_in, refuse
 from discrete_grad.nn.soften._positions import Strided
-from discrete_grad.nn.soften._products import CONSTANT
 from discrete_grad.space import is_codes
 
 __all__ = ["bounds", "move"]
@@ -328,10 +327,10 @@ def move(name: str, func: Any, args: Args, kwargs: Named) -> Any:
             return func(*_forms(args), **kwargs)
         return NotImplemented
     rest, named = _forms(rest) if name in _SHAPED_LIKE else rest, named
-    if any(followed_in((rest, named))):
-        return NotImplemented
     at = _strided(name, codes.at, rest, named) if isinstance(codes.at, Strided) else None
-    if at is None or isinstance(at, list) and None in at:
+    if at is None or (isinstance(at, list) and None in at):
+        if any(followed_in((rest, named))):
+            return NotImplemented
         at = func(codes.positions(), *_on_host(rest), **_on_host(named))
     shift: Any = codes.shift
     if isinstance(shift, Tensor):

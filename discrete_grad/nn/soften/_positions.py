@@ -95,9 +95,7 @@ class Strided(NamedTuple):
         """Repeated along dimensions of size 1, and along new ones in front."""
         new = len(shape) - len(self.shape)
         sizes, strides = (1,) * new + self.shape, (0,) * new + self.strides
-        wanted = tuple(
-            s if w == -1 else w for s, w in zip(sizes, shape, strict=True)
-        )
+        wanted = tuple(s if w == -1 else w for s, w in zip(sizes, shape, strict=True))
         pairs = zip(sizes, wanted, strides, strict=True)
         return Strided(self.first, wanted, tuple(0 if s != w else t for s, w, t in pairs))
 
@@ -167,5 +165,7 @@ class Strided(NamedTuple):
 
 def _is_basic(part: Any) -> bool:
     if isinstance(part, slice):
-        return all(bound is None or type(bound) is int for bound in (part.start, part.stop, part.step))
+        return all(
+            bound is None or type(bound) is int for bound in (part.start, part.stop, part.step)
+        )
     return type(part) is int

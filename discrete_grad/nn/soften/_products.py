@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from discrete_grad.nn.soft_embedding import embed
+from discrete_grad.nn.soften._codes import CONSTANT, Row
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["CONSTANT", "Table", "product"]
-
-CONSTANT = -1  # in place of a feature: an element that is a number of its own
-
+__all__ = ["Table", "exact", "product", "total"]
 
 class Table:
     """A table `(R, E)` that is looked up, or, without a weight, the identity of R rows.
@@ -26,137 +25,165 @@ class Table:
     def __init__(self, rows: int, weight: Tensor | None = None) -> None:
         self.rows, self.weight = rows, weight
 
+    def like(self, block: Tensor) -> Tensor:
+        """A block as the weight needs it."""
+        return block if self.weight is None else block.to(self.weight)
+
     def of(self, blocks: Tensor, start: int) -> Tensor:
         """Blocks `(..., K)` times the rows from `start`: `(..., E)`."""
         size = blocks.shape[-1]
+        whole = start == 0 and size == self.rows
         if self.weight is None:
-            return F.pad(blocks, (start, self.rows - start - size))
-        part = self.weight if (start, size) == (0, self.rows) else self.weight[start : start + size]
-        return blocks @ part
+            return blocks if whole else F.pad(blocks, (start, self.rows - start - size))
+        part = self.weight if whole else self.weight[start : start + size]
+        return self.like(blocks) @ part
 
-    def of_each(self, blocks: Tensor, starts: Sequence[int] | Tensor) -> Tensor:
-        """Blocks `(..., n, K)`, the rows of each from a start of its own: `(..., n, E)`."""
-        size = blocks.shape[-1]
-        if isinstance(starts, Tensor):
-            rows = starts.unsqueeze(-1) + torch.arange(size, device=starts.device)
-            if self.weight is None:
-                wide = blocks.new_zeros((*blocks.shape[:-1], self.rows))
-                return wide.scatter(-1, rows.expand(blocks.shape), blocks)
-            return torch.einsum("...nk,nke->...ne", blocks, F.embedding(rows, self.weight))
-        if len(set(starts)) == 1:
-            return self.of(blocks, starts[0])
-        if self.weight is not None and all(
-            start == starts[0] + i * size for i, start in enumerate(starts)
-        ):
-            part = self.weight[starts[0] : starts[0] + len(starts) * size]
-            return torch.einsum("...nk,nke->...ne", blocks, part.unflatten(0, (-1, size)))
-        pairs = zip(blocks.unbind(-2), starts, strict=True)
-        return torch.stack([self.of(block, start) for block, start in pairs], -2)
+    def of_each(self, blocks: Tensor, start: int) -> Tensor:
+        """Blocks `(N, n, K)`, each times the K rows after those of the one before."""
+        count, size = blocks.shape[-2:]
+        if self.weight is None:
+            parts = blocks.unbind(-2)
+            return torch.stack([self.of(p, start + i * size) for i, p in enumerate(parts)], -2)
+        part = self.weight[start : start + count * size].unflatten(0, (count, size))
+        return (self.like(blocks).transpose(0, 1) @ part).transpose(0, 1)
 
-    def of_numbers(self, numbers: Tensor) -> Tensor:
+    def of_unknown(self, blocks: Tensor, starts: Tensor) -> Tensor:
+        """Blocks `(..., n, K)`, each times K rows from a start that Python does not know."""
+        rows = starts.unsqueeze(-1) + torch.arange(blocks.shape[-1], device=starts.device)
+        if self.weight is None:
+            wide = blocks.new_zeros((*blocks.shape[:-1], self.rows))
+            return wide.scatter(-1, rows.expand(blocks.shape), blocks)
+        part = F.embedding(rows, self.weight)
+        return torch.einsum("...nk,nke->...ne", self.like(blocks), part)
+
+    def of_numbers(self, numbers: Tensor, row: Row) -> Tensor:
         """The rows of plain numbers."""
         if self.weight is None:
-            return F.one_hot(numbers, self.rows)
-        return F.embedding(numbers, self.weight)
+            return F.one_hot(numbers, self.rows).to(row.flat)
+        return F.embedding(numbers.to(self.weight.device), self.weight)
 
 
-def exact(weight: Tensor) -> AbstractContextManager[object]:
+def exact(table: Table) -> AbstractContextManager[object]:
     """No autocast: a look-up keeps the table's dtype, as that of codes does."""
-    kind = weight.device.type
-    if torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
+    if table.weight is None or not torch.is_autocast_enabled(table.weight.device.type):
+        return nullcontext()
+    return torch.autocast(table.weight.device.type, enabled=False)
+
+
+def total(row: Row, features: Sequence[int], starts: Sequence[int], weight: Tensor) -> Tensor:
+    """The sum `(N, E)` of the look-ups of p features."""
+    table, found = Table(len(weight), weight), []
+    with exact(table):
+        if tuple(starts) == tuple(starts[0] + own for own in row.space.offsets):
+            if list(features) == list(range(row.space.num_features)):
+                return table.of(row.flat, starts[0])
+        for run in _runs(row.space, features, starts):
+            if run.count == 1 or run.feature == CONSTANT:
+                found.append(_run(row, run, table).squeeze(1))
+            else:
+                blocks = _blocks(row, run.feature, run.count)
+                found.append(table.of(blocks.flatten(1) if run.step else blocks.sum(1), run.start))
+    return found[0] if len(found) == 1 else torch.stack(found).sum(0)
 
 
 def product(
-    space: CategoricalSpace,
-    flat: Tensor,
-    features: Sequence[int],
-    starts: Sequence[int] | Tensor,
-    table: Table,
+    row: Row, features: Sequence[int], starts: Sequence[int] | Tensor, table: Table
 ) -> Tensor:
-    """Look-ups `(M, p, E)` of p features of flat rows `(M, D)`.
+    """Look-ups `(N, p, E)` of p features of flat rows `(N, D)`.
 
     Args:
-        space: the features.
-        flat: rows.
+        row: the rows.
         features: p of them, in any order and as often as wanted; `CONSTANT` for a number.
-        starts: the table's row at which each begins; a tensor where it is not known as numbers.
+        starts: the table's row at which each begins; a tensor where Python does not know them.
         table: what is looked up.
     """
-    if table.weight is not None:
-        flat = flat.to(device=table.weight.device, dtype=table.weight.dtype)
-        with exact(table.weight):
-            return _product(space, flat, features, starts, table)
-    return _product(space, flat, features, starts, table)
+    with exact(table):
+        return _product(row, features, starts, table)
 
 
 def _product(
-    space: CategoricalSpace,
-    flat: Tensor,
-    features: Sequence[int],
-    starts: Sequence[int] | Tensor,
-    table: Table,
+    row: Row, features: Sequence[int], starts: Sequence[int] | Tensor, table: Table
 ) -> Tensor:
-    if len(features) == 1 and not isinstance(starts, Tensor) and features[0] != CONSTANT:
-        return table.of(_block(space, flat, features[0]), starts[0]).unsqueeze(1)
-    if list(features) == list(range(space.num_features)) and not isinstance(starts, Tensor):
-        whole = _whole(space, flat, starts, table)
-        if whole is not None:
-            return whole
-    parts, order = [], []
-    for size, members in _groups(space, features).items():
-        mine = starts[members] if isinstance(starts, Tensor) else [starts[i] for i in members]
-        if size == 0:
-            numbers = torch.as_tensor(mine, device=flat.device)
-            part = table.of_numbers(numbers).to(flat.dtype)
-            parts.append(part.expand(len(flat), *part.shape))
-        else:
-            blocks = _blocks(space, flat, [features[i] for i in members])
-            parts.append(table.of_each(blocks, mine))
-        order += members
-    if len(parts) == 1:
-        return parts[0]
-    joined = torch.cat(parts, 1)
-    if order == sorted(order):
-        return joined
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return joined[:, torch.tensor(back, device=joined.device)]
+    if isinstance(starts, Tensor):
+        return _unknown(row, features, starts, table)
+    if len(features) == 1 and features[0] != CONSTANT:
+        return table.of(row.part(features[0]), starts[0]).unsqueeze(1)
+    whole = _whole(row, features, starts, table)
+    if whole is not None:
+        return whole
+    parts = [_run(row, run, table) for run in _runs(row.space, features, starts)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
 def _whole(
-    space: CategoricalSpace, flat: Tensor, starts: Sequence[int], table: Table
+    row: Row, features: Sequence[int], starts: Sequence[int], table: Table
 ) -> Tensor | None:
     """All features: below one another in the table, or of the same rows of it."""
-    if table.weight is None:
+    space, first = row.space, starts[0] if starts else 0
+    few = 1 < len(set(space.sizes)) <= space.num_features / 2
+    if table.weight is None or not few or list(features) != list(range(space.num_features)):
         return None
-    first = starts[0]
     if len(set(starts)) == 1:
-        parts = [table.of(block, first) for block in space.blocks(flat)]
-        return parts[0] if len(parts) == 1 else space.join_columns(parts, -2)
+        return space.join_columns([table.of(b, first) for b in space.blocks(row.flat)], -2)
     if all(start == first + own for start, own in zip(starts, space.offsets, strict=True)):
-        return embed(space, flat, table.weight[first : first + space.width])
+        return embed(space, table.like(row.flat), table.weight[first : first + space.width])
     return None
 
 
-def _groups(space: CategoricalSpace, features: Sequence[int]) -> dict[int, list[int]]:
-    """Places of the features of each size; 0 is that of numbers."""
-    groups: dict[int, list[int]] = {}
-    for place, feature in enumerate(features):
-        size = 0 if feature == CONSTANT else space.sizes[feature]
-        groups.setdefault(size, []).append(place)
-    return groups
+class _Run(NamedTuple):
+    """Neighbours of one size, looked up in the same rows or each in those after the last."""
+
+    feature: int
+    start: int
+    count: int
+    step: int
 
 
-def _block(space: CategoricalSpace, flat: Tensor, feature: int) -> Tensor:
-    start = space.offsets[feature]
-    return flat[:, start : start + space.sizes[feature]]
+def _runs(
+    space: CategoricalSpace, features: Sequence[int], starts: Sequence[int]
+) -> list[_Run]:
+    runs: list[_Run] = []
+    for feature, start in zip(features, starts, strict=True):
+        last = runs[-1] if runs else None
+        if last is not None and feature != CONSTANT and feature == last.feature + last.count:
+            size, step = space.sizes[feature], (start - last.start) // last.count
+            same = size == space.sizes[last.feature]
+            even = start == last.start + last.count * step and step in (0, size)
+            if same and even and (last.count == 1 or step == last.step):
+                runs[-1] = _Run(last.feature, last.start, last.count + 1, step)
+                continue
+        runs.append(_Run(feature, start, 1, 0))
+    return runs
 
 
-def _blocks(space: CategoricalSpace, flat: Tensor, features: Sequence[int]) -> Tensor:
-    """Blocks `(M, n, K)` of features of one size."""
-    first, count, size = features[0], len(features), space.sizes[features[0]]
-    if list(features) == list(range(first, first + count)):
-        start = space.offsets[first]
-        return flat[:, start : start + count * size].unflatten(-1, (count, size))
-    return torch.stack([_block(space, flat, i) for i in features], 1)
+def _run(row: Row, run: _Run, table: Table) -> Tensor:
+    """`(N, count, E)`."""
+    if run.feature == CONSTANT:
+        number = torch.tensor([run.start], device=row.flat.device)
+        return table.of_numbers(number, row).expand(row.flat.shape[0], 1, -1)
+    if run.count == 1:
+        return table.of(row.part(run.feature), run.start).unsqueeze(1)
+    blocks = _blocks(row, run.feature, run.count)
+    return table.of(blocks, run.start) if run.step == 0 else table.of_each(blocks, run.start)
+
+
+def _unknown(row: Row, features: Sequence[int], starts: Tensor, table: Table) -> Tensor:
+    parts, place = [], 0
+    for run in _runs(row.space, features, [0] * len(features)):
+        mine = starts[place : place + run.count]
+        place += run.count
+        if run.feature == CONSTANT:
+            found = table.of_numbers(mine, row)
+            parts.append(found.expand(row.flat.shape[0], *found.shape))
+        else:
+            parts.append(table.of_unknown(_blocks(row, run.feature, run.count), mine))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _blocks(row: Row, feature: int, count: int) -> Tensor:
+    """Blocks `(N, n, K)` of neighbours of one size."""
+    start, size = row.space.offsets[feature], row.space.sizes[feature]
+    flat = row.flat
+    part = flat if flat.shape[1] == count * size else flat[:, start : start + count * size]
+    blocks: Tensor = part.unflatten(-1, (count, size))
+    return blocks
