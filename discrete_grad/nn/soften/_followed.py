@@ -146,7 +146,9 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Raises:
         TypeError: if it needs the value of a code.
     """
-    name = name_of(func)
+    if func not in _NAMES:  # torch.compile knows a function as a key, but not its name
+        raise refuse(_name_of(func), (args, kwargs))
+    name = _NAMES[func]
     first = args[0] if args and isinstance(args[0], Followed) else next(followed_in((args, kwargs)))
     result = first.operate(name, func, args, kwargs)
     if result is NotImplemented:
@@ -155,24 +157,23 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 _NAMES: dict[Any, str] = {}
+_CASTS = ("int", "float")  # as operators they ask for a value
 
 
 def known(*names: str) -> tuple[str, ...]:
     """Operations that are followed, by name: as functions, methods and operators of torch."""
     for name, owner in itertools.product(names, (torch, F, Tensor)):
-        for attribute in (name, f"__{name}__"):
+        for attribute in (name,) if name in _CASTS else (name, f"__{name}__"):
             found = getattr(owner, attribute, None)
             if callable(found):
                 _NAMES[found] = name
     return names
 
 
-def name_of(func: Any) -> str:
-    """Name of an operation, without the underscores of operators."""
-    if func in _NAMES:  # torch.compile knows a function as a key, but not its name
-        return _NAMES[func]
+def _name_of(func: Any) -> str:
+    """Name of an operation that is not followed, for messages."""
     name: str = getattr(func, "__name__", "this operation")
-    return name
+    return name if torch.compiler.is_compiling() else name.removeprefix("__").removesuffix("__")
 
 
 def followed_in(value: Any) -> Iterator[Followed]:

@@ -29,7 +29,7 @@ Named = dict[str, Any]
 def look_up(codes: Codes, weight: Tensor, name: str = "look-up") -> Tensor:
     """`weight[codes]`: a table `(R, ...)` gives `(*shape of the codes, ...)`."""
     _check_mixable(weight, codes, name)
-    table = weight.flatten(1) if weight.dim() != 2 else weight
+    table = weight if weight.dim() == 2 else weight.reshape(len(weight), -1)
     found = _found(codes, Table(len(table), table), name)
     return found if weight.dim() == 2 else found.reshape(*codes.shape, *weight.shape[1:])
 
@@ -402,6 +402,9 @@ def _gathered(source: Tensor, dim: int, index: Codes, name: str) -> Tensor:
 @rule("getitem")
 def _item(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     source, index = args
+    if isinstance(index, str):
+        why = "takes a column by its name; soften(..., columns='dict') gives the model such columns"
+        raise refuse(f"codes[{index!r}]", source, why)
     if isinstance(source, Codes):
         return move(name, func, args, kwargs)
     parts = index if isinstance(index, tuple) else (index,)

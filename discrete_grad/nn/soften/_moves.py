@@ -90,12 +90,14 @@ def _clone(name: str, func: Any, args: Args, kwargs: Named) -> Codes:
 
 def bounds(codes: Codes) -> tuple[int, int] | None:
     """The least and the largest number that can be among codes; None if it is not known."""
-    sizes, shift = [codes.row.space.sizes[i] for i in codes.features()], codes.shift
-    if isinstance(shift, int):
-        return shift, shift + max(sizes, default=1) - 1
-    if not readable(shift) or not shift.numel():
+    sizes, shift = codes.row.space.sizes, codes.shift
+    if isinstance(shift, int) and isinstance(codes.at, Strided):
+        return shift, shift + max((sizes[i] for i in codes.features()), default=1) - 1
+    at, shift = codes.positions(), codes.shifts()
+    if not readable(shift) or not readable(at) or not at.numel():
         return None
-    return int(shift.min()), int(shift.max()) + max(sizes, default=1) - 1
+    widths = torch.where(at == CONSTANT, 1, torch.tensor(sizes)[at % len(sizes)])
+    return int(shift.min()), int((shift.cpu() + widths).max()) - 1
 
 
 @rule("clamp", "clip", "clamp_min", "clamp_max")
@@ -262,7 +264,7 @@ def _strided(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
         return at.expand(_sizes(rest, named, "size"))
     if name in ("view", "reshape"):
         sizes = _sizes(rest, named, "shape", "size")
-        return at.view(sizes) if all(not isinstance(s, torch.dtype) for s in sizes) else None
+        return at.view(sizes)
     if name in ("flatten", "ravel"):
         start = _option(0, rest, named, "start_dim", 0) % max(ndim, 1)
         stop = _option(1, rest, named, "end_dim", -1) % max(ndim, 1)
@@ -327,6 +329,10 @@ def move(name: str, func: Any, args: Args, kwargs: Named) -> Any:
             return func(*_forms(args), **kwargs)
         return NotImplemented
     rest, named = _forms(rest) if name in _SHAPED_LIKE else rest, named
+    if name == "view":
+        if any(isinstance(part, torch.dtype) for part in rest):
+            return NotImplemented
+        func = Tensor.reshape  # positions and shifts may lie otherwise in memory than codes
     at = _strided(name, codes.at, rest, named) if isinstance(codes.at, Strided) else None
     if at is None or (isinstance(at, list) and None in at):
         if any(followed_in((rest, named))):
@@ -400,8 +406,9 @@ def _join(name: str, func: Any, args: Args, kwargs: Named) -> Any:
         *_numbers(rest, lambda v: _value(v, first)),
         **_numbers(kwargs, lambda v: _value(v, first)),
     )
-    if isinstance(at, (tuple, list)):
-        return tuple(_at(first, a, s) for a, s in zip(at, shift, strict=True))
+    if name == "broadcast_tensors":
+        pairs = zip(args, at, shift, strict=True)
+        return tuple(_at(first, a, s) if isinstance(v, Codes) else s for v, a, s in pairs)
     return _at(first, at, shift)
 
 
