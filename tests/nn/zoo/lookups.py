@@ -201,7 +201,8 @@ class MaxNorm(Columns):
         cut, colour, shape = SPACE.split(row)
         first, second, third = (table.weight for table in self.tables)
         norms = second.norm(dim=-1, keepdim=True)
-        second = second * (0.5 / (norms + 1e-7)).clamp(max=1)
+        scaled = second * (0.5 / (norms + 1e-7)).clamp(max=1)
+        second = second + (scaled - second).detach()  # torch renormalises without a derivative
         return self.score([cut @ first, colour @ second, shape @ third])
 
 

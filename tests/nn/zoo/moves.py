@@ -67,7 +67,7 @@ class AxesSwapped(Moved):
 @works()
 class Narrowed(Moved):
     def columns(self, codes: Tensor) -> Sequence[Tensor]:
-        return [codes.narrow(1, i, 1).squeeze() for i in range(3)]
+        return [codes.narrow(1, i, 1).squeeze(1) for i in range(3)]
 
 
 @works()

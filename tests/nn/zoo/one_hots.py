@@ -47,6 +47,9 @@ class OneHotFloat(OneHots):
         flat = torch.hstack([part.float() for part in parts])
         return self.score(flat.to(self.mix.weight.dtype))
 
+    def hand(self, row: Tensor, numbers: Tensor | None = None) -> Tensor:
+        return self.score(row.float().to(row.dtype))
+
 
 @works()
 class OneHotOfOffsets(OneHots):
