@@ -70,7 +70,9 @@ def test_values_and_gradients_are_those_of_a_version_by_hand(style: Style) -> No
     model, soft = softened(style)
     model.double()
     # rows that need not sum to 1, so that every entry's weight counts
-    row = torch.rand(24, SPACE.width, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    row = torch.rand(
+        24, SPACE.width, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     sought = [row.requires_grad_(), *(p for p in model.parameters() if p.requires_grad)]
     numbers = NUMBERS.double()
     results = style.call(soft, row, numbers), model.hand(row, numbers)

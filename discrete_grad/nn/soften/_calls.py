@@ -16,6 +16,7 @@ from discrete_grad.space import CategoricalSpace, is_codes
 __all__ = ["Call"]
 
 _FORMS = ("dict", "tuple", "args", "kwargs")
+_SEPARATE = ("args", "kwargs")
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -47,9 +48,10 @@ class Call:
         argument: str | None,
         columns: str | None,
         per_row: Mapping[str, int] | None,
-        first: bool,
+        *,
+        or_first: bool = False,
     ) -> Call:
-        """Read the method's signature; `first`: take the first argument if it has not this one.
+        """Read the method's signature; `or_first`: the first argument, if it has not this one.
 
         Raises:
             ValueError: for an argument or a form of columns that does not exist.
@@ -57,14 +59,14 @@ class Call:
         if columns not in (None, *_FORMS):
             raise ValueError(f"columns must be one of {', '.join(_FORMS)}, got {columns!r}")
         signature = inspect.signature(method)
-        if columns in ("args", "kwargs"):
+        if columns in _SEPARATE:
             if argument is not None:
                 raise ValueError(f"columns={columns!r} are no single argument, got {argument=}")
             signature, argument = _with_row(signature, space, columns), "row"
         parameters = signature.parameters.values()
         names = tuple(p.name for p in parameters if p.kind not in _VARIABLE)
         if argument not in names:
-            if argument is not None and not first or not names:
+            if not names or (argument is not None and not or_first and columns not in _SEPARATE):
                 raise ValueError(
                     f"{method.__qualname__} has no argument {argument!r}, only {list(names)}"
                 )
@@ -125,7 +127,7 @@ class Call:
             if self.columns in ("dict", "kwargs"):
                 form = dict(zip(self.space.names, form, strict=True))
         values, rest = list(inputs), dict(named)
-        if self.columns in ("args", "kwargs"):
+        if self.columns in _SEPARATE:
             if "row" in rest:
                 del rest["row"]
             else:

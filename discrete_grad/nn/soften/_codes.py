@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from discrete_grad.nn.soften._followed import Followed, known, tensor_like
+from discrete_grad.nn.soften._followed import Followed, TensorLike, known
 from discrete_grad.nn.soften._positions import Strided
 from discrete_grad.space import CategoricalSpace, is_wrapped
 
@@ -48,8 +48,8 @@ class Row:
     def codes(self) -> Codes:
         """The codes as they enter the model."""
         at = Strided.of(self.flat.shape[0], self.space.num_features)
-        # under compile, Python that asks for an object's class gets the true one
-        kind = Codes if torch.compiler.is_compiling() else _TensorLike
+        # torch.compile follows Python objects, but no tensors without data
+        kind = Codes if torch.compiler.is_compiling() else _TensorCodes
         return kind(self, at, 0, torch.int64)
 
 
@@ -61,20 +61,24 @@ class Codes(Followed):
         at: position of each element in codes `(N, F)`: `row * F + feature`, and `CONSTANT` for a
             number that is no code; a tensor where they are not at equal distances.
         shift: what is added to each code; the value of a number that is no code.
-        dtype: the type that the model takes the codes for.
         shared: whether other codes are views of these.
     """
 
     def __init__(
         self, row: Row, at: Strided | Tensor, shift: int | Tensor, dtype: torch.dtype
     ) -> None:
-        self.row, self.at, self.shift, self.dtype = row, at, shift, dtype
+        self.row, self.at, self.shift, self._dtype = row, at, shift, dtype
         self.shared = False
 
     @property
     def shape(self) -> torch.Size:
         """Of the integers."""
         return torch.Size(self.at.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model takes the codes for."""
+        return self._dtype
 
     @property
     def device(self) -> torch.device:
@@ -93,9 +97,16 @@ class Codes(Followed):
         found = _RULES.get(name)
         return NotImplemented if found is None else found(name, func, args, kwargs)
 
-    def moved(self, at: Strided | Tensor, shift: int | Tensor) -> Codes:
-        """Others of the same row."""
-        return type(self)(self.row, at, shift, self.dtype)
+    def moved(
+        self,
+        at: Strided | Tensor,
+        shift: int | Tensor,
+        *,
+        dtype: torch.dtype | None = None,
+        row: Row | None = None,
+    ) -> Codes:
+        """Others of the same row, or of another."""
+        return type(self)(row or self.row, at, shift, dtype or self._dtype)
 
     def positions(self) -> Tensor:
         """`at` as a tensor."""
@@ -122,7 +133,15 @@ class Codes(Followed):
         return [self.row.space.names[i] for i in self.features()]
 
 
-_TensorLike = cast(type[Codes], tensor_like(Codes))
+class _TensorCodes(Codes, TensorLike):
+    @staticmethod
+    def __new__(
+        cls: type[_TensorCodes], row: Row, at: Strided | Tensor, shift: Any, dtype: torch.dtype
+    ) -> _TensorCodes:
+        codes: _TensorCodes = Tensor._make_wrapper_subclass(
+            cls, tuple(at.shape), dtype=dtype, device=row.flat.device
+        )
+        return codes
 
 
 def readable(tensor: Tensor) -> bool:

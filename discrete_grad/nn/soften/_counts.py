@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from discrete_grad.nn.soften._followed import Followed, change_in, known, tensor_like
+from discrete_grad.nn.soften._followed import Followed, TensorLike, change_in, known
 
 __all__ = ["Counts"]
 
@@ -39,18 +39,23 @@ class Counts(Followed):
     """
 
     def __init__(self, value: Tensor, features: list[str], dtype: torch.dtype) -> None:
-        self.value, self.features, self.dtype = value, features, dtype
+        self.value, self.features, self._dtype = value, features, dtype
 
     @classmethod
     def of(cls, value: Tensor, features: list[str], dtype: torch.dtype = torch.int64) -> Counts:
         """Of a soft one-hot."""
-        kind = Counts if torch.compiler.is_compiling() else _TensorLike
+        kind = Counts if torch.compiler.is_compiling() else _TensorCounts
         return kind(value, features, dtype)
 
     @property
     def shape(self) -> torch.Size:
         """Of the counts."""
         return self.value.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model takes the counts for."""
+        return self._dtype
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +83,15 @@ class Counts(Followed):
         return _kept(name, func, args, kwargs) if name in _KEPT else NotImplemented
 
 
-_TensorLike = cast(type[Counts], tensor_like(Counts))
+class _TensorCounts(Counts, TensorLike):
+    @staticmethod
+    def __new__(
+        cls: type[_TensorCounts], value: Tensor, features: list[str], dtype: torch.dtype
+    ) -> _TensorCounts:
+        counts: _TensorCounts = Tensor._make_wrapper_subclass(
+            cls, value.shape, dtype=dtype, device=value.device
+        )
+        return counts
 
 
 def _form(value: Followed) -> Tensor:

@@ -8,6 +8,7 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import GetSetDescriptorType
 from typing import Any
 
 import torch
@@ -15,13 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Followed", "Following", "change_in", "followed_in", "known", "refuse", "tensor_like"]
+__all__ = [
+    "Followed",
+    "Following",
+    "TensorLike",
+    "change_in",
+    "describe",
+    "followed_in",
+    "known",
+    "refuse",
+]
 
 
 class Followed:
     """A stand-in for a tensor of integers; subclasses say what becomes of operations."""
-
-    dtype: torch.dtype
 
     @classmethod
     def __torch_function__(
@@ -32,6 +40,11 @@ class Followed:
     @property
     def shape(self) -> torch.Size:
         """Of the integers."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that the model takes them for."""
         raise NotImplementedError
 
     @property
@@ -63,8 +76,10 @@ class Followed:
 
     def __getattr__(self, name: str) -> Any:
         kind = getattr(Tensor, name)  # an AttributeError says what torch's would
-        if callable(kind):
-            return functools.partial(_method, kind, self)
+        return functools.partial(_method, kind, self) if callable(kind) else self.asked(name)
+
+    def asked(self, name: str) -> Any:
+        """What a tensor's property is."""
         if name in _PROPERTIES:
             return getattr(self.form(), name)
         if name in ("T", "mT"):
@@ -76,9 +91,12 @@ class Followed:
     def __hash__(self) -> int:
         raise refuse("hash", (self,))
 
+    def __format__(self, specification: str) -> str:
+        return repr(self)
+
     def __repr__(self) -> str:
-        kind = next(c for c in type(self).__mro__ if not c.__name__.startswith("_")).__name__
-        return f"{kind.lower()} {tuple(self.shape)} of a soft row ({', '.join(self.names()[:6])})"
+        kind = type(self).__name__.removeprefix("_Tensor").lower()
+        return f"{kind} {tuple(self.shape)} of a soft row ({', '.join(self.names()[:6])})"
 
 
 _PROPERTIES = {
@@ -109,19 +127,18 @@ for _name in _OPERATORS.split():
     setattr(Followed, f"__{_name}__", _operator(f"__{_name}__"))
 
 
-def tensor_like(kind: type[Followed]) -> type[Followed]:
-    """The class of which `isinstance` takes its objects for tensors."""
+class TensorLike(Tensor):
+    """Makes a stand-in a tensor for whoever asks, one without data: `class T(Stand, TensorLike)`.
 
-    class _TensorLike(kind):  # type: ignore[misc, valid-type]
-        @property
-        def __class__(self) -> type:
-            return Tensor
+    Operations come to the stand-in before they come to torch; what torch itself would do with a
+    tensor's data is refused.
+    """
 
-        @__class__.setter
-        def __class__(self, other: type) -> None:
-            raise TypeError("a stand-in for a tensor is of no other class")
-
-    return _TensorLike
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        raise refuse(str(func), (args, kwargs or {}))
 
 
 class Following(TorchFunctionMode):
@@ -146,6 +163,9 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Raises:
         TypeError: if it needs the value of a code.
     """
+    owner = getattr(func, "__self__", None)
+    if len(args) == 1 and isinstance(owner, GetSetDescriptorType | property):
+        return args[0].asked(owner.__name__ if hasattr(owner, "__name__") else owner.fget.__name__)
     if func not in _NAMES:  # torch.compile knows a function as a key, but not its name
         raise refuse(_name_of(func), (args, kwargs))
     name = _NAMES[func]

@@ -408,7 +408,7 @@ def _item(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     if isinstance(source, Codes):
         return move(name, func, args, kwargs)
     parts = index if isinstance(index, tuple) else (index,)
-    tables = [part for part in parts if isinstance(part, (Tensor, list))]
+    tables = [part for part in parts if isinstance(part, (Codes, Tensor, list))]
     if len(tables) == 1 and isinstance(tables[0], Codes):
         at = next(i for i, part in enumerate(parts) if isinstance(part, Codes))
         rest = (*parts[:at], slice(None), *parts[at + 1 :])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.nn.soften._codes import CONSTANT, Codes, readable, rule
+from discrete_grad.nn.soften._codes import CONSTANT, Codes, Row, readable, rule
 from discrete_grad.nn.soften._followed import change_in, followed_in, refuse
 from discrete_grad.nn.soften._positions import Strided
 from discrete_grad.space import is_codes
@@ -62,22 +62,12 @@ def _cast(name: str, func: Any, args: Args, kwargs: Named) -> Any:
         return like
     if like.dtype == torch.bool or like.is_complex():
         return NotImplemented
-    if like.device != codes.device:
-        flat = codes.row.flat.to(like.device)
-        row = type(codes.row)(flat, codes.row.space)
-        shift = codes.shift.to(like.device) if isinstance(codes.shift, Tensor) else codes.shift
-        codes = _at(codes, codes.at, shift, row=row)
-    elif like.dtype == codes.dtype:
-        return codes
-    codes = _at(codes, codes.at, codes.shift)
-    codes.dtype = like.dtype
-    return codes
-
-
-def _at(codes: Codes, at: Strided | Tensor, shift: int | Tensor, row: Any = None) -> Codes:
-    moved = codes.moved(at, shift)
-    moved.row = codes.row if row is None else row
-    return moved
+    if like.device == codes.device:
+        kept = like.dtype == codes.dtype
+        return codes if kept else codes.moved(codes.at, codes.shift, dtype=like.dtype)
+    row = Row(codes.row.flat.to(like.device), codes.row.space)
+    shift = codes.shift.to(like.device) if isinstance(codes.shift, Tensor) else codes.shift
+    return codes.moved(codes.at, shift, dtype=like.dtype, row=row)
 
 
 @rule("clone")
@@ -408,8 +398,8 @@ def _join(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     )
     if name == "broadcast_tensors":
         pairs = zip(args, at, shift, strict=True)
-        return tuple(_at(first, a, s) if isinstance(v, Codes) else s for v, a, s in pairs)
-    return _at(first, at, shift)
+        return tuple(first.moved(a, s) if isinstance(v, Codes) else s for v, a, s in pairs)
+    return first.moved(at, shift)
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Table", "exact", "product", "total"]
 
+
 class Table:
     """A table `(R, E)` that is looked up, or, without a weight, the identity of R rows.
 
@@ -115,9 +116,7 @@ def _product(
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _whole(
-    row: Row, features: Sequence[int], starts: Sequence[int], table: Table
-) -> Tensor | None:
+def _whole(row: Row, features: Sequence[int], starts: Sequence[int], table: Table) -> Tensor | None:
     """All features: below one another in the table, or of the same rows of it."""
     space, first = row.space, starts[0] if starts else 0
     few = 1 < len(set(space.sizes)) <= space.num_features / 2
@@ -139,9 +138,7 @@ class _Run(NamedTuple):
     step: int
 
 
-def _runs(
-    space: CategoricalSpace, features: Sequence[int], starts: Sequence[int]
-) -> list[_Run]:
+def _runs(space: CategoricalSpace, features: Sequence[int], starts: Sequence[int]) -> list[_Run]:
     runs: list[_Run] = []
     for feature, start in zip(features, starts, strict=True):
         last = runs[-1] if runs else None

@@ -94,11 +94,11 @@ def soften(
         raise TypeError(f"soften needs a module, got {type(model).__name__}")
     if per_row is not None and not isinstance(per_row, Mapping):
         per_row = dict.fromkeys(per_row, 1)
-    found = [name for name in methods if callable(getattr(model, name, None))]
-    calls = {
-        name: Call.of(getattr(model, name), space, argument, columns, per_row, name != "forward")
-        for name in ("forward", *found)
-    }
+    calls = {"forward": Call.of(model.forward, space, argument, columns, per_row)}
+    own = calls["forward"].argument if columns not in ("args", "kwargs") else None
+    for name in methods:
+        if callable(getattr(model, name, None)):
+            calls[name] = Call.of(getattr(model, name), space, own, columns, per_row, or_first=True)
     return _build(model, calls, frozen)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tests.nn.zoo.base import SPACE, Tables, works
 
+
 @works()
 class Columns(Tables):
     def forward(self, codes: Tensor) -> Tensor:

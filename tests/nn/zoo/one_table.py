@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from tests.nn.zoo.base import SPACE, WIDTH, OneTable, works
 from tests.nn.zoo.columns import Columns
 
+
 @works()
 class BufferOffsets(OneTable):
     rows = SPACE.width + 3
@@ -144,5 +145,3 @@ class Extras(Columns):
         self.last = torch.cat(parts, -1)
         standard = (self.last - self.mean) / self.std.clamp_min(0.1)
         return self.power * self.body(standard).squeeze(-1)
-
-
