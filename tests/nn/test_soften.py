@@ -275,9 +275,9 @@ def test_refused_models_say_why_and_are_left_as_they_were(style: Style) -> None:
 
 
 def test_refused_spaces() -> None:
+    two = soften(Columns(linear()), CategoricalSpace.from_sizes((3, 4)))
     with pytest.raises(IndexError, match="out of"):
-        two = CategoricalSpace.from_sizes((3, 4))
-        soften(Columns(linear()), two)(torch.rand(2, 7))
+        two(torch.rand(2, 7))
     larger = CategoricalSpace.from_sizes((3, 4, 3))
     with pytest.raises(ValueError, match="the table has 2 rows; feature 'x2' needs rows 0 to 2"):
         soften(Columns(linear()), larger)(torch.rand(2, 10))

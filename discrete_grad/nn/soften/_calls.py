@@ -111,9 +111,9 @@ class Call:
     def _undeclared(self, name: str, leaf: Tensor, lead: torch.Size) -> Tensor:
         if leaf.dim():
             raise ValueError(
-                f"argument {name!r} comes with rows of leading dimensions {tuple(lead)}; say whether "
-                f"it has an entry for each row: soften(..., per_row=[{name!r}]), or per_row=[] if "
-                "all rows share it"
+                f"argument {name!r} comes with rows of leading dimensions {tuple(lead)}; say "
+                f"whether it has an entry for each row: soften(..., per_row=[{name!r}]), or "
+                "per_row=[] if all rows share it"
             )
         return leaf
 
@@ -169,8 +169,8 @@ def _repeat(name: str, value: Tensor, own: int, lead: torch.Size) -> Tensor:
     given = value.shape[: value.dim() - own]
     if value.dim() < own or len(given) > len(lead):
         raise ValueError(
-            f"argument {name!r} has shape {tuple(value.shape)}; a row's entry has {own} dimensions, "
-            f"the rows {tuple(lead)}"
+            f"argument {name!r} has shape {tuple(value.shape)}; it needs {own} dimensions for a "
+            f"row's entry, after at most those of the rows, {tuple(lead)}"
         )
     for size, rows in zip(reversed(given), reversed(lead), strict=False):
         if size != rows and size != 1:

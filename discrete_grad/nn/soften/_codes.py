@@ -133,7 +133,7 @@ class Codes(Followed):
         return [self.row.space.names[i] for i in self.features()]
 
 
-class _TensorCodes(Codes, TensorLike):
+class _TensorCodes(Codes, TensorLike):  # type: ignore[misc, override]
     @staticmethod
     def __new__(
         cls: type[_TensorCodes], row: Row, at: Strided | Tensor, shift: Any, dtype: torch.dtype

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.nn.soften._followed import Followed, TensorLike, change_in, known
+from discrete_grad.nn.soften._followed import Followed, TensorLike, change_in, forms, known
 
 __all__ = ["Counts"]
 
@@ -75,7 +75,7 @@ class Counts(Followed):
         """Result of an operation that integers and soft counts have in common."""
         first = args[0] if args else None
         if name in _FORM:
-            return func(*change_in(args, _form), **change_in(kwargs, _form))
+            return func(*forms(args), **forms(kwargs))
         if name == "len":
             return args[0].shape[0]
         if name in _CASTS:
@@ -83,7 +83,7 @@ class Counts(Followed):
         return _kept(name, func, args, kwargs) if name in _KEPT else NotImplemented
 
 
-class _TensorCounts(Counts, TensorLike):
+class _TensorCounts(Counts, TensorLike):  # type: ignore[misc, override]
     @staticmethod
     def __new__(
         cls: type[_TensorCounts], value: Tensor, features: list[str], dtype: torch.dtype
@@ -92,10 +92,6 @@ class _TensorCounts(Counts, TensorLike):
             cls, value.shape, dtype=dtype, device=value.device
         )
         return counts
-
-
-def _form(value: Followed) -> Tensor:
-    return value.form()
 
 
 def _cast(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

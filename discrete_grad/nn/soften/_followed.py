@@ -135,7 +135,7 @@ class TensorLike(Tensor):
     """
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         raise refuse(str(func), (args, kwargs or {}))
@@ -164,8 +164,8 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         TypeError: if it needs the value of a code.
     """
     owner = getattr(func, "__self__", None)
-    if len(args) == 1 and isinstance(owner, GetSetDescriptorType | property):
-        return args[0].asked(owner.__name__ if hasattr(owner, "__name__") else owner.fget.__name__)
+    if len(args) == 1 and isinstance(owner, (GetSetDescriptorType, property)):
+        return args[0].asked(getattr(owner, "__name__", None) or owner.fget.__name__)
     if func not in _NAMES:  # torch.compile knows a function as a key, but not its name
         raise refuse(_name_of(func), (args, kwargs))
     name = _NAMES[func]
@@ -216,6 +216,11 @@ def change_in(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: change_in(part, change) for key, part in value.items()}
     return value
+
+
+def forms(value: Any) -> Any:
+    """Arguments with a tensor of the same shape in place of each stand-in."""
+    return change_in(value, lambda followed: followed.form())
 
 
 def refuse(name: str, arguments: Any, why: str = "") -> TypeError:

@@ -37,7 +37,8 @@ class Table:
         if self.weight is None:
             return blocks if whole else F.pad(blocks, (start, self.rows - start - size))
         part = self.weight if whole else self.weight[start : start + size]
-        return self.like(blocks) @ part
+        found: Tensor = self.like(blocks) @ part
+        return found
 
     def of_each(self, blocks: Tensor, start: int) -> Tensor:
         """Blocks `(N, n, K)`, each times the K rows after those of the one before."""
@@ -46,7 +47,8 @@ class Table:
             parts = blocks.unbind(-2)
             return torch.stack([self.of(p, start + i * size) for i, p in enumerate(parts)], -2)
         part = self.weight[start : start + count * size].unflatten(0, (count, size))
-        return (self.like(blocks).transpose(0, 1) @ part).transpose(0, 1)
+        found: Tensor = (self.like(blocks).transpose(0, 1) @ part).transpose(0, 1)
+        return found
 
     def of_unknown(self, blocks: Tensor, starts: Tensor) -> Tensor:
         """Blocks `(..., n, K)`, each times K rows from a start that Python does not know."""
@@ -71,19 +73,18 @@ def exact(table: Table) -> AbstractContextManager[object]:
     return torch.autocast(table.weight.device.type, enabled=False)
 
 
-def total(row: Row, features: Sequence[int], starts: Sequence[int], weight: Tensor) -> Tensor:
+def total(row: Row, features: Sequence[int], starts: Sequence[int], table: Table) -> Tensor:
     """The sum `(N, E)` of the look-ups of p features."""
-    table, found = Table(len(weight), weight), []
-    with exact(table):
-        if tuple(starts) == tuple(starts[0] + own for own in row.space.offsets):
-            if list(features) == list(range(row.space.num_features)):
-                return table.of(row.flat, starts[0])
-        for run in _runs(row.space, features, starts):
-            if run.count == 1 or run.feature == CONSTANT:
-                found.append(_run(row, run, table).squeeze(1))
-            else:
-                blocks = _blocks(row, run.feature, run.count)
-                found.append(table.of(blocks.flatten(1) if run.step else blocks.sum(1), run.start))
+    space, found = row.space, []
+    whole = list(features) == list(range(space.num_features))
+    if whole and tuple(starts) == tuple(starts[0] + own for own in space.offsets):
+        return table.of(row.flat, starts[0])
+    for run in _runs(space, features, starts):
+        if run.length == 1:
+            found.append(_run(row, run, table).squeeze(1))
+        else:
+            blocks = _blocks(row, run.feature, run.length)
+            found.append(table.of(blocks.flatten(1) if run.step else blocks.sum(1), run.start))
     return found[0] if len(found) == 1 else torch.stack(found).sum(0)
 
 
@@ -98,13 +99,6 @@ def product(
         starts: the table's row at which each begins; a tensor where Python does not know them.
         table: what is looked up.
     """
-    with exact(table):
-        return _product(row, features, starts, table)
-
-
-def _product(
-    row: Row, features: Sequence[int], starts: Sequence[int] | Tensor, table: Table
-) -> Tensor:
     if isinstance(starts, Tensor):
         return _unknown(row, features, starts, table)
     if len(features) == 1 and features[0] != CONSTANT:
@@ -134,7 +128,7 @@ class _Run(NamedTuple):
 
     feature: int
     start: int
-    count: int
+    length: int
     step: int
 
 
@@ -142,12 +136,12 @@ def _runs(space: CategoricalSpace, features: Sequence[int], starts: Sequence[int
     runs: list[_Run] = []
     for feature, start in zip(features, starts, strict=True):
         last = runs[-1] if runs else None
-        if last is not None and feature != CONSTANT and feature == last.feature + last.count:
-            size, step = space.sizes[feature], (start - last.start) // last.count
+        if last is not None and feature != CONSTANT and feature == last.feature + last.length:
+            size, step = space.sizes[feature], (start - last.start) // last.length
             same = size == space.sizes[last.feature]
-            even = start == last.start + last.count * step and step in (0, size)
-            if same and even and (last.count == 1 or step == last.step):
-                runs[-1] = _Run(last.feature, last.start, last.count + 1, step)
+            even = start == last.start + last.length * step and step in (0, size)
+            if same and even and (last.length == 1 or step == last.step):
+                runs[-1] = _Run(last.feature, last.start, last.length + 1, step)
                 continue
         runs.append(_Run(feature, start, 1, 0))
     return runs
@@ -158,22 +152,22 @@ def _run(row: Row, run: _Run, table: Table) -> Tensor:
     if run.feature == CONSTANT:
         number = torch.tensor([run.start], device=row.flat.device)
         return table.of_numbers(number, row).expand(row.flat.shape[0], 1, -1)
-    if run.count == 1:
+    if run.length == 1:
         return table.of(row.part(run.feature), run.start).unsqueeze(1)
-    blocks = _blocks(row, run.feature, run.count)
+    blocks = _blocks(row, run.feature, run.length)
     return table.of(blocks, run.start) if run.step == 0 else table.of_each(blocks, run.start)
 
 
 def _unknown(row: Row, features: Sequence[int], starts: Tensor, table: Table) -> Tensor:
     parts, place = [], 0
     for run in _runs(row.space, features, [0] * len(features)):
-        mine = starts[place : place + run.count]
-        place += run.count
+        mine = starts[place : place + run.length]
+        place += run.length
         if run.feature == CONSTANT:
             found = table.of_numbers(mine, row)
             parts.append(found.expand(row.flat.shape[0], *found.shape))
         else:
-            parts.append(table.of_unknown(_blocks(row, run.feature, run.count), mine))
+            parts.append(table.of_unknown(_blocks(row, run.feature, run.length), mine))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

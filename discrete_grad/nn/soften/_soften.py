@@ -11,15 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from discrete_grad.nn.soften import _lookups  # the rules for look-ups
 from discrete_grad.nn.soften._calls import Call
 from discrete_grad.nn.soften._codes import Row
 from discrete_grad.nn.soften._followed import Followed, Following, followed_in, refuse
 from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["soften"]
-
-assert _lookups.__all__
 
 
 def soften(
@@ -106,7 +103,8 @@ def _build(model: nn.Module, calls: dict[str, Call], frozen: bool) -> nn.Module:
     """A module of a class of its own, whose methods have the model's signatures."""
     methods = {name: _method(name, call.signature) for name, call in calls.items()}
     kind = type(f"Soft{type(model).__name__}", (_SoftModel,), methods)
-    return kind(model, calls, frozen)
+    built: nn.Module = kind(model, calls, frozen)
+    return built
 
 
 def _method(name: str, signature: inspect.Signature) -> Callable[..., Any]:
@@ -133,15 +131,15 @@ class _SoftModel(nn.Module):
     def _follow(self, name: str, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         model, calls, frozen = self._soft
         call, run = calls[name], model if name == "forward" else getattr(model, name)
-        row, inputs, named = call.take(inputs, named)
+        row, values, named = call.take(inputs, named)
         lead = row.shape[:-1]
-        inputs, named = call.fold(lead, inputs, named)
+        values, named = call.fold(lead, values, named)
         row = row.reshape(-1, row.shape[-1])
         with _constant(model) if frozen else nullcontext():
             if is_codes(row):
-                inputs, named = call.place(row, inputs, named)
-                return _unfold(run(*inputs, **named), lead)
-            return _unfold(_run_soft(model, run, call, row, inputs, named), lead)
+                values, named = call.place(row, values, named)
+                return _unfold(run(*values, **named), lead)
+            return _unfold(_run_soft(model, run, call, row, values, named), lead)
 
     def train(self, mode: bool = True) -> _SoftModel:
         """Set the model's mode, unless it is frozen."""

@@ -1,9 +1,13 @@
 """Models as users write them: the ways in which they read codes, and what follows the tables."""
 
-from tests.nn.zoo import calls, columns, lookups, moves, one_hots, one_table, refused
+from tests.nn.zoo import calls as calls
+from tests.nn.zoo import columns as columns
+from tests.nn.zoo import lookups as lookups
+from tests.nn.zoo import moves as moves
+from tests.nn.zoo import one_hots as one_hots
+from tests.nn.zoo import one_table as one_table
+from tests.nn.zoo import refused as refused
 from tests.nn.zoo.base import BODIES, SPACE, STYLES, Style, batch_norm, linear
-
-assert calls and columns and lookups and moves and one_hots and one_table and refused
 
 WORKING = [style for style in STYLES if style.refused is None]
 REFUSED = [style for style in STYLES if style.refused is not None]
