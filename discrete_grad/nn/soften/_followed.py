@@ -165,7 +165,7 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """
     owner = getattr(func, "__self__", None)
     if len(args) == 1 and isinstance(owner, (GetSetDescriptorType, property)):
-        return args[0].asked(getattr(owner, "__name__", None) or owner.fget.__name__)
+        return args[0].asked(str(getattr(owner, "__name__", getattr(owner, "fget", owner))))
     if func not in _NAMES:  # torch.compile knows a function as a key, but not its name
         raise refuse(_name_of(func), (args, kwargs))
     name = _NAMES[func]
