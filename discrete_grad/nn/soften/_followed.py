@@ -116,11 +116,11 @@ def _method(kind: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    def operator(self: Followed, *args: Any) -> Any:
+    def method(self: Followed, *args: Any) -> Any:
         return follow(getattr(Tensor, name), (self, *args), {})
 
-    operator.__name__ = name
-    return operator
+    method.__name__ = name
+    return method
 
 
 for _name in _OPERATORS.split():
@@ -151,10 +151,15 @@ class Following(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        for kind in types:
-            if issubclass(kind, Followed):
-                return follow(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling():
+            if any(True for _ in followed_in((args, kwargs))):  # of lists it does not tell types
+                return follow(func, args, kwargs)
+            if func is Tensor.unflatten:  # which calls super(), where compile does not follow
+                return torch.unflatten(*args, **kwargs)
+        elif any(issubclass(kind, Followed) for kind in types):
+            return follow(func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

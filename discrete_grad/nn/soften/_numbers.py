@@ -79,7 +79,7 @@ def bounds(codes: Codes) -> tuple[int, int] | None:
     """The least and the largest number that can be among codes; None if it is not known."""
     sizes, shift = codes.row.space.sizes, codes.shift
     if isinstance(shift, int) and isinstance(codes.at, Strided):
-        return shift, shift + max((sizes[i] for i in codes.features()), default=1) - 1
+        return shift, shift + max([1, *(sizes[i] for i in codes.features())]) - 1
     at, shift = codes.positions(), codes.shifts()
     if not readable(shift) or not readable(at) or not at.numel():
         return None

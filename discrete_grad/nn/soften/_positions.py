@@ -104,7 +104,7 @@ class Strided(NamedTuple):
         total = math.prod(self.shape)
         wanted = list(shape)
         if -1 in wanted:
-            rest = math.prod(size for size in wanted if size != -1)
+            rest = math.prod([size for size in wanted if size != -1])
             if rest == 0:
                 return None
             wanted[wanted.index(-1)] = total // rest
