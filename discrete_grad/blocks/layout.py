@@ -75,9 +75,8 @@ class Layout:
 
     def blocks(self, flat: Tensor) -> list[Tensor]:
         """A block `(..., n, K)` for each place, the row brought in order at once."""
-        if not self.gathers:
-            return [place.take(flat) for place in self.places]
-        ordered = select(flat, self._columns, -1)
+        ordered = select(flat, self._columns, -1) if self.gathers else flat
+        # by one operation: the gradient of each slice of its own would be as wide as the row
         parts = ordered.split([p.count * p.size for p in self.places], -1)
         pairs = zip(parts, self.places, strict=True)
         return [part.unflatten(-1, (p.count, p.size)) for part, p in pairs]

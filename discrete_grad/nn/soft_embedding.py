@@ -19,13 +19,16 @@ from discrete_grad.space import CategoricalSpace, can_inspect, is_codes, is_wrap
 __all__ = ["SoftEmbedding", "embed", "embed_sample"]
 
 
-def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
+def embed(
+    space: CategoricalSpace, row: Tensor, weight: Tensor, starts: Sequence[int] | None = None
+) -> Tensor:
     """Embedded row `(..., F, dim)`: a lookup for codes, the expected embedding for a flat row.
 
     Args:
         space: the space, D wide.
         row: codes `(..., F)` or flat `(..., D)`.
         weight: `(D, dim)`, the tables of all features below one another.
+        starts: row of the weight at which each feature's table begins, where features share some.
 
     Raises:
         TypeError, ValueError: for a row that is of neither form or holds a code out of range.
@@ -40,11 +43,30 @@ def embed(space: CategoricalSpace, row: Tensor, weight: Tensor) -> Tensor:
     """
     if is_codes(row):
         space.check_codes(row)
-        return F.embedding(space.columns(row), weight)
+        shift = None if starts is None else torch.tensor(starts, device=row.device)
+        return F.embedding(space.columns(row) if shift is None else row + shift, weight)
     space.check_flat(row, what="a flat row")
+    if starts is not None:
+        return _embed_shared(space, row, weight, starts)
     tables = space.blocks(weight.t())
     pairs = zip(space.blocks(row), tables, strict=True)
     parts = [torch.einsum("...nk,dnk->...nd", block, table) for block, table in pairs]
+    return space.join_columns(parts, -2)
+
+
+def _embed_shared(
+    space: CategoricalSpace, row: Tensor, weight: Tensor, starts: Sequence[int]
+) -> Tensor:
+    """Features of the same table, in one product a block where all of it have the same."""
+    parts = []
+    begins = space.block_columns(torch.tensor(starts))
+    for block, own in zip(space.blocks(row), begins, strict=True):
+        tables = [weight[start : start + block.shape[-1]] for start in own.tolist()]
+        if len(set(own.tolist())) == 1:
+            parts.append(block @ tables[0])
+        else:
+            pairs = zip(block.unbind(-2), tables, strict=True)
+            parts.append(torch.stack([one @ table for one, table in pairs], -2))
     return space.join_columns(parts, -2)
 
 
@@ -133,6 +155,7 @@ class SoftEmbedding(nn.Module):
             raise ValueError(f"dim must be at least 1, got {dim}")
         self.space = space
         self.weight = nn.Parameter(torch.randn(space.width, dim))
+        self.starts: tuple[int, ...] | None = None  # as in `embed`
 
     @classmethod
     def from_pretrained(
@@ -146,8 +169,9 @@ class SoftEmbedding(nn.Module):
 
         Args:
             embeddings: one `nn.Embedding` a feature, all of the same dimension, whose weights are
-                copied; or a single one that holds all features below one another, whose parameter
-                is shared if the offsets are the space's own, else copied.
+                copied, each once; if it is one for all features, as `[table] * 64`, its parameter
+                is shared. Or a single one that holds all features below one another, whose
+                parameter is shared if the offsets are the space's own, else copied.
             space: the space; by default features `x0, x1, ...` of the tables' sizes.
             offsets: for a single table, the row at which each feature starts.
 
@@ -158,6 +182,8 @@ class SoftEmbedding(nn.Module):
             >>> tables = [nn.Embedding(2, 4), nn.Embedding(3, 4)]
             >>> SoftEmbedding.from_pretrained(tables).weight.shape
             torch.Size([5, 4])
+            >>> SoftEmbedding.from_pretrained([tables[0]] * 64).weight is tables[0].weight
+            True
             >>> one = nn.Embedding(5, 4)
             >>> SoftEmbedding.from_pretrained(one, offsets=[0, 2]).weight is one.weight
             True
@@ -170,17 +196,19 @@ class SoftEmbedding(nn.Module):
         if any(table.max_norm is not None for table in tables):
             raise ValueError("from_pretrained takes no embedding with max_norm: it renormalises")
         offsets = None if offsets is None else [int(offset) for offset in offsets]
+        starts: tuple[int, ...] | None = None
         if single:
             space, weight = _single(tables[0], space, offsets)
         else:
-            space, weight = _several(tables, space)
-        layer = cls(space, tables[0].embedding_dim)
-        layer.weight = weight
+            space, weight, starts = _several(tables, space)
+        with torch.device("meta"):  # a weight of its own could be far larger than the tables
+            layer = cls(space, tables[0].embedding_dim)
+        layer.weight, layer.starts = weight, starts
         return layer
 
     def forward(self, row: Tensor) -> Tensor:
         """Embedded row `(..., F, dim)` of codes `(..., F)` or a flat row `(..., D)`."""
-        return embed(self.space, row, self.weight)
+        return embed(self.space, row, self.weight, self.starts)
 
     if TYPE_CHECKING:  # as in `Relaxation`
         __call__ = forward
@@ -229,6 +257,8 @@ class SoftEmbedding(nn.Module):
             # FSDP2 gathers a sharded weight for `forward` alone, unless it is told of a method
             torch.distributed.fsdp.register_fsdp_forward_method(self, "sample")
             return self.sample(logits, relaxation, generator=generator, kernels=kernels)
+        if self.starts is not None:  # the fast path has no table for features that share one
+            return self(relaxation(logits, generator=generator))
         return embed_sample(
             self.space, logits, self.weight, relaxation, generator=generator, kernels=kernels
         )
@@ -240,7 +270,7 @@ class SoftEmbedding(nn.Module):
 
 def _several(
     tables: Sequence[nn.Embedding], space: CategoricalSpace | None
-) -> tuple[CategoricalSpace, nn.Parameter]:
+) -> tuple[CategoricalSpace, nn.Parameter, tuple[int, ...] | None]:
     sizes = [table.num_embeddings for table in tables]
     space = space or CategoricalSpace.from_sizes(sizes)
     if space.num_features != len(tables):
@@ -248,8 +278,15 @@ def _several(
     for name, size, rows in zip(space.names, space.sizes, sizes, strict=True):
         if size != rows:
             raise ValueError(f"feature {name!r} has {size} categories, its embedding {rows} rows")
-    weight = torch.cat([table.weight.detach() for table in tables])
-    return space, nn.Parameter(weight, requires_grad=tables[0].weight.requires_grad)
+    different = {id(table.weight): table.weight for table in tables}
+    lengths = itertools.accumulate(map(len, different.values()), initial=0)
+    first = dict(zip(different, lengths, strict=False))
+    starts = None if len(different) == len(tables) else tuple(first[id(t.weight)] for t in tables)
+    weights = list(different.values())
+    if len(weights) == 1:
+        return space, weights[0], starts  # type: ignore[return-value]
+    weight = torch.cat([weight.detach() for weight in weights])
+    return space, nn.Parameter(weight, requires_grad=weights[0].requires_grad), starts
 
 
 def _single(

@@ -214,3 +214,21 @@ def test_logits_of_nan_that_nobody_could_refuse_embed_as_nan(relaxation: type[Re
         expected = torch.zeros(3, 3, 2, dtype=torch.bool)
         expected[1, 1] = True
         assert torch.equal(drawn.isnan(), expected)
+
+
+def test_a_table_that_features_share_is_kept_once() -> None:
+    table, other = nn.Embedding(4, 3), nn.Embedding(4, 3)
+    for tables in ([table] * 5, [table, other, table, table, other]):
+        layer = SoftEmbedding.from_pretrained(tables)
+        assert len(layer.weight) == 4 * len(set(tables))
+        codes = torch.randint(4, (6, 5), generator=torch.Generator().manual_seed(1))
+        expected = torch.stack([t(codes[:, i]) for i, t in enumerate(tables)], 1)
+        assert torch.equal(layer(codes), expected)
+        row = layer.space.one_hot(codes)
+        assert_close(layer(row), expected)
+        logits = (30 * row).requires_grad_()
+        drawn = layer.sample(logits, ReinMax(layer.space))
+        assert_close(drawn, expected)
+        assert torch.autograd.grad(drawn.sum(), logits)[0].any()
+    assert SoftEmbedding.from_pretrained([table] * 5).weight is table.weight
+    assert copy.deepcopy(layer)(codes).equal(layer(codes))

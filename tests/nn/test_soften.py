@@ -5,40 +5,33 @@ import pickle
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, LeaveOneOut, ReinMax
 from discrete_grad.nn import soften
-from tests.nn.zoo import (
-    BODIES,
-    CASES,
-    SPACE,
-    BufferOffsets,
-    Case,
-    Columns,
-    Extras,
-    Nested,
-    Numeric,
-    NumericOptional,
-    NumericRequired,
-    Tables,
-    Unbound,
-    batch_norm,
-    linear,
-)
+from tests.nn.zoo import BODIES, REFUSED, SPACE, STYLES, WORKING, Style, batch_norm, linear
+from tests.nn.zoo.calls import Numeric
+from tests.nn.zoo.columns import Columns, Nested, Unbound
+from tests.nn.zoo.lookups import BagMax
+from tests.nn.zoo.one_hots import OneHotEach
+from tests.nn.zoo.one_table import BufferOffsets, Extras
 from tests.strategies import random_logits
 
 CODES = SPACE.enumerate()
 NUMBERS = torch.randn(len(CODES), 10, generator=torch.Generator().manual_seed(1))
 
-every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_style = pytest.mark.parametrize("style", WORKING, ids=str)
 
 
-def model_of(case: Case, body: nn.Module | None = None) -> nn.Module:
+def styles(*models: type[nn.Module]) -> pytest.MarkDecorator:
+    chosen = [style for style in STYLES if style.model in models]
+    return pytest.mark.parametrize("style", chosen, ids=str)
+
+
+def model_of(style: Style, body: nn.Module | None = None) -> nn.Module:
     torch.manual_seed(0)
-    model = case.model(batch_norm() if body is None else body).eval()
+    model = style.model(batch_norm() if body is None else body).eval()
     for layer in model.modules():  # statistics as after some training
         if isinstance(layer, nn.BatchNorm1d):
             nn.init.normal_(layer.running_mean)
@@ -46,29 +39,56 @@ def model_of(case: Case, body: nn.Module | None = None) -> nn.Module:
     return model
 
 
-def softened(case: Case, body: nn.Module | None = None) -> tuple[nn.Module, nn.Module]:
-    model = model_of(case, body)
-    return model, soften(model, SPACE, argument=case.argument)
+def softened(style: Style, body: nn.Module | None = None) -> tuple[nn.Module, nn.Module]:
+    model = model_of(style, body)
+    return model, style.soften(model)
 
 
 # --- values and gradients -------------------------------------------------------------------------
 
 
-@every_case
-def test_hard_rows_in_either_form_give_the_values_of_the_model(case: Case) -> None:
-    model, soft = softened(case)
-    expected = case.call(model, CODES, NUMBERS)
-    assert torch.equal(case.call(soft, CODES, NUMBERS), expected)
-    assert torch.equal(case.call(soft, CODES.int(), NUMBERS), expected)
-    assert_close(case.call(soft, SPACE.one_hot(CODES), NUMBERS), expected)
+def test_the_zoo_is_as_large_as_said() -> None:
+    assert len(STYLES) >= 120
+    assert len(REFUSED) >= 30
+
+
+@every_style
+def test_hard_rows_in_either_form_give_the_values_of_the_model(style: Style) -> None:
+    model, soft = softened(style)
+    expected = style.on_codes(model, CODES, NUMBERS)
+    assert torch.equal(style.call(soft, CODES, NUMBERS), expected)
+    assert_close(style.call(soft, SPACE.one_hot(CODES), NUMBERS), expected)
+
+
+def test_codes_of_other_integers() -> None:
+    model = Columns(linear())
+    assert torch.equal(soften(model, SPACE)(CODES.int()), model(CODES))
+
+
+@every_style
+def test_values_and_gradients_are_those_of_a_version_by_hand(style: Style) -> None:
+    model, soft = softened(style)
+    model.double()
+    # rows that need not sum to 1, so that every entry's weight counts
+    row = torch.rand(
+        24, SPACE.width, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    sought = [row.requires_grad_(), *(p for p in model.parameters() if p.requires_grad)]
+    numbers = NUMBERS.double()
+    results = style.call(soft, row, numbers), model.hand(row, numbers)
+    assert_close(*results, atol=1e-11, rtol=1e-11)
+    gradients = [torch.autograd.grad(r.square().sum(), sought, allow_unused=True) for r in results]
+    for ours, by_hand in zip(*gradients, strict=True):
+        zero = torch.zeros(())
+        assert_close(zero if ours is None else ours, zero if by_hand is None else by_hand)
+    assert gradients[0][0].any()
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("reading", [Columns, BufferOffsets, Unbound])
-def test_whatever_follows_the_tables(reading: type[Tables], body: str) -> None:
-    case = Case(reading)
+@styles(Columns, BufferOffsets, Unbound)
+def test_whatever_follows_the_tables(style: Style, body: str) -> None:
     torch.manual_seed(0)
-    model, soft = softened(case, BODIES[body]())
+    model, soft = softened(style, BODIES[body]())
     assert torch.equal(soft(CODES), model(CODES))
     assert_close(soft(SPACE.one_hot(CODES)), model(CODES), atol=1e-5, rtol=1e-5)
     for mode in (True, False):  # its random numbers are the model's too
@@ -78,82 +98,59 @@ def test_whatever_follows_the_tables(reading: type[Tables], body: str) -> None:
         assert torch.equal(soft.train(mode)(CODES), expected)
 
 
-# a LayerNorm within: its value is no expectation
-LINEAR = [case for case in CASES if case.model is not Nested]
-
-
-@pytest.mark.parametrize("case", LINEAR, ids=str)
-def test_soft_row_is_the_expected_embedding(case: Case) -> None:
-    # where all that follows is linear, the value at the mean is the mean of the values
-    model, soft = softened(case, linear())
-    model.double()
-    logits = random_logits(SPACE, scale=2.0, generator=3)
-    p = SPACE.log_prob(logits, CODES).exp()
-    numbers = NUMBERS[:1].double()
-    values = case.call(model, CODES, numbers.expand(len(CODES), -1))
-    value = case.call(soft.double(), SPACE.softmax(logits).unsqueeze(0), numbers)
-    assert_close(value.squeeze(), (p * values).sum(), atol=1e-12, rtol=1e-12)
-
-
-@every_case
-def test_gradient_reaches_every_entry_of_the_row(case: Case) -> None:
-    _, soft = softened(case, linear())
-    row = SPACE.softmax(random_logits(SPACE, (4,)).float()).requires_grad_()
-    case.call(soft, row, NUMBERS[:4]).sum().backward()
-    assert row.grad is not None
-    assert (row.grad != 0).all()
-
-
-@pytest.mark.parametrize("case", [Case(Nested), Case(Extras)], ids=str)
-def test_gradient_is_the_derivative(case: Case) -> None:
-    _, soft = softened(case)
+@styles(Nested, Extras, BagMax, OneHotEach)
+def test_gradient_is_the_derivative(style: Style) -> None:
+    _, soft = softened(style)
     rows = SPACE.softmax(random_logits(SPACE, (3,))).requires_grad_()
     assert torch.autograd.gradcheck(soft.double(), rows)
 
 
 def test_parameters_get_the_gradient_of_the_model() -> None:
-    model, soft = softened(Case(BufferOffsets))
+    model = BufferOffsets(linear())
+    soft = soften(model, SPACE)
     gradients = torch.autograd.grad(model(CODES).sum(), list(model.parameters()))
     for row in (CODES, SPACE.one_hot(CODES)):
         assert_close(torch.autograd.grad(soft(row).sum(), list(soft.parameters())), gradients)
 
 
-@every_case
-def test_any_leading_dimensions(case: Case) -> None:
-    _, soft = softened(case)
-    expected = case.call(soft, CODES, NUMBERS)
+@every_style
+def test_any_leading_dimensions(style: Style) -> None:
+    _, soft = softened(style)
+    expected = style.call(soft, CODES, NUMBERS)
     for row in (CODES, SPACE.one_hot(CODES)):
-        grid = case.call(soft, row.unflatten(0, (4, 6)), NUMBERS.unflatten(0, (4, 6)))
+        grid = style.call(soft, row.unflatten(0, (4, 6)), NUMBERS.unflatten(0, (4, 6)))
         assert_close(grid, expected.unflatten(0, (4, 6)))
-        samples = case.call(soft, row.expand(3, *row.shape), NUMBERS)
+        samples = style.call(soft, row.expand(3, *row.shape), NUMBERS)
         assert_close(samples, expected.expand(3, -1))
-        assert_close(case.call(soft, row[5], NUMBERS[5]), expected[5])
+        assert_close(style.call(soft, row[5], NUMBERS[5]), expected[5])
 
 
-@pytest.mark.parametrize("case", [Case(Columns), Case(BufferOffsets)], ids=str)
-def test_no_rows(case: Case) -> None:
-    _, soft = softened(case)
+@styles(Columns, BufferOffsets)
+def test_no_rows(style: Style) -> None:
+    _, soft = softened(style)
     for row in (CODES[:0], SPACE.one_hot(CODES[:0])):
         assert soft(row).shape == (0,)
         assert soft(row.expand(2, 0, -1)).shape == (2, 0)
 
 
 class TwoHeads(Columns):
-    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, codes: Tensor) -> dict[str, Tensor | tuple[Tensor, ...]]:
         score = super().forward(codes)
-        return score, torch.stack([score, score], -1), self.tables[0].weight.sum()
+        pair = torch.stack([score, score], -1)
+        return {"score": score, "rest": (pair, self.tables[0].weight.sum())}
 
 
 def test_several_outputs() -> None:
-    model, soft = softened(Case(TwoHeads))
-    score, pair, total = soft(SPACE.one_hot(CODES).unflatten(0, (4, 6)))
-    assert score.shape == (4, 6)
-    assert_close(pair, model(CODES)[1].unflatten(0, (4, 6)))
-    assert_close(total, model(CODES)[2])
+    model = TwoHeads(linear())
+    outputs = soften(model, SPACE)(SPACE.one_hot(CODES).unflatten(0, (4, 6)))
+    assert outputs["score"].shape == (4, 6)
+    pair, total = outputs["rest"]
+    assert_close(pair, model(CODES)["rest"][0].unflatten(0, (4, 6)))
+    assert_close(total, model(CODES)["rest"][1])
 
 
 def test_within_an_expectation() -> None:
-    _, soft = softened(Case(Numeric))
+    soft = soften(Numeric(batch_norm()).eval(), SPACE, per_row=["x_num"])
     logits = torch.zeros(5, SPACE.width, requires_grad=True)
     numbers = NUMBERS[:5]
     for estimator in (LeaveOneOut(SPACE, samples=4), ReinMax(SPACE, samples=2)):
@@ -166,9 +163,9 @@ def test_within_an_expectation() -> None:
 # --- the same layers ----------------------------------------------------------------------------
 
 
-@every_case
-def test_parameters_and_state_are_the_models(case: Case) -> None:
-    model, soft = softened(case)
+@every_style
+def test_parameters_and_state_are_the_models(style: Style) -> None:
+    model, soft = softened(style)
     ours, theirs = dict(soft.named_parameters()), dict(model.named_parameters())
     assert list(ours) == list(theirs)
     assert all(ours[name] is theirs[name] for name in theirs)
@@ -176,35 +173,45 @@ def test_parameters_and_state_are_the_models(case: Case) -> None:
     soft.load_state_dict(model.state_dict())
     state = {n: v + 1 if v.is_floating_point() else v for n, v in model.state_dict().items()}
     model.load_state_dict(state)
-    assert torch.equal(case.call(soft, CODES, NUMBERS), case.call(model, CODES, NUMBERS))
+    expected = style.on_codes(model, CODES, NUMBERS)
+    assert_close(style.call(soft, SPACE.one_hot(CODES), NUMBERS), expected)
 
 
-@every_case
-def test_softening_leaves_the_model_as_it_was(case: Case) -> None:
-    model = model_of(case)
+@every_style
+def test_a_call_leaves_the_model_as_it_was(style: Style) -> None:
+    model = model_of(style)
     model.train()
-    model.body.eval() if hasattr(model, "body") else model.model.body.eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.eval()
     modes = {name: module.training for name, module in model.named_modules()}
     values = {name: value.clone() for name, value in model.state_dict().items()}
     attributes = {name: dict(vars(module)) for name, module in model.named_modules()}
-    soft = soften(model, SPACE, argument=case.argument)
-    assert {name: module.training for name, module in model.named_modules()} == modes
+    soft = style.soften(model)
     assert {n: m.training for n, m in soft.named_modules() if n in modes} == modes
+    style.call(soft, SPACE.one_hot(CODES), NUMBERS)
+    assert {name: module.training for name, module in model.named_modules()} == modes
     for name, module in model.named_modules():
-        assert vars(module).keys() == attributes[name].keys()
-        assert all(vars(module)[key] is value for key, value in attributes[name].items())
+        now, then = dict(vars(module)), attributes[name]
+        now.pop("last", None)  # the activation that one of the models keeps
+        assert now.keys() == then.keys()
+        assert all(now[key] is value for key, value in then.items())
     for name, value in model.state_dict().items():
-        assert torch.equal(value, values[name])
+        if "_u" not in name and "_v" not in name:  # spectral norm, in training
+            assert torch.equal(value, values[name])
 
 
-@every_case
-def test_copies(case: Case) -> None:
-    model, soft = softened(case)
+@every_style
+def test_copies(style: Style) -> None:
+    model, soft = softened(style)
     with torch.no_grad():
-        expected = case.call(model, CODES, NUMBERS).double()
+        expected = style.on_codes(model, CODES, NUMBERS).double()
     soft.double()  # after which the copies must not fall back on what the model was
-    for copied in (copy.deepcopy(soft), pickle.loads(pickle.dumps(soft))):
-        value = case.call(copied, SPACE.one_hot(CODES).double(), NUMBERS.double())
+    copies = [copy.deepcopy(soft)]
+    if not any(nn.utils.parametrize.is_parametrized(m) for m in model.modules()):
+        copies.append(pickle.loads(pickle.dumps(soft)))  # torch pickles no parametrisation
+    for copied in copies:
+        value = style.call(copied, SPACE.one_hot(CODES).double(), NUMBERS.double())
         assert value.dtype == torch.float64
         assert_close(value, expected, atol=1e-5, rtol=1e-5)
         assert list(copied.state_dict()) == list(model.state_dict())
@@ -216,33 +223,77 @@ def test_copies(case: Case) -> None:
         assert not copied.training
 
 
-def test_frozen_and_in_evaluation_mode() -> None:
-    model, soft = softened(Case(Columns))
-    soft.requires_grad_(False).eval()
-    before = {name: value.clone() for name, value in soft.state_dict().items()}
-    row = SPACE.one_hot(CODES).requires_grad_()
-    soft(row).sum().backward()
-    assert (row.grad != 0).any()
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(torch.equal(value, before[n]) for n, value in soft.state_dict().items())
-    soft.train()(row)
-    assert not torch.equal(model.body[1].running_mean, before["body.1.running_mean"])
+# --- transforms ---------------------------------------------------------------------------------
 
 
-def test_fixed_arguments() -> None:
-    model, soft = softened(Case(NumericOptional))
-    assert torch.equal(soft(CODES, None, scale=3.0, latent=False), model(CODES, scale=3.0))
-    with pytest.raises(ValueError, match="x_num=None, its default"):
-        soft(CODES, NUMBERS)
-    with pytest.raises(ValueError, match="latent=False, its default"):
-        soft(CODES, latent=True)
-    _, required = softened(Case(NumericRequired))
-    with pytest.raises(TypeError):
-        required(CODES)
+@styles(Columns, BufferOffsets, Extras, OneHotEach)
+def test_vmap(style: Style) -> None:
+    model, soft = softened(style)
+    rows = SPACE.one_hot(CODES)
+    assert_close(torch.vmap(soft)(rows), model(CODES))
+    gradients = torch.vmap(torch.func.grad(soft))(rows)
+    rows.requires_grad_()
+    assert_close(gradients, torch.autograd.grad(soft(rows).sum(), rows)[0])
+
+
+@styles(Columns, BufferOffsets, Extras, OneHotEach)
+def test_compile(style: Style) -> None:
+    torch._dynamo.reset()
+    model, soft = softened(style)
+    compiled = torch.compile(soft, backend="aot_eager", fullgraph=True)
+    assert_close(compiled(CODES), model(CODES))
+    assert_close(compiled(SPACE.one_hot(CODES)), model(CODES))
+
+
+@styles(Columns, BufferOffsets, Extras, OneHotEach)
+def test_export(style: Style) -> None:
+    model, soft = softened(style)
+    rows = SPACE.one_hot(CODES)
+    shapes = ({0: torch.export.Dim("rows", min=2)},)
+    program = torch.export.export(soft, (rows,), dynamic_shapes=shapes).module()
+    assert_close(program(rows), model(CODES))
+    assert_close(program(rows[:5]), model(CODES[:5]))
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", REFUSED, ids=str)
+def test_refused_models_say_why_and_are_left_as_they_were(style: Style) -> None:
+    model = model_of(style)
+    attributes = {name: dict(vars(module)) for name, module in model.named_modules()}
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    soft = style.soften(model)
+    rows = SPACE.softmax(random_logits(SPACE, (4,)).float()).requires_grad_()
+    with pytest.raises((TypeError, ValueError), match=style.refused):
+        style.call(soft, rows, NUMBERS)
+    for name, module in model.named_modules():
+        assert vars(module).keys() == attributes[name].keys()
+        assert all(vars(module)[key] is value for key, value in attributes[name].items())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
+    pickle.dumps(model)
+
+
+def test_refused_spaces() -> None:
+    two = soften(Columns(linear()), CategoricalSpace.from_sizes((3, 4)))
+    with pytest.raises(IndexError, match="out of"):
+        two(torch.rand(2, 7))
+    larger = CategoricalSpace.from_sizes((3, 4, 3))
+    with pytest.raises(ValueError, match="the table has 2 rows; feature 'x2' needs rows 0 to 2"):
+        soften(Columns(linear()), larger)(torch.rand(2, 10))
+
+
+def test_refused_arguments() -> None:
+    with pytest.raises(TypeError, match="soften needs a module, got function"):
+        soften(lambda codes: codes, SPACE)
+    with pytest.raises(ValueError, match=r"no argument 'x', only \['x_cat', 'x_num'\]"):
+        soften(Numeric(linear()), SPACE, argument="x")
+    with pytest.raises(ValueError, match="columns must be one of dict, tuple, args, kwargs"):
+        soften(Columns(linear()), SPACE, columns="list")
 
 
 def test_rows_that_do_not_fit() -> None:
-    _, soft = softened(Case(Columns))
+    soft = soften(Columns(linear()), SPACE)
     with pytest.raises(ValueError, match="feature 'colour' has code 4; its codes are 0 to 3"):
         soft(torch.tensor([[0, 4, 0]]))
     with pytest.raises(ValueError, match="a flat row must be"):
@@ -251,270 +302,3 @@ def test_rows_that_do_not_fit() -> None:
         soft([[0, 1, 1]])
     with pytest.raises(TypeError, match="needs the row: argument 'codes'"):
         soft()
-
-
-# --- transforms ---------------------------------------------------------------------------------
-
-
-TRANSFORMED = [case for case in CASES if str(case) in {"Columns", "OffsetsOnDevice", "Extras"}]
-
-
-@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
-def test_vmap(case: Case) -> None:
-    model, soft = softened(case)
-    rows = SPACE.one_hot(CODES)
-    assert_close(torch.vmap(soft)(rows), model(CODES))
-    gradients = torch.vmap(torch.func.grad(soft))(rows)
-    rows.requires_grad_()
-    assert_close(gradients, torch.autograd.grad(soft(rows).sum(), rows)[0])
-
-
-@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
-def test_compile(case: Case) -> None:
-    torch._dynamo.reset()
-    model, soft = softened(case)
-    compiled = torch.compile(soft, backend="aot_eager", fullgraph=True)
-    assert_close(compiled(CODES), model(CODES))
-    assert_close(compiled(SPACE.one_hot(CODES)), model(CODES))
-
-
-@pytest.mark.parametrize("case", TRANSFORMED, ids=str)
-def test_export(case: Case) -> None:
-    model, soft = softened(case)
-    rows = SPACE.one_hot(CODES)
-    assert_close(torch.export.export(soft, (rows,)).module()(rows), model(CODES))
-
-
-# --- refusals -----------------------------------------------------------------------------------
-
-
-def refuse(model: nn.Module, message: str, space: CategoricalSpace = SPACE) -> None:
-    before = {name: set(vars(module)) for name, module in model.named_modules()}
-    with pytest.raises(ValueError, match=message):
-        soften(model, space)
-    assert {name: set(vars(module)) for name, module in model.named_modules()} == before
-
-
-class BranchOnValues(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        if (codes[:, 0] > 1).any():
-            codes = codes.flip(0)
-        return super().forward(codes)
-
-
-class NestedBranch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = BranchOnValues(linear())
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.inner(codes)
-
-
-class Loop(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return torch.stack([super(Loop, self).forward(row[None])[0] for row in codes])
-
-
-class Length(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes) / len(codes)
-
-
-class BareAssert(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        assert isinstance(codes, Tensor)
-        return super().forward(codes)
-
-
-class Product(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes * 2)
-
-
-class ScaledSum(BufferOffsets):
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score(self.table(torch.add(codes, self.offsets, alpha=2)))
-
-
-class WrongOffsets(BufferOffsets):
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score(self.table(codes + self.offsets.view(3, 1)))
-
-
-class ExpandedOffsets(BufferOffsets):
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score(self.table(codes + self.offsets.expand_as(codes)))
-
-
-class Mixed(BufferOffsets):
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score(self.table(torch.stack([codes[:, 0], codes[:, 1] + 3], 1)))
-
-
-class OneHotBeside(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes) + F.one_hot(codes[:, 1], 4).sum(-1)
-
-
-class Comparison(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes) * (codes[:, 2] == 1)
-
-
-class RawValues(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return super().forward(codes) + codes.float().sum(-1)
-
-
-class Returned(Columns):
-    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(codes), codes
-
-
-class FunctionalLookup(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score([F.embedding(codes[:, i], t.weight) for i, t in enumerate(self.tables)])
-
-
-class Unread(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        parts = [self.tables[0](codes[:, 0]), self.tables[2](codes[:, 2]), self.tables[1].weight]
-        return parts[0].sum(-1) + parts[1].sum(-1)
-
-
-class Bags(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.bag = nn.EmbeddingBag(9, 3)
-        self.register_buffer("offsets", torch.tensor(SPACE.offsets))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.bag(codes + self.offsets).sum(-1)
-
-
-class OneHotLayer(nn.Module):
-    def forward(self, codes: Tensor) -> Tensor:
-        return SPACE.one_hot(codes)
-
-
-class NoTables(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.encode, self.score = OneHotLayer(), nn.Linear(9, 1)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.score(self.encode(codes))
-
-
-class OwnForward(nn.Embedding):
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) * 2
-
-
-class FunctionalDropout(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        return F.dropout(super().forward(codes), 0.1, self.training)
-
-
-class NoiseInTraining(Columns):
-    def forward(self, codes: Tensor) -> Tensor:
-        score = super().forward(codes)
-        if self.training:
-            score = score + torch.randn_like(score)
-        return score
-
-
-class Counts(Columns):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__(body)
-        self.register_buffer("calls", torch.tensor(0))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(codes)
-
-
-REFUSED = {
-    BranchOnValues: r"follow BranchOnValues.forward in 'if .*any\(\):': it branches on the values",
-    Loop: r"follow Loop.forward in 'return .*': a loop over a tensor; use codes.unbind",
-    Length: r"follow Length.forward in .* len of the codes .* use codes.shape\[0\]",
-    BareAssert: r"BareAssert.forward in 'assert isinstance\(codes, Tensor\)': ",
-    Product: r"Product: 'mul' in 'return .*codes \* 2.* the codes .*feature 'cut', 'colour'",
-    ScaledSum: r"'add' in '.*alpha=2.*' is not a way of reading the codes",
-    WrongOffsets: r"'add' in '.*view\(3, 1\).*' is not a way of reading the codes",
-    ExpandedOffsets: r"'expand_as' in '.*' is not a way of reading the codes",
-    Mixed: r"'stack' in '.*' is not a way of reading the codes",
-    OneHotBeside: r"'one_hot' in '.*' is not a way .*\(feature 'colour'\)",
-    Comparison: r"'eq' in '.*' is not a way .*\(feature 'shape'\)",
-    RawValues: r"'float' in '.*' is not a way",
-    Returned: r"Returned: 'output' hands on the codes",
-    FunctionalLookup: r"'embedding' in '.*F.embedding.*' is not a way .*\(feature 'cut'\)",
-    Unread: r"no nn.Embedding of Unread reads feature 'colour'",
-    FunctionalDropout: r"'dropout' in '.*F.dropout.*' depends on self.training.*nn.Dropout",
-    NoiseInTraining: r"'randn_like' in '.*' depends on self.training",
-    Counts: r"Counts.forward changes buffer 'calls'",
-}
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("model", REFUSED, ids=lambda model: model.__name__)
-def test_refused_uses_of_codes(model: type[nn.Module], training: bool) -> None:
-    refuse(model(linear()).train(training), REFUSED[model])
-
-
-def test_a_refusal_changes_no_buffer() -> None:
-    model = Counts(linear())
-    refuse(model, "changes buffer")
-    assert model.calls == 0
-
-
-def test_refused_modules_are_named() -> None:
-    refuse(NestedBranch(), r"follow module 'inner' \(BranchOnValues\) in 'if .*': it branches")
-    refuse(Bags(), r"module 'bag' \(EmbeddingBag\) reads the codes; only an nn.Embedding may")
-    refuse(nn.Sequential(Bags()), r"module '0.bag' \(EmbeddingBag\) reads the codes")
-    refuse(NoTables(), r"module 'encode' \(OneHotLayer\) reads the codes; only an nn.Embedding")
-    refuse(nn.Sequential(nn.Linear(3, 1)), r"module '0' \(Linear\) reads the codes")
-    refuse(nn.Embedding(4, 2), r"Embedding: 'embedding' .* is not a way of reading the codes")
-
-
-def test_refused_tables_are_named() -> None:
-    def model_with(table: nn.Module) -> nn.Module:
-        model = Columns(linear())
-        model.tables[1] = table
-        return model
-
-    small = r"module 'tables.1' \(Embedding\) has 3 rows; feature 'colour' needs rows 0 to 3"
-    refuse(model_with(nn.Embedding(3, 2)), small)
-    refuse(model_with(nn.Embedding(4, 2, max_norm=1.0)), r"'tables.1' .*max_norm")
-    refuse(model_with(OwnForward(4, 2)), r"'tables.1' \(OwnForward\) has a forward of its own")
-    spectral = nn.utils.parametrizations.spectral_norm(nn.Embedding(4, 2))
-    refuse(model_with(spectral), r"'tables.1' .* computes its weights")
-    larger = CategoricalSpace.from_sizes((3, 4, 3))
-    refuse(Columns(linear()), "feature 'x2' needs rows 0 to 2", larger)
-
-
-def test_hooks_are_refused() -> None:
-    for name in ("", "tables.2"):
-        model = Columns(linear())
-        model.get_submodule(name).register_forward_hook(lambda module, inputs, output: output * 2)
-        refuse(model, "has forward hooks, which would not run")
-    model = Columns(linear())
-    model.body.register_forward_hook(lambda module, inputs, output: output * 2)
-    assert torch.equal(soften(model, SPACE)(CODES), model(CODES))
-
-
-def test_refused_spaces() -> None:
-    four = CategoricalSpace.from_sizes((3, 4, 2, 5))
-    refuse(Columns(linear()), "reads feature 'x3'", four)
-    refuse(BufferOffsets(linear()), "is not a way of reading the codes", four)
-    refuse(Columns(linear()), "column 2 of codes that have 2", CategoricalSpace.from_sizes((3, 4)))
-
-
-def test_refused_arguments() -> None:
-    with pytest.raises(TypeError, match="soften needs a module, got function"):
-        soften(lambda codes: codes, SPACE)
-    with pytest.raises(ValueError, match=r"no argument 'x', only \['x_cat', 'x_num'\]"):
-        soften(Numeric(linear()), SPACE, argument="x")
-    with pytest.raises(ValueError, match=r"forward has no argument None, only \[\]"):
-        soften(soften(Columns(linear()), SPACE), SPACE)

@@ -2,47 +2,73 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import inspect
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from discrete_grad.nn.soften._rewriting import rewrite
-from discrete_grad.nn.soften._tracing import arguments, trace
+from discrete_grad.nn.soften._calls import Call
+from discrete_grad.nn.soften._codes import Row
+from discrete_grad.nn.soften._followed import Followed, Following, followed_in, refuse
 from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["soften"]
 
 
-def soften(model: nn.Module, space: CategoricalSpace, *, argument: str | None = None) -> nn.Module:
+def soften(
+    model: nn.Module,
+    space: CategoricalSpace,
+    *,
+    argument: str | None = None,
+    columns: str | None = None,
+    per_row: Sequence[str] | Mapping[str, int] | None = None,
+    methods: Sequence[str] = ("to_latent",),
+    frozen: bool = False,
+) -> nn.Module:
     """Return the model as one that takes codes and flat rows, with the same parameters.
 
-    The model's forward is traced, and the argument that holds the codes `(N, F)` is followed to the
-    `nn.Embedding`s that read it; each becomes a lookup that also takes the feature's block of a
-    flat row. Columns may be read one by one (`codes[:, i]`, `unbind`, `select`, `split`, `.T`),
-    several at once (`codes[:, 1:3]`), or all, by one table, with constants added to them
-    (`table(codes + offsets)`) or without; and cast to other integers. A table may have more rows
-    than its feature has categories (one for "unknown", say): they are not used.
+    Codes `(N, F)` go to the model as they are. For a flat row `(N, D)` the model gets codes without
+    values that carry the row: what it looks up by them is the product of the row's blocks with the
+    table, the expected embedding. It may look them up by `nn.Embedding`, `F.embedding`,
+    `nn.EmbeddingBag`, `table[codes]`, `index_select` and `gather`, take them as
+    `F.one_hot(codes, size)`, move them (index, slice, stack, split, reshape, ...), cast them, and
+    add offsets to them, by which they read other rows of a table. Whatever needs the value of a
+    code, such as `codes == 2`, raises TypeError at that line of the model.
 
-    The result consists of the model's own layers under their own names: parameters, buffers and the
-    modes of layers are shared, and the state_dict is the model's. Nothing is frozen: call
-    `.requires_grad_(False).eval()` on it. Rows may have any leading dimensions, such as the sample
-    dimension of `expectation`: the model sees `(N, F)`. Arguments whose default is None, a flag or
-    a string are fixed at it, unless a None cannot be done with.
+    The model runs itself, in the modes, with the noise and the attributes that it has at the call;
+    nothing in it is changed. Parameters and buffers are the model's, under their own names, and so
+    is the signature. Rows may have any leading dimensions, such as the sample dimension of
+    `expectation`: the model sees `(N, F)`, and outputs whose first dimension is N get the row's.
 
     Args:
-        model: the pretrained model; its forward must be traceable by `torch.fx`.
+        model: the pretrained model.
         space: the features, in the order of the columns of the codes.
         argument: name of forward's argument that holds the codes; the first by default.
+        columns: the form in which forward takes the columns `(N,)`, if not as one tensor: `"dict"`
+            (by feature's name) or `"tuple"` as one argument, `"args"` one after the other
+            (`*columns`), `"kwargs"` by feature's name (`**row`). The softened model takes the row
+            in their place.
+        per_row: names of the arguments that have an entry for each row `(..., n)`, such as a
+            context; or a mapping from the names to the number of dimensions of an entry (0 for one
+            number a row). They are repeated along the row's other leading dimensions; all other
+            arguments are given to the model as they are. By default `context`, and with rows of
+            other than one leading dimension every other tensor must be declared.
+        methods: methods of the model that take the row as well, by an argument of the same name or
+            their first; those it has not are left out.
+        frozen: use the model in evaluation mode and its parameters as constants, whatever `train()`
+            is called on it or on what holds it. The model's own modes stay as they are.
 
     Returns:
         A module with the model's own signature.
 
     Raises:
-        TypeError: if `model` is no module.
-        ValueError: if the model cannot be converted: which module, and why.
+        TypeError: if `model` is no module; at a call, if the model needs the value of a code.
+        ValueError: for an argument that the model has not; at a call, for a row that does not fit,
+            or a table that is too small for a feature.
 
     Example:
         >>> class Model(nn.Module):
@@ -63,82 +89,138 @@ def soften(model: nn.Module, space: CategoricalSpace, *, argument: str | None = 
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"soften needs a module, got {type(model).__name__}")
-    return _SoftModel(model, space, argument)
+    if per_row is not None and not isinstance(per_row, Mapping):
+        per_row = dict.fromkeys(per_row, 1)
+    calls = {"forward": Call.of(model.forward, space, argument, columns, per_row)}
+    own = calls["forward"].argument if columns not in ("args", "kwargs") else None
+    for name in methods:
+        if callable(getattr(model, name, None)):
+            calls[name] = Call.of(getattr(model, name), space, own, columns, per_row, or_first=True)
+    return _build(model, calls, frozen)
+
+
+def _build(model: nn.Module, calls: dict[str, Call], frozen: bool) -> nn.Module:
+    """A module of a class of its own, whose methods have the model's signatures."""
+    methods = {name: _method(name, call.signature) for name, call in calls.items()}
+    kind = type(f"Soft{type(model).__name__}", (_SoftModel,), methods)
+    built: nn.Module = kind(model, calls, frozen)
+    return built
+
+
+def _method(name: str, signature: inspect.Signature) -> Callable[..., Any]:
+    def method(self: _SoftModel, *inputs: Any, **named: Any) -> Any:
+        return self._follow(name, inputs, named)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    parameters = [own, *signature.parameters.values()]
+    method.__name__ = name
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return method
 
 
 class _SoftModel(nn.Module):
-    """The model's own layers, run by a forward whose lookups take both forms of a row."""
+    """The model itself, with codes that follow a flat row; its parameters and layers are shared."""
 
-    def __init__(self, model: nn.Module, space: CategoricalSpace, argument: str | None) -> None:
+    def __init__(self, model: nn.Module, calls: dict[str, Call], frozen: bool) -> None:
         super().__init__()
-        names = arguments(model)
-        if not names or argument not in (*names, None):
-            name = type(model).__name__
-            raise ValueError(f"{name}.forward has no argument {argument!r}, only {names}")
-        if model._forward_hooks or model._forward_pre_hooks:
-            name = type(model).__name__
-            raise ValueError(f"soften: {name} has forward hooks, which would not run")
-        argument = names[0] if argument is None else argument
-        graph, tracer, fixed = trace(model, space, argument)
-        lookups = rewrite(graph, tracer, model, space, fixed)
-        for kind in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
-            setattr(self, kind, getattr(model, kind).copy())
-        for name, lookup in lookups.items():
-            self.add_module(name, lookup)
-        used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-        for constant, name in tracer.tensor_attrs.items():  # tensors that are no buffers
-            if isinstance(constant, Tensor) and name in used and "." not in name:
-                self.register_buffer(name, constant, persistent=False)
-        self.training = model.training
-        self._soft = (model, space, names.index(argument), argument)
-        self._run: Callable[..., Any] = type(fx.GraphModule(self, graph)).forward
+        for kind in _SHARED:
+            setattr(self, kind, getattr(model, kind))
+        self.training = model.training and not frozen
+        self._soft = (model, calls, frozen)  # in a tuple, or the model would be a part of itself
 
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        """The model's forward; leading dimensions `(..., F)` and `(..., D)` become one for it."""
-        _, space, position, argument = self._soft
-        if argument not in named and len(inputs) <= position:
-            raise TypeError(f"forward needs the row: argument {argument!r}")
-        row = named[argument] if argument in named else inputs[position]
-        if isinstance(row, Tensor) and is_codes(row):
-            space.check_codes(row)
-        else:
-            space.check_flat(row, what="a flat row")
+    def _follow(self, name: str, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        model, calls, frozen = self._soft
+        call, run = calls[name], model if name == "forward" else getattr(model, name)
+        row, values, named = call.take(inputs, named)
         lead = row.shape[:-1]
-        if len(lead) == 1:
-            return self._run(self, *inputs, **named)
-        inputs = tuple(_fold(value, lead) for value in inputs)
-        named = {name: _fold(value, lead) for name, value in named.items()}
-        return _unfold(self._run(self, *inputs, **named), lead)
+        values, named = call.fold(lead, values, named)
+        row = row.reshape(-1, row.shape[-1])
+        with _constant(model) if frozen else nullcontext():
+            if is_codes(row):
+                values, named = call.place(row, values, named)
+                return _unfold(run(*values, **named), lead)
+            return _unfold(_run_soft(model, run, call, row, values, named), lead)
+
+    def train(self, mode: bool = True) -> _SoftModel:
+        """Set the model's mode, unless it is frozen."""
+        model, _, frozen = self._soft
+        if not frozen:
+            model.train(mode)
+            self.training = mode
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        model, space, _, argument = self._soft
-        # the forward is made anew from the model: generated code does not pickle
-        state = {name: v for name, v in vars(self).items() if name not in ("_soft", "_run")}
-        return _SoftModel, (model, space, argument), state
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _SoftModel:
-        build, arguments, state = copy.deepcopy(self.__reduce__(), memo)
-        copied: _SoftModel = build(*arguments)
-        memo[id(self)] = copied
-        copied.__setstate__(state)
-        return copied
+        shared = (*_SHARED, "_soft")
+        return _build, self._soft, {n: v for n, v in vars(self).items() if n not in shared}
 
 
-def _fold(value: Any, lead: torch.Size) -> Any:
-    """A row, or what comes with it, with its leading dimensions as one `(N, ...)`.
+_SHARED = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
-    A tensor without the first of them (the sample dimension, say) is repeated along it.
+
+def _run_soft(
+    model: nn.Module,
+    run: Callable[..., Any],
+    call: Call,
+    flat: Tensor,
+    inputs: list[Any],
+    named: dict[str, Any],
+) -> Any:
+    row = Row(flat, call.space)
+    kept = None if torch.compiler.is_compiling() else weakref.ref(row)
+    try:
+        inputs, named = call.place(row.codes(), inputs, named)
+        with Following():
+            result = run(*inputs, **named)
+        returned = list(followed_in(result))
+        if returned:
+            raise refuse("return", returned, "hands on the codes, which are no tensor")
+        return result
+    finally:
+        del row, inputs, named
+        if kept is not None and kept() is not None:
+            _put_away(model)
+
+
+def _put_away(model: nn.Module) -> None:
+    """Replace codes that the model has kept by the likeliest ones, as a tensor.
+
+    Codes that carry a row live in a call alone: kept, they would hold its graph, and a model with
+    one as a buffer could not be saved.
     """
-    if not isinstance(value, Tensor):
-        return value
-    for own in (lead[skip:] for skip in range(len(lead) or 1)):
-        if value.shape[: len(own)] == own:
-            rest = value.shape[len(own) :]
-            return value.expand((*lead, *rest)).reshape((lead.numel(), *rest))
-    return value
+    for module in model.modules():
+        for held in (module.__dict__, module._buffers):
+            for name, value in list(held.items()):
+                if isinstance(value, Followed):
+                    held[name] = value.likeliest()
+
+
+@contextmanager
+def _constant(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode and without derivatives of its parameters."""
+    training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for module in training:
+        module.training = False
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _unfold(value: Any, lead: torch.Size) -> Any:
-    if isinstance(value, Tensor) and value.shape[:1] == (lead.numel(),):
-        return value.reshape((*lead, *value.shape[1:]))
-    return tuple(_unfold(v, lead) for v in value) if isinstance(value, tuple) else value
+    """Outputs with the row's leading dimensions in place of their first."""
+    if len(lead) == 1:
+        return value
+    rows = lead.numel()
+
+    def unfold(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == rows:
+            return leaf.reshape((*lead, *leaf.shape[1:]))
+        return leaf
+
+    return torch.utils._pytree.tree_map(unfold, value)

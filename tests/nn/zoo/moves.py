@@ -1,0 +1,391 @@
+"""Codes that are moved before they are looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tests.nn.zoo.base import SPACE, OneTable, Tables, works
+
+
+class Moved(Tables):
+    """A table for each feature; subclasses bring the columns into order."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        pairs = zip(self.tables, self.columns(codes), strict=True)
+        return self.score([table(column) for table, column in pairs])
+
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        raise NotImplementedError
+
+
+@works()
+class Chunked(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return [part.squeeze(-1) for part in codes.chunk(3, dim=-1)]
+
+
+@works()
+class TensorSplit(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return [part[:, 0] for part in codes.tensor_split(3, dim=1)]
+
+
+@works()
+class HorizontallySplit(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return [part.flatten() for part in torch.hsplit(codes, 3)]
+
+
+@works()
+class SplitInSections(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        first, rest = torch.split(codes, [1, 2], dim=1)
+        return [first.squeeze(1), rest.select(1, 0), rest.select(1, 1)]
+
+
+@works()
+class Permuted(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return list(codes.permute(1, 0))
+
+
+@works()
+class AxesMoved(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return torch.movedim(codes, -1, 0).unbind()
+
+
+@works()
+class AxesSwapped(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return [part.squeeze(0) for part in codes.swapaxes(0, 1).contiguous().split(1)]
+
+
+@works()
+class Narrowed(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return [codes.narrow(1, i, 1).squeeze(1) for i in range(3)]
+
+
+@works()
+class Strides(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        cut, shape = codes[:, ::2].unbind(1)
+        return [cut, codes[:, -2], shape]
+
+
+@works()
+class Reversed(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        return codes.flip(1).unbind(1)[::-1]
+
+
+@works()
+class Rolled(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        shape, cut, colour = codes.roll(1, dims=1).unbind(1)
+        return [cut, colour, shape]
+
+
+@works()
+class Selected2(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        order = torch.tensor([1, 2, 0])
+        colour, shape, cut = codes.index_select(1, order).T
+        return [cut, colour, shape]
+
+
+@works()
+class SelectedByFlags(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        (colour,) = codes[:, torch.tensor([False, True, False])].T
+        cut, shape = codes[:, [True, False, True]].T
+        return [cut, colour, shape]
+
+
+@works()
+class GatheredColumns(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        order = torch.tensor([[2, 0, 1]]).expand(len(codes), -1)
+        shape, cut, colour = codes.gather(1, order).unbind(1)
+        assert shape.shape == cut.shape
+        return [cut, colour, torch.take_along_dim(codes, order[:, :1], 1).view(-1)]
+
+
+@works()
+class ColumnsStacked(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        columns = torch.stack([codes[:, 2], codes[:, 0], codes[:, 1]])
+        return [columns[1], columns[2], columns[0]]
+
+
+@works()
+class ColumnsJoined(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        line = torch.cat([codes[:, 1], codes[:, 0], codes[:, 2]])
+        colour, cut, shape = line.view(3, -1)
+        return [cut, colour, shape]
+
+
+@works()
+class RowsInAnotherOrder(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        order = torch.arange(len(codes) - 1, -1, -1)
+        return codes[order].flip(0).T
+
+
+@works()
+class RowByRow(Moved):
+    def forward(self, codes: Tensor) -> Tensor:
+        parts = [torch.cat([t(c) for t, c in zip(self.tables, row, strict=True)]) for row in codes]
+        return self.score([torch.stack(parts)])
+
+
+@works()
+class ThereAndBack(Moved):
+    def columns(self, codes: Tensor) -> Sequence[Tensor]:
+        deep = codes.unsqueeze(1).unsqueeze(-1).transpose(1, 3)
+        return deep.squeeze(-1).squeeze(1).unbind(1)
+
+
+# --- one table ------------------------------------------------------------------------------------
+
+
+@works()
+class Line(OneTable):
+    """All codes in one line."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        line = (codes + self.offsets).view(-1)
+        return self.score(self.table(line).view(codes.shape[0], codes.shape[1], -1))
+
+
+@works()
+class LineOfFirstTable(OneTable):
+    """In one line before the offsets are added."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        line = codes.flatten() + self.offsets.repeat(len(codes))
+        return self.score(self.table(line).unflatten(0, (-1, 3)))
+
+
+@works()
+class Reshaped(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        deep = (codes.long() + self.offsets).reshape(-1, 3, 1)
+        return self.score(self.table(deep).squeeze(2))
+
+
+@works()
+class FeaturesFirst(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        embedded = self.table(codes.T + self.offsets[:, None])
+        return self.score(embedded.transpose(0, 1))
+
+
+@works()
+class Expanded(OneTable):
+    """Each row twice."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        twice = (codes + self.offsets).unsqueeze(1).expand(-1, 2, -1)
+        return self.score(self.table(twice).mean(1))
+
+
+@works()
+class Repeated(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        twice = (codes + self.offsets).repeat(1, 2)
+        return self.score(self.table(twice).unflatten(1, (2, 3)).mean(1))
+
+
+@works()
+class RowsRepeated(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        twice = (codes + self.offsets).repeat_interleave(2, dim=0)
+        return self.score(self.table(twice)[::2])
+
+
+@works()
+class Broadcast(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        codes, offsets = torch.broadcast_tensors(codes, self.offsets)
+        return self.score(self.table(codes + offsets))
+
+
+@works()
+class ExpandedOffsets(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.score(self.table(codes + self.offsets.expand_as(codes)))
+
+
+@works()
+class Mixed(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        parts = [codes[:, 0], codes[:, 1] + 3, codes[:, 2] + 7]
+        return self.score(self.table(torch.stack(parts, 1)))
+
+
+@works()
+class Piecewise(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        index = torch.cat([codes[:, :1], codes[:, 1:] + self.offsets[1:]], dim=1)
+        return self.score(self.table(index))
+
+
+@works()
+class Subtracted(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.score(self.table(codes - (-self.offsets)))
+
+
+@works()
+class ScaledOffsets(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        half = torch.tensor([0, 1, 3])
+        return self.score(self.table(torch.add(codes, half, alpha=2) + torch.tensor([0, 1, 1])))
+
+
+@works()
+class AddedInPlace(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        codes = codes.clone()
+        codes += self.offsets
+        return self.score(self.table(codes))
+
+
+@works()
+class ClampedWithoutEffect(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        codes = codes.clamp(min=0, max=3)
+        return self.score(self.table((codes + self.offsets).clamp_max(WIDEST)))
+
+
+WIDEST = 3 + SPACE.offsets[-1]  # of what clamp cannot tell apart
+
+
+@works()
+class CheckedRange(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        assert (codes >= 0).all()
+        assert not (codes > 3).any()
+        return self.score(self.table(codes + self.offsets))
+
+
+@works()
+class UnknownReplaced(OneTable):
+    """A code of -1 would be unknown; none is."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        unknown = codes < 0
+        codes = codes + self.offsets
+        codes[unknown] = 0
+        return self.score(self.table(codes))
+
+
+class Special(OneTable):
+    """With rows of the table that are no category of the row."""
+
+    rows = SPACE.width + 2
+
+    def hand(self, row: Tensor, numbers: Tensor | None = None) -> Tensor:
+        cut, _, shape = self.embedded(row, SPACE.offsets).unbind(1)
+        special = self.table.weight[9].expand(len(row), -1)
+        return self.score(torch.stack([cut, special, shape], 1))
+
+
+@works()
+class Masked(Special):
+    """Some features are hidden, whatever their code."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        hidden = torch.tensor([False, True, False])
+        return self.score(self.table(torch.where(hidden, 9, codes + self.offsets)))
+
+
+@works()
+class MaskedFill(Special):
+    def forward(self, codes: Tensor) -> Tensor:
+        hidden = torch.tensor([False, True, False])
+        return self.score(self.table((codes + self.offsets).masked_fill(hidden, 9)))
+
+
+@works()
+class MaskedByTensor(Special):
+    def forward(self, codes: Tensor) -> Tensor:
+        hidden = torch.tensor([[0, 1, 0]]).expand_as(codes).bool()
+        special = torch.full_like(codes, 9)
+        return self.score(self.table(torch.where(hidden, special, codes + self.offsets)))
+
+
+@works()
+class FirstToken(OneTable):
+    """A token of its own in front of the row."""
+
+    rows = SPACE.width + 1
+
+    def forward(self, codes: Tensor) -> Tensor:
+        start = codes.new_full((len(codes), 1), 9)
+        tokens = self.table(torch.cat([start, codes + self.offsets], dim=1))
+        return self.score(tokens[:, 1:] * tokens[:, :1])
+
+    def hand(self, row: Tensor, numbers: Tensor | None = None) -> Tensor:
+        return self.score(self.embedded(row, SPACE.offsets) * self.table.weight[9])
+
+
+@works()
+class Positions(OneTable):
+    """Beside what the codes give, what their places do."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(body)
+        self.places = nn.Embedding(3, 3)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        places = torch.arange(codes.size(1), device=codes.device).unsqueeze(0).expand_as(codes)
+        mask = torch.ones_like(codes).unsqueeze(-1)
+        return self.score((self.table(codes + self.offsets) + self.places(places)) * mask)
+
+    def hand(self, row: Tensor, numbers: Tensor | None = None) -> Tensor:
+        return self.score(self.embedded(row, SPACE.offsets) + self.places.weight)
+
+
+@works()
+class CastAndBack(OneTable):
+    """Codes that come as one table of floating numbers."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        numbers = codes.float()
+        parts = [numbers[:, i : i + 1].long() for i in range(3)]
+        return self.score(self.table(torch.cat(parts, 1).type(torch.int64) + self.offsets))
+
+
+@works()
+class LikeAnother(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        codes = codes.type_as(self.offsets).to(self.table.weight.device).detach()
+        return self.score(self.table((codes + self.offsets).view_as(codes)))
+
+
+@works()
+class Window(OneTable):
+    """Neighbouring features, embedded as pairs."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        pairs = self.table((codes + self.offsets).unfold(1, 2, 1))
+        return self.score(torch.cat([pairs[:, :, 0], pairs[:, 1:, 1]], 1))
+
+
+@works()
+class Checked(OneTable):
+    def forward(self, codes: Tensor) -> Tensor:
+        assert isinstance(codes, Tensor)
+        assert torch.is_tensor(codes)
+        assert not codes.is_floating_point()
+        assert codes.ndim == codes.dim() == 2
+        assert codes.numel() == codes.size(0) * 3 == len(codes) * codes.shape[-1]
+        assert not codes.requires_grad
+        return self.score(self.table(codes + self.offsets))
