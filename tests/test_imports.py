@@ -18,7 +18,7 @@ PACKAGE = Path(discrete_grad.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 
 GROUND = {"atomic", "blocks", "grouping", "hamming", "space", "sampling", "student"}
-LAYERS = GROUND | {"gradient", "nn"}
+LAYERS = GROUND | {"rules", "gradient", "nn"}
 WANTED = LAYERS | {"models", "policies"}
 WEIGHED = WANTED | {"objectives", "training"}
 FITTED = WEIGHED | {"weighting", "data", "evaluation"}
@@ -34,8 +34,9 @@ ALLOWED = {
     "space": {"blocks"},
     "sampling": {"blocks", "space"},
     "hamming": {"blocks", "grouping", "space", "sampling"},
-    "gradient": GROUND,
-    "nn": GROUND | {"gradient"},
+    "rules": GROUND,
+    "gradient": GROUND | {"rules"},
+    "nn": GROUND | {"rules", "gradient"},
     "models": LAYERS,
     "policies": LAYERS,
     "objectives": WANTED,

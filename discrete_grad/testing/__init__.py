@@ -9,6 +9,7 @@ from discrete_grad.testing.exact import (
     outcomes,
 )
 from discrete_grad.testing.functions import FAMILIES, RowFunction, row_function
+from discrete_grad.testing.rule_strategies import rule_lists
 from discrete_grad.testing.statistics import MeanTest
 from discrete_grad.testing.strategies import (
     categorical_spaces,
@@ -52,6 +53,7 @@ __all__ = [
     "outcomes",
     "parametrize_with_checks",
     "row_function",
+    "rule_lists",
     "run_checks",
     "seeds",
     "soft_rows",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Relaxation
-from discrete_grad.gradient.facts import Bias, Forward
+from discrete_grad.gradient.facts import Bias, BiasWithRules, Forward
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method
@@ -70,6 +70,8 @@ class Claims:
         binary_only: every feature must have two categories.
         linear_in_f: the gradient of a sum of functions is the sum of their gradients.
         law_tau: hard rows are drawn from `softmax(logits / law_tau)`.
+        with_rules: bias under `rules=`: "none", "exact on additive", "biased"; None for a method
+            that takes no rules.
 
     Raises:
         ValueError: for a word that is none of these, or numbers out of range.
@@ -86,9 +88,15 @@ class Claims:
     linear_in_f: bool = True
     law_tau: float = 1.0
     slope: tuple[float, float] = (0.625, 1.6)
+    with_rules: BiasWithRules | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("forward", get_args(Forward)), ("bias", get_args(Bias))):
+        words_of = {
+            "forward": get_args(Forward),
+            "bias": get_args(Bias),
+            "with_rules": (*get_args(BiasWithRules), None),
+        }
+        for name, allowed in words_of.items():
             value = getattr(self, name)
             if value not in allowed:
                 words = ", ".join(map(repr, allowed))

@@ -76,7 +76,8 @@ def test_every_exported_gradient_estimator_has_a_case() -> None:
 
 # what depends on the class and not on its settings, and takes seconds
 OF_A_CLASS = ("compile", "export", "law_of_many_categories", "pickle")
-OF_A_CASE = [name for name in CHECKS if name not in OF_A_CLASS]
+OF_RULES = ("rules", "rules_law", "rules_gradient")
+OF_A_CASE = [name for name in CHECKS if name not in (*OF_A_CLASS, *OF_RULES)]
 
 
 @parametrize_with_checks([contract.subject(case) for case in CASES], only=OF_A_CASE)
@@ -109,7 +110,7 @@ def test_the_facts_are_those_of_the_case_at_the_defaults(cls: type[GradientEstim
 
 
 # the class itself as the factory: what a user would try first
-@parametrize_with_checks(CLASSES, only=["rows", "scale"])
+@parametrize_with_checks(CLASSES, only=["rows", "scale", *OF_RULES])
 def test_of_the_kit_by_the_facts(method: Subject, check: Callable[[Subject], None]) -> None:
     check(method)
 

@@ -28,6 +28,7 @@ from discrete_grad.testing import (
 )
 from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
 from tests.testing.mutants import MUTANTS
+from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, Ruled, Score, SignOfF
 
 SEEDS = (0, 1)
 SLOW = {"compile": "takes seconds", "export": "takes seconds"}
@@ -37,6 +38,13 @@ WITHOUT_SLOW = [check for check in CHECKS if check not in SLOW]
 # the contract suite of the library runs every one of its own
 @parametrize_with_checks([Subject(Layer, facts=LAYER), Subject(Score, facts=SCORE)], seed=1)
 def test_a_third_party_passes(method: Subject, check) -> None:
+    check(method)
+
+
+@parametrize_with_checks(
+    [Subject(Ruled, facts=RULED)], only=["rules", "rules_law", "rules_gradient"], seed=1
+)
+def test_a_third_party_passes_under_rules(method: Subject, check) -> None:
     check(method)
 
 
