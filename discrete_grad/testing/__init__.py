@@ -8,7 +8,7 @@ from discrete_grad.testing.exact import (
     exact_variance,
     outcomes,
 )
-from discrete_grad.testing.functions import FAMILIES, RowFunction, row_function
+from discrete_grad.testing.functions import RowFunction, row_function
 from discrete_grad.testing.rule_strategies import rule_lists
 from discrete_grad.testing.statistics import MeanTest
 from discrete_grad.testing.strategies import (
@@ -32,7 +32,6 @@ from discrete_grad.testing.unbiased import assert_unbiased
 
 __all__ = [
     "CHECKS",
-    "FAMILIES",
     "CheckResult",
     "Claims",
     "MeanTest",

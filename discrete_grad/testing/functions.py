@@ -75,7 +75,7 @@ def row_function(
 
     Args:
         space: the space of the rows.
-        family: one of `FAMILIES`.
+        family: one of `discrete_grad.testing.functions.FAMILIES`.
         seed: of the weights.
 
     Raises:
