@@ -254,7 +254,7 @@ def weight_of_the_wrong_sign(
 
 
 def own_square(weight: Tensor, correction: Tensor) -> Tensor:
-    return weight.to(correction.dtype) ** 2 * correction.square().sum(-1)
+    return weight.to(correction.dtype).reshape(()) ** 2 * correction.square().sum(-1)
 
 
 def variance_of_the_correction_alone(
