@@ -57,7 +57,7 @@ class OneOf(Rule):
         object.__setattr__(self, "feature", feature)
         object.__setattr__(self, "categories", one_or_more(categories, f"OneOf({feature!r})"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (_all_of(scope, ((self.feature, self.categories),)),)
 
@@ -85,7 +85,7 @@ class Fix(Rule):
     def __post_init__(self) -> None:
         one_or_more(self.category, f"Fix({self.feature!r})")
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (_all_of(scope, ((self.feature, (self.category,)),)),)
 
@@ -120,7 +120,7 @@ class Forbid(Rule):
     def __init__(self, together: Mapping[str, Choice]) -> None:
         object.__setattr__(self, "together", combination(together, "Forbid"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         cells = among(scope, self.together)
         return (counted(scope, cells, None, len(cells) - 1),)
@@ -153,7 +153,7 @@ class Imply(Rule):
         object.__setattr__(self, "condition", combination(condition, "Imply"))
         object.__setattr__(self, "consequence", combination(consequence, "Imply"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         given = _all_of(scope, self.condition)
         return (Whenever((given,), (_all_of(scope, self.consequence),)),)
@@ -188,10 +188,10 @@ class When(Rule):
         if not self.rules or not all(isinstance(rule, Rule) for rule in self.rules):
             raise ValueError(f"When: expected at least one rule, got {list(rules)!r}")
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         given = _all_of(scope, self.condition)
-        inner = [part for rule in self.rules for part in rule.parts(scope)]
+        inner = [part for rule in self.rules for part in rule._parts(scope)]
         return tuple(Whenever((given,), (part,)) for part in inner)
 
     def words(self) -> str:

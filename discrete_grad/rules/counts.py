@@ -30,11 +30,11 @@ class _Count(Rule):
     def _bounds(self) -> tuple[int | None, int | None]:
         """The least number and the most."""
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (counted(scope, among(scope, self.cells), *self._bounds()),)
 
-    def seen(self, scope: Scope, codes: Sequence[int]) -> str:
+    def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """See `Rule`."""
         held = [p for p, some in among(scope, self.cells).items() if codes[p] in some]
         named = ", ".join(cell(scope, codes, place) for place in held)

@@ -48,7 +48,7 @@ class Observed(Rule):
         object.__setattr__(self, "features", names)
         object.__setattr__(self, "rows", different)
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         places = tuple(scope.place(name) for name in self.features)
         known: list[dict[Category, int]] = [{} for _ in places]

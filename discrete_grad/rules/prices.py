@@ -79,7 +79,7 @@ class Budget(Rule):
             found[place] = column
         return found
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (at_most(self._by_place(scope), self.limit, self.resolution),)
 
@@ -88,7 +88,7 @@ class Budget(Rule):
         names = ", ".join(name for name, _ in self.prices)
         return f"the prices of {names} sum to at most {number(self.limit)}"
 
-    def seen(self, scope: Scope, codes: Sequence[int]) -> str:
+    def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """See `Rule`."""
         spent = {place: column[codes[place]] for place, column in self._by_place(scope).items()}
         paid = [f"{cell(scope, codes, p)} at {number(x)}" for p, x in spent.items() if x]
@@ -147,7 +147,7 @@ class Within(Rule):
             )
         return {p: scope.code(p, one) for p, one in zip(places, self.row, strict=True)}
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         own, price = self._codes(scope), {scope.place(name): p for name, p in self.prices}
         if strange := [scope.whole.names[place] for place in price if place not in own]:
@@ -179,7 +179,7 @@ class Within(Rule):
         prices = f", prices={{{some}}}" if some else ""
         return f"Within({cells}, {number(self.edits)}{prices})"
 
-    def seen(self, scope: Scope, codes: Sequence[int]) -> str:
+    def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """See `Rule`."""
         changed = [place for place, code in self._codes(scope).items() if codes[place] != code]
         named = [cell(scope, codes, place) for place in changed[:8]]

@@ -26,7 +26,7 @@ class Rule(ABC):
     """
 
     @abstractmethod
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """What it says of the features of a space, all of which must hold.
 
         Raises:
@@ -37,9 +37,9 @@ class Rule(ABC):
     def words(self) -> str:
         """What it allows, for the eye."""
 
-    def seen(self, scope: Scope, codes: Sequence[int]) -> str:
+    def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """What a row that breaks it has instead."""
-        some = features_of(self.parts(scope))
+        some = features_of(self._parts(scope))
         names = [cell(scope, codes, place) for place in some[:_FEW]]
         return ", ".join([*names, *(["..."] if len(some) > _FEW else [])])
 

@@ -72,7 +72,7 @@ class Rules:
         self._numbered = [
             Numbered(number, part)
             for number, rule in enumerate(self.rules)
-            for part in rule.parts(self._scope)
+            for part in rule._parts(self._scope)
         ]
         automaton = self._compiled()
         self._terms = Terms(space, self._whole, automaton, self._numbered, max_states)
@@ -119,7 +119,7 @@ class Rules:
         broken = [n for n in range(len(self.rules)) if not self._one(n).run(row)]
         values = row.tolist()
         return tuple(
-            f"{self.rules[n].words()}; the row has {self.rules[n].seen(self._scope, values)}"
+            f"{self.rules[n].words()}; the row has {self.rules[n]._seen(self._scope, values)}"
             for n in broken
         )
 

@@ -68,7 +68,7 @@ class Length(Rule):
         object.__setattr__(self, "most", most)
         object.__setattr__(self, "features", _names(features, "Length"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         places = _places(scope, self.features)
         pads = tuple(scope.code(place, self.pad) for place in places)
@@ -105,7 +105,7 @@ class Contains(Rule):
         object.__setattr__(self, "motif", _motif(motif, "Contains"))
         object.__setattr__(self, "features", _names(features, "Contains"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (_part(scope, self.motif, self.features, wanted=True),)
 
@@ -133,7 +133,7 @@ class Avoids(Rule):
         object.__setattr__(self, "motif", _motif(motif, "Avoids"))
         object.__setattr__(self, "features", _names(features, "Avoids"))
 
-    def parts(self, scope: Scope) -> tuple[Part, ...]:
+    def _parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
         return (_part(scope, self.motif, self.features, wanted=False),)
 
