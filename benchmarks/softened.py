@@ -38,6 +38,8 @@ DIM = 16
 class Model(nn.Module):
     """Look-ups, and layers behind them."""
 
+    offsets: Tensor
+
     def __init__(self, space: CategoricalSpace, width: int) -> None:
         super().__init__()
         self.sizes = list(space.sizes)

@@ -168,8 +168,8 @@ def _run_soft(
     row = Row(flat, call.space)
     kept = None if torch.compiler.is_compiling() else weakref.ref(row)
     try:
-        inputs, named = call.place(row.codes(), inputs, named)
         with following():
+            inputs, named = call.place(row.codes(), inputs, named)
             result = run(*inputs, **named)
         returned = list(followed_in(result))
         if returned:
