@@ -15,6 +15,8 @@ from discrete_grad import (
 )
 from discrete_grad.nn import ChunkedHead, FeatureHeads, SoftEmbedding
 from discrete_grad.sampling import isolated_seed, seeded
+from tests.nn.zoo import SPACE as ZOO_SPACE
+from tests.nn.zoo import WORKING, Style, linear
 from tests.pretended_card import CARD, pretended_card
 
 SPACE = CategoricalSpace.from_sizes((3, 2))
@@ -54,3 +56,19 @@ def check(*modules: nn.Module) -> None:
         for parameter in module.parameters():
             assert parameter.grad is not None
             assert parameter.grad.device == CARD
+
+
+@pytest.mark.parametrize("style", [s for s in WORKING if "offset" not in str(s).lower()], ids=str)
+def test_a_softened_model_is_trained(style: Style) -> None:
+    """Models that make no tensors of their own on the CPU."""
+    with pretended_card(), isolated_seed(0):
+        model = style.model(linear()).to(CARD)
+        rows = ZOO_SPACE.softmax(torch.randn(5, ZOO_SPACE.width)).to(CARD).requires_grad_()
+        numbers = torch.randn(5, 10).to(CARD)
+        try:
+            style.on_codes(model, torch.zeros(5, 3, dtype=torch.int64).to(CARD), numbers)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            pytest.skip(f"the model itself does not run there: {error}")
+        style.call(style.soften(model), rows, numbers).square().sum().backward()
+        assert rows.grad is not None
+        assert rows.grad.device == CARD

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, LeaveOneOut, ReinMax
 from discrete_grad.nn import soften
 from tests.nn.zoo import BODIES, REFUSED, SPACE, STYLES, WORKING, Style, batch_norm, linear
+from tests.nn.zoo.__main__ import outcome
 from tests.nn.zoo.calls import Numeric
 from tests.nn.zoo.columns import Columns, Nested, Unbound
 from tests.nn.zoo.lookups import BagMax
@@ -47,9 +49,12 @@ def softened(style: Style, body: nn.Module | None = None) -> tuple[nn.Module, nn
 # --- values and gradients -------------------------------------------------------------------------
 
 
-def test_the_zoo_is_as_large_as_said() -> None:
-    assert len(STYLES) >= 120
-    assert len(REFUSED) >= 30
+def test_the_zoo_is_as_large_as_the_page_says() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/soften.md").read_text(encoding="utf-8")
+    counts = f"the {len(STYLES)} styles", f"{len(WORKING)} work and {len(REFUSED)} are refused"
+    assert all(count in page.replace("\n", " ") for count in counts)
+    assert outcome(WORKING[0]) == "works"
+    assert outcome(REFUSED[0]).startswith("refused: 'gt' in 'if (codes[:, 0] > 1).any():'")
 
 
 @every_style

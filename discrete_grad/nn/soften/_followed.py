@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = [
     "Followed",
-    "Following",
     "TensorLike",
     "change_in",
     "describe",
     "followed_in",
+    "following",
     "known",
     "refuse",
 ]
@@ -141,9 +141,26 @@ class TensorLike(Tensor):
         raise refuse(str(func), (args, kwargs or {}))
 
 
-class Following(TorchFunctionMode):
+def following() -> TorchFunctionMode:
     """Sees operations that torch does not ask an argument about, as `table[codes]`."""
+    return _Compiled() if torch.compiler.is_compiling() else _Following()
 
+
+class _Following(TorchFunctionMode):
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        for kind in types:
+            if issubclass(kind, Followed):
+                return follow(func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+class _Compiled(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Any,
@@ -152,13 +169,10 @@ class Following(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if torch.compiler.is_compiling():
-            if any(True for _ in followed_in((args, kwargs))):  # of lists it does not tell types
-                return follow(func, args, kwargs)
-            if func is Tensor.unflatten:  # which calls super(), where compile does not follow
-                return torch.unflatten(*args, **kwargs)
-        elif any(issubclass(kind, Followed) for kind in types):
+        if any(True for _ in followed_in((args, kwargs))):  # it does not tell types within lists
             return follow(func, args, kwargs)
+        if func is Tensor.unflatten:  # which calls super(), where torch.compile does not follow
+            return torch.unflatten(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -168,10 +182,10 @@ def follow(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Raises:
         TypeError: if it needs the value of a code.
     """
-    owner = getattr(func, "__self__", None)
-    if len(args) == 1 and isinstance(owner, (GetSetDescriptorType, property)):
-        return args[0].asked(str(getattr(owner, "__name__", getattr(owner, "fget", owner))))
     if func not in _NAMES:  # torch.compile knows a function as a key, but not its name
+        owner = getattr(func, "__self__", None)
+        if len(args) == 1 and isinstance(owner, (GetSetDescriptorType, property)):
+            return args[0].asked(str(getattr(owner, "__name__", getattr(owner, "fget", owner))))
         raise refuse(_name_of(func), (args, kwargs))
     name = _NAMES[func]
     first = args[0] if args and isinstance(args[0], Followed) else next(followed_in((args, kwargs)))

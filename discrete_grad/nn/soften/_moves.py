@@ -51,6 +51,8 @@ def _in_steps(size: int, step: int) -> list[int]:
 
 def _strided(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
     """The positions after a move, or several of them; None if they are not known to be regular."""
+    if name == "getitem":
+        return at.item(rest[0])
     ndim = len(at.shape)
     if name in ("transpose", "swapaxes", "swapdims", "t", "adjoint"):
         dims = list(range(ndim))
@@ -103,8 +105,6 @@ def _cut(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
             amount = max(1, -(-size // amount))
         sizes = _in_steps(size, amount) if isinstance(amount, int) else list(amount)
         return _pieces(at, dim, sizes) if sum(sizes) == size else None
-    if name == "getitem":
-        return at.item(rest[0])
     return None
 
 

@@ -47,6 +47,10 @@ class Strided(NamedTuple):
 
     def item(self, index: Any) -> Strided | None:
         """`codes[index]` for numbers, slices, None and `...`; an IndexError is left to torch."""
+        if self._is_column(index):
+            size, number = self.shape[1], index[1]
+            first = self.first + (number % size) * self.strides[1]
+            return Strided(first, self.shape[:1], self.strides[:1])
         parts = index if isinstance(index, tuple) else (index,)
         taken = sum(isinstance(part, (int, slice)) for part in parts)
         known = all(part is None or part is ... or _is_basic(part) for part in parts)
@@ -58,6 +62,15 @@ class Strided(NamedTuple):
         at = next(i for i, part in enumerate(parts) if part is ...)
         whole = (slice(None),) * missing
         return self._take((*parts[:at], *whole, *parts[at + 1 :]))
+
+    def _is_column(self, index: Any) -> bool:
+        """Whether it is `codes[:, number]`, the most frequent."""
+        if len(self.shape) != 2 or type(index) is not tuple or len(index) != 2:
+            return False
+        every, number = index
+        size = self.shape[1]
+        plain = type(number) is int and type(every) is slice and every == slice(None)
+        return plain and -size <= number < size
 
     def _take(self, parts: Sequence[Any]) -> Strided | None:
         first, shape, strides, dim = self.first, [], [], 0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad.nn.soften._calls import Call
 from discrete_grad.nn.soften._codes import Row
-from discrete_grad.nn.soften._followed import Followed, Following, followed_in, refuse
+from discrete_grad.nn.soften._followed import Followed, followed_in, following, refuse
 from discrete_grad.space import CategoricalSpace, is_codes
 
 __all__ = ["soften"]
@@ -168,8 +168,8 @@ def _run_soft(
     row = Row(flat, call.space)
     kept = None if torch.compiler.is_compiling() else weakref.ref(row)
     try:
-        inputs, named = call.place(row.codes(), inputs, named)
-        with Following():
+        with following():
+            inputs, named = call.place(row.codes(), inputs, named)
             result = run(*inputs, **named)
         returned = list(followed_in(result))
         if returned:

@@ -208,6 +208,12 @@ class OneHotFlags(Columns):
         return super().forward(codes) * F.one_hot(codes[:, 1], 4).bool().any(-1)
 
 
+@refused(reads("to", "torch.bool", "'colour'"))
+class OneHotToFlags(Columns):
+    def forward(self, codes: Tensor) -> Tensor:
+        return super().forward(codes) * F.one_hot(codes[:, 1], 4).to(torch.bool).any(-1)
+
+
 @refused(reads("argmax", "one_hot", "'colour'"))
 class OneHotBack(Columns):
     def forward(self, codes: Tensor) -> Tensor:

@@ -1,0 +1,149 @@
+"""Random moves of codes, joins and offsets: what a softened model finds is what the model does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from discrete_grad import CategoricalSpace
+from discrete_grad.nn import soften
+
+SPACES = [CategoricalSpace.from_sizes(s) for s in ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3))]
+ROWS = 3
+TABLE = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+Move = Callable[[Any], Any]
+
+
+@st.composite
+def places(draw: st.DrawFn, shape: tuple[int, ...]) -> Move:
+    """A move within the codes."""
+    dim = draw(st.integers(0, len(shape) - 1))
+    size = shape[dim]
+    kinds: dict[str, Move] = {
+        "flip": lambda x: x.flip(dim),
+        "roll": lambda x: torch.roll(x, 1, dim),
+        "last": lambda x: x.transpose(dim, -1),
+        "line": lambda x: x.reshape(-1),
+        "flat": lambda x: x.flatten(0, -1).unsqueeze(0),
+        "deep": lambda x: x.unsqueeze(dim),
+        "thin": lambda x: x.squeeze(),
+        "wide": lambda x: x.unsqueeze(dim).expand(*shape[:dim], 2, *shape[dim:]),
+        "twice": lambda x: x.repeat_interleave(2, dim),
+        "stack": lambda x: torch.stack([x, x.flip(0)], dim),
+        "join": lambda x: torch.cat([x, x.narrow(dim, 0, 1)], dim),
+        "halves": lambda x: torch.cat(x.chunk(2, dim)[::-1], dim),
+        "contiguous": lambda x: x.contiguous(),
+    }
+    if size > 1:
+        first = draw(st.integers(0, size - 1))
+        order = torch.tensor(draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=3)))
+        kinds |= {
+            "part": lambda x: x.narrow(dim, first, size - first),
+            "step": lambda x: x.movedim(dim, 0)[::2],
+            "order": lambda x: x.index_select(dim, order),
+            "listed": lambda x: x.movedim(dim, 0)[order.tolist()],
+        }
+        if len(shape) > 1:
+            kinds["one"] = lambda x: x.select(dim, first)
+    return kinds[draw(st.sampled_from(sorted(kinds)))]
+
+
+@st.composite
+def numbers(draw: st.DrawFn, shape: tuple[int, ...]) -> Move:
+    """An offset, or numbers in place of some codes."""
+    dim = draw(st.integers(0, len(shape) - 1))
+    each = torch.tensor(draw(st.lists(st.integers(0, 6), min_size=shape[dim], max_size=shape[dim])))
+    each = each.view(-1, *(1,) * (len(shape) - dim - 1))
+    kinds: dict[str, Move] = {
+        "number": lambda x: x + 3,
+        "offsets": lambda x: x + each,
+        "less": lambda x: x + 5 - 5,
+        "hidden": lambda x: torch.where(each > 3, 7, x),
+        "filled": lambda x: x.masked_fill(each > 4, 1),
+        "token": lambda x: torch.cat([torch.full_like(x.narrow(dim, 0, 1), 5), x], dim),
+    }
+    return kinds[draw(st.sampled_from(sorted(kinds)))]
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[Move]:
+    """Moves one after the other; they are chosen by the shape that the ones before leave."""
+    codes, chain = torch.zeros(ROWS, 4, dtype=torch.int64), []
+    for _ in range(draw(st.integers(1, 5))):
+        if not codes.dim() or codes.numel() > 200:
+            break
+        shape = tuple(codes.shape)
+        move = draw(st.one_of(places(shape), numbers(shape)))
+        codes = move(codes)
+        chain.append(move)
+    return chain
+
+
+class Model(nn.Module):
+    def __init__(self, chain: list[Move], look_up: Move) -> None:
+        super().__init__()
+        self.chain, self.look_up = chain, look_up
+
+    def forward(self, codes: Tensor) -> Any:
+        for move in self.chain:
+            codes = move(codes)
+        return (self.look_up(codes),)  # in a tuple, as it may have any shape
+
+
+LOOKUPS: dict[str, Move] = {
+    "embedding": lambda x: F.embedding(x, TABLE),
+    "indexed": lambda x: TABLE[x],
+    "one_hot": lambda x: F.one_hot(x, 60).double(),
+}
+
+
+@given(st.sampled_from(SPACES), chains(), st.sampled_from(sorted(LOOKUPS)), st.integers(0, 1000))
+def test_what_is_found(space: CategoricalSpace, chain: list[Move], look_up: str, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    sizes = torch.tensor(space.sizes)
+    codes = [(torch.rand(ROWS, 4, generator=random) * sizes).long() for _ in range(2)]
+    model = Model(chain, LOOKUPS[look_up])
+    soft = soften(model, space)
+    first, second = (model(code)[0].double() for code in codes)
+    hot = [space.one_hot(code, dtype=torch.float64) for code in codes]
+    assert_close(soft(hot[0])[0], first)
+    # a look-up is linear in the row: in between it is the mean
+    assert_close(soft(0.25 * hot[0] + 0.75 * hot[1])[0], 0.25 * first + 0.75 * second)
+
+
+OFFSETS = (
+    [0, 3, 6, 9],
+    [0, 0, 0, 0],
+    [0, 3, 3, 0],
+    [5, 1, 2, 9],
+    [0, 3, 6, 0],
+    [2, 2, 5, 8],
+    [0, 1, 2, 3],
+)
+FORMS: dict[str, Move] = {
+    "as it comes": lambda x: x,
+    "reversed": lambda x: x.flip(1),
+    "stacked": lambda x: torch.stack([x, x[:, [1, 2, 3, 0]]], 1),
+    "another for each row": lambda x: x + 10 * torch.arange(ROWS).unsqueeze(1),
+    "stacked, another for each row": lambda x: (
+        torch.stack([x, x.flip(1)], 1) + 10 * torch.arange(ROWS).view(-1, 1, 1)
+    ),
+    "in one line": lambda x: x.reshape(-1),
+}
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: str(space.sizes))
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("offsets", OFFSETS, ids=str)
+def test_offsets(space: CategoricalSpace, form: Move, offsets: list[int]) -> None:
+    model = Model([lambda x: x + torch.tensor(offsets), form], LOOKUPS["embedding"])
+    codes = (torch.rand(ROWS, 4) * torch.tensor(space.sizes)).long()
+    row = space.one_hot(codes, dtype=torch.float64)
+    assert_close(soften(model, space)(row)[0], model(codes)[0])
