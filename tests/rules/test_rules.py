@@ -121,6 +121,19 @@ def test_features_of_a_rule_are_read_together() -> None:
     assert Rules(space, [*pairs, Avoids(["0", "1"])]).order == space.names
 
 
+def test_the_order_of_reading_is_not_that_of_the_rows() -> None:
+    space = CategoricalSpace.from_sizes((2,) * 6)
+    rules = Rules(space, [Forbid({f"x{i}": 0, f"x{i + 3}": 0}) for i in range(3)])
+    assert rules.order == ("x0", "x3", "x1", "x4", "x2", "x5")
+    rows = space.enumerate()
+    allowed = ((rows[:, :3] + rows[:, 3:]) > 0).all(1)
+    assert torch.equal(rules.enumerate(), rows[allowed])
+    assert torch.equal(rules.allows(rows), allowed)
+    logits = torch.arange(12.0).reshape(6, 2).sin().flatten()
+    best = space.log_prob(logits, rows[allowed])
+    assert torch.equal(rules.condition(logits).mode(), rows[allowed][best.argmax()])
+
+
 # --- words ----------------------------------------------------------------------------------------
 
 
