@@ -106,6 +106,10 @@ def test_states_are_as_few_as_can_be() -> None:
     assert max(Rules(wide, [Within([0] * 50, edits=5)]).states) == 6
     assert max(Rules(wide, []).states) == 1
     assert max(Rules(wide, [Avoids(["0", "1", "0", "2"])]).states) == 4
+    # no state stands that no row comes to
+    small = CategoricalSpace.from_sizes((3, 3, 2))
+    implied = Imply({"x0": [0, 1, 2], "x1": [0, 1]}, {"x0": [0, 1], "x1": 1})
+    assert Rules(small, [implied]).states == (1, 2, 1, 1)
     # what other rules leave of it is no rule any more
     assert max(Rules(wide, [Fix("x3", 0), Forbid({"x3": 1, "x40": 2})]).states) == 1
 
