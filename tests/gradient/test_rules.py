@@ -167,6 +167,12 @@ def test_the_rows_of_imle_are_the_best_that_obey() -> None:
     got = _target_difference(SPACE, perturbed, g, 2.0, RULES)
     assert_close(got, (here - there) / 2)
     assert got.any()
+    # so is the row that the layer's gradient points away from
+    leaf = perturbed.clone().requires_grad_()
+    row = IMLE(rules=RULES, step=2.0)(leaf, generator=torch.Generator().manual_seed(0))
+    target = row - 2 * torch.autograd.grad(row, leaf, 3 * g)[0]
+    assert (row.sum(0) != target.sum(0)).any()
+    assert RULES.allows(SPACE.argmax(target)).all()
 
 
 def test_without_noise_the_row_is_the_mode() -> None:
