@@ -79,12 +79,12 @@ class RowLaw:
 
 def law_of(generator: Generator | Conditioned, context: Tensor | None, count: int) -> RowLaw:
     """The law of rows in contexts `(*batch, C)`; without contexts, `(count)` times the same."""
-    obeying = isinstance(generator, Conditioned)
-    logits = (generator.policy if obeying else generator).logits(context)
+    obeying = generator if isinstance(generator, Conditioned) else None
+    plain = generator.policy if isinstance(generator, Conditioned) else generator
+    logits = plain.logits(context)
     logits = logits if context is not None else logits.expand(count, -1)
-    if not isinstance(generator, Conditioned):
-        return RowLaw(generator.space, logits)
-    return RowLaw(generator.space, logits, generator, generator.rule_context(context))
+    given = None if obeying is None else obeying.rule_context(context)
+    return RowLaw(generator.space, logits, obeying, given)
 
 
 def check_method(generator: Generator | Conditioned, method: GradientEstimator) -> None:
