@@ -24,6 +24,7 @@ from discrete_grad.policies import (
     log_prob_by_steps,
 )
 from discrete_grad.rules import Avoids, Exactly, Fix, Forbid, Observed, OneOf, Rules, When
+from discrete_grad.rules.steps import RuleSteps
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.testing._goodness import g_test
 from discrete_grad.testing.rule_strategies import rule_lists
@@ -144,6 +145,23 @@ def test_a_step_by_step_policy_never_meets_a_dead_end(rules, seed, order):
     drawn = obeying.sample(count=20, generator=seeded(seed))
     assert obeying.allows(drawn).all()
     assert obeying.log_prob(drawn).isfinite().all()
+
+
+@settings(max_examples=20)
+@given(rules=rule_lists(SPACE, max_rules=2), order=st.permutations(range(3)))
+def test_swaps_are_allowed_or_not_as_their_rows_are(rules, order):
+    """From rows that break a rule, too."""
+    rules = made(rules)
+    try:
+        steps = RuleSteps(rules, order)
+    except ValueError:
+        steps = RuleSteps(rules)
+    found = steps.swaps(ROWS, steps.begin((len(ROWS),)))
+    for i, size in enumerate(SPACE.sizes):
+        for k in range(size):
+            changed = ROWS.clone()
+            changed[:, i] = k
+            assert torch.equal(found[:, SPACE.offsets[i] + k], rules.allows(changed))
 
 
 def test_masking_steps_is_not_conditioning():
