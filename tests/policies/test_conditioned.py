@@ -28,6 +28,7 @@ from discrete_grad.rules.steps import RuleSteps
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.testing._goodness import g_test
 from discrete_grad.testing.rule_strategies import rule_lists
+from discrete_grad.weighting import RewardWeighted
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"a": ["x", "y"], "b": ["x", "y", "z"], "c": ["x", "y"]})
@@ -171,6 +172,11 @@ def test_masking_steps_is_not_conditioning():
     stepwise = conditioned(policy, rules).log_prob(ROWS).exp()
     exact = conditional_law(policy.log_prob(ROWS), rules.allows(ROWS)).exp()
     assert (stepwise - exact).abs().max() > 0.05
+
+    def barred(rows, context):
+        return torch.zeros(rows.shape[:-1]).masked_fill(~rules.allows(rows), -torch.inf)
+
+    assert_close(RewardWeighted(policy, barred, 1.0).exact().probs, exact.detach())
     first = policy.log_prob(ROWS).exp()[ROWS[:, 0] == 1].sum()
     assert_close(stepwise[ROWS[:, 0] == 1].sum(), first)  # kept whole
 
