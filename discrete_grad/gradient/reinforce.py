@@ -12,9 +12,8 @@ from discrete_grad.gradient.base import (
     space_under,
 )
 from discrete_grad.gradient.facts import Cost, Facts
-from discrete_grad.space import CategoricalSpace, in_backward
 from discrete_grad.rules import Rules
-from discrete_grad.space import CategoricalSpace
+from discrete_grad.space import CategoricalSpace, in_backward
 
 __all__ = ["Reinforce"]
 

@@ -179,7 +179,8 @@ class Rules:
             raise ValueError(f"order must hold each of 0 to {len(self.space.sizes) - 1}, got {own}")
         hidden = self._scope.hidden
         whole = (*range(hidden), *(hidden + place for place in own))
-        return Steps(self.space, self._compiled(whole), own)
+        known = self._terms.automaton
+        return Steps(self.space, known if known.order == whole else self._compiled(whole), own)
 
     def check_masks(self, logits: Tensor) -> None:
         """Raise as `condition` does if the masks of logits `(*batch, D)` leave no row that obeys.
@@ -276,6 +277,9 @@ class Rules:
 
     def _key(self) -> tuple[object, ...]:
         return self.space, self.rules, self.context
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rules:
+        return self  # nothing of it changes
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.space, self.rules, self.context, self.max_states)

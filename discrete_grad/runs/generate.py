@@ -13,6 +13,8 @@ from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import single_swap_ascent
+from discrete_grad.policies import Conditioned
+from discrete_grad.rules import Rules
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
@@ -153,11 +155,12 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 
 @torch.no_grad()
-def polished_row(run: Run, context: Tensor | None) -> Tensor:
+def polished_row(run: Run, context: Tensor | None, rules: Rules | None = None) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
     They climb the score the generator was trained by, and stay within `trust_radius` of an observed
     row if the generator's config gives `trust` a weight. See `single_swap_ascent` for the cost.
+    Under rules they begin at the most likely row that obeys, and every swap leads to one that does.
 
     Example:
         >>> import tempfile
@@ -175,13 +178,19 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
     """
     space, config = run.table.schema.space, run.config.generator
 
-    def near(codes: Tensor) -> Tensor:
-        return nearest_hamming(codes, run.rows.codes) <= config.trust_radius
-
     context = None if context is None else context.to(run.device)
-    likely = space.argmax(run.generator(context)).unsqueeze(0)
-    allowed = near if config.trust else None
-    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0).cpu()
+    obeying = None if rules is None else Conditioned(run.generator, rules)
+
+    def allowed(codes: Tensor) -> Tensor:
+        fine = torch.ones_like(codes[:, 0], dtype=torch.bool)
+        if config.trust:
+            fine &= nearest_hamming(codes, run.rows.codes) <= config.trust_radius
+        return fine if obeying is None else fine & obeying.allows(codes, context)
+
+    obeying_mode = None if obeying is None else obeying.law(context).mode()
+    likely = space.argmax(run.generator(context)) if obeying_mode is None else obeying_mode
+    start = likely.unsqueeze(0)
+    return single_swap_ascent(space, run.score(context), start, allowed=allowed).squeeze(0).cpu()
 
 
 def _check(schema: Schema, rows: int, diversity: int) -> None:

@@ -26,9 +26,8 @@ from discrete_grad.testing import (
     parametrize_with_checks,
     run_checks,
 )
-from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
-from tests.testing.mutants import MUTANTS
 from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, Ruled, Score, SignOfF
+from tests.testing.mutants import MUTANTS
 
 SEEDS = (0, 1)
 SLOW = {"compile": "takes seconds", "export": "takes seconds"}
