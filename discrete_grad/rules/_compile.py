@@ -20,7 +20,7 @@ from discrete_grad.rules._pieces import (
     stretched,
 )
 
-__all__ = ["Numbered", "TooLargeError", "compiled", "without"]
+__all__ = ["Numbered", "TooLargeError", "compiled", "compiled_in", "without"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def compiled(
     found: list[Automaton] = []
     for order in orders(len(sizes), [n.part for n in numbered]):
         try:
-            automaton = _in_order(sizes, order, numbered, max_states)
+            automaton = compiled_in(sizes, order, numbered, max_states)
         except TooLargeError as error:
             fault = fault or error
             continue
@@ -69,7 +69,7 @@ def without(allowed: Automaton, numbered: Sequence[Numbered], max_states: int) -
     Raises:
         TooLargeError: as `compiled`.
     """
-    other = _in_order(allowed.sizes, allowed.order, numbered, max_states)
+    other = compiled_in(allowed.sizes, allowed.order, numbered, max_states)
     if other is None:
         return allowed
     frame = _frame(allowed.sizes, allowed.order, [], max_states)
@@ -78,9 +78,14 @@ def without(allowed: Automaton, numbered: Sequence[Numbered], max_states: int) -
     return None if left.empty else Automaton(allowed.sizes, allowed.order, left.tables)
 
 
-def _in_order(
+def compiled_in(
     sizes: tuple[int, ...], order: tuple[int, ...], numbered: Sequence[Numbered], max_states: int
 ) -> Automaton | None:
+    """The smallest automaton of one order, or None if no row is allowed.
+
+    Raises:
+        TooLargeError: as `compiled`.
+    """
     single = [n for n in numbered if _is_mask(n.part)]
     frame = _frame(sizes, order, [n.part for n in single], max_states)
     if not all(some.any() for some in frame.allowed):

@@ -245,6 +245,9 @@ class Rules:
     def _key(self) -> tuple[object, ...]:
         return self.space, self.rules, self.context
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rules:
+        return self  # nothing of it changes
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.space, self.rules, self.context, self.max_states)
 
