@@ -15,7 +15,9 @@ from discrete_grad.cli.options import (
     Context,
     DemoRun,
     Example,
+    FitRules,
     FitRun,
+    GenerateRules,
     GenerateRun,
     Goal,
     PreferRun,
@@ -40,6 +42,7 @@ from discrete_grad.runs import (
     part_path,
     prefer,
 )
+from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.training import RunError, TensorBoardLog
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes, rank
@@ -83,6 +86,7 @@ class Fit:
     table: OmitArgPrefixes[TableColumns]
     context: OmitArgPrefixes[Context]
     goal: OmitArgPrefixes[Goal]
+    rules: OmitArgPrefixes[FitRules]
     quality: OmitArgPrefixes[Quality]
     run: OmitArgPrefixes[FitRun]
 
@@ -107,6 +111,7 @@ class Fit:
             )
         check_columns(table.schema)
         tell_unseen(table)
+        rules = worded_rules(RuleWords(**vars(self.rules)), table)
         given = self.goal.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
         with processes(device):
@@ -116,6 +121,7 @@ class Fit:
                 table,
                 out,
                 config,
+                rules=rules,
                 preferences=preferences,
                 resume=self.run.resume,
                 log=log,
@@ -137,6 +143,7 @@ class Generate:
     run_folder: RunFolder
     """Folder of a fit."""
     rows: OmitArgPrefixes[Rows]
+    rules: OmitArgPrefixes[GenerateRules]
     run: OmitArgPrefixes[GenerateRun]
 
     def execute(self) -> None:
@@ -147,6 +154,7 @@ class Generate:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
         run = load_run(self.run_folder, device=self.run.device)
         columns, contexts = read_contexts(wanted.contexts, run.table.schema)
+        rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         with told(FarContextWarning, FewRowsWarning):
             written = generate(
                 run,
@@ -156,6 +164,7 @@ class Generate:
                 seed=self.run.seed,
                 diversity=wanted.diversity,
                 new_only=wanted.new_only,
+                rules=rules,
                 share=(place, count),
             )
         write_rows(out, written)

@@ -85,7 +85,7 @@ class Obeying:
 
     def _nearest(self, codes: Tensor, swapped: Tensor, logits: Tensor, where: Tensor) -> Tensor:
         space = self.space
-        likely = space.log_softmax(logits.double()).clamp(min=_LEAST) / space.num_features
+        likely = space.log_softmax(logits.float()).clamp(min=_LEAST) / space.num_features
         columns = space.columns(codes)
         worth = likely.scatter_add(1, columns, torch.full_like(columns, _KEPT).to(likely))
         column = columns.gather(1, swapped.unsqueeze(1))

@@ -230,7 +230,8 @@ def _climbed(
             rows, keys = _mended(obeying, logits, where, part.at(place).codes, rows)
         asked = meant.repeat_interleave(plan.swaps, 1)
         part, spent = join(part._replace(opened=opened), rows, keys, where=where, asked=asked)
-        left[where] -= spent
+        # under rules many swaps lead to the same row: the work is that of them all
+        left[where] -= spent if obeying is None else asked.sum(1)
         if everywhere:
             pool = part
             continue

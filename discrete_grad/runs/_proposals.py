@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from discrete_grad.models import best_rows
 from discrete_grad.models.row_search import contexts_at_once
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
+from discrete_grad.runs._trust import trusted, trusted_starts
 from discrete_grad.runs.run import Run
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.logs import progress_bar
@@ -54,9 +55,13 @@ def propose(
     seed: int,
     diversity: int,
     new_only: bool,
+    policy: Any,
     share: tuple[int, int],
 ) -> Iterator[Proposals]:
-    """Good and different rows for each context, some contexts at a time; see `generate`."""
+    """Good and different rows for each context, some contexts at a time; see `generate`.
+
+    The policy is the run's generator, conditioned where there are rules.
+    """
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
     shared = _CODES // (space.num_features * max(1, total))
     evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
@@ -64,6 +69,7 @@ def propose(
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
     seen = SeenRows(run.table, contexts, device=run.device)
+    near, starts, rules = trusted(run), trusted_starts(run), getattr(policy, "rules", None)
     bar = progress_bar("generate", len(parts), 0)
     for part in parts:
         here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
@@ -74,8 +80,11 @@ def propose(
             row_score(run, here),
             max(rows, _AGREED),
             evaluations=evaluations,
-            barred=partial(_barred, seen, part.start) if new_only else None,
+            barred=partial(_barred, seen if new_only else None, near, part.start),
             distance=diversity,
+            starts=starts,
+            rules=rules,
+            rule_context=None if rules is None or here is None else policy.rule_context(here),
             seed=derive_seed(seed, "generate"),
         )
         order = _agreed_first(space, logits, codes, values)[:, :rows]
@@ -87,8 +96,18 @@ def propose(
     bar.close()
 
 
-def _barred(seen: SeenRows, first: int, codes: Tensor, where: Tensor) -> Tensor:
-    return seen(codes, where + first)
+def _barred(
+    seen: SeenRows | None,
+    near: Callable[[Tensor], Tensor] | None,
+    first: int,
+    codes: Tensor,
+    where: Tensor,
+) -> Tensor:
+    """Whether rows `(n, F)` are not to be written: known ones, and ones beyond the trust."""
+    barred = torch.zeros_like(where, dtype=torch.bool)
+    if seen is not None:
+        barred |= seen(codes, where + first)
+    return barred if near is None else barred | ~near(codes)
 
 
 def _agreed_first(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from discrete_grad.preferences.preference_model import (
     reward_unit,
 )
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
 from discrete_grad.runs.fit_config import FitConfig
@@ -51,6 +52,7 @@ class Work:
         source: what the caller said of the table's origin, JSON.
         preferences: between rows, or None.
         device: where the models are.
+        rules: that generated rows obey, or None.
         models: name of a stage -> its model, trained and frozen.
     """
 
@@ -60,6 +62,7 @@ class Work:
     source: dict[str, Any]
     preferences: Preferences | None
     device: torch.device
+    rules: Rules | None = None
     models: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from discrete_grad.data import Schema
 from discrete_grad.rules import Rule, Rules
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["GivenRules", "listed", "table_rules"]
+__all__ = ["GivenRules", "check_contexts", "joined_rules", "listed", "table_rules"]
 
 GivenRules = Rules | Sequence[Rule]
 """Rules of a table's rows, or only what they say."""
@@ -28,12 +31,15 @@ def listed(given: GivenRules) -> tuple[Rule, ...]:
     return given.rules if isinstance(given, Rules) else tuple(given)
 
 
-def table_rules(schema: Schema, given: GivenRules) -> Rules | None:
+def table_rules(
+    schema: Schema, given: GivenRules, *, max_states: int | None = None
+) -> Rules | None:
     """Rules for the rows of a table, with the columns of its context that they speak of.
 
     Args:
         schema: of the table.
         given: in terms of its features and of its categorical contexts; from none.
+        max_states: see `Rules`; by default that of the rules given.
 
     Returns:
         None where there is no rule.
@@ -56,18 +62,51 @@ def table_rules(schema: Schema, given: GivenRules) -> Rules | None:
         return None
     named = {name for rule in rules for name in _names(rule)}
     categorical = None if schema.context_spec is None else schema.context_spec.categorical
-    pairs = () if categorical is None else zip(
+    both = () if categorical is None else zip(
         categorical.names, categorical.categories, strict=True
     )
-    columns = {name: categories for name, categories in pairs if name in named}
+    columns = {name: categories for name, categories in both if name in named}
     context = CategoricalSpace(columns) if columns else None
-    most = given.max_states if isinstance(given, Rules) else None
+    most = max_states or (given.max_states if isinstance(given, Rules) else None)
+    limit = {} if most is None else {"max_states": most}
     try:
-        if most is not None:
-            return Rules(schema.space, rules, context=context, max_states=most)
-        return Rules(schema.space, rules, context=context)
+        return Rules(schema.space, rules, context=context, **limit)
     except (ValueError, TypeError) as error:
         raise RunError(str(error)) from error
+
+
+def joined_rules(schema: Schema, own: Rules | None, given: GivenRules) -> Rules | None:
+    """The rules of a fit, and further ones, together."""
+    if own is None or not listed(given):
+        return own if own is not None else table_rules(schema, given)
+    table_rules(schema, given)  # alone they must be of the table, too
+    most = max(own.max_states, given.max_states if isinstance(given, Rules) else 0)
+    return table_rules(schema, [*own.rules, *listed(given)], max_states=most)
+
+
+def check_contexts(policy: Any, contexts: Tensor | None) -> None:
+    """Raise RunError, naming the first one, if rules allow no row in one of some contexts.
+
+    Args:
+        policy: the conditioned generator.
+        contexts: `(S, C)`, or None.
+    """
+    given = None if contexts is None else policy.rule_context(contexts)
+    if contexts is None or given is None:
+        return
+    rules: Rules = policy.rules
+    different, group = given.unique(dim=0, return_inverse=True)
+    free = torch.zeros(rules.space.width)
+    try:
+        rules.condition(free.expand(len(different), -1), context=different)
+    except ValueError:
+        for place, one in enumerate(different):
+            try:
+                rules.condition(free, context=one)
+            except ValueError as error:
+                row = int((group == place).nonzero()[0]) + 1
+                said = str(error).partition("leave no row that obeys ")[2]
+                raise RunError(f"context row {row}: no row obeys {said or error}") from error
 
 
 def _names(rule: Rule) -> set[str]:

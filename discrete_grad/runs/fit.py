@@ -11,10 +11,13 @@ from torch import nn
 
 from discrete_grad.data import Table
 from discrete_grad.fitting.generator import make_gradient_estimator
+from discrete_grad.policies import Generator, conditioned
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._prepared import save_prepared
 from discrete_grad.runs._stages import Stage, Work
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
 from discrete_grad.runs.run import METRICS, Run
@@ -35,6 +38,7 @@ def fit(
     folder: Path | str,
     config: FitConfig,
     *,
+    rules: GivenRules = (),
     preferences: Preferences | None = None,
     resume: bool = False,
     log: Log = no_log,
@@ -51,6 +55,8 @@ def fit(
         table: at least 10 rows.
         folder: must not exist or be empty, unless resuming.
         config: all settings.
+        rules: that generated rows obey, in terms of the table's features, categories and categorical
+            contexts; `Rules` of its space, or a list of rules. The generator is trained under them.
         preferences: between rows; a model of them joins what the generator is trained by.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
@@ -61,7 +67,7 @@ def fit(
     Raises:
         RunError: if the folder is taken, belongs to another fit, or is damaged, or this machine
             does not have the device.
-        ValueError: for too few rows or settings that do not fit.
+        ValueError: for too few rows, settings that do not fit, or rules that leave no row.
 
     Example:
         >>> import tempfile
@@ -78,16 +84,19 @@ def fit(
     """
     device = choose_device(device)
     _check(table, config)
+    made = _checked_rules(table, rules)
     if preferences is not None:
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
     with distributed.processes(device):
         folder = Path(folder)
-        begin = partial(open_folder, folder, table, config, preferences=preferences)
+        begin = partial(open_folder, folder, table, config, preferences=preferences, rules=made)
         distributed.first(partial(begin, resume=resume, source=source or {}))
         settings = read_settings(folder)
-        work = Work(folder, settings["config"], table, settings["source"], preferences, device)
+        work = Work(
+            folder, settings["config"], table, settings["source"], preferences, device, made
+        )
         _fit_stages(work, log)
         return assemble(work)
 
@@ -108,6 +117,15 @@ def _check(table: Table, config: FitConfig) -> None:
             f"maximise raw trains on the scores as they are, which must lie within "
             f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
         )
+
+
+def _checked_rules(table: Table, given: GivenRules) -> Rules | None:
+    """The rules for the table's rows, which allow some in each of its contexts."""
+    rules = table_rules(table.schema, given)
+    if rules is not None:
+        policy = Generator(table.schema.space, table.schema.context_spec, hidden=(1,))
+        check_contexts(conditioned(policy, rules), table.context)
+    return rules
 
 
 def _fit_stages(work: Work, log: Log) -> None:

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
-from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import single_swap_ascent
+from discrete_grad.policies import conditioned
+from discrete_grad.rules import Rules
 from discrete_grad.runs._proposals import Proposals, propose
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
+from discrete_grad.runs._trust import trusted
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
@@ -64,6 +67,7 @@ def generate(
     seed: int = 0,
     diversity: int = 1,
     new_only: bool = True,
+    rules: GivenRules = (),
     share: tuple[int, int] = (0, 1),
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
@@ -76,6 +80,10 @@ def generate(
     codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
     space, and at least 64, or 8 for each row wanted.
 
+    Every row obeys the rules of the fit and those given here, by which the trained generator is
+    conditioned, and lies within `trust_radius` of an observed row where the fit gives `trust` a
+    weight.
+
     Args:
         run: a finished fit.
         columns: the contexts as given, S values a column, from `read_contexts`; empty without.
@@ -85,6 +93,8 @@ def generate(
             only on how many there are.
         diversity: features in which any two rows of a context differ at least, from 1.
         new_only: leave out the rows that the table has in the same context.
+        rules: further ones than the fit's, in terms of the table's features, categories and
+            categorical contexts; `Rules` of its space, or a list of rules.
         share: which part of the contexts, and of how many: (1, 4) for the second quarter.
 
     Returns:
@@ -96,7 +106,8 @@ def generate(
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
-            the features there are, or more shares than contexts.
+            the features there are, or more shares than contexts, or rules that contradict each
+            other or leave no row in a context.
 
     Example:
         >>> import tempfile
@@ -114,6 +125,10 @@ def generate(
     """
     schema = run.table.schema
     _check(schema, rows, diversity)
+    joined = joined_rules(schema, run.rules, rules)
+    policy = run.generator if joined is None else conditioned(run.generator, joined)
+    if joined is not None:
+        check_contexts(policy, None if contexts is None else contexts.to(run.device))
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
@@ -123,13 +138,21 @@ def generate(
     written: dict[str, list[Any]] = {name: [] for name in names}
     short: list[tuple[int, int]] = []
     for part in propose(
-        run, contexts, rows=rows, seed=seed, diversity=diversity, new_only=new_only, share=share
+        run,
+        contexts,
+        rows=rows,
+        seed=seed,
+        diversity=diversity,
+        new_only=new_only,
+        policy=policy,
+        share=share,
     ):
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
         for name, values in (given | _columns(run, contexts, part)).items():
             written[name] += values
         short += _short(part, rows)
-    _warn(short, f"{'new' if new_only else 'different'} rows of {rows}", contexts)
+    kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
+    _warn(short, kind, contexts)
     return written
 
 
@@ -156,8 +179,9 @@ def part_path(path: Path, place: int, count: int) -> Path:
 def polished_row(run: Run, context: Tensor | None) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
-    They climb the score the generator was trained by, and stay within `trust_radius` of an observed
-    row if the generator's config gives `trust` a weight. See `single_swap_ascent` for the cost.
+    They climb the score the generator was trained by, obey the run's rules, and stay within
+    `trust_radius` of an observed row if the generator's config gives `trust` a weight; where the
+    most likely row does not, they begin at the most likely observed one. See `single_swap_ascent` for the cost.
 
     Example:
         >>> import tempfile
@@ -173,15 +197,30 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
         >>> polished_row(run, None)
         tensor([2])
     """
-    space, config = run.table.schema.space, run.config.generator
+    context, near = None if context is None else context.to(run.device), trusted(run)
+    space, logits = run.table.schema.space, run.generator(context)
+    policy = None if run.rules is None else conditioned(run.generator, run.rules)
 
-    def near(codes: Tensor) -> Tensor:
-        return nearest_hamming(codes, run.rows.codes) <= config.trust_radius
+    def allowed(codes: Tensor) -> Tensor:
+        fine = torch.ones_like(codes[:, 0], dtype=torch.bool)
+        if policy is not None:
+            fine &= policy.allows(codes, context)
+        return fine if near is None else fine & near(codes)
 
-    context = None if context is None else context.to(run.device)
-    likely = space.argmax(run.generator(context)).unsqueeze(0)
-    allowed = near if config.trust else None
-    return single_swap_ascent(space, run.score(context), likely, allowed=allowed).squeeze(0).cpu()
+    likely = space.argmax(logits) if policy is None else policy.law(context).mode()
+    known = run.rows.codes.unique(dim=0).long()
+    if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
+        likely = known[fine][space.log_prob(logits, known[fine]).argmax()]
+    climbed = single_swap_ascent(space, run.score(context), likely.unsqueeze(0), allowed=allowed)
+    return climbed.squeeze(0).cpu()
+
+
+def _limits(run: Run, rules: Rules | None) -> str:
+    """Limits to the rows, for a warning."""
+    limits = ["obey the rules"] if rules is not None else []
+    if run.config.generator.trust:
+        limits.append(f"lie within {run.config.generator.trust_radius:g} of an observed row")
+    return f" that {' and '.join(limits)}" if limits else ""
 
 
 def _check(schema: Schema, rows: int, diversity: int) -> None:

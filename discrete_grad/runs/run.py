@@ -19,6 +19,7 @@ from discrete_grad.gradient import SelfSamplingFunction
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.policies import Generator
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import RunError
 
@@ -55,6 +56,7 @@ class Run:
         preferences: those given, or None.
         preference: trained on them, or None.
         reward_unit: standard deviation of its reward between `rows`, in log-odds.
+        rules: that the generator was trained under, and that whatever is generated obeys; or None.
         held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
             `baseline`, that of a sum of effects of single columns; nothing for runs of versions
             that did not measure it.
@@ -83,6 +85,7 @@ class Run:
     preferences: Preferences | None = None
     preference: PreferenceModel | None = None
     reward_unit: float = 1.0
+    rules: Rules | None = None
     held_out: dict[str, float] = field(default_factory=dict)
 
     @property
