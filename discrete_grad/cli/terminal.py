@@ -16,6 +16,8 @@ from discrete_grad.reporting import (
     estimator_sentences,
     format_table,
     maximised_sentences,
+    rules_sentences,
+    together_sentences,
     verdict,
 )
 from discrete_grad.runs import Run, write_report
@@ -56,8 +58,10 @@ def write_and_print_report(run: Run) -> None:
     """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
     said = [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
-    for block in (format_table(report), "\n".join(said), "\n".join(estimator_sentences(report))):
-        print(f"{block}\n")
+    plausible = [*rules_sentences(report), *together_sentences(report)]
+    for lines in ([format_table(report)], said, plausible, estimator_sentences(report)):
+        if lines:
+            print("\n".join(lines) + "\n")
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
         answers = run.preferences.to(run.device)
