@@ -15,13 +15,8 @@ from discrete_grad.sampling import uniform
 from discrete_grad.weighting import ExactTilt, RewardWeighted, WeightedSamples
 from discrete_grad.weighting.best_of_n import soft_best_of_n_law
 from discrete_grad.weighting.draws import inverse_draw
-from discrete_grad.weighting.metropolis import (
-    SwapProposal,
-    informed_swaps,
-    log_acceptance,
-    swap_index,
-    uniform_swaps,
-)
+from discrete_grad.weighting.metropolis import log_acceptance, swap_index
+from discrete_grad.weighting.proposals import SwapProposal, informed_swaps, uniform_swaps
 from discrete_grad.weighting.value_guidance import Potential
 
 CHUNK = 512  # rows of the table whose swaps are looked at together

@@ -86,6 +86,31 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
         self._check_attributes(attributes)
         return self.law(context).log_prob(codes)
 
+    @torch.no_grad()
+    def redrawn(
+        self,
+        codes: Tensor,
+        chosen: Tensor,
+        context: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Codes `(..., *batch, F)` with some features drawn anew, given the others and the rules.
+
+        Args:
+            codes: `(..., *batch, F)`, rows that are possible.
+            chosen: booleans of this shape, the features drawn anew.
+            context: `(*batch, C)`.
+            generator: source of the noise.
+        """
+        sizes = torch.tensor(self.space.sizes, device=codes.device)
+        free = chosen.repeat_interleave(sizes, -1, output_size=self.space.width)
+        own = self.space.one_hot(codes, dtype=torch.bool)
+        logits = self._logits(context).masked_fill(~(free | own), -torch.inf)
+        given = self.rule_context(context)
+        given = None if given is None else given.expand(*codes.shape[:-1], -1)
+        return self.rules.condition(logits, context=given).sample(1, generator=generator)[0]
+
     def begin(
         self,
         context: Tensor | None = None,

@@ -72,7 +72,8 @@ class ObeyingPolicy(nn.Module):
                 f"the rules allow {self.rules.num_rows:,} pairs of context and row, more than "
                 f"max_rows={max_rows:,}"
             )
-        return pairs[:, -self.space.num_features :].unique(dim=0).to(device)
+        rows: Tensor = pairs[:, -self.space.num_features :].unique(dim=0)
+        return rows.to(device)
 
 
 def codes_of(block: Tensor) -> Tensor:
@@ -99,16 +100,15 @@ def _places(policy: Any, rules: Rules) -> list[int]:
     require("rules with a context", policy, "context_spec")
     spec = policy.context_spec
     columns = None if spec is None else spec.categorical
-    names = () if columns is None else columns.names
-    places = []
+    known = {} if columns is None else dict(zip(columns.names, columns.categories, strict=True))
+    names, places = tuple(known), []
     for name, categories in zip(rules.context.names, rules.context.categories, strict=True):
         if name not in names:
             raise ValueError(
                 f"the rules read the context column {name!r}, the policy reads {names}"
             )
-        place = names.index(name)
-        if columns.categories[place] != categories:
-            found = columns.categories[place]
-            raise ValueError(f"context column {name!r} has {found}; the rules know {categories}")
-        places.append(place)
+        if known[name] != categories:
+            had = f"{known[name]}; the rules know {categories}"
+            raise ValueError(f"context column {name!r} has {had}")
+        places.append(names.index(name))
     return places

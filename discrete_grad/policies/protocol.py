@@ -65,6 +65,7 @@ _CALLS = {
     "relaxed": "relaxed(context, count, relaxation, *, generator)",
     "allows": "allows(codes, context)",
     "enumerate": "enumerate(*, max_rows, device)",
+    "redrawn": "redrawn(codes, chosen, context, *, generator)",
     "parameters": "parameters()` of an `nn.Module",
 }
 """Parts that are called; the others are values."""

@@ -74,8 +74,8 @@ def fit_dpo(
         The losses.
 
     Raises:
-        ValueError: for fewer than 2 pairs, a pair that is impossible under the reference, or a
-            number out of range.
+        ValueError: for fewer than 2 pairs, a pair that is impossible under the policy or the
+            reference, or a number out of range.
         TypeError: for a policy or a reference that lacks a part.
 
     Reference:
@@ -103,7 +103,8 @@ def fit_dpo(
     preferences.check_rows(reference.space)
     if has(policy, "context_spec"):
         preferences.check(reference.space, cast(Any, policy).context_spec)
-    log_reference = _reference_log_probs(reference, preferences)
+    _possible_log_probs(policy, preferences, "policy")
+    log_reference = _possible_log_probs(reference, preferences, "reference")
     model = cast(nn.Module, policy)
     objective = _DPOObjective(model, preferences, log_reference, config, seed, stage)
     history = train(
@@ -119,11 +120,11 @@ def _pair_log_probs(policy: Policy, pairs: Preferences) -> Tensor:
 
 
 @torch.no_grad()
-def _reference_log_probs(reference: Policy, pairs: Preferences) -> Tensor:
-    log_p = _pair_log_probs(reference, pairs)
+def _possible_log_probs(policy: Policy, pairs: Preferences, name: str) -> Tensor:
+    log_p = _pair_log_probs(policy, pairs)
     bad = (~log_p.isfinite()).any(0).nonzero()
     if len(bad):
-        raise ValueError(f"pair {int(bad[0]) + 1} holds a row the reference never draws")
+        raise ValueError(f"pair {int(bad[0]) + 1} holds a row the {name} never draws")
     return log_p
 
 

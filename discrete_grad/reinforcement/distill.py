@@ -39,6 +39,8 @@ __all__ = ["Sampler", "distill"]
 
 Method = Literal["forward", "reverse", "exact"]
 
+_ROUNDING = 1e-4  # of log-probabilities in float32 that should sum to 1, in nats
+
 
 class Sampler(Protocol):
     """A sampler of weighted rows: `importance_sampling`, `metropolis`, `twisted_smc`.
@@ -280,6 +282,10 @@ def _exact(job: _Job, direction: str) -> StepLoss:
         wanted = table.log_probs if batch.index is None else table.log_probs[:, batch.index]
         pair = (wanted, log_p) if direction == "forward" else (log_p, wanted)
         divergence = table_kl(*pair)
+        if direction == "reverse":
+            # the table of a target under rules does not hold the rows that it forbids
+            beyond = log_p.detach().logsumexp(0) < -_ROUNDING
+            divergence = divergence.masked_fill(beyond, math.inf)
         _check_covered(divergence.detach(), batch.index, direction)
         return divergence.mean()
 

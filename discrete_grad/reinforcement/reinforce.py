@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies import Policy
-from discrete_grad.policies.conditional import require_features
+from discrete_grad.policies.conditional import require_features, writes_steps
 from discrete_grad.policies.protocol import POLICY_PARTS, has, require
 from discrete_grad.reinforcement._contexts import check_contexts
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Potential, Task
@@ -101,7 +101,8 @@ def reinforce(
 
     Raises:
         ValueError: for settings that do not fit together, a reward that is not finite or of another
-            shape, contexts that are not `(N, C)`, a reference of another space.
+            shape, contexts that are not `(N, C)`, a reference of another space, or of another order
+            where the KL divergence is `conditional`.
         TypeError: for a policy or a reference that lacks a part.
 
     Example:
@@ -161,3 +162,7 @@ def _check_task(
         if has(model, "context_spec"):
             check_context(context, cast(Any, model).context_spec)
     check_contexts(context)
+    orders = {cast(Any, model).order for model in models if writes_steps(model)}
+    if config.kl == "conditional" and len(orders) > 1:
+        got = " and ".join(map(str, orders))
+        raise ValueError(f"the conditional kl compares rows written in one order, got {got}")

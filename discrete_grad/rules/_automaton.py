@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -84,6 +84,8 @@ class Automaton:
     sizes: tuple[int, ...]
     order: tuple[int, ...]
     tables: tuple[Ints, ...]
+    _on_cpu: Tensors = field(init=False)
+    _elsewhere: dict[torch.device, Tensors] = field(init=False)
 
     @property
     def states(self) -> tuple[int, ...]:
@@ -117,23 +119,24 @@ class Automaton:
         return torch.from_numpy(rows[np.lexsort(rows.T[::-1])])
 
     def tensors(self, device: torch.device) -> Tensors:
-        """The automaton on a device; the last one asked for is kept."""
+        """The automaton on a device, where it is kept."""
         if device.type == "cpu":
             return self._on_cpu
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():  # the compiler keeps constants of its own
             return _moved(self._on_cpu, device)
-        if device not in self._moved:
-            self._moved[device] = _moved(self._on_cpu, device)
-        return self._moved[device]
+        if device not in self._elsewhere:
+            self._elsewhere[device] = _moved(self._on_cpu, device)
+        return self._elsewhere[device]
 
-    @cached_property
-    def _moved(self) -> dict[torch.device, Tensors]:
-        return {}
+    def __post_init__(self) -> None:
+        # at once, since the compiler does not follow a cached property
+        object.__setattr__(self, "_on_cpu", self._made())
+        object.__setattr__(self, "_elsewhere", {})
 
-    @cached_property
-    def _on_cpu(self) -> Tensors:
+    def _made(self) -> Tensors:
         offsets = np.cumsum([0, *self.sizes])
-        layers, members = [], []
+        layers: list[Layer] = []
+        members: list[Ints] = []
         after = [*(len(table) for table in self.tables[1:]), 1]
         for feature, table, behind in zip(self.order, self.tables, after, strict=True):
             edges = _edges(table)
@@ -179,10 +182,10 @@ def _with_classes(layers: tuple[Layer, ...], members: Sequence[Ints], width: int
     room = np.array([1 << max(len(some) - 1, 0).bit_length() for some in members])
     groups, places = [], np.zeros(len(members), np.int64)
     found = 0
-    for size in np.unique(room):
+    for size in sorted(set(room.tolist())):
         here = np.flatnonzero(room == size)
         table = np.full((len(here), size), width)
-        for row, number in zip(table, here, strict=True):
+        for row, number in zip(table, here.tolist(), strict=True):
             row[: len(members[number])] = members[number]
         places[here] = found + np.arange(len(here))
         found += len(here)

@@ -17,6 +17,7 @@ from discrete_grad.rules._pieces import (
     complement,
     explore,
     product,
+    restricted,
 )
 
 __all__ = ["Combinations", "Counted", "Ended", "Motif", "Part", "Whenever"]
@@ -135,7 +136,10 @@ class Ended(Part):
             table[0, pad] = 1 if number >= self.least else DEAD
             table[1, pad] = 1
             steps[frame.order.index(feature) - span[0]] = functools.partial(_look_up, table)
-        return explore(frame, span, steps, lambda states: np.where(states == DEAD, DEAD, 0))
+        # a sequence without pads has as many categories as there are features
+        whole = 0 if len(self.features) >= self.least else DEAD
+        end = np.array([whole, 0, DEAD])
+        return explore(frame, span, steps, functools.partial(_look_up, end))
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class Whenever(Part):
 
     def piece(self, frame: Frame) -> Piece:
         """See `Part`: no row for which the conditions hold and a consequence does not."""
-        # categories forbidden by other rules are left to these
+        # a category that may not occur would be one that breaks the consequence
         free = replace(frame, allowed=tuple(np.ones_like(some) for some in frame.allowed))
         where = [part.piece(free) for part in self.conditions]
         join = functools.partial(product, free)
@@ -210,7 +214,7 @@ class Whenever(Part):
             functools.reduce(join, [*where, complement(part.piece(free))])
             for part in self.consequences
         ]
-        return functools.reduce(join, map(complement, bad))
+        return restricted(frame, functools.reduce(join, map(complement, bad)))
 
 
 def features_of(parts: Sequence[Part]) -> tuple[int, ...]:

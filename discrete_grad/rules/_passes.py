@@ -73,7 +73,7 @@ def _backward(automaton: Automaton, weights: Tensor, *, largest: bool) -> Tensor
 def _ways(layer: Layer, weights: Tensor, behind: Tensor) -> Tensor:
     """`(S, d, B)`: of each edge, its class's number `(C, B)` plus its target's `(S', B)`."""
     both = weights[layer.kinds] + behind[layer.targets]
-    return both.unflatten(0, (layer.states, layer.edges))
+    return both.view(layer.states, layer.edges, *both.shape[1:])
 
 
 def _walk(automaton: Automaton, per_state: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]]:

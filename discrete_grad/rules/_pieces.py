@@ -23,6 +23,7 @@ __all__ = [
     "explore",
     "minimal",
     "product",
+    "restricted",
     "stretched",
 ]
 
@@ -160,7 +161,24 @@ def complement(piece: Piece) -> Piece:
         if i:  # the state of all rows that are forbidden already
             turned = np.concatenate([turned, np.full((1, table.shape[1]), sink)])
         tables.append(turned)
-    return minimal(Piece(piece.first, tuple(tables)))
+    return minimal(_reached(Piece(piece.first, tuple(tables))))
+
+
+def restricted(frame: Frame, piece: Piece) -> Piece:
+    """The piece without the categories that may not occur."""
+    features = frame.order[piece.first : piece.end]
+    pairs = zip(features, piece.tables, strict=True)
+    tables = [np.where(frame.allowed[feature], table, DEAD) for feature, table in pairs]
+    return minimal(_reached(Piece(piece.first, tuple(tables))))
+
+
+def _reached(piece: Piece) -> Piece:
+    """The piece without the states that no row comes to."""
+    states, tables = np.zeros(1, np.int64), []
+    for table in piece.tables:
+        kept, states = _numbered(table[states])
+        tables.append(kept)
+    return Piece(piece.first, tuple(tables))
 
 
 def minimal(piece: Piece) -> Piece:

@@ -67,8 +67,8 @@ def drawn_rows(
 
     def pick(ways: Tensor, number: int) -> Tensor:
         if ways.shape[-1] == 2:
-            return (first[number] >= (ways[..., 0] - ways[..., 1]).double().sigmoid()).long()
-        sums = ways.softmax(-1).cumsum(-1, dtype=torch.float64)
+            return (first[number] >= (ways[..., 0] - ways[..., 1]).sigmoid()).long()
+        sums = ways.softmax(-1).cumsum(-1)
         target = _below(first[number].unsqueeze(-1) * sums[..., -1:], sums[..., -1:])
         # sums that are not above: the target lies below the last, and an edge of 0 adds nothing
         return (sums <= target).sum(-1).clamp_max(ways.shape[-1] - 1)
@@ -87,14 +87,15 @@ def _within(
     tensors: Tensors, log_p: Tensor, weights: Tensor, classes: Tensor, uniform: Tensor
 ) -> Tensor:
     """Columns `(F, N, B)`: of each class `(F, N, B)` a category, by its share of the class."""
-    share = shares(tensors, log_p, weights).double()[tensors.columns]
+    share = shares(tensors, log_p.double(), weights)[tensors.columns]
     sums = torch.cat([torch.zeros_like(share[:1]), share.cumsum(0)]).movedim(0, -1).contiguous()
     start, end = (bound[classes].movedim(-1, 0).flatten(1) for bound in tensors.bounds)
     low, high = sums.gather(-1, start), sums.gather(-1, end)
     target = _below(low + uniform.movedim(-1, 0).flatten(1) * (high - low), high)
     place = torch.searchsorted(sums, torch.maximum(target, low), right=True) - 1
     place = torch.minimum(torch.maximum(place, start), (end - 1).clamp_min(0))
-    return tensors.columns[place].unflatten(-1, classes.shape[:-1]).movedim(0, -1)
+    columns = tensors.columns[place]  # (B, F N)
+    return columns.view(-1, *classes.shape[:-1]).movedim(0, -1)
 
 
 def _codes(space: CategoricalSpace, automaton: Automaton, columns: Tensor) -> Tensor:

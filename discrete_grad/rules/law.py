@@ -18,7 +18,7 @@ from discrete_grad.rules._passes import (
 from discrete_grad.rules._rows import best_rows, chosen_rows, drawn_rows
 from discrete_grad.rules._terms import Terms
 from discrete_grad.sampling import uniform_like
-from discrete_grad.space import can_inspect
+from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = ["Law"]
 
@@ -41,8 +41,11 @@ class Law:
 
     def __init__(self, terms: Terms, logits: Tensor, context: Tensor | None) -> None:
         self._terms, self._logits, self._context = terms, logits, context
+        tensors = terms.automaton.tensors(logits.device)
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_p = terms.space.log_softmax(wide)
+        # a category that never occurs may be far likelier than all that do
+        never = tensors.class_of[-terms.space.width :] == len(tensors.places) - 1
+        log_p, self._best = _from_the_best(terms.space, wide.masked_fill(never, -math.inf))
         if context is not None:
             # a context is a column whose category is certain
             columns = terms.whole.sizes[: terms.hidden]
@@ -52,15 +55,19 @@ class Law:
             ]
             log_p = torch.cat([*given, log_p], -1)
         self._batch = log_p.shape[:-1]
-        self._log_p = log_p.reshape(-1, log_p.shape[-1]).t().contiguous()  # (D, B)
-        tensors = terms.automaton.tensors(logits.device)
-        self._weights = class_weights(tensors, self._log_p)
+        # (D, B) in what follows: an operation on a row of it is one on the whole batch
+        self._log_p = log_p.reshape(math.prod(self._batch), log_p.shape[-1]).t().contiguous()
+        # float64 from here on: sums over many layers are large beside what decides a feature
+        self._weights = class_weights(tensors, self._log_p).double()
         with torch.no_grad():
             self._rest = rest_of(terms.automaton, self._weights.detach())
 
     def log_z(self) -> Tensor:
         """Logarithm `(*batch)` of the probability that independent features obey, at most 0."""
-        return self._shaped(self._log_z())
+        space, wide = self._terms.space, self._logits.to(self._log_p.dtype)
+        pairs = zip(self._best, space.blocks(wide), strict=True)
+        shares = [(best - block.logsumexp(-1)).sum(-1) for best, block in pairs]
+        return self._shaped(self._log_z() + torch.stack(shares).sum(0).flatten())
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Log-probability `(...)` in nats of codes `(..., F)`; `-inf` for a forbidden row.
@@ -100,7 +107,7 @@ class Law:
         terms = self._terms
         with torch.no_grad():
             tensors = terms.automaton.tensors(self._log_p.device)
-            weights = class_weights(tensors, self._log_p, largest=True)
+            weights = class_weights(tensors, self._log_p, largest=True).double()
             rest = best_rest(terms.automaton, weights)
             codes = chosen_rows(terms.whole, terms.automaton, self._log_p, weights, rest)
         return codes[..., terms.hidden :].reshape(*self._batch, terms.space.num_features)
@@ -116,11 +123,12 @@ class Law:
             ValueError: for a count below 1 or above the number of rows allowed.
         """
         terms = self._terms
-        if not 1 <= count <= terms.automaton.num_rows:
-            most = terms.automaton.num_rows
+        # the compiler does not follow the count of rows
+        most = count if torch.compiler.is_compiling() else terms.automaton.num_rows
+        if not 1 <= count <= most:
             raise ValueError(f"count must lie in [1, {most:,}], the rows allowed, got {count!r}")
         with torch.no_grad():
-            codes, scores = best_rows(terms.whole, terms.automaton, self._log_p, count)
+            codes, scores = best_rows(terms.whole, terms.automaton, self._log_p.double(), count)
             scores = (scores - self._rest[0]).reshape(count, *self._batch)
         codes = codes[..., terms.hidden :].reshape(count, *self._batch, terms.space.num_features)
         return codes, scores.to(self._logits.dtype)
@@ -151,7 +159,7 @@ class Law:
         beyond = self._terms.beyond(theirs)
         if beyond is not None:
             with torch.no_grad():
-                weights = class_weights(beyond.tensors(self._log_p.device), self._log_p)
+                weights = class_weights(beyond.tensors(self._log_p.device), self._log_p).double()
                 drawn = rest_of(beyond, weights)[0] > -math.inf
             value = value.masked_fill(drawn, math.inf)
         return self._shaped(value)
@@ -169,14 +177,15 @@ class Law:
         """Marginals `(D, B)`: a class's, times the category's share of it."""
         tensors = self._terms.automaton.tensors(self._log_p.device)
         classes = class_marginals(self._terms.automaton, self._weights, self._rest)
-        return classes[tensors.class_of] * shares(tensors, self._log_p, self._weights)
+        share = shares(tensors, self._log_p.double(), self._weights)
+        return classes[tensors.class_of] * share
 
     def _flat_marginals(self) -> Tensor:
-        return self._marginals().t().reshape(*self._batch, -1)
+        return self._marginals().t().reshape(*self._batch, self._terms.whole.width)
 
     def _flat(self) -> Tensor:
-        """Log-probabilities `(*batch, D)` of independent features."""
-        return self._log_p.t().reshape(*self._batch, -1)
+        """Logits `(*batch, D)`, less the best of each feature."""
+        return self._log_p.t().reshape(*self._batch, self._terms.whole.width)
 
     def _own(self, flat: Tensor) -> Tensor:
         """The row's part of a flat tensor of context and row."""
@@ -190,6 +199,14 @@ class Law:
 
     def _shaped(self, per_row: Tensor) -> Tensor:
         return per_row.reshape(self._batch).to(self._logits.dtype)
+
+
+def _from_the_best(space: CategoricalSpace, logits: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits less the largest of each feature, a constant that no law depends on; and these."""
+    best = [block.detach().amax(-1) for block in space.blocks(logits)]
+    best = [part.masked_fill(part == -math.inf, 0) for part in best]
+    pairs = zip(space.blocks(logits), best, strict=True)
+    return space.join([block - part.unsqueeze(-1) for block, part in pairs]), best
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

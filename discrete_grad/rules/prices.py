@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from numbers import Rational, Real
+from numbers import Real
 
 from torch import Tensor
 
@@ -113,9 +113,10 @@ class Within(Rule):
         'at most 1 change of base=KOH, acid=HCl'
     """
 
-    row: tuple[tuple[str, tuple[Category, ...]], ...] | tuple[Category, ...]
+    row: tuple[Category, ...]
     edits: Fraction
-    prices: tuple[tuple[str, Fraction], ...] = field(default=(), kw_only=True)
+    prices: tuple[tuple[str, Fraction], ...]
+    features: tuple[str, ...] | None  # None: all features of the space
 
     def __init__(
         self,
@@ -124,28 +125,27 @@ class Within(Rule):
         *,
         prices: Mapping[str, Price] | None = None,
     ) -> None:
-        cells = row.tolist() if isinstance(row, Tensor) else row
-        if isinstance(cells, Mapping):
-            kept = tuple((name, one_or_more(one, "Within")) for name, one in cells.items())
-        else:
-            kept = tuple(one_or_more(one, "Within")[0] for one in cells)
-        if not kept:
+        names = tuple(row) if isinstance(row, Mapping) else None
+        cells = row.values() if isinstance(row, Mapping) else row
+        listed = cells.tolist() if isinstance(cells, Tensor) else list(cells)
+        if not listed:
             raise ValueError("Within: a rule speaks of at least one feature, got none")
-        object.__setattr__(self, "row", kept)
+        object.__setattr__(self, "features", names)
+        object.__setattr__(self, "row", tuple(one_or_more(one, "Within")[0] for one in listed))
         object.__setattr__(self, "edits", _not_negative(edits))
         given = {} if prices is None else prices
         object.__setattr__(self, "prices", tuple((n, _not_negative(p)) for n, p in given.items()))
 
     def _codes(self, scope: Scope) -> dict[int, int]:
         """Code of the given row in each feature that it names."""
-        if isinstance(self.row[0], tuple):
-            found = [scope.categories(name, few) for name, few in self.row]  # type: ignore[misc]
-            return {place: codes[0] for place, codes in found}
-        if len(self.row) != len(scope.own):
-            given, wanted = len(self.row), len(scope.own)
-            raise ValueError(f"Within: expected a category for each of {wanted} features, {given}")
-        pairs = zip(scope.own, self.row, strict=True)
-        return {place: scope.code(place, one) for place, one in pairs}  # type: ignore[arg-type]
+        named = self.features
+        places = list(scope.own) if named is None else [scope.place(name) for name in named]
+        if len(self.row) != len(places):
+            wanted, got = len(places), len(self.row)
+            raise ValueError(
+                f"Within: expected a category for each of {wanted} features, got {got}"
+            )
+        return {p: scope.code(p, one) for p, one in zip(places, self.row, strict=True)}
 
     def parts(self, scope: Scope) -> tuple[Part, ...]:
         """See `Rule`."""
@@ -166,9 +166,18 @@ class Within(Rule):
         changes = "change" if self.edits == 1 else "changes"
         if self.prices:
             changes = "spent on changes"
-        cells = [f"{c[0]}={c[1][0]}" if isinstance(c, tuple) else str(c) for c in self.row]
-        named = cells[:8] + (["..."] if len(cells) > 8 else [])
-        return f"at most {number(self.edits)} {changes} of {', '.join(named)}"
+        return f"at most {number(self.edits)} {changes} of {', '.join(self._cells(8))}"
+
+    def _cells(self, count: int) -> list[str]:
+        names = [""] * len(self.row) if self.features is None else [f"{n}=" for n in self.features]
+        cells = [f"{name}{one}" for name, one in zip(names, self.row, strict=True)]
+        return cells[:count] + (["..."] if len(cells) > count else [])
+
+    def __repr__(self) -> str:
+        cells = dict(zip(self.features, self.row, strict=True)) if self.features else [*self.row]
+        some = ", ".join(f"{name!r}: {number(price)}" for name, price in self.prices)
+        prices = f", prices={{{some}}}" if some else ""
+        return f"Within({cells}, {number(self.edits)}{prices})"
 
     def seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """See `Rule`."""
@@ -184,8 +193,9 @@ def exact(value: object, what: str) -> Fraction:
         >>> exact(0.1, "price") + exact(0.2, "price") == exact(0.3, "price")
         True
     """
-    if isinstance(value, Rational) and not isinstance(value, bool):
-        return Fraction(value.numerator, value.denominator)
+    if isinstance(value, int | Fraction) and not isinstance(value, bool):
+        return Fraction(value)
+    # a number of NumPy as well, whose decimals are those that it shows
     if isinstance(value, Real | Decimal) and not isinstance(value, bool) and math.isfinite(value):
         return Fraction(str(value))
     raise ValueError(f"{what}: expected a finite number, got {value!r}")

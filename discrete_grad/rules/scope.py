@@ -28,14 +28,14 @@ def one_or_more(choice: Choice, what: str) -> tuple[Category, ...]:
         >>> one_or_more("a", "Fix"), one_or_more(["a", 2], "Fix")
         (('a',), ('a', 2))
     """
-    single = isinstance(choice, (str, int))
-    some = (choice,) if single else tuple(choice)  # type: ignore[arg-type]
+    several = isinstance(choice, Iterable) and not isinstance(choice, str)
+    some: tuple[Category, ...] = tuple(choice) if several else (choice,)  # type: ignore
     for one in some:
         if isinstance(one, bool) or not isinstance(one, (str, int)):
             raise TypeError(f"{what}: a category is a name or a code, got {one!r}")
     if not some:
         raise ValueError(f"{what}: expected at least one category, got none")
-    return some  # type: ignore[return-value]
+    return some
 
 
 def combination(given: Mapping[str, Choice], what: str) -> Combination:
@@ -127,7 +127,7 @@ class Scope:
             if category not in labels:
                 near = _nearest(category, labels)
                 raise ValueError(
-                    f"feature {self._name(place)!r} has no category {category!r}{near}"
+                    f"feature {self.whole.names[place]!r} has no category {category!r}{near}"
                 )
             return labels.index(category)
         if not 0 <= category < len(labels):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.rules._automaton import Automaton
+from discrete_grad.rules._automaton import Automaton, Layer
 from discrete_grad.rules._compile import TooLargeError, compiled_in
 from discrete_grad.rules._parts import Part, Whenever
 from discrete_grad.rules._passes import class_weights, rest_of
@@ -120,7 +120,7 @@ class RuleSteps:
         dead = torch.full_like(rest[:1], -torch.inf)
         return [torch.cat([part, dead]).t() for part in parts]
 
-    def _layer(self, position: int, device: torch.device) -> Any:
+    def _layer(self, position: int, device: torch.device) -> Layer:
         return self._automaton.tensors(device).layers[self._hidden + position]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RuleSteps:

@@ -22,7 +22,13 @@ from discrete_grad.rules import (
     Within,
 )
 from discrete_grad.space import CategoricalSpace
-from discrete_grad.testing.strategies import st
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(
+        "the test-kit needs hypothesis: pip install 'discrete_grad[testing]'"
+    ) from error
 
 __all__ = ["rule_lists"]
 
@@ -92,13 +98,13 @@ def _imply(draw: st.DrawFn, space: CategoricalSpace) -> Rule:
 
 
 def _counts(draw: st.DrawFn, space: CategoricalSpace) -> Rule:
-    kind = draw(st.sampled_from((AtMost, AtLeast, Exactly)))
-    return kind(draw(st.integers(0, 3)), _cells(draw, space))
+    kinds: tuple[Callable[[int, dict[str, list[str]]], Rule], ...] = (AtMost, AtLeast, Exactly)
+    return draw(st.sampled_from(kinds))(draw(st.integers(0, 3)), _cells(draw, space))
 
 
 def _budget(draw: st.DrawFn, space: CategoricalSpace) -> Rule:
     tenths = st.integers(-3, 9).map(lambda n: n / 10)
-    prices = {
+    prices: dict[str, dict[str | int, float]] = {
         name: {category: draw(tenths) for category in few}
         for name, few in _cells(draw, space).items()
     }

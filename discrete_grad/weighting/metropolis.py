@@ -1,4 +1,4 @@
-"""Markov chains of single swaps whose law tends to the reward-weighted distribution."""
+"""Markov chains whose law tends to the reward-weighted distribution."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import batch_of, drawn_rows, row_log_probs
 from discrete_grad.sampling import uniform
-from discrete_grad.space import CategoricalSpace, require_derivatives
+from discrete_grad.space import CategoricalSpace, can_inspect
+from discrete_grad.weighting._connected import check_connected
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
-from discrete_grad.weighting.reward import reward_tensor
+from discrete_grad.weighting.proposals import (
+    SwapProposal,
+    allowed_rows,
+    informed_swaps,
+    redrawn_rows,
+    uniform_swaps,
+)
 from discrete_grad.weighting.reward_weighted import RewardWeighted
+from discrete_grad.weighting.tilt import scaled_reward
 
-__all__ = [
-    "SwapProposal",
-    "informed_swaps",
-    "log_acceptance",
-    "metropolis",
-    "swap_index",
-    "uniform_swaps",
-]
-
-_UNIFORM = 0.1  # share of the informed proposals
-
-SwapProposal = Callable[[Tensor], Tensor]
-"""Codes `(..., F)` -> log-probabilities `(..., D - F)` of the swaps, in the order of `swaps`."""
+__all__ = ["log_acceptance", "metropolis", "swap_index"]
 
 
 @torch.no_grad()
@@ -38,22 +34,28 @@ def metropolis(
     count: int = 64,
     *,
     steps: int = 256,
-    proposal: Literal["uniform", "informed"] = "uniform",
+    proposal: Literal["uniform", "informed", "redraw"] = "uniform",
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
-    """The last rows of parallel chains, one single swap proposed a step (Metropolis-Hastings).
+    """The last rows of parallel chains, one change of a row proposed a step (Metropolis-Hastings).
 
     From any start the law tends to the target's where swaps lead from every possible row to every
     other; after finitely many steps no estimate of log Z comes with it.
+
+    Under rules only swaps to allowed rows are proposed, and these may not connect all of them: none
+    leads from one choice of "exactly 2 of 4" to another. Where the rules allow few enough rows this
+    is looked up and is an error; elsewhere a warning says that it is not known. `redraw` connects
+    any rows.
 
     Args:
         target: the distribution wanted.
         context: `(*batch, C)`, or None.
         count: chains a context.
         steps: proposals a chain.
-        proposal: `uniform`, over all swaps; or `informed`, by `informed_swaps`, for a reward that
-            takes flat rows and is differentiable: fewer steps for a dearer one.
+        proposal: `uniform`, over all swaps; `informed`, by `informed_swaps`, for a reward that
+            takes flat rows and is differentiable: fewer steps for a dearer one; or `redraw`, by
+            `redrawn_rows`: some features are drawn anew by the reference.
         start: codes `(count, *batch, F)`; by default drawn from the reference.
         generator: source of the noise.
 
@@ -62,8 +64,8 @@ def metropolis(
         diagnostic `acceptance`, the share of proposals taken.
 
     Raises:
-        ValueError: for a start that does not fit, or a context in which every chain ends on a
-            forbidden row.
+        ValueError: for a start that does not fit, or that breaks the reference's rules; a context
+            in which every chain ends on a forbidden row; rules whose rows swaps do not connect.
 
     Reference:
         Hastings (1970); Grathwohl, Swersky, Hashemi, Duvenaud, Maddison (2021), arXiv 2102.04509.
@@ -77,75 +79,20 @@ def metropolis(
     """
     if count < 1 or steps < 0:
         raise ValueError(f"needs a chain and 0 or more steps, got {count} and {steps}")
-    propose = _proposal(target, context, proposal)
-    state = _state(target, context, propose, _start(target, context, count, start, generator))
+    codes = _start(target, context, count, start, generator)
+    if proposal == "redraw":
+        state, step = _redraws(target, context, codes)
+    else:
+        state, step = _swaps(target, context, codes, _proposal(target, context, proposal))
     taken = torch.zeros_like(state.log_density)
     for _ in range(steps if target.space.width > target.space.num_features else 0):
-        noise = uniform((2, *taken.shape), device=taken.device, generator=generator)
-        state, accepted = _step(target, context, propose, state, noise)
+        state, accepted = step(state, generator)
         taken = taken + accepted
     equal = torch.zeros_like(taken).masked_fill(state.log_density == -math.inf, -math.inf)
     acceptance = taken.mean(0) / max(steps, 1)
     return WeightedSamples(
         state.codes, normalised(equal), count * (steps + 1), diagnostics={"acceptance": acceptance}
     )
-
-
-def uniform_swaps(space: CategoricalSpace) -> SwapProposal:
-    """Every single swap with the same probability.
-
-    Example:
-        >>> uniform_swaps(CategoricalSpace.from_sizes((2, 2)))(torch.tensor([0, 1])).exp()
-        tensor([0.5000, 0.5000], dtype=torch.float64)
-    """
-    swaps = space.width - space.num_features
-
-    def propose(codes: Tensor) -> Tensor:
-        shape = (*codes.shape[:-1], swaps)
-        return torch.full(shape, -math.log(max(swaps, 1)), dtype=torch.float64, device=codes.device)
-
-    return propose
-
-
-def informed_swaps(target: RewardWeighted, context: Tensor | None = None) -> SwapProposal:
-    """Gibbs with gradients, and a tenth of the swaps uniform.
-
-    Swaps have probability `.9 softmax(change of log density / 2) + .1 / (D - F)`. The reward's part
-    of the change is a first-order promise: one derivative with respect to the flat row instead of
-    `D - F` evaluations. The reference's part is exact, since a reference need not take flat rows.
-    What the promise gets wrong costs acceptance, never the law.
-
-    Without the uniform tenth a chain can be stuck, even where every promise is kept: a row whose
-    best swap leads to one with a still larger gain proposes nothing else, and is refused, since the
-    way back is next to never proposed. With it every swap happens at least a tenth as often as in a
-    chain of `uniform_swaps`, so that the spectral gap is at least a tenth of that chain's too.
-
-    Args:
-        target: with a reward that takes flat rows `(..., *batch, D)` and is differentiable.
-        context: `(*batch, C)`, or None.
-
-    Reference:
-        Grathwohl et al. (2021), arXiv 2102.04509, equations 3 and 5; Tierney (1998), "A note on
-        Metropolis-Hastings kernels for general state spaces", on comparing chains swap by swap.
-
-    Example:
-        >>> from discrete_grad.policies import Generator
-        >>> space = CategoricalSpace.from_sizes((2, 2))
-        >>> target = RewardWeighted(Generator(space), lambda rows, _: rows[..., 1], 0.5)
-        >>> informed_swaps(target)(torch.tensor([0, 0])).exp()
-        tensor([0.7080, 0.2920], dtype=torch.float64)
-    """
-    at_random = uniform_swaps(target.space)
-
-    @torch.no_grad()
-    def propose(codes: Tensor) -> Tensor:
-        gain = _reference_gain(target, context, codes) + _promised_gain(target, context, codes)
-        # a row whose swaps the reference all forbids stays: any proposal will be refused
-        gain = gain.masked_fill((gain == -math.inf).all(-1, keepdim=True), 0)
-        informed = (gain / 2).log_softmax(-1) + math.log1p(-_UNIFORM)
-        return torch.logaddexp(informed, at_random(codes) + math.log(_UNIFORM))
-
-    return propose
 
 
 def swap_index(space: CategoricalSpace, codes: Tensor, other: Tensor) -> Tensor:
@@ -192,30 +139,58 @@ class _State(NamedTuple):
     log_q: Tensor
 
 
-def _state(
-    target: RewardWeighted, context: Tensor | None, propose: SwapProposal, codes: Tensor
-) -> _State:
-    return _State(codes, target.log_density(codes, context), propose(codes))
+Step = Callable[[_State, torch.Generator | None], tuple[_State, Tensor]]
+"""One proposal for every chain: the new state, and which chains took it."""
 
 
-def _step(
-    target: RewardWeighted,
-    context: Tensor | None,
-    propose: SwapProposal,
-    state: _State,
-    noise: Tensor,
-) -> tuple[_State, Tensor]:
-    """One proposal for every chain, with uniform noise `(2, count, *batch)`."""
+def _swaps(
+    target: RewardWeighted, context: Tensor | None, codes: Tensor, propose: SwapProposal
+) -> tuple[_State, Step]:
+    """The first state, and the step, of chains of single swaps."""
     space = target.space
-    swap = inverse_draw(state.log_q.movedim(-1, 0), noise[:1]).squeeze(0)
-    index = swap[..., None, None].expand(*swap.shape, 1, space.num_features)
-    codes = space.swaps(state.codes).gather(-2, index).squeeze(-2)
-    new = _state(target, context, propose, codes)
-    forth = state.log_q.gather(-1, swap.unsqueeze(-1)).squeeze(-1)
-    home = swap_index(space, codes, state.codes)
-    back = new.log_q.gather(-1, home.unsqueeze(-1)).squeeze(-1)
+
+    def at(codes: Tensor) -> _State:
+        return _State(codes, target.log_density(codes, context), propose(codes))
+
+    def step(state: _State, generator: torch.Generator | None) -> tuple[_State, Tensor]:
+        shape, device = state.log_density.shape, state.codes.device
+        noise = uniform((2, *shape), device=device, generator=generator)
+        swap = inverse_draw(state.log_q.movedim(-1, 0), noise[:1]).squeeze(0)
+        index = swap[..., None, None].expand(*swap.shape, 1, space.num_features)
+        codes = space.swaps(state.codes).gather(-2, index).squeeze(-2)
+        new = at(codes)
+        forth = state.log_q.gather(-1, swap.unsqueeze(-1)).squeeze(-1)
+        home = swap_index(space, codes, state.codes)
+        back = new.log_q.gather(-1, home.unsqueeze(-1)).squeeze(-1)
+        return _taken(state, new, noise[1], forth=forth, back=back)
+
+    return at(codes), step
+
+
+def _redraws(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> tuple[_State, Step]:
+    """The same of `redrawn_rows`; densities are those with respect to the reference."""
+    impossible = row_log_probs(target.reference, codes, context) == -math.inf
+    if can_inspect(impossible) and impossible.any():
+        raise ValueError(f"start holds {codes[impossible][0].tolist()}, never drawn by reference")
+
+    def at(codes: Tensor) -> _State:
+        worth = scaled_reward(target.rewards(codes, context), target.beta)
+        return _State(codes, worth, torch.zeros_like(worth))
+
+    def step(state: _State, generator: torch.Generator | None) -> tuple[_State, Tensor]:
+        new = at(redrawn_rows(target, state.codes, context, generator=generator))
+        noise = uniform(state.log_q.shape, device=state.codes.device, generator=generator)
+        return _taken(state, new, noise, forth=state.log_q, back=new.log_q)
+
+    return at(codes), step
+
+
+def _taken(
+    state: _State, new: _State, noise: Tensor, *, forth: Tensor, back: Tensor
+) -> tuple[_State, Tensor]:
+    """The state after a proposal, and where it was accepted."""
     # strictly: a uniform number of 0 does not accept what has probability 0
-    accepted = noise[1].log() < log_acceptance(state.log_density, back, new.log_density, forth)
+    accepted = noise.log() < log_acceptance(state.log_density, back, new.log_density, forth)
     return _State(*(_choose(accepted, a, b) for a, b in zip(new, state, strict=True))), accepted
 
 
@@ -236,49 +211,17 @@ def _start(
     expected = (count, *batch_of(context), target.space.num_features)
     if start.shape != expected:
         raise ValueError(f"start must be codes {expected}, got {tuple(start.shape)}")
+    allowed = allowed_rows(target, context)
+    if allowed is not None and not allowed(start).all():
+        codes = start[~allowed(start)][0].tolist()
+        raise ValueError(f"start holds the row {codes}, which breaks the reference's rules")
     return start
 
 
 def _proposal(target: RewardWeighted, context: Tensor | None, name: str) -> SwapProposal:
+    if name not in ("uniform", "informed"):
+        raise ValueError(f"proposal must be 'uniform', 'informed' or 'redraw', got {name!r}")
+    check_connected(target.reference, context)
     if name == "uniform":
-        return uniform_swaps(target.space)
-    if name == "informed":
-        return informed_swaps(target, context)
-    raise ValueError(f"proposal must be 'uniform' or 'informed', got {name!r}")
-
-
-def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
-    """`log ref(y) - log ref(x)` `(count, *batch, D - F)`, as if an impossible x were possible."""
-    swaps = target.space.swaps(codes).movedim(-2, 0)
-    here = row_log_probs(target.reference, codes, context).double()
-    there = row_log_probs(target.reference, swaps, context).double().movedim(0, -1)
-    return there - here.masked_fill(here == -math.inf, 0).unsqueeze(-1)
-
-
-def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
-    """Gain `(count, *batch, D - F)` of each swap by the derivative, over beta; finite."""
-    require_derivatives("the proposal of informed swaps")
-    space = target.space
-    flat = space.one_hot(codes, dtype=_dtype_of(context)).requires_grad_()
-    with torch.enable_grad():
-        reward = reward_tensor(target.reward(flat, context), flat)
-        total = reward.where(reward > -math.inf, 0).sum()
-    if not total.requires_grad:
-        raise ValueError("informed swaps need a reward that is differentiable on flat rows")
-    (slope,) = torch.autograd.grad(total, flat)
-    beta = torch.as_tensor(target.beta, dtype=torch.float64, device=codes.device).unsqueeze(-1)
-    slope = (slope.double() / beta).nan_to_num(0.0)
-    parts = zip(space.split(space.swap_gains(slope, codes)), codes.unbind(-1), strict=True)
-    gains = [_others(part, code) for part, code in parts]
-    # finite, or the sum with a reference's gain of -inf could be NaN
-    return torch.cat(gains, -1).clamp(-1e300, 1e300)
-
-
-def _others(gain: Tensor, code: Tensor) -> Tensor:
-    """The entries `(..., K - 1)` of a feature's gains `(..., K)` but that of its own category."""
-    other = torch.arange(gain.shape[-1] - 1, device=code.device)
-    return gain.gather(-1, other + (other >= code.unsqueeze(-1)))
-
-
-def _dtype_of(context: Tensor | None) -> torch.dtype:
-    return torch.get_default_dtype() if context is None else context.dtype
+        return uniform_swaps(target.space, allowed_rows(target, context))
+    return informed_swaps(target, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from discrete_grad.policies.protocol import (
     POLICY_PARTS,
     batch_of,
     device_of,
+    has,
     require,
     row_log_probs,
 )
@@ -36,10 +38,10 @@ __all__ = ["ExactTilt", "RewardWeighted"]
 
 @dataclass(frozen=True)
 class ExactTilt:
-    """Every row of a space with its exact tilted probability, in float64.
+    """Every possible row with its exact tilted probability, in float64.
 
     Args:
-        codes: all R rows, `(R, F)`.
+        codes: all R rows, or all that are allowed, `(R, F)`.
         log_reference: log-probability `(R, *batch)` under the reference, in nats.
         reward: `(R, *batch)`.
         beta: above 0, a number or `(*batch)`.
@@ -124,7 +126,7 @@ class RewardWeighted:
         reference: any policy.
         reward: codes `(S, *batch, F)`, context -> `(S, *batch)`; `-inf` forbids a row.
         beta: above 0, in the reward's unit; a number, or one a context `(*batch)`.
-        max_rows: rows of a space that may be enumerated.
+        max_rows: rows that may be enumerated.
         chunk: rows times contexts that reference and reward are given at once.
 
     Raises:
@@ -176,14 +178,13 @@ class RewardWeighted:
 
     @torch.no_grad()
     def exact(self, context: Tensor | None = None) -> ExactTilt:
-        """Every row with its probability.
+        """Every row with its probability; of a reference under rules, every row they allow.
 
         Raises:
-            ValueError: for a space of more than `max_rows` rows, or where no tilt exists.
+            ValueError: for more than `max_rows` of them, or where no tilt exists.
         """
-        codes = self.space.enumerate(
-            max_rows=self.max_rows, device=device_of(self.reference, context)
-        )
+        whole: Any = self.reference if has(self.reference, "enumerate") else self.space
+        codes = whole.enumerate(max_rows=self.max_rows, device=device_of(self.reference, context))
         batch = batch_of(context)
         log_p, reward = [], []
         for part in codes.split(max(1, self.chunk // max(1, math.prod(batch)))):

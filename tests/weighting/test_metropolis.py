@@ -1,6 +1,5 @@
 """Markov chains: their transition matrix leaves the target exactly where it is."""
 
-import importlib
 import math
 
 import pytest
@@ -13,18 +12,13 @@ from discrete_grad import CategoricalSpace
 from discrete_grad.policies import Generator
 from discrete_grad.sampling import seeded
 from discrete_grad.testing._goodness import g_test
-from discrete_grad.weighting import RewardWeighted, metropolis
-from discrete_grad.weighting.metropolis import (
-    informed_swaps,
-    log_acceptance,
-    swap_index,
-    uniform_swaps,
-)
+from discrete_grad.weighting import RewardWeighted, metropolis, proposals
+from discrete_grad.weighting.metropolis import log_acceptance, swap_index
+from discrete_grad.weighting.proposals import informed_swaps, uniform_swaps
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
 
 PROPOSALS = ("uniform", "informed")
-chains = importlib.import_module("discrete_grad.weighting.metropolis")  # named like a function
 
 
 def flat_world(seed, *, beta=0.8, space=SPACE, masked=False):
@@ -146,8 +140,8 @@ def test_a_row_below_a_cliff_is_left(monkeypatch):
     space = CategoricalSpace.from_sizes((2, 2))
     target = RewardWeighted(TableReference(space, torch.zeros(4, 1)), flat_only(reward, space), 1.0)
     law, distances = target.exact(context(0)).probs[:, 0], []
-    for share in (1e-300, chains._UNIFORM):
-        monkeypatch.setattr(chains, "_UNIFORM", share)
+    for share in (1e-300, proposals._UNIFORM):
+        monkeypatch.setattr(proposals, "_UNIFORM", share)
         matrix = transition_matrix(target, context(0), "informed")
         after = torch.full((4,), 0.25).double() @ torch.linalg.matrix_power(matrix, 64)
         distances.append(float((after - law).abs().sum() / 2))

@@ -1,0 +1,371 @@
+"""Rules as a user meets them: names, counts, words, errors, contexts."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import re
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from discrete_grad import CategoricalSpace
+from discrete_grad.rules import (
+    AtLeast,
+    AtMost,
+    Avoids,
+    Budget,
+    Contains,
+    Exactly,
+    Fix,
+    Forbid,
+    Imply,
+    Length,
+    Observed,
+    OneOf,
+    Rule,
+    Rules,
+    When,
+    Within,
+)
+
+SPACE = CategoricalSpace(
+    {
+        "base": ["NaH", "KOH", "none"],
+        "solvent": ["water", "THF", "DMF"],
+        "ligand": ["XPhos", "SPhos", "none"],
+        "heat": 4,
+    }
+)
+EVERY_KIND: list[Rule] = [
+    Fix("base", "KOH"),
+    OneOf("base", ["KOH", "NaH"]),
+    Forbid({"base": "NaH", "solvent": ["water", "THF"]}),
+    Imply({"base": "KOH"}, {"ligand": ["XPhos", "none"]}),
+    When({"base": "KOH"}, [AtMost(1, {"heat": 3, "solvent": "water"})]),
+    AtMost(2, {"base": "KOH", "solvent": "THF", "heat": [0, 1]}),
+    AtLeast(1, {"base": "KOH", "solvent": "THF"}),
+    Exactly(1, {"ligand": "XPhos", "solvent": "THF"}),
+    Budget({"base": {"KOH": 0.1, "NaH": 3.5}, "heat": {3: 0.2}}, limit=0.3),
+    Within({"base": "KOH", "solvent": "water", "heat": 0}, edits=1.5, prices={"heat": 0.5}),
+    Within(["KOH", "THF", "none", 2], edits=3),
+    Observed(["solvent", "ligand"], [["THF", "none"], ["water", "XPhos"], ["DMF", "none"]]),
+]
+DNA = CategoricalSpace({f"p{i}": ["A", "C", "G", "T", "-"] for i in range(12)})
+
+
+def test_a_rule_reads_as_it_was_written() -> None:
+    for rule in [*EVERY_KIND, Length("-", least=2), Contains(["A", ["C", "G"]]), Avoids("ACGT")]:
+        if not isinstance(rule, Observed):
+            assert eval(repr(rule)) == rule
+        assert rule.words()
+        assert hash(rule) == hash(copy.copy(rule))
+
+
+def test_rules_are_equal_picklable_and_hashable() -> None:
+    rules = Rules(SPACE, EVERY_KIND)
+    again = pickle.loads(pickle.dumps(rules))
+    assert again == rules
+    assert hash(again) == hash(rules)
+    assert again.states == rules.states
+    assert copy.deepcopy(rules) == rules
+    assert rules != Rules(SPACE, EVERY_KIND[:-1])
+    assert "12" not in repr(Rules(SPACE, []))
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+def test_counts_of_large_spaces_are_those_of_the_formulas() -> None:
+    wide = CategoricalSpace.from_sizes((32,) * 100)
+    within = Rules(wide, [Within([0] * 100, edits=5)])
+    assert within.num_rows == sum(math.comb(100, d) * 31**d for d in range(6))
+    subset = Rules(CategoricalSpace.from_sizes((2,) * 200), [Exactly(77, dict.fromkeys(N200, 1))])
+    assert subset.num_rows == math.comb(200, 77)
+    assert Rules(wide, []).num_rows == 32**100
+    long = CategoricalSpace({f"p{i}": ["A", "C", "-"] for i in range(300)})
+    assert Rules(long, [Length("-")]).num_rows == 2**301 - 1
+    # words without two As in a row: Fibonacci numbers
+    words = CategoricalSpace({f"p{i}": ["A", "B"] for i in range(90)})
+    fibonacci = [1, 2]
+    while len(fibonacci) <= 90:
+        fibonacci.append(sum(fibonacci[-2:]))
+    assert Rules(words, [Avoids("AA")]).num_rows == fibonacci[90]
+    assert Rules(words, [Contains("AA")]).num_rows == 2**90 - fibonacci[90]
+
+
+N200 = [f"x{i}" for i in range(200)]
+
+
+def test_states_are_as_few_as_can_be() -> None:
+    wide = CategoricalSpace.from_sizes((4,) * 50)
+    assert max(Rules(wide, [Within([0] * 50, edits=5)]).states) == 6
+    assert max(Rules(wide, []).states) == 1
+    assert max(Rules(wide, [Avoids(["0", "1", "0", "2"])]).states) == 4
+    # what other rules leave of it is no rule any more
+    assert max(Rules(wide, [Fix("x3", 0), Forbid({"x3": 1, "x40": 2})]).states) == 1
+
+
+def test_features_of_a_rule_are_read_together() -> None:
+    space = CategoricalSpace.from_sizes((5,) * 20)
+    pairs = [Forbid({f"x{i}": 0, f"x{i + 10}": 0}) for i in range(10)]
+    rules = Rules(space, pairs)
+    assert max(rules.states) == 2
+    assert rules.num_rows == 24**10
+    assert rules.order[:4] == ("x0", "x10", "x1", "x11")
+    # a motif is read in the order of its sequence
+    assert Rules(space, [*pairs, Avoids(["0", "1"])]).order == space.names
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_a_broken_rule_is_explained() -> None:
+    rules = Rules(SPACE, EVERY_KIND)
+    broken = rules.explain(torch.tensor([0, 0, 1, 3]))
+    assert len(broken) == 7
+    text = "\n".join(broken)
+    assert "base is KOH; the row has base=NaH" in text
+    assert "never base=NaH & solvent=water|THF; the row has base=NaH, solvent=water" in text
+    assert "at least 1 of base=KOH, solvent=THF; the row has none" in text
+    assert "sum to at most 0.3; the row has 3.7: base=NaH at 3.5, heat=3 at 0.2" in text
+    assert "at most 3 changes of KOH, THF, none, 2; the row has 4 changes: base=NaH" in text
+    assert rules.explain(rules.enumerate()[0]) == ()
+    with pytest.raises(ValueError, match=r"one row \(4,\), got \(2, 4\)"):
+        rules.explain(torch.zeros(2, 4, dtype=torch.long))
+
+
+def test_every_row_is_allowed_or_explained() -> None:
+    rules = Rules(SPACE, EVERY_KIND[2:])
+    for row, allowed in zip(SPACE.enumerate(), rules.allows(SPACE.enumerate()), strict=True):
+        assert bool(allowed) == (rules.explain(row) == ())
+
+
+def test_a_description_counts_rows_and_states() -> None:
+    text = Rules(SPACE, EVERY_KIND[2:4]).describe()
+    assert text.startswith("72 of 108 rows allowed (0.667)\n  never base=NaH")
+    assert "automaton:" in text
+    wide = CategoricalSpace.from_sizes((32,) * 400)
+    text = Rules(wide, [Within([0] * 400, edits=3)]).describe()
+    assert text.startswith("315,7") or "about" in text
+    assert "of about 10^602.1 rows allowed (10^-" in text
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([Fix("bse", "KOH")], "no feature 'bse'; did you mean 'base'?"),
+        ([Fix("temperature", "KOH")], "no feature 'temperature'; there are 'base', 'solvent'"),
+        ([Fix("base", "KOh")], "feature 'base' has no category 'KOh'; did you mean 'KOH'?"),
+        ([Fix("base", 3)], "feature 'base' has code 3; its codes are 0 to 2"),
+        ([OneOf("heat", [1, 4])], "feature 'heat' has code 4; its codes are 0 to 3"),
+        ([Forbid({"base": "x"})], "feature 'base' has no category 'x'"),
+        ([Imply({"base": "KOH"}, {"nothing": "x"})], "no feature 'nothing'"),
+        ([Observed(["base"], [["NaOH"]])], "feature 'base' has no category 'NaOH'"),
+        ([Within([0, 0], 1)], "a category for each of 4 features, got 2"),
+        ([Within({"base": 0}, 1, prices={"heat": 2})], "a price for 'heat', which the row"),
+        ([Contains("XY")], "no category 'X'"),
+        ([Budget({"base": {"K": 1}}, 2)], "no category 'K'"),
+        ([Budget({"base": {"KOH": 1e-30, "NaH": 1e30}}, 2)], "give a resolution"),
+    ],
+)
+def test_names_that_the_space_does_not_know_are_refused(rules: list[Rule], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Rules(SPACE, rules)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Forbid({}), "at least one feature"),
+        (lambda: AtMost(1, {}), "at least one feature"),
+        (lambda: Within({}, 1), "at least one feature"),
+        (lambda: Budget({}, 1), "feature -> category -> price"),
+        (lambda: Observed([], [[]]), "different names"),
+        (lambda: Observed(["a"], []), "rows of 1 categories, got no row"),
+        (lambda: Observed(["a", "b"], [["x"]]), r"rows of 2 categories, got rows of \[1\]"),
+        (lambda: Observed(["a"], torch.zeros(2, 1)), "integer codes"),
+        (lambda: OneOf("a", []), "at least one category"),
+        (lambda: AtMost(-1, {"a": "x"}), "from 0 on, got -1"),
+        (lambda: AtMost(True, {"a": "x"}), "from 0 on, got True"),
+        (lambda: Budget({"a": {"x": math.nan}}, 1), "finite number, got nan"),
+        (lambda: Budget({"a": {"x": 1}}, math.inf), "finite number, got inf"),
+        (lambda: Budget({"a": {"x": 1}}, 1, resolution=0), "resolution above 0"),
+        (lambda: Within({"a": "x"}, -1), "from 0 on, got -1"),
+        (lambda: Length("-", least=3, most=2), "0 <= least <= most"),
+        (lambda: Contains(""), "1 to 60 positions, got 0"),
+        (lambda: Avoids("A" * 61), "1 to 60 positions, got 61"),
+        (lambda: Length("-", features=["a", "a"]), "different names"),
+        (lambda: When({"a": "x"}, []), "at least one rule"),
+        (lambda: Rules(SPACE, context=SPACE), "both a context column and a feature"),
+    ],
+)
+def test_rules_that_say_nothing_are_refused(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_values_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"a category is a name or a code, got 1\.5"):
+        Fix("base", 1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="feature -> category, got 'base'"):
+        Forbid("base")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rules must be Fix"):
+        Rules(SPACE, ["base=KOH"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="space must be a CategoricalSpace"):
+        Rules([2, 3])  # type: ignore[arg-type]
+
+
+def test_contradictions_name_a_smallest_set_of_rules() -> None:
+    needless = [OneOf("heat", [0, 1]), Forbid({"solvent": "DMF", "ligand": "none"})]
+    clash = [Fix("base", "NaH"), Fix("solvent", "water"), EVERY_KIND[2]]
+    with pytest.raises(ValueError, match="these rules together allow no row") as error:
+        Rules(SPACE, [needless[0], *clash, needless[1]])
+    for rule in clash:
+        assert repr(rule) in str(error.value)
+    for rule in needless:
+        assert repr(rule) not in str(error.value)
+    with pytest.raises(ValueError, match="this rule allows no row: Exactly") as error:
+        Rules(SPACE, [*needless, Exactly(3, {"base": "KOH", "heat": 0})])
+
+
+def test_an_automaton_too_large_names_the_rules() -> None:
+    space = CategoricalSpace.from_sizes((4,) * 30)
+    prices = {f"x{i}": {1: price} for i, price in enumerate(PRICES)}
+    large = Budget(prices, limit=8)
+    with pytest.raises(ValueError, match=r"more than max_states=200, for Budget") as error:
+        Rules(space, [Within([0] * 30, 4), large], max_states=200)
+    assert "Within" not in str(error.value)
+    coarse = Rules(space, [Budget(prices, limit=8, resolution=0.05)], max_states=200)
+    assert max(coarse.states) <= 162
+    # what it allows never costs more
+    logits = torch.zeros(30, 4).index_fill(1, torch.tensor(1), 2).flatten()
+    spent = [
+        sum(price for price, code in zip(PRICES, row, strict=True) if code == 1)
+        for row in coarse.condition(logits).sample(200).tolist()
+    ]
+    assert 7 < max(spent) <= 8
+
+
+PRICES = [Fraction(i * i * 7919 % 1009, 1000) for i in range(1, 31)]
+
+
+def test_the_limit_holds_for_the_automaton_itself() -> None:
+    space = CategoricalSpace.from_sizes((2,) * 20)
+    rule = Within([0] * 20, edits=9)
+    assert max(Rules(space, [rule], max_states=10).states) == 10
+    with pytest.raises(ValueError, match="needs 10 states between two features, more than"):
+        Rules(space, [rule], max_states=9)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [float, str, np.float32, np.float64])
+def test_decimals_are_taken_at_their_word(kind: type) -> None:
+    number = Decimal if kind is str else kind
+    prices = {f"x{i}": {1: number(str(p))} for i, p in enumerate((0.1, 0.2))}
+    space = CategoricalSpace.from_sizes((2, 2))
+    assert Rules(space, [Budget(prices, limit=number("0.3"))]).num_rows == 4  # type: ignore
+    assert Rules(space, [Budget(prices, limit=Fraction(299, 1000))]).num_rows == 3  # type: ignore
+
+
+def test_a_price_may_be_negative() -> None:
+    space = CategoricalSpace.from_sizes((2, 2))
+    rules = Rules(space, [Budget({"x0": {1: -1}, "x1": {1: 1}}, limit=-1)])
+    assert rules.enumerate().tolist() == [[1, 0]]
+
+
+def test_observed_takes_codes_names_and_repeats() -> None:
+    codes = torch.tensor([[2, 1], [0, 0], [2, 1]])
+    named = [["none", "THF"], ["NaH", "water"]]
+    a, b = (Rules(SPACE, [Observed(["base", "solvent"], rows)]) for rows in (codes, named))
+    assert a.num_rows == b.num_rows == 2 * 3 * 4
+    assert torch.equal(a.enumerate(), b.enumerate())
+    small = Observed(["base", "solvent"], codes.to(torch.uint8))
+    assert small == Observed(["base", "solvent"], codes)
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+def test_sequences_have_lengths_and_motifs() -> None:
+    rules = Rules(DNA, [Length("-", least=4, most=8), Contains("ACGT"), Avoids(["G", ["G", "C"]])])
+    sample = rules.condition(torch.zeros(DNA.width)).sample(200)
+    for row in sample.tolist():
+        text = "".join("ACGT-"[code] for code in row)
+        body = text.rstrip("-")
+        assert 4 <= len(body) <= 8
+        assert "-" not in body
+        assert "ACGT" in body
+        assert "GG" not in body
+        assert "GC" not in body
+
+
+# --- contexts -------------------------------------------------------------------------------------
+
+
+CONTEXT = CategoricalSpace({"country": ["DE", "FR", "IT"], "year": 2})
+BY_COUNTRY = [
+    When({"country": "DE"}, [Fix("base", "KOH"), AtMost(1, {"heat": [2, 3], "solvent": "THF"})]),
+    When({"country": "FR", "year": 1}, [Forbid({"base": "NaH", "solvent": "water"})]),
+    Observed(["country", "ligand"], [["DE", "none"], ["FR", "XPhos"], ["FR", "none"], ["IT", 1]]),
+]
+
+
+def by_hand(country: int, row: list[int]) -> bool:
+    base, solvent, ligand, heat = row
+    if country == 0:
+        return base == 1 and not (heat >= 2 and solvent == 1) and ligand == 2
+    return ligand in ((0, 2) if country == 1 else (1,))
+
+
+def test_rules_may_depend_on_the_context() -> None:
+    rules = Rules(SPACE, BY_COUNTRY, context=CONTEXT)
+    rows = SPACE.enumerate()
+    for country in range(3):
+        allowed = rules.allows(rows, context=torch.tensor([country, 0]))
+        assert allowed.tolist() == [by_hand(country, row) for row in rows.tolist()]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, SPACE.width, dtype=torch.float64, generator=generator)
+    context = torch.tensor([[0, 0], [1, 0], [2, 1]])
+    law = rules.condition(logits, context=context)
+    for element in range(3):
+        mask = torch.tensor([by_hand(element, row) for row in rows.tolist()])
+        joint = SPACE.log_prob(logits[element], rows[mask])
+        p = joint.softmax(-1)
+        one_hot = SPACE.one_hot(rows[mask], dtype=p.dtype)
+        torch.testing.assert_close(law.marginals()[element], p @ one_hot)
+        torch.testing.assert_close(law.log_z()[element], joint.logsumexp(-1))
+        assert torch.equal(law.mode()[element], rows[mask][p.argmax()])
+    codes = law.sample(50, generator=generator)
+    assert codes.shape == (50, 3, 4)
+    assert rules.allows(codes, context=context).all()
+    torch.testing.assert_close(law.log_prob(law.best(3)[0]), law.best(3)[1])
+
+
+def test_a_context_is_checked() -> None:
+    rules = Rules(SPACE, BY_COUNTRY, context=CONTEXT)
+    logits, context = torch.zeros(3, SPACE.width), torch.zeros(3, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"context is CategoricalSpace.*, got none"):
+        rules.condition(logits)
+    with pytest.raises(ValueError, match="context is None, got codes"):
+        Rules(SPACE).condition(logits, context=context)
+    with pytest.raises(ValueError, match="same batch"):
+        rules.condition(logits, context=context[:2])
+    with pytest.raises(ValueError, match="feature 'country' has code 3"):
+        rules.condition(logits, context=context + 3)
+    with pytest.raises(ValueError, match="not one list"):
+        rules.enumerate()
+    strict = Rules(SPACE, [Observed(["country", "base"], [["DE", "KOH"]])], context=CONTEXT)
+    with pytest.raises(ValueError, match=r"element 1 of the batch in its context leave no row"):
+        strict.condition(logits, context=torch.tensor([[0, 0], [1, 0], [0, 1]]))
+    broken = strict.explain(torch.zeros(4, dtype=torch.long), context=torch.tensor([0, 0]))
+    assert broken == ("(country, base) is one of 1 combinations; the row has country=DE, base=NaH",)
