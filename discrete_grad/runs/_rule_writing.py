@@ -118,10 +118,8 @@ class _Writer:
             }
             step = {} if rule.resolution is None else {"resolution": rule.resolution}
             return {"prices": prices, "limit": rule.limit, **step}
-        named = isinstance(rule.row[0], tuple)
-        # without names the row has all features
-        cells = rule.row if named else zip(self.own, zip(rule.row), strict=True)
-        row = {name: self.label(name, some[0]) for name, some in cells}
+        names = self.own if rule.features is None else rule.features
+        row = {name: self.label(name, one) for name, one in zip(names, rule.row, strict=True)}
         prices = {"prices": dict(rule.prices)} if rule.prices else {}
         return {"row": row, "edits": rule.edits, **prices}
 
