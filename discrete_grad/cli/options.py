@@ -126,9 +126,7 @@ class Quality:
     )
 
 
-_RulesFile = Annotated[
-    Path | None, tyro.conf.arg(metavar="FILE.toml", help_behavior_hint="")
-]
+_RulesFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml", help_behavior_hint="")]
 _Fix = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],
     tyro.conf.arg(metavar="NAME=CATEGORY", help_behavior_hint="(repeatable)"),

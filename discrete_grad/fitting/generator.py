@@ -12,19 +12,14 @@ from torch import Tensor
 
 import discrete_grad.gradient as gradient
 from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting._row_law import check_method, law_of
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.objectives import (
-    alignment_loss,
-    diversity_bonus,
-    entropy_bonus,
-    expected_score_loss,
-    hamming_excess,
-    kl_to_reference,
-)
-from discrete_grad.policies import Generator
+from discrete_grad.objectives import alignment_loss, diversity_bonus, hamming_excess
+from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.history import History
@@ -38,12 +33,13 @@ _MAX_CONTEXTS = 1024
 
 
 def make_gradient_estimator(
-    space: CategoricalSpace, config: GeneratorConfig
+    space: CategoricalSpace, config: GeneratorConfig, rules: Rules | None = None
 ) -> gradient.GradientEstimator:
-    """The gradient estimator a config names.
+    """The gradient estimator a config names, for a generator under rules if there are any.
 
     Raises:
-        ValueError: for a name that is none, or a `tau` it has no use for.
+        ValueError: for a name that is none, a `tau` it has no use for, or rules that it cannot
+            take.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))
@@ -59,8 +55,20 @@ def make_gradient_estimator(
         arguments["tau"] = config.tau
         if "tau" not in inspect.signature(classes[name]).parameters:
             raise ValueError(f"{name} has no temperature, got tau={config.tau}")
+    # LeaveOneOut needs no rules of its own: see `RowLaw.expectation`
+    if rules is not None and (rules.context is None or name != "LeaveOneOut"):
+        _check_takes(classes, name, rules)
+        arguments["rules"] = rules
     made: gradient.GradientEstimator = classes[name](space, **arguments)
     return made
+
+
+def _check_takes(classes: dict[str, Any], name: str, rules: Rules) -> None:
+    if rules.context is not None:
+        raise ValueError(f"rules that depend on the context take LeaveOneOut, got {name}")
+    taking = [one for one, cls in classes.items() if cls.facts.with_rules]
+    if name not in taking:
+        raise ValueError(f"{name} takes no rules; {', '.join(sorted(taking))} do")
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class FrozenModels:
 
 
 def fit_generator(
-    generator: Generator,
+    generator: Generator | Conditioned,
     rows: ScoredRows,
     *,
     frozen: FrozenModels,
@@ -107,8 +115,11 @@ def fit_generator(
 ) -> History:
     """Train a generator through the frozen estimator.
 
+    Under rules all is that of the conditioned law: rows that the estimators see obey, entropy and
+    divergences are exact.
+
     Args:
-        generator: trained in place, then frozen.
+        generator: trained in place, then frozen; one that rules condition is trained under them.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
         frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
@@ -123,7 +134,8 @@ def fit_generator(
         The losses; the held-out one is minus the judge's score.
 
     Raises:
-        ValueError: if a model is needed and missing from the frozen ones.
+        ValueError: if a model is needed and missing from the frozen ones, or the gradient estimator
+            has other rules than the generator.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
@@ -146,6 +158,7 @@ def fit_generator(
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
+    check_method(generator, method)
     history = train(
         _GeneratorObjective(generator, frozen, rows, method, config),
         config,
@@ -160,11 +173,11 @@ def fit_generator(
 
 
 class _GeneratorObjective(Objective):
-    model: Generator
+    model: Generator | Conditioned
 
     def __init__(
         self,
-        model: Generator,
+        model: Generator | Conditioned,
         frozen: FrozenModels,
         rows: ScoredRows,
         method: gradient.GradientEstimator,
@@ -193,46 +206,40 @@ class _GeneratorObjective(Objective):
         config, space = self.config, self.model.space
         picked = step.batch(1 if self.context is None else len(self.context), config.batch_size)
         context = None if self.context is None else self.context[picked]
-        logits = self._logits(context, len(picked))
-        noise = step.generator(logits.device)
+        law = law_of(self.model, context, len(picked))
+        noise = step.generator(law.logits.device)
         frozen = self.frozen
         score = guided_score(
             frozen.estimator, frozen.preference, frozen.reward_unit, context, config
         )
-        loss = expected_score_loss(self.method, score, logits, generator=noise)
+        loss = -law.expectation(self.method, score, noise).mean()
         if config.entropy:
-            loss = loss - config.entropy * entropy_bonus(space, logits)
+            loss = loss - config.entropy * law.entropy()
         if config.diversity:
-            loss = loss - config.diversity * diversity_bonus(space, logits)
+            loss = loss - config.diversity * diversity_bonus(space, law.marginal_logits())
         if config.trust:
-            radius = config.trust_radius
-            loss = loss + config.trust * hamming_excess(space, logits, self.known, radius=radius)
+            marginal, radius = law.marginal_logits(), config.trust_radius
+            loss = loss + config.trust * hamming_excess(space, marginal, self.known, radius=radius)
         if config.reference_kl and frozen.reference is not None:
-            reference = frozen.reference(context)
-            loss = loss + config.reference_kl * kl_to_reference(space, logits, reference)
+            loss = loss + config.reference_kl * law.kl(frozen.reference(context))
         if config.alignment and frozen.aligner is not None:
             loss = loss + config.alignment * self._alignment(frozen.aligner, step, noise)
         return loss
 
     def validate(self) -> Tensor:
         """Negative judge's score of the most likely rows."""
-        rows = self.model.space.argmax(self._logits(self.shown, 1))
+        rows = law_of(self.model, self.shown, 1).likely()
         score: Tensor = self.frozen.judge(rows, self.shown).mean()
         return -score
 
-    def _logits(self, context: Tensor | None, count: int) -> Tensor:
-        logits: Tensor = self.model(context)
-        return logits if context is not None else logits.expand(count, -1)
-
     def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
         good = self.good.take(step.batch(len(self.good), self.config.batch_size))
-        logits = self._logits(good.context, len(good))
-        cosine = self.align_method.expectation(
-            lambda rows: aligner(rows, good.codes, good.context), logits, generator=noise
+        law = law_of(self.model, good.context, len(good))
+        cosine = law.expectation(
+            self.align_method, lambda rows: aligner(rows, good.codes, good.context), noise
         )
         with torch.no_grad():
-            likely = self.model.space.argmax(logits)
-            advantage = good.scores - self.frozen.estimator(likely, good.context)
+            advantage = good.scores - self.frozen.estimator(law.likely(), good.context)
         return alignment_loss(cosine, advantage)
 
 

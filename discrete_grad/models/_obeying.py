@@ -80,7 +80,9 @@ class Obeying:
         broken = (~self.allows(codes, where)).nonzero().squeeze(1)
         codes = codes.clone()
         for part in broken.split(max(1, _MOST // self.space.width)):
-            codes[part] = self._nearest(codes[part], swapped[part], logits[where[part]], where[part])
+            codes[part] = self._nearest(
+                codes[part], swapped[part], logits[where[part]], where[part]
+            )
         return codes
 
     def _nearest(self, codes: Tensor, swapped: Tensor, logits: Tensor, where: Tensor) -> Tensor:

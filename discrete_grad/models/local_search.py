@@ -33,7 +33,8 @@ def single_swap_ascent(
         space: the space.
         score: codes `(n, F)` -> `(n,)`.
         codes: rows to start from, `(N, F)`; not changed.
-        allowed: codes `(n, F)` -> boolean `(n,)`, rows that may be entered; by default all.
+        allowed: codes `(n, F)` -> boolean `(n,)`, rows that may be entered, such as `rules.allows`;
+            by default all. Under "exactly 2 of 4" no single swap leads to another allowed row.
         max_swaps: swaps of a row at most, at least 0.
 
     Returns:

@@ -114,9 +114,7 @@ def _random(
     return _Group("random rows", "random rows", True, codes, known)
 
 
-def _policy_groups(
-    name: str, law: RowLaw, samples: int, noise: torch.Generator
-) -> list[_Group]:
+def _policy_groups(name: str, law: RowLaw, samples: int, noise: torch.Generator) -> list[_Group]:
     codes = law.sample(samples, generator=noise)
     known = {"entropy": float(law.entropy()), "distinct_share": distinct_share(codes)}
     likely = law.mode().unsqueeze(0)

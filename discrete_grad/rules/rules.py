@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discrete_grad.rules._automaton import Automaton
 from discrete_grad.rules._compile import Numbered, TooLargeError, compiled
+from discrete_grad.rules._order import OppositeError
 from discrete_grad.rules._parts import Counted
 from discrete_grad.rules._terms import Terms
 from discrete_grad.rules.law import Law
@@ -193,6 +194,10 @@ class Rules:
     def _compiled(self) -> Automaton:
         try:
             found = compiled(self._whole.sizes, self._numbered, self.max_states)
+        except OppositeError:
+            several = {n.rule for n in self._numbered if n.part.sequences}
+            named = _listed([self.rules[n] for n in sorted(several)])
+            raise ValueError(f"sequences read features in opposite directions: {named}") from None
         except TooLargeError as error:
             named = _listed([self.rules[n] for n in sorted(error.rules)])
             raise ValueError(

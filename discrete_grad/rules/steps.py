@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.rules._automaton import Automaton, Layer
 from discrete_grad.rules._compile import TooLargeError, compiled_in
-from discrete_grad.rules._parts import Part, Whenever
+from discrete_grad.rules._parts import Part
 from discrete_grad.rules._passes import class_weights, rest_of
 from discrete_grad.rules.rules import Rules
 from discrete_grad.space import can_inspect
@@ -164,8 +164,6 @@ def _in_order(rules: Rules, order: tuple[int, ...]) -> Automaton:
 
 
 def _turned(part: Part, order: tuple[int, ...]) -> bool:
-    """Whether a part must be read in order, and is not."""
-    if isinstance(part, Whenever):
-        return any(_turned(one, order) for one in part.consequences)
-    places = [order.index(feature) for feature in part.features]
-    return part.in_order and places != sorted(places)
+    """Whether a part has a sequence that is read in another order."""
+    places = [[order.index(feature) for feature in some] for some in part.sequences]
+    return any(some != sorted(some) for some in places)

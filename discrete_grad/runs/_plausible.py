@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import comb
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from discrete_grad.evaluation.together import unseen_pairs
 from discrete_grad.rules import Observed
 from discrete_grad.runs._seen_together import sparse_rules
+from discrete_grad.runs._table_rules import ruled_config
 from discrete_grad.runs.run import Run
 from discrete_grad.sampling import permutation, seeded
 
@@ -31,15 +31,18 @@ def rules_facts(run: Run, policy: Any, contexts: Tensor | None) -> dict[str, Any
     Returns:
         JSON: `allowed`, how many rows of how many; `in_contexts`, whether pairs of context and row
         are counted; `words`, each rule; `forbidden` and `forbidden_most`, the probability that the
-        generator without them gives to rows that break one: mean and largest over the contexts.
+        generator without them gives to rows that break one: mean and largest over the contexts;
+        `trained_by`, the gradient estimator.
     """
     if run.rules is None:
         return {}
+    config = ruled_config(run.config.generator, run.rules)
     forbidden = -policy.law(contexts).log_z().expm1()
     return {
         "allowed": run.rules.describe().splitlines()[0],
         "in_contexts": run.rules.context is not None,
         "words": [rule.words() for rule in run.rules.rules],
+        "trained_by": config.gradient_estimator,
         "forbidden": float(forbidden.mean()),
         "forbidden_most": float(forbidden.max()),
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from discrete_grad.models import best_rows
 from discrete_grad.models.row_search import contexts_at_once
+from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted, trusted_starts
@@ -55,7 +56,7 @@ def propose(
     seed: int,
     diversity: int,
     new_only: bool,
-    policy: Any,
+    policy: Generator | Conditioned,
     share: tuple[int, int],
 ) -> Iterator[Proposals]:
     """Good and different rows for each context, some contexts at a time; see `generate`.
@@ -69,7 +70,8 @@ def propose(
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
     seen = SeenRows(run.table, contexts, device=run.device)
-    near, starts, rules = trusted(run), trusted_starts(run), getattr(policy, "rules", None)
+    near, starts = trusted(run), trusted_starts(run)
+    ruled = policy if isinstance(policy, Conditioned) else None
     bar = progress_bar("generate", len(parts), 0)
     for part in parts:
         here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
@@ -83,8 +85,8 @@ def propose(
             barred=partial(_barred, seen if new_only else None, near, part.start),
             distance=diversity,
             starts=starts,
-            rules=rules,
-            rule_context=None if rules is None or here is None else policy.rule_context(here),
+            rules=None if ruled is None else ruled.rules,
+            rule_context=None if ruled is None else ruled.rule_context(here),
             seed=derive_seed(seed, "generate"),
         )
         order = _agreed_first(space, logits, codes, values)[:, :rows]

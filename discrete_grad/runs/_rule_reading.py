@@ -27,6 +27,7 @@ from discrete_grad.rules import (
     When,
     Within,
 )
+from discrete_grad.rules.prices import Price
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["KINDS", "RuleReader", "nearest", "rule_columns"]
@@ -221,7 +222,7 @@ def _sequence(given: Plain, reader: RuleReader) -> list[str] | None:
 
 
 def _budget(reader: RuleReader, given: Plain) -> Rule:
-    prices = {
+    prices: dict[str, dict[str | int, Price]] = {
         reader.feature(name): {
             one: _number(price)
             for wanted, price in _table(some, f"prices of {name!r}").items()
@@ -278,7 +279,9 @@ def _count(kind: Callable[..., Rule]) -> Callable[[RuleReader, Plain], Rule]:
 
 _READ: dict[str, Callable[[RuleReader, Plain], Rule]] = {
     "Fix": lambda r, given: Fix(r.feature(given["feature"]), r.one(*_pair(given, "category"))),
-    "OneOf": lambda r, given: OneOf(r.feature(given["feature"]), r.some(*_pair(given, "categories"))),
+    "OneOf": lambda r, given: OneOf(
+        r.feature(given["feature"]), r.some(*_pair(given, "categories"))
+    ),
     "Forbid": lambda r, given: Forbid(r.cells(given["together"], "together")),
     "Imply": lambda r, given: Imply(
         r.cells(given["condition"], "condition"), r.cells(given["consequence"], "consequence")

@@ -77,7 +77,10 @@ class _Writer:
         """Arguments of a rule, in names."""
         match rule:
             case Fix():
-                return {"feature": rule.feature, "category": self.label(rule.feature, rule.category)}
+                return {
+                    "feature": rule.feature,
+                    "category": self.label(rule.feature, rule.category),
+                }
             case OneOf():
                 few = [self.label(rule.feature, one) for one in rule.categories]
                 return {"feature": rule.feature, "categories": few}

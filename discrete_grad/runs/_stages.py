@@ -21,7 +21,7 @@ from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gr
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
 from discrete_grad.models import Aligner, BaseEnsemble
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preference_model import (
     fit_preference_model,
     new_preference_model,
@@ -31,6 +31,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
+from discrete_grad.runs._table_rules import ruled_config
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import distributed
@@ -209,14 +210,22 @@ def _generator_trainer(work: Work) -> Callable[..., object]:
         preference=models.get("preference"),
         reward_unit=work.guidance["reward_unit"],
     )
+    space, rules = work.table.schema.space, work.rules
+    config = ruled_config(config, rules)
     return partial(
-        fit_generator,
+        _fit_under,
+        rules=rules,
         frozen=frozen,
         rows=work.prepared.rows,
-        method=make_gradient_estimator(work.table.schema.space, config).to(work.device),
+        method=make_gradient_estimator(space, config, rules).to(work.device),
         config=config,
         callback=Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every),
     )
+
+
+def _fit_under(model: Generator, *, rules: Rules | None, **arguments: Any) -> object:
+    """Train a generator, conditioned where there are rules."""
+    return fit_generator(model if rules is None else Conditioned(model, rules), **arguments)
 
 
 def _calibrate(work: Work) -> None:

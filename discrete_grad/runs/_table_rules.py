@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
+from discrete_grad.fitting.config import GeneratorConfig
+from discrete_grad.policies import Conditioned
 from discrete_grad.rules import Rule, Rules
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["GivenRules", "check_contexts", "joined_rules", "listed", "table_rules"]
+__all__ = [
+    "GivenRules",
+    "check_contexts",
+    "joined_rules",
+    "listed",
+    "ruled_config",
+    "table_rules",
+]
 
 GivenRules = Rules | Sequence[Rule]
 """Rules of a table's rows, or only what they say."""
@@ -62,8 +70,8 @@ def table_rules(
         return None
     named = {name for rule in rules for name in _names(rule)}
     categorical = None if schema.context_spec is None else schema.context_spec.categorical
-    both = () if categorical is None else zip(
-        categorical.names, categorical.categories, strict=True
+    both = (
+        () if categorical is None else zip(categorical.names, categorical.categories, strict=True)
     )
     columns = {name: categories for name, categories in both if name in named}
     context = CategoricalSpace(columns) if columns else None
@@ -84,7 +92,24 @@ def joined_rules(schema: Schema, own: Rules | None, given: GivenRules) -> Rules 
     return table_rules(schema, [*own.rules, *listed(given)], max_states=most)
 
 
-def check_contexts(policy: Any, contexts: Tensor | None) -> None:
+def ruled_config(config: GeneratorConfig, rules: Rules | None) -> GeneratorConfig:
+    """Settings by which a generator is trained under rules.
+
+    The usual gradient estimator takes none: `StraightThrough` is in its place, and `LeaveOneOut`
+    where the rules depend on the context. One that the user chose stays.
+
+    Example:
+        >>> ruled_config(GeneratorConfig(), None).gradient_estimator
+        'ReinMax'
+    """
+    usual = config.gradient_estimator == GeneratorConfig().gradient_estimator
+    if rules is None or not usual:
+        return config
+    name = "StraightThrough" if rules.context is None else "LeaveOneOut"
+    return replace(config, gradient_estimator=name)
+
+
+def check_contexts(policy: Conditioned, contexts: Tensor | None) -> None:
     """Raise RunError, naming the first one, if rules allow no row in one of some contexts.
 
     Args:

@@ -11,13 +11,13 @@ from torch import nn
 
 from discrete_grad.data import Table
 from discrete_grad.fitting.generator import make_gradient_estimator
-from discrete_grad.policies import Generator, conditioned
+from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._prepared import save_prepared
 from discrete_grad.runs._stages import Stage, Work
-from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, ruled_config, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
 from discrete_grad.runs.run import METRICS, Run
@@ -55,8 +55,8 @@ def fit(
         table: at least 10 rows.
         folder: must not exist or be empty, unless resuming.
         config: all settings.
-        rules: that generated rows obey, in terms of the table's features, categories and categorical
-            contexts; `Rules` of its space, or a list of rules. The generator is trained under them.
+        rules: that generated rows obey and the generator is trained under, in terms of the table's
+            features, categories and categorical contexts; `Rules` of its space, or a list of rules.
         preferences: between rows; a model of them joins what the generator is trained by.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
@@ -83,8 +83,8 @@ def fit(
         {'cut': [2]}
     """
     device = choose_device(device)
-    _check(table, config)
     made = _checked_rules(table, rules)
+    _check(table, config, made)
     if preferences is not None:
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
@@ -101,13 +101,13 @@ def fit(
         return assemble(work)
 
 
-def _check(table: Table, config: FitConfig) -> None:
+def _check(table: Table, config: FitConfig, rules: Rules | None) -> None:
     """Whatever would fail after minutes of training fails here."""
     config.check()
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
-    method = make_gradient_estimator(space, config.generator)
+    method = make_gradient_estimator(space, ruled_config(config.generator, rules), rules)
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest, column = table.all_scores.abs().amax(0).max(0)
@@ -124,7 +124,7 @@ def _checked_rules(table: Table, given: GivenRules) -> Rules | None:
     rules = table_rules(table.schema, given)
     if rules is not None:
         policy = Generator(table.schema.space, table.schema.context_spec, hidden=(1,))
-        check_contexts(conditioned(policy, rules), table.context)
+        check_contexts(Conditioned(policy, rules), table.context)
     return rules
 
 

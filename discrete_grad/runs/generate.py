@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.models import single_swap_ascent
-from discrete_grad.policies import conditioned
+from discrete_grad.policies import Conditioned
 from discrete_grad.rules import Rules
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
@@ -126,8 +126,8 @@ def generate(
     schema = run.table.schema
     _check(schema, rows, diversity)
     joined = joined_rules(schema, run.rules, rules)
-    policy = run.generator if joined is None else conditioned(run.generator, joined)
-    if joined is not None:
+    policy = run.generator if joined is None else Conditioned(run.generator, joined)
+    if isinstance(policy, Conditioned):
         check_contexts(policy, None if contexts is None else contexts.to(run.device))
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
@@ -176,12 +176,13 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 
 @torch.no_grad()
-def polished_row(run: Run, context: Tensor | None) -> Tensor:
+def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
-    They climb the score the generator was trained by, obey the run's rules, and stay within
-    `trust_radius` of an observed row if the generator's config gives `trust` a weight; where the
-    most likely row does not, they begin at the most likely observed one. See `single_swap_ascent` for the cost.
+    They climb the score the generator was trained by, obey the run's rules and further ones, and
+    stay within `trust_radius` of an observed row if the generator's config gives `trust` a weight;
+    where the most likely row does not, they begin at the most likely observed one. See
+    `single_swap_ascent` for the cost.
 
     Example:
         >>> import tempfile
@@ -199,7 +200,8 @@ def polished_row(run: Run, context: Tensor | None) -> Tensor:
     """
     context, near = None if context is None else context.to(run.device), trusted(run)
     space, logits = run.table.schema.space, run.generator(context)
-    policy = None if run.rules is None else conditioned(run.generator, run.rules)
+    joined = joined_rules(run.table.schema, run.rules, rules)
+    policy = None if joined is None else Conditioned(run.generator, joined)
 
     def allowed(codes: Tensor) -> Tensor:
         fine = torch.ones_like(codes[:, 0], dtype=torch.bool)

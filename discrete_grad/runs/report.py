@@ -125,12 +125,14 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     return TrainingContexts(spec, table.context)
 
 
-def _some_rows(policy: Any, contexts: Tensor | None, run: Run) -> Tensor:
+def _some_rows(policy: Policy, contexts: Tensor | None, run: Run) -> Tensor:
     """Rows `(n, F)` drawn from a policy, as many in each of some contexts."""
     some = None if contexts is None else contexts[:_SOME]
     count = _SOME if some is None else max(1, _SOME // len(some))
     noise = seeded(derive_seed(run.config.seed, "together"))
-    return policy.sample(some, count, generator=noise).reshape(-1, run.table.schema.space.num_features)
+    return policy.sample(some, count, generator=noise).reshape(
+        -1, run.table.schema.space.num_features
+    )
 
 
 class _AskedFromCpu(IndependentPolicy):

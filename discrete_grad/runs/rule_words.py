@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.data import Table
 from discrete_grad.evaluation.best_row import best_row
 from discrete_grad.rules import Fix, Forbid, OneOf, Rule, Within
-from discrete_grad.runs._rule_reading import RuleReader, nearest
+from discrete_grad.runs._rule_reading import RuleReader
 from discrete_grad.runs._seen_together import only_seen, seen_together, sparse_rules
 from discrete_grad.runs.rules_file import read_rules
 from discrete_grad.training.checkpoint import RunError

@@ -67,8 +67,9 @@ def test_independent_columns_raise_no_alarm() -> None:
         rows = (40, 300, 2000)[trial % 3]
         weights = [uniform((size,), generator=noise) ** 5 for size in sizes]
         columns = [
-            torch.searchsorted((w / w.sum()).cumsum(0), uniform((rows,), generator=noise))
-            .clamp(max=len(w) - 1)
+            torch.searchsorted((w / w.sum()).cumsum(0), uniform((rows,), generator=noise)).clamp(
+                max=len(w) - 1
+            )
             for w in weights
         ]
         alarms += bool(sparse_pairs(torch.stack(columns, 1), sizes))

@@ -203,7 +203,10 @@ BEST = {"base": "A|B", "solvent": "THF", "temperature": "(14, 30]"}
         ),
         # the best row of the table
         ({"within": 0}, "Within({base: A|B, solvent: THF, temperature: (14, 30]}, 0)"),
-        ({"within": 1, "of": "FILE"}, "Within({base: KOH, solvent: THF, temperature: (87, 101]}, 1)"),
+        (
+            {"within": 1, "of": "FILE"},
+            "Within({base: KOH, solvent: THF, temperature: (87, 101]}, 1)",
+        ),
     ],
 )
 def test_words_mean_rules(

@@ -1,0 +1,102 @@
+"""The law of a generator's rows in some contexts: what the terms of its loss ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from discrete_grad.gradient import GradientEstimator, LeaveOneOut
+from discrete_grad.gradient.base import Function, evaluate, score_function
+from discrete_grad.objectives import entropy_bonus, kl_to_reference, leave_one_out
+from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.rules import Law
+from discrete_grad.space import CategoricalSpace
+
+__all__ = ["RowLaw", "check_method", "law_of"]
+
+
+@dataclass(frozen=True)
+class RowLaw:
+    """The law of rows `(*batch)`; means over the batch depend differentiably on the generator.
+
+    Args:
+        space: of the rows.
+        logits: `(*batch, D)` of independent features.
+        policy: what conditions them by rules; None for a generator without rules.
+        context: codes `(*batch, C)` of the rules' context.
+    """
+
+    space: CategoricalSpace
+    logits: Tensor
+    policy: Conditioned | None = None
+    context: Tensor | None = None
+
+    @cached_property
+    def law(self) -> Law | None:
+        """The law given the rules; None without any."""
+        return None if self.policy is None else self._given(self.policy, self.logits)
+
+    def expectation(self, method: GradientEstimator, f: Function, noise: torch.Generator) -> Tensor:
+        """`E[f(row)]` `(*batch)` by a gradient estimator for which `check_method` holds."""
+        if (law := self.law) is None or method.rules is not None:
+            return method.expectation(f, self.logits, generator=noise)
+        codes = law.sample(method.samples, generator=noise)
+        values = evaluate(f, self.space.one_hot(codes, dtype=self.logits.dtype))
+        return score_function(values, leave_one_out(values), law.log_prob(codes))
+
+    def entropy(self) -> Tensor:
+        """Mean entropy in nats, `()`."""
+        law = self.law
+        return entropy_bonus(self.space, self.logits) if law is None else law.entropy().mean()
+
+    def marginal_logits(self) -> Tensor:
+        """Logits `(*batch, D)` of independent features with the same marginals."""
+        if (law := self.law) is None:
+            return self.logits
+        marginals = law.marginals()
+        possible = marginals > 0  # log(0) would give a derivative of infinity
+        return marginals.where(possible, 1).log().masked_fill(~possible, -torch.inf)
+
+    def kl(self, reference: Tensor) -> Tensor:
+        """Mean divergence `()` in nats from logits `(..., D)` under the same rules."""
+        if self.policy is None or (law := self.law) is None:
+            return kl_to_reference(self.space, self.logits, reference)
+        return law.kl(self._given(self.policy, reference.expand_as(self.logits))).mean()
+
+    def likely(self) -> Tensor:
+        """Codes `(*batch, F)` of the most likely rows."""
+        logits = self.logits.detach()
+        if self.policy is None:
+            return self.space.argmax(logits)
+        return self._given(self.policy, logits).mode()
+
+    def _given(self, policy: Conditioned, logits: Tensor) -> Law:
+        return policy.rules.condition(logits, context=self.context)
+
+
+def law_of(generator: Generator | Conditioned, context: Tensor | None, count: int) -> RowLaw:
+    """The law of rows in contexts `(*batch, C)`; without contexts, `(count)` times the same."""
+    obeying = isinstance(generator, Conditioned)
+    logits = (generator.policy if obeying else generator).logits(context)
+    logits = logits if context is not None else logits.expand(count, -1)
+    if not isinstance(generator, Conditioned):
+        return RowLaw(generator.space, logits)
+    return RowLaw(generator.space, logits, generator, generator.rule_context(context))
+
+
+def check_method(generator: Generator | Conditioned, method: GradientEstimator) -> None:
+    """Raise ValueError unless a gradient estimator differentiates what the generator draws."""
+    rules = generator.rules if isinstance(generator, Conditioned) else None
+    name = type(method).__name__
+    if method.rules == rules:
+        return
+    if rules is None or method.rules is not None:
+        raise ValueError(f"{name} has rules that are not the generator's")
+    if not isinstance(method, LeaveOneOut):
+        raise ValueError(
+            f"{name} must have the generator's rules, `{name}(rules=...)`; where they depend on a "
+            "context, use LeaveOneOut(space) without rules"
+        )
