@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -57,7 +58,7 @@ def _in_range(text: str, values: Sequence[Value], edges: Sequence[float]) -> lis
     if not dots or low is None or high is None:
         return None
     if edges:
-        spans = list(zip(edges, edges[1:], strict=False))
+        spans = list(itertools.pairwise(edges))
     elif type(values[0]) in (int, float):
         spans = [(one, one) for one in values if one is not None]  # type: ignore[misc]
     else:

@@ -56,7 +56,7 @@ class Obeying:
         return law.best(min(count, self.rules.num_rows))[0].transpose(0, 1)
 
     def drawn(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """A row `(S, n, F)` of each distribution `(S, D)` for each of n times Gumbel noise `(n, D)`.
+        """A row `(S, n, F)` of each distribution `(S, D)` for each of some Gumbel noise `(n, D)`.
 
         It is the most likely one after the noise is added. For features that no rule speaks of it
         is an exact draw; the others are no draws of the conditioned law, but vary and obey.

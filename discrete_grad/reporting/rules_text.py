@@ -22,12 +22,14 @@ def rules_sentences(report: Report) -> list[str]:
 
     Example:
         >>> part = {"allowed": "3 of 4 rows allowed (0.75)", "in_contexts": False,
-        ...         "words": ["never a=x & b=y"], "trained_by": "StraightThrough", "forbidden": 0.25, "forbidden_most": 0.25}
+        ...         "words": ["never a=x & b=y"], "trained_by": "StraightThrough",
+        ...         "forbidden": 0.25, "forbidden_most": 0.25}
         >>> for sentence in rules_sentences({"rules": part}):
         ...     print(sentence)
         Every generated row obeys 1 rule: 3 of 4 rows allowed (0.75).
         Rule: never a=x & b=y.
-        Without it the generator would give rows that break it a probability of 25.0%. It was trained under the rules by StraightThrough.
+        Without it the generator would give rows that break it a probability of 25.0%.
+        The generator was trained under the rules by StraightThrough.
     """
     part = report.get("rules")
     if not part:
@@ -46,8 +48,8 @@ def rules_sentences(report: Report) -> list[str]:
         *named,
         *rest,
         f"Without {'it' if one else 'them'} the generator would give rows that break "
-        f"{'it' if one else 'one'} a probability of {percent(part['forbidden'], 1)}{most}. It was "
-        f"trained under the rules by {part['trained_by']}.",
+        f"{'it' if one else 'one'} a probability of {percent(part['forbidden'], 1)}{most}.",
+        f"The generator was trained under the rules by {part['trained_by']}.",
     ]
 
 

@@ -63,5 +63,7 @@ def _column(table: Table, name: str) -> Tensor:
     if name in schema.space.names:
         return table.codes[:, schema.space.names.index(name)].long()
     spec = schema.context_spec
-    assert spec is not None and spec.categorical is not None and table.context is not None
+    assert spec is not None
+    assert spec.categorical is not None
+    assert table.context is not None
     return spec.codes(table.context)[:, spec.categorical.names.index(name)]

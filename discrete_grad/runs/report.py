@@ -156,9 +156,9 @@ class _Polished(IndependentPolicy):
 
     def logits(self, context: Tensor | None = None) -> Tensor:
         """`(S, D)`, `-inf` for every category but the row's."""
-        contexts = [None] if context is None else list(context)
-        rows = [polished_row(self.run, one) for one in contexts]
-        return self.space.one_hot(torch.stack(rows)).log()
+        if context is None or context.dim() == 1:
+            return self.space.one_hot(polished_row(self.run, context)).log()
+        return torch.stack([self.logits(one) for one in context])
 
 
 class _Uniform(IndependentPolicy):

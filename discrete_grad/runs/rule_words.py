@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +76,13 @@ def worded_rules(words: RuleWords, table: Table) -> list[Rule]:
     return found
 
 
-def _told(option: str, text: str, read, reader: RuleReader) -> Rule:  # type: ignore[no-untyped-def]
+def _told(
+    option: str, text: str, read: Callable[[str, RuleReader], Rule], reader: RuleReader
+) -> Rule:
     try:
-        rule: Rule = read(text, reader)
+        return read(text, reader)
     except (TypeError, ValueError) as error:
         raise RunError(f"{option} {text!r}: {error}") from error
-    return rule
 
 
 def _fix(text: str, reader: RuleReader) -> Rule:
