@@ -42,12 +42,13 @@ def matching_codes(
 
 def _of_number(wanted: object, values: Sequence[Value], edges: Sequence[float]) -> list[int]:
     """The category that is a number, or the interval that holds it."""
+    number = _number(str(wanted))
     if edges:
-        number = _number(str(wanted))
         return [] if number is None else [c for c in bin_codes(np.array([number]), edges) if c >= 0]
-    value = parse(str(wanted), type(values[0]))
-    same = type(values[0]) is not str and type(value) is not str
-    return [code for code, one in enumerate(values) if same and one == value]
+    if number is not None and (numbers := _numbers(values)):
+        return [code for code, one in enumerate(numbers) if one == number]
+    value = parse(str(wanted), type(values[0]))  # true and false, in any case
+    return [code for code, one in enumerate(values) if one is value and one is not None]
 
 
 def _in_range(text: str, values: Sequence[Value], edges: Sequence[float]) -> list[int] | None:
@@ -57,13 +58,16 @@ def _in_range(text: str, values: Sequence[Value], edges: Sequence[float]) -> lis
     high = _number(last) if last.strip() else math.inf
     if not dots or low is None or high is None:
         return None
-    if edges:
-        spans = list(itertools.pairwise(edges))
-    elif type(values[0]) in (int, float):
-        spans = [(one, one) for one in values if one is not None]  # type: ignore[misc]
-    else:
-        return None
-    return [code for code, (a, b) in enumerate(spans) if low <= a and b <= high]
+    numbers = _numbers(values)
+    spans = list(itertools.pairwise(edges)) if edges else list(zip(numbers, numbers, strict=True))
+    return [code for code, (a, b) in enumerate(spans) if low <= a and b <= high] if spans else None
+
+
+def _numbers(values: Sequence[Value]) -> list[float]:
+    """The categories as numbers, missing cells aside; none where one is not a number."""
+    known = values[:-1] if values[-1] is None else values
+    numbers = [_number(str(value)) for value in known]
+    return [] if None in numbers else numbers  # type: ignore[return-value]
 
 
 def _number(text: str) -> float | None:

@@ -8,6 +8,7 @@ PRICE = Vocabulary.binned("price", (0.0, 10.0, 12.5, 20.0), missing=True)
 LAYERS = Vocabulary("layers", (1, 2, 4))
 RATE = Vocabulary("rate", (0.1, 0.25, None))
 FLAG = Vocabulary("flag", (False, True))
+SIZE = Vocabulary("size", ("10", "2", "2.5"))  # of a CSV file
 WORD = Vocabulary("word", ("1..3", "7", "large"))
 
 
@@ -34,6 +35,8 @@ WORD = Vocabulary("word", ("1..3", "7", "large"))
         (RATE, "0..1", ["0.1", "0.25"]),
         (FLAG, "true", ["True"]),
         (FLAG, True, ["True"]),
+        (SIZE, "2..9", ["2", "2.5"]),
+        (SIZE, 2.0, ["2"]),
         (WORD, "1..3", ["1..3"]),
         (WORD, 7, ["7"]),
     ],
@@ -51,6 +54,8 @@ def test_a_value_means_categories(column: Vocabulary, wanted: object, found: lis
         (PRICE, float("nan"), "no category is nan"),
         (LAYERS, 3, "no category is 3; there are '1', '2', '4'"),
         (LAYERS, "5..9", "feature 'layers'"),
+        (FLAG, "0", "no category is '0'"),
+        (SIZE, "3", "no category is '3'"),
         (FLAG, "yes", "no category is 'yes'"),
         (WORD, "larg", "no category is 'larg'; there are '1..3', '7', 'large'; did you mean 'larg"),
         (WORD, "2..3", "feature 'word'"),
