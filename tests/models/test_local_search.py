@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.models import single_swap_ascent
+from discrete_grad.rules import AtMost, Exactly, Fix, Forbid, OneOf, Rules
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 1, 4))
 
@@ -40,6 +41,22 @@ def test_it_stays_where_it_is_allowed():
         SPACE, lambda codes: codes.sum(-1).float(), start, allowed=lambda c: (c != 0).sum(-1) <= 1
     )
     assert reached.tolist() == [[0, 0, 0, 3]]
+
+
+def test_it_obeys_rules():
+    """Every swap of a climb leads to an allowed row, and one that is cut off stays."""
+    score, rows = table_score(1), SPACE.enumerate()
+    yes = {name: 0 for name in SPACE.names}
+    rules = Rules(SPACE, [AtMost(2, yes), Forbid({"x1": 1, "x3": [1, 2]})])
+    rows = rules.enumerate()
+    reached = single_swap_ascent(SPACE, score, rows, allowed=rules.allows)
+    assert rules.allows(reached).all()
+    assert (score(reached) > score(rows)).any()
+    open_to = torch.where(rules.allows(SPACE.swaps(reached)), score(SPACE.swaps(reached)), -9)
+    assert (open_to.amax(-1) <= score(reached)).all()
+    alone = Rules(SPACE, [Exactly(1, {"x0": 0, "x1": 0}), OneOf("x1", [0, 1]), Fix("x3", 2)])
+    rows = alone.enumerate()
+    assert torch.equal(single_swap_ascent(SPACE, score, rows, allowed=alone.allows), rows)
 
 
 def test_it_makes_no_more_swaps_than_told_and_leaves_its_input_alone():

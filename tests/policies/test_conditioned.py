@@ -214,12 +214,14 @@ def test_a_conditioned_policy_is_selected_and_relaxed():
         soft = policy.relaxed(None, 50, GumbelSoftmax(hard=False), generator=seeded(1))
         assert policy.allows(SPACE.argmax(soft)).all()
         state = policy.begin(batch=(4,))
-        first, state = policy.advance(state, None)
-        codes = torch.tensor([0, 1, 0, 1]) % first.shape[-1]
+        _, state = policy.advance(state, None)
+        second, state = policy.advance(state, torch.tensor([0, 1, 1, 0]))
+        codes = torch.tensor([0, 1, 0, 1]) % second.shape[-1]
         after, _ = policy.advance(state, codes)
         place = torch.tensor([[3, 0], [0, 1]])
         moved, _ = policy.advance(policy.select(state, place), codes[place])
         assert_close(moved, after[place])
+        assert not torch.allclose(after[0], after[1])
 
 
 def test_rules_win_over_a_policy_that_forbids_what_is_left():

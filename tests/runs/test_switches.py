@@ -16,8 +16,10 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.pessimism import PessimisticScore
+from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import EstimatorEnsemble, MixedEnsemble
-from discrete_grad.runs import FitConfig, fit, generate, load_run, polished_row, write_report
+from discrete_grad.rules import Forbid, Rules
+from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, polished_row, write_report
 from discrete_grad.sampling import normal, seeded
 from discrete_grad.space import CategoricalSpace
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
@@ -73,6 +75,17 @@ def fitted(config: EstimatorConfig, rows: ScoredRows) -> EstimatorEnsemble | Mix
     return ensemble
 
 
+def assert_best_that_obeys(run: Run, row: Tensor, rules: Rules, context: Tensor) -> None:
+    """No swap to a row that obeys, as near to the observed ones as this, has a higher score."""
+    swaps = run.table.schema.space.swaps(row)
+    trusted = run.config.generator
+    near = nearest_hamming(swaps, run.rows.codes) <= trusted.trust_radius
+    swaps = swaps[rules.allows(swaps) & (near if trusted.trust else True)]
+    score = run.score(context)
+    assert rules.allows(row)
+    assert (score(row) >= score(swaps)).all()
+
+
 def test_a_run_with_all_switches_is_loaded_and_resumed_as_it_was(tmp_path: Path) -> None:
     table, config = small_table(), everything()
     run = fit(table, tmp_path / "whole", config)
@@ -82,7 +95,11 @@ def test_a_run_with_all_switches_is_loaded_and_resumed_as_it_was(tmp_path: Path)
     assert again.pessimism == run.pessimism > 0
     assert torch.equal(likely_rows(again), likely_rows(run))
     context = table.context[0]
-    assert torch.equal(polished_row(again, context), polished_row(run, context))
+    free = polished_row(run, context)
+    assert torch.equal(polished_row(again, context), free)
+    space = table.schema.space
+    rules = Rules(space, [Forbid({space.names[0]: int(free[0])})])
+    assert_best_that_obeys(run, polished_row(run, context, rules), rules, context)
 
     def interrupted(metrics: dict[str, float], step: int) -> None:
         if "estimator/loss" in metrics and step == 50:

@@ -206,6 +206,17 @@ def test_the_chains_are_those_of_the_matrix(proposal):
     assert g_test(counts, (matrix @ matrix)[0].clamp_min(0)) > FALSE_ALARM
 
 
+@pytest.mark.parametrize("proposal", ["uniform", "redraw"])
+def test_the_reward_is_asked_about_allowed_rows_alone(proposal):
+    asked = []
+    plain = target("independent", RULES)
+    counted = RewardWeighted(
+        plain.reference, lambda rows, _: asked.append(rows) or reward(rows, None), 0.8
+    )
+    metropolis(counted, count=50, steps=10, proposal=proposal, generator=seeded(0))
+    assert RULES.allows(torch.cat(asked)).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("proposal", ["uniform", "redraw"])
 def test_chains_in_contexts_obey_and_end_on_the_target(kind, proposal):
