@@ -48,7 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def by_shop(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return fit(small_table(), tmp_path_factory.mktemp("rules") / "run", quick(), rules=BY_SHOP)
+    config = replace(quick(), polish=False)
+    return fit(small_table(), tmp_path_factory.mktemp("rules") / "run", config, rules=BY_SHOP)
 
 
 def broken(columns: dict[str, list[Any]], rules: list[Rule], table: Table) -> int:
