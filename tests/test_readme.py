@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = {"README.md": 4, "gradient_estimators.md": 1, "rewards.md": 1, "rules.md": 3, "table.md": 0}
+EXAMPLES = {"README.md": 4, "gradient_estimators.md": 1, "rewards.md": 1, "rules.md": 3}
+EXAMPLES |= {"table.md": 0}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

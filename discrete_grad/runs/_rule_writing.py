@@ -23,7 +23,8 @@ from discrete_grad.rules import (
     When,
     Within,
 )
-from discrete_grad.runs._rule_reading import KINDS, rule_columns
+from discrete_grad.runs._rule_kinds import KINDS
+from discrete_grad.runs._rule_names import rule_columns
 
 __all__ = ["written_rules"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from discrete_grad.data import Schema, Table
 from discrete_grad.evaluation.together import SparsePair, sparse_pairs
 from discrete_grad.rules import Observed
-from discrete_grad.runs._rule_reading import nearest, rule_columns
+from discrete_grad.runs._rule_names import nearest, rule_columns
 
 __all__ = ["only_seen", "seen_together", "sparse_rules"]
 

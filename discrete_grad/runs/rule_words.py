@@ -12,7 +12,7 @@ from torch import Tensor
 from discrete_grad.data import Table
 from discrete_grad.evaluation.best_row import best_row
 from discrete_grad.rules import Fix, Forbid, OneOf, Rule, Within
-from discrete_grad.runs._rule_reading import RuleReader
+from discrete_grad.runs._rule_names import RuleNames
 from discrete_grad.runs._seen_together import only_seen, seen_together, sparse_rules
 from discrete_grad.runs.rules_file import read_rules
 from discrete_grad.training.checkpoint import RunError
@@ -61,10 +61,10 @@ def worded_rules(words: RuleWords, table: Table) -> list[Rule]:
         >>> worded_rules(RuleWords(fix=["cut=good"], forbid=["cut=fair & size=2"]), table)
         [Fix('cut', 'good'), Forbid({'cut': 'fair', 'size': '2'})]
     """
-    reader = RuleReader(table.schema, lambda names: [])
+    names = RuleNames(table.schema)
     found = [] if words.rules is None else read_rules(words.rules, table)
-    found += [_told("--fix", text, _fix, reader) for text in words.fix]
-    found += [_told("--forbid", text, _forbid, reader) for text in words.forbid]
+    found += [_told("--fix", text, _fix, names) for text in words.fix]
+    found += [_told("--forbid", text, _forbid, names) for text in words.forbid]
     for text in words.observed:
         found += _observed(text, table)
     if words.only_seen:
@@ -76,39 +76,37 @@ def worded_rules(words: RuleWords, table: Table) -> list[Rule]:
     return found
 
 
-def _told(
-    option: str, text: str, read: Callable[[str, RuleReader], Rule], reader: RuleReader
-) -> Rule:
+def _told(option: str, text: str, read: Callable[[str, RuleNames], Rule], names: RuleNames) -> Rule:
     try:
-        return read(text, reader)
+        return read(text, names)
     except (TypeError, ValueError) as error:
         raise RunError(f"{option} {text!r}: {error}") from error
 
 
-def _fix(text: str, reader: RuleReader) -> Rule:
-    name, some = _cell(text, reader)
+def _fix(text: str, names: RuleNames) -> Rule:
+    name, some = _cell(text, names)
     return OneOf(name, some) if len(some) > 1 else Fix(name, some[0])
 
 
-def _forbid(text: str, reader: RuleReader) -> Rule:
-    cells = [_cell(part, reader) for part in _AND.split(text)]
-    names = [name for name, _ in cells]
-    if len(set(names)) < len(names):
-        raise ValueError(f"each feature stands there once, got {', '.join(names)}")
+def _forbid(text: str, names: RuleNames) -> Rule:
+    cells = [_cell(part, names) for part in _AND.split(text)]
+    named = [name for name, _ in cells]
+    if len(set(named)) < len(named):
+        raise ValueError(f"each feature stands there once, got {', '.join(named)}")
     return Forbid(dict(cells))
 
 
-def _cell(text: str, reader: RuleReader) -> tuple[str, list[str]]:
+def _cell(text: str, names: RuleNames) -> tuple[str, list[str]]:
     """A feature and its categories, of `feature=category` or `feature=category|category`."""
     places = [place for place, letter in enumerate(text) if letter == "="]
     if not places:
         raise ValueError(f"expected feature=category, got {text.strip()!r}")
     # a name may hold the sign, too
-    known = [place for place in places if text[:place].strip() in reader.columns]
+    known = [place for place in places if text[:place].strip() in names.columns]
     place = (known or places)[0]
-    name, wanted = reader.feature(text[:place].strip()), text[place + 1 :].strip()
-    whole = wanted in reader.columns[name].labels
-    return name, reader.some(name, wanted if whole else [w.strip() for w in wanted.split("|")])
+    name, wanted = names.feature(text[:place].strip()), text[place + 1 :].strip()
+    whole = wanted in names.columns[name].labels
+    return name, names.some(name, wanted if whole else [w.strip() for w in wanted.split("|")])
 
 
 def _observed(text: str, table: Table) -> list[Rule]:
