@@ -98,6 +98,7 @@ def test_fit_proposes_rules_of_columns_that_combine_sparsely(
     assert '[[Observed]] features = ["city", "country"]' in said
     assert "city and size" not in said
     rows = written(tmp_path / "run", "--observed", "auto", rows=50)
+    assert capsys.readouterr().out == "rule: (city, country) is one of 40 combinations\n"
     assert not [row for row in rows if COUNTRY[row["city"]] != row["country"]]
 
 

@@ -28,7 +28,7 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_unseen, told, write_and_print_report
+from discrete_grad.cli.terminal import tell_found, tell_unseen, told, write_and_print_report
 from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.preferences import read_preferences
@@ -155,6 +155,8 @@ class Generate:
         run = load_run(self.run_folder, device=self.run.device)
         columns, contexts = read_contexts(wanted.contexts, run.table.schema)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
+        if "auto" in self.rules.observed:
+            tell_found(rules)
         with told(FarContextWarning, FewRowsWarning):
             written = generate(
                 run,

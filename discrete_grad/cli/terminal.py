@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from discrete_grad.data import Table
@@ -20,9 +20,10 @@ from discrete_grad.reporting import (
     together_sentences,
     verdict,
 )
+from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_unseen", "told", "write_and_print_report"]
+__all__ = ["first_process", "tell_found", "tell_unseen", "told", "write_and_print_report"]
 
 
 def first_process() -> bool:
@@ -47,6 +48,13 @@ def tell_unseen(table: Table) -> None:
         more = f" and {len(values) - 6:,} more" if len(values) > 6 else ""
         some = ", ".join(map(repr, values[:6])) + more
         _warn(f"no row has {some} of feature {name!r}: the estimator knows nothing of this")
+
+
+def tell_found(rules: Sequence[Rule]) -> None:
+    """Print the rules of columns that combine sparsely, or that there are none."""
+    if first_process():
+        found = [f"rule: {rule.words()}" for rule in rules if isinstance(rule, Observed)]
+        print("\n".join(found or ["rule: none, as no columns combine sparsely"]))
 
 
 def _warn(text: str) -> None:

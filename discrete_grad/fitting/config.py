@@ -209,7 +209,7 @@ class GeneratorConfig(LoopConfig):
     """Weight of the KL divergence from the data policy, in units of the scaled score a nat."""
     trust: float = 0.0
     """Weight of a penalty on rows that differ from every observed row in more than `trust_radius`
-    features, in units of the scaled score for each feature more."""
+    features, in units of the scaled score for each feature more. Above 0 no such row is written."""
     trust_radius: float = 2.0
     """Number of features in which a row may differ from the nearest observed row unpenalised."""
     alignment: float = 0.0

@@ -121,7 +121,7 @@ def check_contexts(policy: Conditioned, contexts: Tensor | None) -> None:
         return
     rules: Rules = policy.rules
     different, group = given.unique(dim=0, return_inverse=True)
-    free = torch.zeros(rules.space.width)
+    free = torch.zeros(rules.space.width, device=given.device)
     try:
         rules.condition(free.expand(len(different), -1), context=different)
     except ValueError:

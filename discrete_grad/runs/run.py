@@ -17,7 +17,7 @@ from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.gradient import SelfSamplingFunction
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs.fit_config import FitConfig
@@ -92,6 +92,11 @@ class Run:
     def device(self) -> torch.device:
         """Device of the models."""
         return next(self.generator.parameters()).device
+
+    @property
+    def policy(self) -> Generator | Conditioned:
+        """The generator, conditioned by the rules where there are any."""
+        return self.generator if self.rules is None else Conditioned(self.generator, self.rules)
 
     def score(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""

@@ -20,6 +20,7 @@ from discrete_grad.runs import (
     polished_row,
     write_report,
 )
+from discrete_grad.runs.prefer import _candidates
 from discrete_grad.sampling import random_codes, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import RunError
@@ -270,3 +271,11 @@ def test_pairs_never_seen_are_told(tmp_path: Path) -> None:
     part = write_report(ruled)["together"]
     assert (part["unseen"], part["share"], part["sparse"]) == (0, 0, [])
     assert json.loads((ruled.folder / "report.json").read_text())["rules"]["words"]
+
+
+def test_preferences_are_asked_of_rows_that_obey(run: Run) -> None:
+    pairs = _candidates(run, set(), seed=0)
+    rows, rules = torch.cat([pairs.first, pairs.second]), Rules(run.table.schema.space, RULES)
+    known = (rows.unsqueeze(1) == run.table.codes).all(-1).any(1)
+    assert rules.allows(rows[~known]).all()
+    assert (~known).sum() > 3
