@@ -8,14 +8,23 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient import GradientEstimator, LeaveOneOut
+from discrete_grad.fitting._step_law import StepLaw
+from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation
 from discrete_grad.gradient.base import Function, evaluate, score_function
 from discrete_grad.objectives import entropy_bonus, kl_to_reference, leave_one_out
-from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.policies import (
+    AutoregressiveGenerator,
+    Conditioned,
+    ConditionedSteps,
+    Generator,
+)
 from discrete_grad.rules import Law
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["RowLaw", "check_method", "law_of"]
+__all__ = ["RowLaw", "Trained", "check_method", "law_of"]
+
+Trained = Generator | AutoregressiveGenerator | Conditioned | ConditionedSteps
+"""Generators that are trained through estimators."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +36,25 @@ class RowLaw:
         logits: `(*batch, D)` of independent features.
         policy: what conditions them by rules; None for a generator without rules.
         context: codes `(*batch, C)` of the rules' context.
+        noise: source of the draws.
     """
 
     space: CategoricalSpace
     logits: Tensor
     policy: Conditioned | None = None
     context: Tensor | None = None
+    noise: torch.Generator | None = None
 
     @cached_property
     def law(self) -> Law | None:
         """The law given the rules; None without any."""
         return None if self.policy is None else self._given(self.policy, self.logits)
 
-    def expectation(self, method: GradientEstimator, f: Function, noise: torch.Generator) -> Tensor:
+    def expectation(self, method: GradientEstimator, f: Function) -> Tensor:
         """`E[f(row)]` `(*batch)` by a gradient estimator for which `check_method` holds."""
         if (law := self.law) is None or method.rules is not None:
-            return method.expectation(f, self.logits, generator=noise)
-        codes = law.sample(method.samples, generator=noise)
+            return method.expectation(f, self.logits, generator=self.noise)
+        codes = law.sample(method.samples, generator=self.noise)
         values = evaluate(f, self.space.one_hot(codes, dtype=self.logits.dtype))
         return score_function(values, leave_one_out(values), law.log_prob(codes))
 
@@ -77,20 +88,45 @@ class RowLaw:
         return policy.rules.condition(logits, context=self.context)
 
 
-def law_of(generator: Generator | Conditioned, context: Tensor | None, count: int) -> RowLaw:
-    """The law of rows in contexts `(*batch, C)`; without contexts, `(count)` times the same."""
-    obeying = isinstance(generator, Conditioned)
-    logits = (generator.policy if obeying else generator).logits(context)
+def law_of(
+    generator: Trained,
+    context: Tensor | None,
+    count: int,
+    *,
+    samples: int = 2,
+    noise: torch.Generator | None = None,
+) -> RowLaw | StepLaw:
+    """The law of rows in contexts `(count, C)`; without contexts, `count` times the same.
+
+    Args:
+        generator: what is trained.
+        context: `(count, C)`, or None.
+        count: size of the batch.
+        samples: rows drawn for each of the batch, where there is no other way.
+        noise: source of the draws.
+    """
+    if isinstance(generator, AutoregressiveGenerator | ConditionedSteps):
+        return StepLaw(generator, context, count, samples=max(2, samples), noise=noise)
+    obeying = generator if isinstance(generator, Conditioned) else None
+    plain = generator.policy if isinstance(generator, Conditioned) else generator
+    logits = plain.logits(context)
     logits = logits if context is not None else logits.expand(count, -1)
-    if not isinstance(generator, Conditioned):
-        return RowLaw(generator.space, logits)
-    return RowLaw(generator.space, logits, generator, generator.rule_context(context))
+    given = None if obeying is None else obeying.rule_context(context)
+    return RowLaw(generator.space, logits, obeying, given, noise)
 
 
-def check_method(generator: Generator | Conditioned, method: GradientEstimator) -> None:
+def check_method(generator: Trained, method: GradientEstimator) -> None:
     """Raise ValueError unless a gradient estimator differentiates what the generator draws."""
-    rules = generator.rules if isinstance(generator, Conditioned) else None
     name = type(method).__name__
+    if isinstance(generator, AutoregressiveGenerator | ConditionedSteps):
+        free = isinstance(method, Relaxation) and method.space is None
+        if not free and not isinstance(method, LeaveOneOut):
+            raise ValueError(
+                f"a {type(generator).__name__} takes LeaveOneOut, or a Relaxation made without a "
+                f"space, for features are drawn one at a time; got {name}"
+            )
+        return
+    rules = generator.rules if isinstance(generator, Conditioned) else None
     if method.rules == rules:
         return
     if rules is None or method.rules is not None:

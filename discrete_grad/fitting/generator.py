@@ -12,13 +12,14 @@ from torch import Tensor
 
 import discrete_grad.gradient as gradient
 from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.fitting._row_law import check_method, law_of
+from discrete_grad.fitting._row_law import Trained, check_method, law_of
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.objectives import alignment_loss, diversity_bonus, hamming_excess
-from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.policies import Generator
+from discrete_grad.policies.protocol import device_of
 from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import Checkpoint
@@ -33,9 +34,14 @@ _MAX_CONTEXTS = 1024
 
 
 def make_gradient_estimator(
-    space: CategoricalSpace, config: GeneratorConfig, rules: Rules | None = None
+    space: CategoricalSpace | None, config: GeneratorConfig, rules: Rules | None = None
 ) -> gradient.GradientEstimator:
     """The gradient estimator a config names, for a generator under rules if there are any.
+
+    Args:
+        space: of the rows; None for a generator that writes step by step, with rules or without.
+        config: name and settings.
+        rules: that condition a generator of independent features.
 
     Raises:
         ValueError: for a name that is none, a `tau` it has no use for, or rules that it cannot
@@ -101,7 +107,7 @@ class FrozenModels:
 
 
 def fit_generator(
-    generator: Generator | Conditioned,
+    generator: Trained,
     rows: ScoredRows,
     *,
     frozen: FrozenModels,
@@ -116,7 +122,8 @@ def fit_generator(
     """Train a generator through the frozen estimator.
 
     Under rules all is that of the conditioned law: rows that the estimators see obey, entropy and
-    divergences are exact.
+    divergences are exact. Of a generator that writes step by step they are estimated from the rows
+    drawn, without bias, and the held-out loss is that of the likeliest category at each step.
 
     Args:
         generator: trained in place, then frozen; one that rules condition is trained under them.
@@ -134,8 +141,9 @@ def fit_generator(
         The losses; the held-out one is minus the judge's score.
 
     Raises:
-        ValueError: if a model is needed and missing from the frozen ones, or the gradient estimator
-            has other rules than the generator.
+        ValueError: if a model is needed and missing from the frozen ones, the gradient estimator
+            has other rules than the generator, or a generator that writes step by step is to have
+            diversity or trust.
 
     Example:
         >>> from discrete_grad.models import Estimator, EstimatorEnsemble
@@ -173,11 +181,11 @@ def fit_generator(
 
 
 class _GeneratorObjective(Objective):
-    model: Generator | Conditioned
+    model: Trained
 
     def __init__(
         self,
-        model: Generator | Conditioned,
+        model: Trained,
         frozen: FrozenModels,
         rows: ScoredRows,
         method: gradient.GradientEstimator,
@@ -206,13 +214,13 @@ class _GeneratorObjective(Objective):
         config, space = self.config, self.model.space
         picked = step.batch(1 if self.context is None else len(self.context), config.batch_size)
         context = None if self.context is None else self.context[picked]
-        law = law_of(self.model, context, len(picked))
-        noise = step.generator(law.logits.device)
+        noise = step.generator(device_of(self.model, context))
+        law = law_of(self.model, context, len(picked), samples=config.samples, noise=noise)
         frozen = self.frozen
         score = guided_score(
             frozen.estimator, frozen.preference, frozen.reward_unit, context, config
         )
-        loss = -law.expectation(self.method, score, noise).mean()
+        loss = -law.expectation(self.method, score).mean()
         if config.entropy:
             loss = loss - config.entropy * law.entropy()
         if config.diversity:
@@ -228,15 +236,16 @@ class _GeneratorObjective(Objective):
 
     def validate(self) -> Tensor:
         """Negative judge's score of the most likely rows."""
-        rows = law_of(self.model, self.shown, 1).likely()
+        count = 1 if self.shown is None else len(self.shown)
+        rows = law_of(self.model, self.shown, count).likely()
         score: Tensor = self.frozen.judge(rows, self.shown).mean()
         return -score
 
     def _alignment(self, aligner: Aligner, step: Step, noise: torch.Generator) -> Tensor:
         good = self.good.take(step.batch(len(self.good), self.config.batch_size))
-        law = law_of(self.model, good.context, len(good))
+        law = law_of(self.model, good.context, len(good), samples=self.config.samples, noise=noise)
         cosine = law.expectation(
-            self.align_method, lambda rows: aligner(rows, good.codes, good.context), noise
+            self.align_method, lambda rows: aligner(rows, good.codes, good.context)
         )
         with torch.no_grad():
             advantage = good.scores - self.frozen.estimator(law.likely(), good.context)

@@ -65,6 +65,8 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
         True
     """
 
+    policy: IndependentPolicy
+
     def __init__(self, policy: IndependentPolicy, rules: Rules) -> None:
         require("Conditioned", policy, "space", "logits")
         super().__init__(policy, rules)
@@ -146,7 +148,7 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
         return replace(state, element=element, state=at)
 
     def _logits(self, context: Tensor | None) -> Tensor:
-        logits: Tensor = self.policy.logits(context)
+        logits = self.policy.logits(context)
         self.space.check_logits(logits)
         return logits.double()
 

@@ -61,6 +61,8 @@ class ConditionedSteps(ObeyingPolicy, SequentialPolicy[_Written]):
         (True, torch.Size([100]))
     """
 
+    policy: SequentialPolicy[Any]
+
     def __init__(self, policy: SequentialPolicy[Any], rules: Rules) -> None:
         require("ConditionedSteps", policy, "space", *STEP_PARTS)
         super().__init__(policy, rules)

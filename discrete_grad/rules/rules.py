@@ -157,8 +157,10 @@ class Rules:
                 shapes = f"{_shape(context)} and {_shape(logits)}"
                 raise ValueError(f"context and logits must have the same batch, got {shapes}")
         law = Law(self._terms, logits, context)
-        if can_inspect(logits) and not (possible := law._rest[0] > -math.inf).all():
-            self._refuse(logits, context, int((~possible).nonzero()[0]))
+        # without masks or a context a row is possible, since the rules allow one
+        doubtful = can_inspect(logits) if context is not None else _has_masks(logits)
+        if doubtful and not (possible := law.possible()).all():
+            self._refuse(logits, context, (~possible).nonzero()[0].tolist())
         return law
 
     def check_masks(self, logits: Tensor) -> None:
@@ -166,7 +168,7 @@ class Rules:
 
         At no cost for logits without masks.
         """
-        if can_inspect(logits) and (logits == -math.inf).any():
+        if _has_masks(logits):
             self.condition(logits)
 
     def describe(self) -> str:
@@ -238,9 +240,8 @@ class Rules:
             self._alone[number] = found
         return self._alone[number]
 
-    def _refuse(self, logits: Tensor, context: Tensor | None, element: int) -> None:
+    def _refuse(self, logits: Tensor, context: Tensor | None, place: list[int]) -> None:
         """Say which rules leave no row of an element's logits."""
-        place = [int(i) for i in torch.unravel_index(torch.tensor(element), logits.shape[:-1])]
         masks = _masks(self._scope, logits[tuple(place)], context, tuple(place))
         fewest = self._fewest(lambda kept: self._possible(kept, masks))
         where = f" of element {', '.join(map(str, place))} of the batch" if place else ""
@@ -290,6 +291,11 @@ def _masks(
         Numbered(-1, Counted((feature,), (tuple(map(int, some)),), 1, None))
         for feature, some in enumerate(allowed)
     ]
+
+
+def _has_masks(logits: Tensor) -> bool:
+    """Whether a logit is `-inf`, as far as values may be looked at."""
+    return can_inspect(logits) and bool((logits == -math.inf).any())
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -15,7 +15,12 @@ from discrete_grad.fitting import (
 )
 from discrete_grad.fitting._row_law import check_method, law_of
 from discrete_grad.models import Aligner, BaseEnsemble, Estimator, EstimatorEnsemble
-from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.policies import (
+    AutoregressiveGenerator,
+    Conditioned,
+    ConditionedSteps,
+    Generator,
+)
 from discrete_grad.rules import Exactly, Fix, Rules, When
 from discrete_grad.sampling import isolated_seed, normal, seeded
 
@@ -130,13 +135,93 @@ def test_the_gradient_of_the_expected_score_is_that_of_enumeration(rules: Rules)
     def f(row: Tensor) -> Tensor:
         return TABLE.double()[SPACE.row_number(SPACE.argmax(row))]
 
-    found = law_of(model, west, 1).expectation(method, f, seeded(0)).sum()
+    found = law_of(model, west, 1, noise=seeded(0)).expectation(method, f).sum()
     exact = (model.log_prob(ROWS.unsqueeze(1), west).exp().squeeze(1) * TABLE).sum()
     assert_close(found, exact, atol=0.02, rtol=0)
     parameters = list(model.parameters())
     pair = [torch.autograd.grad(value, parameters) for value in (found, exact)]
     a, b = (torch.cat([part.flatten() for part in parts]) for parts in pair)
     assert (a - b).norm() < 0.05 * b.norm()
+
+
+# --- step by step ---------------------------------------------------------------------------------
+
+
+def writer(rules: Rules | None, spec: ContextSpec | None = None):
+    with isolated_seed(0):
+        plain = AutoregressiveGenerator(SPACE, spec, order=(2, 0, 1), hidden=(16,))
+    return plain if rules is None else ConditionedSteps(plain, rules)
+
+
+@pytest.mark.parametrize("name", ["LeaveOneOut", "StraightThrough", "ReinMax"])
+@pytest.mark.parametrize("rules", [None, TWO, BY_SHOP], ids=["free", "everywhere", "by context"])
+def test_a_step_by_step_generator_finds_the_best_row(name: str, rules: Rules | None) -> None:
+    spec = SPEC if rules is BY_SHOP else None
+    model, score = writer(rules, spec), Scored(spec)
+    config = GeneratorConfig(gradient_estimator=name, steps=40, batch_size=16, learning_rate=0.05)
+    method = make_gradient_estimator(None, config)
+    given = data(None if spec is None else CONTEXT)
+    frozen = FrozenModels(score, score)
+    fit_generator(model, given, frozen=frozen, method=method, config=config, seed=0)
+    shown = None if spec is None else CONTEXT
+    found = law_of(model, shown, 2).likely()
+    rows = ROWS.unsqueeze(1).expand(-1, 2, -1)
+    worth = TABLE.unsqueeze(1).expand(-1, 2)
+    if rules is not None:
+        worth = worth.masked_fill(~model.allows(rows, shown), -torch.inf)
+    assert torch.equal(found, ROWS[worth.argmax(0)])
+    if rules is TWO:
+        assert all(TWO.allows(seen).all() for seen in score.asked)
+
+
+@pytest.mark.parametrize("rules", [None, BY_SHOP], ids=["free", "by context"])
+def test_terms_of_steps_are_unbiased_and_so_are_their_gradients(rules: Rules | None) -> None:
+    model, west = writer(rules, SPEC).double(), CONTEXT[1:].double()
+    reference = normal((SPACE.width,), generator=seeded(1)).double()
+    law = law_of(model, west, 1, samples=20_000, noise=seeded(0))
+    log_p = model.log_prob(ROWS.unsqueeze(1), west).squeeze(1)
+    p = log_p.exp()
+    other = SPACE.log_prob(reference, ROWS)
+    if rules is not None:
+        other = other.masked_fill(~model.allows(ROWS, west[0]), -torch.inf).log_softmax(0)
+    pairs = [
+        (law.entropy(), -(p * log_p.masked_fill(p == 0, 0)).sum()),
+        (law.kl(reference), (p * (log_p - other).masked_fill(p == 0, 0)).sum()),
+    ]
+    parameters = list(model.parameters())
+    for found, exact in pairs:
+        assert_close(found, exact, atol=0.04, rtol=0)
+        a, b = (
+            torch.cat(
+                [
+                    one.flatten()
+                    for one in torch.autograd.grad(
+                        value,
+                        parameters,
+                        retain_graph=True,
+                        allow_unused=True,
+                        materialize_grads=True,
+                    )
+                ]
+            )
+            for value in (found, exact)
+        )
+        assert (a - b).norm() < 0.1 * b.norm()
+
+
+def test_steps_are_told_what_they_cannot_do() -> None:
+    frozen = FrozenModels(Scored(), Scored())
+    for settings in ({"trust": 0.1}, {"diversity": 0.1}):
+        config = GeneratorConfig(gradient_estimator="LeaveOneOut", steps=1, **settings)
+        method = make_gradient_estimator(None, config)
+        with pytest.raises(ValueError, match="which a ConditionedSteps does not know"):
+            fit_generator(writer(TWO), data(), frozen=frozen, method=method, config=config, seed=0)
+    for method in (gradient.ReinMax(SPACE), gradient.Enumerate()):
+        with pytest.raises(ValueError, match="takes LeaveOneOut, or a Relaxation made without"):
+            check_method(writer(None), method)
+
+
+# --- together -------------------------------------------------------------------------------------
 
 
 def test_all_terms_train_together() -> None:

@@ -217,6 +217,17 @@ def test_what_only_one_of_the_two_obeys_is_told():
     distill(bound, wide, CONTEXT, method="exact", direction="reverse", config=config)
 
 
+def test_the_table_of_allowed_rows_does_not_hide_what_the_policy_draws_beside_them():
+    everywhere = Rules(SPACE, [Fix("a", "y")])
+    obeying = conditioned(Generator(SPACE), everywhere).requires_grad_(False)
+    target = RewardWeighted(obeying, lambda rows, _: rows.sum(-1).double(), 1.0)
+    config = DistillConfig(steps=1)
+    options = {"method": "exact", "direction": "reverse", "config": config}
+    with pytest.raises(ValueError, match="target forbids a row that the policy draws"):
+        distill(Generator(SPACE), target, **options)
+    distill(conditioned(Generator(SPACE), everywhere), target, **options)
+
+
 def test_students_of_a_teacher_under_rules():
     teacher, student = policy_of("steps", 1), policy_of("steps", 2)
     config = DistillConfig(steps=50, samples=32, learning_rate=0.1)
