@@ -10,10 +10,10 @@ from torch import Tensor
 from discrete_grad.evaluation.subject import Subject
 from discrete_grad.policies import IndependentPolicy, Policy
 from discrete_grad.policies.protocol import has
-from discrete_grad.sampling import categorical, uniform_like
+from discrete_grad.sampling import categorical, seeded, uniform_like
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["IndependentLaw", "RowLaw", "row_laws"]
+__all__ = ["DrawnLaw", "IndependentLaw", "RowLaw", "row_laws"]
 
 
 class RowLaw(Protocol):
@@ -69,12 +69,50 @@ class IndependentLaw:
         return self.space.softmax(self.logits)
 
 
+class DrawnLaw:
+    """The law of a policy that writes step by step, in one context, known by its draws.
+
+    Args:
+        policy: with `space`, `sample` and `log_prob`.
+        context: `(C,)`, or None.
+        draws: rows by which all but `sample` is estimated, at least 1.
+
+    Example:
+        >>> from discrete_grad.policies import AutoregressiveGenerator
+        >>> law = DrawnLaw(AutoregressiveGenerator(CategoricalSpace.from_sizes((2, 3))), None)
+        >>> law.mode().shape, law.marginals().shape
+        (torch.Size([2]), torch.Size([5]))
+    """
+
+    def __init__(self, policy: Policy, context: Tensor | None, *, draws: int = 512) -> None:
+        self.policy, self.context = policy, context
+        self._drawn = policy.sample(context, draws, generator=seeded(0))
+        self._log_prob = policy.log_prob(self._drawn, context)
+
+    def mode(self) -> Tensor:
+        """The most likely of the draws."""
+        return self._drawn[self._log_prob.argmax()]
+
+    def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """See `RowLaw`."""
+        return self.policy.sample(self.context, count, generator=generator)
+
+    def entropy(self) -> Tensor:
+        """An unbiased estimate."""
+        return -self._log_prob.mean()
+
+    def marginals(self) -> Tensor:
+        """Frequencies among the draws."""
+        return self.policy.space.one_hot(self._drawn).mean(0)
+
+
 def row_laws(subject: Subject, policy: Policy, name: str) -> list[RowLaw]:
     """The law of a policy in each shown context.
 
     Args:
         subject: of a report.
-        policy: with `logits(context)`, or with `law(context)` as a conditioned one has.
+        policy: with `logits(context)`, with `law(context)` as a conditioned one has, or one that
+            writes step by step.
         name: of the policy, for messages.
 
     Raises:
@@ -84,7 +122,9 @@ def row_laws(subject: Subject, policy: Policy, name: str) -> list[RowLaw]:
         logits = shown_logits(subject, policy, name)
         return [IndependentLaw(subject.space, one) for one in logits]
     contexts = [None] if subject.contexts is None else list(subject.contexts)
-    return [cast(Any, policy).law(context) for context in contexts]
+    if has(policy, "law"):
+        return [cast(Any, policy).law(context) for context in contexts]
+    return [DrawnLaw(policy, context) for context in contexts]
 
 
 def shown_logits(subject: Subject, policy: Policy, name: str) -> Tensor:

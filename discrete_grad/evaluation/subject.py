@@ -141,7 +141,7 @@ class Subject:
             than all observed ones, -1 where it is worse, else 0; None if that is not known.
         estimator_facts: of `discrete_grad.runs._recipe`, kept in the report.
         policies: by name, each with `logits(context)`, or with `law(context)` where rules condition
-            it; the last is the one the verdict is about.
+            it, or writing step by step; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
         metrics: the log of training, `{"step": 20, "generator/loss": 0.5, ...}`.
@@ -213,7 +213,7 @@ class Subject:
                 f"got {len(self.labels)}"
             )
         for policy in (*self.policies.values(), *self.trail.values()):
-            if not has(policy, "law"):
+            if not has(policy, "law") and not has(policy, "order", "log_prob", "sample"):
                 require("a report", policy, "logits")
         if self.reference is not None:
             require("a report", self.reference, "logits")

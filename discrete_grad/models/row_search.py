@@ -68,7 +68,7 @@ def best_rows(
             swaps may be; by default none.
         distance: features in which any two rows of a context differ at least. A row that is too
             near a better one is left out.
-        starts: further rows `(n, F)` that the search begins with in every context.
+        starts: further rows `(n, F)`, or `(S, n, F)`, that the search begins with.
         rules: that the rows obey.
         rule_context: codes `(S, C)` of the context that the rules read, if any.
         seed: decides the draws.

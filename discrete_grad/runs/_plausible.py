@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from discrete_grad.evaluation.together import unseen_pairs
+from discrete_grad.policies.protocol import has
 from discrete_grad.rules import Observed
 from discrete_grad.runs._seen_together import sparse_rules
 from discrete_grad.runs._table_rules import ruled_config
@@ -31,13 +32,14 @@ def rules_facts(run: Run, policy: Any, contexts: Tensor | None) -> dict[str, Any
     Returns:
         JSON: `allowed`, how many rows of how many; `in_contexts`, whether pairs of context and row
         are counted; `words`, each rule; `forbidden` and `forbidden_most`, the probability that the
-        generator without them gives to rows that break one: mean and largest over the contexts;
+        generator without them gives to rows that break one: mean and largest over the contexts,
+        by draws where it writes step by step;
         `trained_by`, the gradient estimator.
     """
     if run.rules is None:
         return {}
     config = ruled_config(run.config.generator, run.rules)
-    forbidden = -policy.law(contexts).log_z().expm1()
+    forbidden = _forbidden(policy, contexts)
     return {
         "allowed": run.rules.describe().splitlines()[0],
         "in_contexts": run.rules.context is not None,
@@ -46,6 +48,16 @@ def rules_facts(run: Run, policy: Any, contexts: Tensor | None) -> dict[str, Any
         "forbidden": float(forbidden.mean()),
         "forbidden_most": float(forbidden.max()),
     }
+
+
+def _forbidden(policy: Any, contexts: Tensor | None) -> Tensor:
+    """What a policy without its rules gives to forbidden rows `(S,)`; estimated where it draws."""
+    if has(policy, "law"):
+        log_z: Tensor = policy.law(contexts).log_z()
+        return -log_z.expm1()
+    rows = policy.policy.sample(contexts, _ROWS, generator=seeded(0))
+    broken: Tensor = ~policy.allows(rows, contexts)
+    return broken.double().mean(0)
 
 
 def together_facts(run: Run, codes: Tensor) -> dict[str, Any]:

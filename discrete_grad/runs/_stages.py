@@ -16,12 +16,14 @@ from torch import nn
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
+from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
+from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation
 from discrete_grad.models import Aligner, BaseEnsemble
-from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preference_model import (
     fit_preference_model,
     new_preference_model,
@@ -30,16 +32,18 @@ from discrete_grad.preferences.preference_model import (
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
+from discrete_grad.runs._guides import under
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
 from discrete_grad.runs._table_rules import ruled_config
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import isolated_seed
+from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Snapshots
 
-__all__ = ["STAGES", "Stage", "Work"]
+__all__ = ["STAGES", "Stage", "Work", "run_method"]
 
 
 @dataclass(eq=False)
@@ -195,12 +199,47 @@ def _preferences(work: Work) -> Preferences:
     return work.preferences
 
 
+def _new_policy(work: Work) -> nn.Module:
+    """The generator, of the policy that the config names."""
+    schema, config = work.table.schema, work.config.generator
+    if config.policy == "independent":
+        return _new_generator("generator", work)
+    with isolated_seed(derive_seed(work.config.seed, "generator", "weights")):
+        return AutoregressiveGenerator(schema.space, schema.context_spec, hidden=config.hidden)
+
+
+def run_method(
+    space: CategoricalSpace, config: GeneratorConfig, rules: Rules | None
+) -> GradientEstimator:
+    """The gradient estimator by which a generator is trained, under rules if there are any."""
+    if config.policy == "autoregressive":
+        method = make_gradient_estimator(None, config)
+        if not isinstance(method, Relaxation | LeaveOneOut):
+            name = config.gradient_estimator
+            raise ValueError(f"policy autoregressive takes LeaveOneOut or a relaxation, got {name}")
+        return method
+    return make_gradient_estimator(space, ruled_config(config, rules), rules)
+
+
+def _independent_trainer(work: Work) -> Callable[..., object]:
+    """The generator of independent features that an autoregressive one is compared with."""
+    config = replace(work.config.generator, policy="independent")
+    return partial(_trained(work, config), stage="independent")
+
+
 def _generator_trainer(work: Work) -> Callable[..., object]:
     """The last stage; before it the finished models are calibrated and its guidance is kept."""
     _calibrate(work)
     numbers = json.dumps(work.guidance, indent=1).encode()
     distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
-    config = replace(work.config.generator, pessimism=work.guidance["pessimism"])
+    config = work.config.generator
+    kept = Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every)
+    return partial(_trained(work, config), callback=kept)
+
+
+def _trained(work: Work, config: GeneratorConfig) -> Callable[..., object]:
+    """What trains a generator by the finished models."""
+    config = replace(config, pessimism=work.guidance["pessimism"])
     models = work.models
     frozen = FrozenModels(
         models["estimator"],
@@ -210,22 +249,19 @@ def _generator_trainer(work: Work) -> Callable[..., object]:
         preference=models.get("preference"),
         reward_unit=work.guidance["reward_unit"],
     )
-    space, rules = work.table.schema.space, work.rules
-    config = ruled_config(config, rules)
     return partial(
         _fit_under,
-        rules=rules,
+        rules=work.rules,
         frozen=frozen,
         rows=work.prepared.rows,
-        method=make_gradient_estimator(space, config, rules).to(work.device),
+        method=run_method(work.table.schema.space, config, work.rules).to(work.device),
         config=config,
-        callback=Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every),
     )
 
 
-def _fit_under(model: Generator, *, rules: Rules | None, **arguments: Any) -> object:
+def _fit_under(model: Any, *, rules: Rules | None, **arguments: Any) -> object:
     """Train a generator, conditioned where there are rules."""
-    return fit_generator(model if rules is None else Conditioned(model, rules), **arguments)
+    return fit_generator(under(model, rules), **arguments)
 
 
 def _calibrate(work: Work) -> None:
@@ -272,6 +308,12 @@ STAGES = (
         _preference_trainer,
         wanted=lambda work: work.preferences is not None,
     ),
-    Stage("generator", partial(_new_generator, "generator"), _generator_trainer),
+    Stage(
+        "independent",
+        partial(_new_generator, "independent"),
+        _independent_trainer,
+        wanted=lambda work: work.config.generator.policy == "autoregressive",
+    ),
+    Stage("generator", _new_policy, _generator_trainer),
 )
 """All stages in their order; a later one may use the models of those before it."""

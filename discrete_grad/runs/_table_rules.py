@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.data import Schema
 from discrete_grad.fitting.config import GeneratorConfig
-from discrete_grad.policies import Conditioned
+from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rule, Rules
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
@@ -96,20 +96,21 @@ def ruled_config(config: GeneratorConfig, rules: Rules | None) -> GeneratorConfi
     """Settings by which a generator is trained under rules.
 
     The usual gradient estimator takes none: `StraightThrough` is in its place, and `LeaveOneOut`
-    where the rules depend on the context. One that the user chose stays.
+    where the rules depend on the context. One that the user chose stays, and so does that of a
+    policy that writes step by step.
 
     Example:
         >>> ruled_config(GeneratorConfig(), None).gradient_estimator
         'ReinMax'
     """
     usual = config.gradient_estimator == GeneratorConfig().gradient_estimator
-    if rules is None or not usual:
+    if rules is None or not usual or config.policy == "autoregressive":
         return config
     name = "StraightThrough" if rules.context is None else "LeaveOneOut"
     return replace(config, gradient_estimator=name)
 
 
-def check_contexts(policy: Conditioned, contexts: Tensor | None) -> None:
+def check_contexts(policy: ObeyingPolicy, contexts: Tensor | None) -> None:
     """Raise RunError, naming the first one, if rules allow no row in one of some contexts.
 
     Args:

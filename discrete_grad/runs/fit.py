@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from discrete_grad.data import Table
-from discrete_grad.fitting.generator import make_gradient_estimator
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._prepared import save_prepared
-from discrete_grad.runs._stages import Stage, Work
-from discrete_grad.runs._table_rules import GivenRules, check_contexts, ruled_config, table_rules
+from discrete_grad.runs._stages import Stage, Work, run_method
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
 from discrete_grad.runs.run import METRICS, Run
@@ -107,7 +106,7 @@ def _check(table: Table, config: FitConfig, rules: Rules | None) -> None:
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
-    method = make_gradient_estimator(space, ruled_config(config.generator, rules), rules)
+    method = run_method(space, config.generator, rules)
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest, column = table.all_scores.abs().amax(0).max(0)

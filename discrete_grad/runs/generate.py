@@ -12,8 +12,9 @@ from torch import Tensor
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.models import single_swap_ascent
-from discrete_grad.policies import Conditioned
+from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
@@ -126,8 +127,8 @@ def generate(
     schema = run.table.schema
     _check(schema, rows, diversity)
     joined = joined_rules(schema, run.rules, rules)
-    policy = run.generator if joined is None else Conditioned(run.generator, joined)
-    if isinstance(policy, Conditioned):
+    policy = under(run.generator, joined)
+    if isinstance(policy, ObeyingPolicy):
         check_contexts(policy, None if contexts is None else contexts.to(run.device))
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
@@ -199,20 +200,19 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
         tensor([2])
     """
     context, near = None if context is None else context.to(run.device), trusted(run)
-    space, logits = run.table.schema.space, run.generator(context)
-    joined = joined_rules(run.table.schema, run.rules, rules)
-    policy = None if joined is None else Conditioned(run.generator, joined)
+    space, joined = run.table.schema.space, joined_rules(run.table.schema, run.rules, rules)
+    policy = under(run.generator, joined)
 
     def allowed(codes: Tensor) -> Tensor:
         fine = torch.ones_like(codes[:, 0], dtype=torch.bool)
-        if policy is not None:
+        if isinstance(policy, ObeyingPolicy):
             fine &= policy.allows(codes, context)
         return fine if near is None else fine & near(codes)
 
-    likely = space.argmax(logits) if policy is None else policy.law(context).mode()
+    likely = likely_row(policy, context)
     known = run.rows.codes.unique(dim=0).long()
     if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
-        likely = known[fine][space.log_prob(logits, known[fine]).argmax()]
+        likely = known[fine][run.generator.log_prob(known[fine], context).argmax()]
     climbed = single_swap_ascent(space, run.score(context), likely.unsqueeze(0), allowed=allowed)
     return climbed.squeeze(0).cpu()
 

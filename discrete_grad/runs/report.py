@@ -74,14 +74,14 @@ def _subject(run: Run) -> Subject:
     family = run.source.get("example")
     home = torch.device("cpu")  # of the table, and of all that is measured
     estimator, judge = (AskedFromCpu(model, run.device) for model in (run.estimator, run.judge))
-    reference, naive, generator = (
-        _AskedFromCpu(policy, run.device) for policy in (run.reference, run.naive, run.generator)
-    )
+    reference = _AskedFromCpu(run.reference, run.device)
+    beside = {} if run.independent is None else {"independent generator": run.independent}
     policies: dict[str, Policy] = {
         "data policy": reference,
-        "naive baseline": naive,
+        "naive baseline": _AskedFromCpu(run.naive, run.device),
         **({"polished": _Polished(run)} if run.config.polish else {}),
-        "generator": generator,
+        **{name: _AskedFromCpu(policy, run.device) for name, policy in beside.items()},
+        "generator": _generator_on_cpu(run),
     }
     if run.rules is not None:
         policies = {name: conditioned(policy, run.rules) for name, policy in policies.items()}
@@ -108,7 +108,7 @@ def _subject(run: Run) -> Subject:
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
         # its distances are those of independent features
-        trail=_trail(run) if run.rules is None else {},
+        trail=_trail(run) if run.rules is None and not beside else {},
         reference=reference,
         training_contexts=_training_contexts(table),
         uniform=None if run.rules is None else conditioned(_Uniform(run), run.rules),
@@ -123,6 +123,12 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     if spec is None or table.context is None:
         return None
     return TrainingContexts(spec, table.context)
+
+
+def _generator_on_cpu(run: Run) -> Policy:
+    if isinstance(run.generator, Generator):
+        return _AskedFromCpu(run.generator, run.device)
+    return copy.deepcopy(run.generator).cpu()
 
 
 def _some_rows(policy: Policy, contexts: Tensor | None, run: Run) -> Tensor:
@@ -179,6 +185,7 @@ def _trail(run: Run) -> dict[int, IndependentPolicy]:
     trail = dict[int, IndependentPolicy]()
     for step, weights in load_snapshots(run.folder / "trail").items():
         generator = copy.deepcopy(run.generator)
+        assert isinstance(generator, Generator)
         try:
             generator.load_state_dict(weights)
         except RuntimeError as error:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from discrete_grad.data import Table, read_table
+from discrete_grad.policies import Generator
 from discrete_grad.rules import AtMost, Exactly, Fix, Forbid, Imply, Observed, Rule, Rules
 from discrete_grad.runs import (
     FewRowsWarning,
@@ -232,6 +233,17 @@ def test_every_row_keeps_the_trust_radius(trusting: Run, given: dict[str, Any]) 
     assert len(codes) == given["rows"]
     assert (trusting.table.schema.space.num_rows, len(known)) == (4**12, 20)
     polished = polished_row(trusting, None)
+    assert (polished != known).sum(-1).min() <= 1
+
+
+def test_a_polished_row_begins_near_where_the_most_likely_one_is_not(trusting: Run) -> None:
+    space, known = trusting.table.schema.space, trusting.rows.codes.unique(dim=0)
+    far = Generator(space)
+    apart = (space.enumerate()[:4096].unsqueeze(1) != known).sum(-1).amin(1)
+    with torch.no_grad():
+        far.free_logits.copy_(space.one_hot(space.enumerate()[apart.argmax()]))
+    assert apart.max() > 2
+    polished = polished_row(replace(trusting, generator=far), None)
     assert (polished != known).sum(-1).min() <= 1
 
 
