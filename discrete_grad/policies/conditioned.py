@@ -12,7 +12,6 @@ from discrete_grad.policies.obeying import ObeyingPolicy, codes_of, renormalised
 from discrete_grad.policies.protocol import require
 from discrete_grad.policies.sequential import SequentialPolicy
 from discrete_grad.rules import Law, Rules
-from discrete_grad.rules.steps import RuleSteps
 
 __all__ = ["Conditioned"]
 
@@ -70,7 +69,6 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
     def __init__(self, policy: IndependentPolicy, rules: Rules) -> None:
         require("Conditioned", policy, "space", "logits")
         super().__init__(policy, rules)
-        self._steps = RuleSteps(rules)
         self.order = self._steps.order
 
     def law(self, context: Tensor | None = None) -> Law:

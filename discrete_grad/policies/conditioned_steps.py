@@ -13,7 +13,6 @@ from discrete_grad.policies.obeying import ObeyingPolicy, codes_of, renormalised
 from discrete_grad.policies.protocol import require
 from discrete_grad.policies.sequential import STEP_PARTS, SequentialPolicy, log_prob_by_steps
 from discrete_grad.rules import Rules
-from discrete_grad.rules.steps import RuleSteps
 
 __all__ = ["ConditionedSteps"]
 
@@ -65,9 +64,8 @@ class ConditionedSteps(ObeyingPolicy, SequentialPolicy[_Written]):
 
     def __init__(self, policy: SequentialPolicy[Any], rules: Rules) -> None:
         require("ConditionedSteps", policy, "space", *STEP_PARTS)
-        super().__init__(policy, rules)
+        super().__init__(policy, rules, policy.order)
         self.order = policy.order
-        self._steps = RuleSteps(rules, policy.order)
 
     def begin(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies.protocol import has, require
 from discrete_grad.rules import Rules
-from discrete_grad.rules.steps import allowed_pairs
+from discrete_grad.rules.steps import RuleSteps, allowed_pairs
 from discrete_grad.space import ContextSpec, is_codes
 
 __all__ = ["ObeyingPolicy"]
@@ -24,6 +25,7 @@ class ObeyingPolicy(nn.Module):
     Args:
         policy: with `space`, and with `context_spec` where the rules have a context.
         rules: of the same space.
+        order: positions of the features in which the rules are read; None for the rules' own.
 
     Raises:
         ValueError: for rules of another space, or of a context column that the policy does not
@@ -36,7 +38,7 @@ class ObeyingPolicy(nn.Module):
         True
     """
 
-    def __init__(self, policy: Any, rules: Rules) -> None:
+    def __init__(self, policy: Any, rules: Rules, order: Sequence[int] | None = None) -> None:
         super().__init__()
         require("a policy under rules", policy, "space")
         if policy.space != rules.space:
@@ -45,6 +47,7 @@ class ObeyingPolicy(nn.Module):
         if has(policy, "context_spec"):
             self.context_spec: ContextSpec | None = policy.context_spec
         self._places = _places(policy, rules)
+        self._steps = RuleSteps(rules, order)
 
     def rule_context(self, context: Tensor | None) -> Tensor | None:
         """Codes `(*batch, C)` of the rules' own columns of a context; None without any."""
@@ -57,6 +60,11 @@ class ObeyingPolicy(nn.Module):
     def allows(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Whether each row of codes `(..., *batch, F)` obeys in its context, `(..., *batch)`."""
         return self.rules.allows(codes, context=self.rule_context(context))
+
+    def swaps_allowed(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """Whether rows `(..., *batch, F)` obey with each category in its feature: `(..., D)`."""
+        given, batch = self.rule_context(context), tuple(codes.shape[:-1])
+        return self._steps.swaps(codes, self._steps.begin(batch, given, device=codes.device))
 
     def enumerate(self, *, max_rows: int = 1_000_000, device: torch.device | None = None) -> Tensor:
         """Codes `(R, F)` of every row that is allowed, in some context at least.

@@ -24,8 +24,8 @@ class Policy(Protocol):
     - `order`, `begin`, `advance` and `select`: rows are written feature by feature;
       `SequentialPolicy` says what they are and derives most else from them.
     - `conditional_logits(codes, context)` and `order`: the same of a whole row in one pass.
-    - `rules`, `allows(codes, context)` and `enumerate(*, max_rows, device)`: its rows obey rules;
-      see `conditioned`.
+    - `rules`, `allows(codes, context)`, `swaps_allowed(codes, context)` and `enumerate(*, max_rows,
+      device)`: its rows obey rules; see `conditioned`.
 
     Example:
         >>> from discrete_grad.policies import Generator
@@ -64,6 +64,7 @@ _CALLS = {
     "conditional": "conditional(prefix_codes, context)",
     "relaxed": "relaxed(context, count, relaxation, *, generator)",
     "allows": "allows(codes, context)",
+    "swaps_allowed": "swaps_allowed(codes, context)",
     "enumerate": "enumerate(*, max_rows, device)",
     "redrawn": "redrawn(codes, chosen, context, *, generator)",
     "parameters": "parameters()` of an `nn.Module",

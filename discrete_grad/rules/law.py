@@ -90,7 +90,7 @@ class Law:
         shape = torch.broadcast_shapes(self._batch, codes.shape[:-1])
         own = self._own(self._flat()).expand(*shape, -1)
         index = self._terms.space.columns(codes).expand(*shape, -1)
-        total = own.gather(-1, index).sum(-1)
+        total = own.gather(-1, index).double().sum(-1)
         allowed = self._terms.automaton.run(self._whole(codes.expand(*shape, -1)))
         # a forbidden row has no derivative, nor one of a masked category
         fine = allowed & (total > -math.inf)

@@ -102,6 +102,26 @@ class RuleSteps:
             yield position, state
             state = self.advance(position, state, codes[..., feature])
 
+    def swaps(self, codes: Tensor, state: Tensor) -> Tensor:
+        """Whether rows `(*batch, F)` are allowed with each category in its feature: `(*batch, D)`.
+
+        What the rest of a row makes of every state runs backward, so that all swaps cost about as
+        much as a few rows.
+
+        Args:
+            codes: the rows.
+            state: `(*batch)` before the first feature.
+        """
+        before = list(self.read(codes, state))
+        # of the state behind the last feature, and of rows that have broken a rule
+        fine = torch.tensor([True, False], device=codes.device).expand(*codes.shape[:-1], 2)
+        found = dict[int, Tensor]()
+        for position, at in reversed(before):
+            feature, layer = self.order[position], self._layer(position, codes.device)
+            found[feature] = fine.gather(-1, layer.steps[at])
+            fine = fine.gather(-1, layer.steps.t()[codes[..., feature].long()])
+        return torch.cat([found[feature] for feature in sorted(found)], -1)
+
     def ahead(self, log_p: Tensor) -> list[Tensor]:
         """Logarithm of what lies behind each state: of each position, `(B, S + 1)`.
 

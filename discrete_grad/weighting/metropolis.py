@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from discrete_grad.policies.protocol import batch_of, drawn_rows, row_log_probs
+from discrete_grad.policies.protocol import batch_of, drawn_rows, has, row_log_probs
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace, can_inspect
 from discrete_grad.weighting._connected import check_connected
 from discrete_grad.weighting.draws import WeightedSamples, inverse_draw, normalised
 from discrete_grad.weighting.proposals import (
     SwapProposal,
-    allowed_rows,
+    allowed_swaps,
     informed_swaps,
     redrawn_rows,
     uniform_swaps,
@@ -211,9 +211,9 @@ def _start(
     expected = (count, *batch_of(context), target.space.num_features)
     if start.shape != expected:
         raise ValueError(f"start must be codes {expected}, got {tuple(start.shape)}")
-    allowed = allowed_rows(target, context)
-    if allowed is not None and not allowed(start).all():
-        codes = start[~allowed(start)][0].tolist()
+    reference: Any = target.reference
+    if has(reference, "allows") and not (fine := reference.allows(start, context)).all():
+        codes = start[~fine][0].tolist()
         raise ValueError(f"start holds the row {codes}, which breaks the reference's rules")
     return start
 
@@ -223,5 +223,5 @@ def _proposal(target: RewardWeighted, context: Tensor | None, name: str) -> Swap
         raise ValueError(f"proposal must be 'uniform', 'informed' or 'redraw', got {name!r}")
     check_connected(target.reference, context)
     if name == "uniform":
-        return uniform_swaps(target.space, allowed_rows(target, context))
+        return uniform_swaps(target.space, allowed_swaps(target, context))
     return informed_swaps(target, context)

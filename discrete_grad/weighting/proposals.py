@@ -16,7 +16,7 @@ from discrete_grad.weighting.draws import inverse_draw
 from discrete_grad.weighting.reward import reward_tensor
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 
-__all__ = ["SwapProposal", "allowed_rows", "informed_swaps", "redrawn_rows", "uniform_swaps"]
+__all__ = ["SwapProposal", "allowed_swaps", "informed_swaps", "redrawn_rows", "uniform_swaps"]
 
 _UNIFORM = 0.1  # share of the informed proposals
 
@@ -31,8 +31,9 @@ def uniform_swaps(
 
     Args:
         space: the space.
-        allowed: codes `(S, ..., F)` -> booleans `(S, ...)`. A row without an allowed swap proposes
-            forbidden ones, which are refused.
+        allowed: codes `(..., F)` -> booleans `(..., D)`, whether a row is allowed with each
+            category in its feature. A row without an allowed swap proposes forbidden ones, which
+            are refused.
 
     Example:
         >>> uniform_swaps(CategoricalSpace.from_sizes((2, 2)))(torch.tensor([0, 1])).exp()
@@ -44,7 +45,7 @@ def uniform_swaps(
         shape = (*codes.shape[:-1], swaps)
         every = torch.zeros(shape, dtype=torch.float64, device=codes.device)
         if allowed is not None:
-            open_to = allowed(space.swaps(codes).movedim(-2, 0)).movedim(0, -1)
+            open_to = _swaps_of(space, allowed(codes), codes)
             every = every.masked_fill(~open_to & open_to.any(-1, keepdim=True), -math.inf)
         return every.log_softmax(-1)
 
@@ -79,7 +80,7 @@ def informed_swaps(target: RewardWeighted, context: Tensor | None = None) -> Swa
         >>> informed_swaps(target)(torch.tensor([0, 0])).exp()
         tensor([0.7080, 0.2920], dtype=torch.float64)
     """
-    at_random = uniform_swaps(target.space, allowed_rows(target, context))
+    at_random = uniform_swaps(target.space, allowed_swaps(target, context))
 
     @torch.no_grad()
     def propose(codes: Tensor) -> Tensor:
@@ -135,14 +136,14 @@ def redrawn_rows(
     return drawn
 
 
-def allowed_rows(
+def allowed_swaps(
     target: RewardWeighted, context: Tensor | None
 ) -> Callable[[Tensor], Tensor] | None:
-    """Whether rows `(..., count, *batch, F)` are allowed, where the reference has rules."""
+    """Whether rows are allowed with each category, for `uniform_swaps`; None without rules."""
     reference: Any = target.reference
-    if not has(reference, "allows"):
+    if not has(reference, "swaps_allowed"):
         return None
-    return lambda codes: reference.allows(codes, context)
+    return lambda codes: reference.swaps_allowed(codes, context)
 
 
 def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
@@ -166,16 +167,21 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
     (slope,) = torch.autograd.grad(total, flat)
     beta = torch.as_tensor(target.beta, dtype=torch.float64, device=codes.device).unsqueeze(-1)
     slope = (slope.double() / beta).nan_to_num(0.0)
-    parts = zip(space.split(space.swap_gains(slope, codes)), codes.unbind(-1), strict=True)
-    gains = [_others(part, code) for part, code in parts]
+    gains = _swaps_of(space, space.swap_gains(slope, codes), codes)
     # finite, or the sum with a reference's gain of -inf could be NaN
-    return torch.cat(gains, -1).clamp(-1e300, 1e300)
+    return gains.clamp(-1e300, 1e300)
 
 
-def _others(gain: Tensor, code: Tensor) -> Tensor:
-    """The entries `(..., K - 1)` of a feature's gains `(..., K)` but that of its own category."""
-    other = torch.arange(gain.shape[-1] - 1, device=code.device)
-    return gain.gather(-1, other + (other >= code.unsqueeze(-1)))
+def _swaps_of(space: CategoricalSpace, flat: Tensor, codes: Tensor) -> Tensor:
+    """The entries `(..., D - F)` of a flat tensor `(..., D)` but those at a row's own codes."""
+    parts = zip(space.split(flat), codes.unbind(-1), strict=True)
+    return torch.cat([_others(part, code) for part, code in parts], -1)
+
+
+def _others(part: Tensor, code: Tensor) -> Tensor:
+    """The entries `(..., K - 1)` of a feature `(..., K)` but that of its own category."""
+    other = torch.arange(part.shape[-1] - 1, device=code.device)
+    return part.gather(-1, other + (other >= code.unsqueeze(-1)))
 
 
 def _dtype_of(context: Tensor | None) -> torch.dtype:

@@ -219,3 +219,19 @@ def test_a_tempered_softmax_conditions_tempered_logits() -> None:
     logits = random_logits(SPACE, (3,))
     expected = RULES.condition(logits / 0.5).marginals()
     assert_close(Softmax(rules=RULES, tau=0.5)(logits), expected)
+
+
+def test_a_layer_compiles_and_exports() -> None:
+    space = CategoricalSpace.from_sizes((3, 2))
+    layer = StraightThrough(rules=Rules(space, [Forbid({"x0": 1, "x1": 0})]))
+    leaf = random_logits(space, (4,)).requires_grad_()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    exported = torch.export.export(layer, (leaf.detach(),)).module()
+    for rows in (compiled(leaf), exported(leaf.detach())):
+        assert layer.rules.allows(space.argmax(rows)).all()
+    weights = torch.arange(5.0, dtype=torch.float64)
+    slopes = [
+        torch.autograd.grad(rows @ weights, leaf, torch.ones(4))
+        for rows in (compiled(leaf), layer(leaf))
+    ]
+    assert_close(*slopes)

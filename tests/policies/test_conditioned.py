@@ -24,9 +24,11 @@ from discrete_grad.policies import (
     log_prob_by_steps,
 )
 from discrete_grad.rules import Avoids, Exactly, Fix, Forbid, Observed, OneOf, Rules, When
+from discrete_grad.rules.steps import RuleSteps
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.testing._goodness import g_test
 from discrete_grad.testing.rule_strategies import rule_lists
+from discrete_grad.weighting import RewardWeighted
 from tests.goodness import FALSE_ALARM
 
 SPACE = CategoricalSpace({"a": ["x", "y"], "b": ["x", "y", "z"], "c": ["x", "y"]})
@@ -146,6 +148,23 @@ def test_a_step_by_step_policy_never_meets_a_dead_end(rules, seed, order):
     assert obeying.log_prob(drawn).isfinite().all()
 
 
+@settings(max_examples=20)
+@given(rules=rule_lists(SPACE, max_rules=2), order=st.permutations(range(3)))
+def test_swaps_are_allowed_or_not_as_their_rows_are(rules, order):
+    """From rows that break a rule, too."""
+    rules = made(rules)
+    try:
+        steps = RuleSteps(rules, order)
+    except ValueError:
+        steps = RuleSteps(rules)
+    found = steps.swaps(ROWS, steps.begin((len(ROWS),)))
+    for i, size in enumerate(SPACE.sizes):
+        for k in range(size):
+            changed = ROWS.clone()
+            changed[:, i] = k
+            assert torch.equal(found[:, SPACE.offsets[i] + k], rules.allows(changed))
+
+
 def test_masking_steps_is_not_conditioning():
     """And conditioning is what the docstring says how to do."""
     policy = writer(3)
@@ -153,6 +172,11 @@ def test_masking_steps_is_not_conditioning():
     stepwise = conditioned(policy, rules).log_prob(ROWS).exp()
     exact = conditional_law(policy.log_prob(ROWS), rules.allows(ROWS)).exp()
     assert (stepwise - exact).abs().max() > 0.05
+
+    def barred(rows, context):
+        return torch.zeros(rows.shape[:-1]).masked_fill(~rules.allows(rows), -torch.inf)
+
+    assert_close(RewardWeighted(policy, barred, 1.0).exact().probs, exact.detach())
     first = policy.log_prob(ROWS).exp()[ROWS[:, 0] == 1].sum()
     assert_close(stepwise[ROWS[:, 0] == 1].sum(), first)  # kept whole
 

@@ -34,7 +34,7 @@ from discrete_grad.weighting import (
 from discrete_grad.weighting._connected import connected_parts
 from discrete_grad.weighting.guidance_exact import TablePolicy
 from discrete_grad.weighting.metropolis import log_acceptance, swap_index
-from discrete_grad.weighting.proposals import allowed_rows, informed_swaps, uniform_swaps
+from discrete_grad.weighting.proposals import allowed_swaps, informed_swaps, uniform_swaps
 from discrete_grad.weighting.tilt import tilt
 from tests.goodness import FALSE_ALARM
 
@@ -91,7 +91,11 @@ def made(rules: list) -> Rules:
 @settings(max_examples=20)
 @given(rules=rule_lists(SPACE), seed=st.integers(0, 99), kind=st.sampled_from(KINDS))
 def test_the_tilt_lists_allowed_rows_alone(rules, seed, kind):
-    wanted = target(kind, made(rules), seed)
+    try:
+        wanted = target(kind, made(rules), seed)
+    except ValueError as error:
+        assume("in another order" not in str(error))  # of a sequence, in that of the steps
+        raise
     allowed = wanted.reference.allows(ROWS)
     exact = wanted.exact()
     assert torch.equal(exact.codes, ROWS[allowed])
@@ -136,7 +140,7 @@ def transition_matrix(wanted: RewardWeighted, proposal: str) -> tuple[torch.Tens
     if proposal == "redraw":
         return rows, _redrawn_matrix(wanted, rows)
     propose = {
-        "uniform": lambda: uniform_swaps(SPACE, allowed_rows(wanted, None)),
+        "uniform": lambda: uniform_swaps(SPACE, allowed_swaps(wanted, None)),
         "informed": lambda: informed_swaps(wanted),
     }[proposal]()
     for x, row in enumerate(rows):
