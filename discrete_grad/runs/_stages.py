@@ -18,10 +18,9 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.generator import FrozenModels
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
-from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation
 from discrete_grad.models import Aligner, BaseEnsemble
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preference_model import (
@@ -32,18 +31,16 @@ from discrete_grad.preferences.preference_model import (
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
-from discrete_grad.runs._guides import under
+from discrete_grad.runs._method import fit_under, run_method
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
-from discrete_grad.runs._table_rules import ruled_config
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Snapshots
 
-__all__ = ["STAGES", "Stage", "Work", "run_method"]
+__all__ = ["STAGES", "Stage", "Work"]
 
 
 @dataclass(eq=False)
@@ -208,19 +205,6 @@ def _new_policy(work: Work) -> nn.Module:
         return AutoregressiveGenerator(schema.space, schema.context_spec, hidden=config.hidden)
 
 
-def run_method(
-    space: CategoricalSpace, config: GeneratorConfig, rules: Rules | None
-) -> GradientEstimator:
-    """The gradient estimator by which a generator is trained, under rules if there are any."""
-    if config.policy == "autoregressive":
-        method = make_gradient_estimator(None, config)
-        if not isinstance(method, Relaxation | LeaveOneOut):
-            name = config.gradient_estimator
-            raise ValueError(f"policy autoregressive takes LeaveOneOut or a relaxation, got {name}")
-        return method
-    return make_gradient_estimator(space, ruled_config(config, rules), rules)
-
-
 def _independent_trainer(work: Work) -> Callable[..., object]:
     """The generator of independent features that an autoregressive one is compared with."""
     config = replace(work.config.generator, policy="independent")
@@ -250,18 +234,13 @@ def _trained(work: Work, config: GeneratorConfig) -> Callable[..., object]:
         reward_unit=work.guidance["reward_unit"],
     )
     return partial(
-        _fit_under,
+        fit_under,
         rules=work.rules,
         frozen=frozen,
         rows=work.prepared.rows,
         method=run_method(work.table.schema.space, config, work.rules).to(work.device),
         config=config,
     )
-
-
-def _fit_under(model: Any, *, rules: Rules | None, **arguments: Any) -> object:
-    """Train a generator, conditioned where there are rules."""
-    return fit_generator(under(model, rules), **arguments)
 
 
 def _calibrate(work: Work) -> None:

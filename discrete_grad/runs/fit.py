@@ -14,8 +14,9 @@ from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
+from discrete_grad.runs._method import run_method
 from discrete_grad.runs._prepared import save_prepared
-from discrete_grad.runs._stages import Stage, Work, run_method
+from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen

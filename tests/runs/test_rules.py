@@ -147,9 +147,10 @@ def test_the_report_tells_of_the_rules(run: Run) -> None:
         if entry["row"] is not None and entry["name"] != "best training row":
             codes = [c.index(one) for c, one in zip(space.categories, entry["row"], strict=True)]
             assert rules.allows(torch.tensor(codes)), entry["name"]
-    entry = next(e for e in report["average"] if e["name"] == "generator, samples")
-    law = rules.condition(logits)
-    assert entry["entropy"] == pytest.approx(law.entropy().item())
+    entropies = {entry["name"]: entry["entropy"] for entry in report["average"]}
+    for name, policy in (("data policy", run.reference), ("generator", run.generator)):
+        law = rules.condition(policy().double())
+        assert entropies[f"{name}, samples"] == pytest.approx(law.entropy().item())
     shown = report["contexts"][0]["probabilities"]
     flat = [p for feature in shown for _, p in feature]
     assert flat == pytest.approx(law.marginals().tolist(), rel=1e-3)
