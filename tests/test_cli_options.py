@@ -75,7 +75,7 @@ def test_help_has_few_options_in_groups(command: str, capsys: pytest.CaptureFixt
 
 def test_help_of_fit_has_the_groups_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown("fit", capsys)
-    assert titles(text) == ["table", "context", "goal", "quality", "run"]
+    assert titles(text) == ["table", "context", "goal", "rules", "quality", "run"]
     # no option is shown twice
     assert len(set(options(text))) == len(options(text))
     assert {"--score", "--context", "--maximise", "--estimator.members", "--config"} <= {

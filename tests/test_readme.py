@@ -13,6 +13,7 @@ EXAMPLES = {
     "gradient_estimators.md": 2,
     "own_model.md": 3,
     "rewards.md": 1,
+    "rules.md": 3,
     "soften.md": 1,
     "table.md": 0,
 }

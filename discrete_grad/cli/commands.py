@@ -15,7 +15,9 @@ from discrete_grad.cli.options import (
     Context,
     DemoRun,
     Example,
+    FitRules,
     FitRun,
+    GenerateRules,
     GenerateRun,
     Goal,
     PreferRun,
@@ -26,7 +28,7 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_unseen, told, write_and_print_report
+from discrete_grad.cli.terminal import tell_found, tell_unseen, told, write_and_print_report
 from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.preferences import read_preferences
@@ -40,6 +42,7 @@ from discrete_grad.runs import (
     part_path,
     prefer,
 )
+from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.training import RunError, TensorBoardLog
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes, rank
@@ -83,6 +86,7 @@ class Fit:
     table: OmitArgPrefixes[TableColumns]
     context: OmitArgPrefixes[Context]
     goal: OmitArgPrefixes[Goal]
+    rules: OmitArgPrefixes[FitRules]
     quality: OmitArgPrefixes[Quality]
     run: OmitArgPrefixes[FitRun]
 
@@ -108,6 +112,7 @@ class Fit:
             )
         check_columns(table.schema)
         tell_unseen(table)
+        rules = worded_rules(RuleWords(**vars(self.rules)), table)
         given = self.goal.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
         with processes(device):
@@ -117,6 +122,7 @@ class Fit:
                 table,
                 out,
                 config,
+                rules=rules,
                 preferences=preferences,
                 resume=self.run.resume,
                 log=log,
@@ -138,6 +144,7 @@ class Generate:
     run_folder: RunFolder
     """Folder of a fit."""
     rows: OmitArgPrefixes[Rows]
+    rules: OmitArgPrefixes[GenerateRules]
     run: OmitArgPrefixes[GenerateRun]
 
     def execute(self) -> None:
@@ -148,6 +155,9 @@ class Generate:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
         run = load_run(self.run_folder, device=self.run.device)
         columns, contexts = read_contexts(wanted.contexts, run.table.schema)
+        rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
+        if "auto" in self.rules.observed:
+            tell_found(rules)
         with told(FarContextWarning, FewRowsWarning):
             written = generate(
                 run,
@@ -157,6 +167,7 @@ class Generate:
                 seed=self.run.seed,
                 diversity=wanted.diversity,
                 new_only=wanted.new_only,
+                rules=rules,
                 share=(place, count),
             )
         write_rows(out, written)

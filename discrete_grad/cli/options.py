@@ -17,7 +17,9 @@ __all__ = [
     "Context",
     "DemoRun",
     "Example",
+    "FitRules",
     "FitRun",
+    "GenerateRules",
     "GenerateRun",
     "Goal",
     "PreferRun",
@@ -126,6 +128,55 @@ class Quality:
     generator_gradient_estimator: Annotated[str | None, _option("generator.gradient_estimator")] = (
         None
     )
+
+
+_RulesFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml", help_behavior_hint="")]
+_Fix = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(metavar="NAME=CATEGORY", help_behavior_hint="(repeatable)"),
+]
+_Forbid = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(metavar='"NAME=CATEGORY & ..."', help_behavior_hint="(repeatable)"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRules:
+    """Rules that every generated row obeys."""
+
+    rules: _RulesFile = None
+    """Rules of every kind, one table each; see docs/rules.md."""
+    fix: _Fix = ()
+    """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
+    forbid: _Forbid = ()
+    """These categories do not stand together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRules:
+    """Rules that every row obeys, beside those of the fit."""
+
+    rules: _RulesFile = None
+    """Rules of every kind, one table each; see docs/rules.md."""
+    fix: _Fix = ()
+    """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
+    forbid: _Forbid = ()
+    """These categories do not stand together."""
+    observed: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="(repeatable)"),
+    ] = ()
+    """These columns stand together only as they do in the table; auto finds columns of which few
+    combinations occur."""
+    only_seen: bool = False
+    """Rows are those of the table, in whatever context; with --no-new-only those of the same
+    context, too."""
+    within: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Features in which a row may differ from the row --of."""
+    of: Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE", help_behavior_hint="")] = None
+    """Row of the table, counted from 1, or a file with one row; by default the best row of a table
+    without contexts."""
 
 
 @dataclass(frozen=True, kw_only=True)

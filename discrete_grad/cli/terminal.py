@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from discrete_grad.data import Table
@@ -16,11 +16,14 @@ from discrete_grad.reporting import (
     estimator_sentences,
     format_table,
     maximised_sentences,
+    rules_sentences,
+    together_sentences,
     verdict,
 )
+from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_unseen", "told", "write_and_print_report"]
+__all__ = ["first_process", "tell_found", "tell_unseen", "told", "write_and_print_report"]
 
 
 def first_process() -> bool:
@@ -50,6 +53,13 @@ def tell_unseen(table: Table) -> None:
         )
 
 
+def tell_found(rules: Sequence[Rule]) -> None:
+    """Print the rules of columns that combine sparsely, or that there are none."""
+    if first_process():
+        found = [f"rule: {rule.words()}" for rule in rules if isinstance(rule, Observed)]
+        print("\n".join(found or ["rule: none, as no columns combine sparsely"]))
+
+
 def _warn(text: str) -> None:
     if first_process():
         print(f"warning: {text}", file=sys.stderr)
@@ -59,8 +69,10 @@ def write_and_print_report(run: Run) -> None:
     """Write the report; print its table, its sentences and where it lies."""
     report = write_report(run)
     said = [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
-    for block in (format_table(report), "\n".join(said), "\n".join(estimator_sentences(report))):
-        print(f"{block}\n")
+    plausible = [*rules_sentences(report), *together_sentences(report)]
+    for lines in ([format_table(report)], said, plausible, estimator_sentences(report)):
+        if lines:
+            print("\n".join(lines) + "\n")
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
         answers = run.preferences.to(run.device)

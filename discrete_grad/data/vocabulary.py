@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from discrete_grad.data._bins import bin_codes, bin_labels
+from discrete_grad.data._matching import matching_codes
 from discrete_grad.data._values import Value, checked_values, parse
 from discrete_grad.data.arrow import ArrowColumn, as_column
 from discrete_grad.data.columns import factorize, holds_numbers, numbers
@@ -157,6 +158,26 @@ class Vocabulary:
                 f"feature {self.name!r} has code {outside[0]}; its codes are 0 to {len(self) - 1}"
             )
         return [self.values[code] for code in positions.tolist()]
+
+    def matching(self, wanted: object) -> tuple[str, ...]:
+        """Labels of the categories that a value means.
+
+        A category stands for itself. In a column of numbers a number stands for the interval that
+        holds it, and `80..100`, `80..` or `..100` for every category that lies in the range as a
+        whole.
+
+        Raises:
+            TableError: for a value that means none of the categories.
+
+        Example:
+            >>> price = Vocabulary.binned("price", (0.0, 10.0, 12.5, 20.0))
+            >>> price.matching("(10, 12.5]"), price.matching(11), price.matching("10..20")
+            (('(10, 12.5]',), ('(10, 12.5]',), ('(10, 12.5]', '(12.5, 20]'))
+        """
+        codes = matching_codes(
+            self.name, wanted, labels=self.labels, values=self.values, edges=self.edges
+        )
+        return tuple(self.labels[code] for code in codes)
 
     def to_dict(self) -> dict[str, Any]:
         """Name and values for JSON, and of `ordered` and `edges` what there is.

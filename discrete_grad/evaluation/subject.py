@@ -15,10 +15,10 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.evaluation.contexts import TrainingContexts
 from discrete_grad.models import BaseEstimator, RowModel
 from discrete_grad.models.own import as_estimator
-from discrete_grad.models.protocol import has
+from discrete_grad.models.protocol import has as model_has
 from discrete_grad.models.protocol import require as require_model
 from discrete_grad.policies import Policy
-from discrete_grad.policies.protocol import require
+from discrete_grad.policies.protocol import has, require
 from discrete_grad.space import CategoricalSpace
 
 __all__ = [
@@ -145,7 +145,8 @@ class Subject:
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
             than all observed ones, -1 where it is worse, else 0; None if that is not known.
         estimator_facts: of `discrete_grad.runs._recipe`, kept in the report.
-        policies: by name, each with `logits(context)`; the last is the one the verdict is about.
+        policies: by name, each with `logits(context)`, or with `law(context)` where rules condition
+            it, or writing step by step; the last is the one the verdict is about.
         truth: None where it is not known.
         held_out: rows that the `estimator` or the `judge` has never seen, under these keys.
         metrics: the log of training, `{"step": 20, "generator/loss": 0.5, ...}`.
@@ -154,11 +155,15 @@ class Subject:
         reference: the policy that distances are measured from, such as the data policy.
         training_contexts: of the training rows; perturbed contexts are measured by their spread.
         contexts_in_table: how many contexts the table has, if more than are shown.
+        uniform: the policy of random rows; None for all rows of the space.
+        rules_facts: on the rules that rows obey, kept in the report as `rules`.
+        together_facts: on pairs of categories that stand together, kept as `together`.
 
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
             of another entry, or rows are held out from something else.
-        TypeError: for a policy without `logits(context)`, or a model that cannot be called.
+        TypeError: for a policy without `logits(context)` and `law(context)`, or a model that cannot
+            be called.
 
     Example:
         >>> import torch
@@ -196,6 +201,9 @@ class Subject:
     judge_to_units: ToUnits | None = None
     outside: ToUnits | None = None
     estimator_facts: Mapping[str, Any] = field(default_factory=dict)
+    uniform: Policy | None = None
+    rules_facts: Mapping[str, Any] = field(default_factory=dict)
+    together_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def judged_units(self) -> ToUnits:
@@ -208,7 +216,7 @@ class Subject:
         return {name: self._scorer(getattr(self, name)) for name in ("estimator", "judge")}
 
     def _scorer(self, model: Any) -> Scorer:
-        if has(model, "std"):
+        if model_has(model, "std"):
             scorer: Scorer = model
             return scorer
         return _Alone(as_estimator("a report", model, self.space))
@@ -224,7 +232,8 @@ class Subject:
                 f"got {len(self.labels)}"
             )
         for policy in (*self.policies.values(), *self.trail.values()):
-            require("a report", policy, "logits")
+            if not has(policy, "law") and not has(policy, "order", "log_prob", "sample"):
+                require("a report", policy, "logits")
         if self.reference is not None:
             require("a report", self.reference, "logits")
         if not self.policies:

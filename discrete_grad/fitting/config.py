@@ -184,6 +184,9 @@ class GeneratorConfig(LoopConfig):
         8
     """
 
+    policy: Literal["independent", "autoregressive"] = "independent"
+    """Law of a row given its context: `independent` features, or `autoregressive`: each given those
+    before it, which can follow a column that decides another, and takes longer."""
     gradient_estimator: str = "ReinMax"
     """Gradient estimator, a class of discrete_grad.gradient."""
     tau: float | None = None
@@ -209,7 +212,7 @@ class GeneratorConfig(LoopConfig):
     """Weight of the KL divergence from the data policy, in units of the scaled score a nat."""
     trust: float = 0.0
     """Weight of a penalty on rows that differ from every observed row in more than `trust_radius`
-    features, in units of the scaled score for each feature more."""
+    features, in units of the scaled score for each feature more. Above 0 no such row is written."""
     trust_radius: float = 2.0
     """Number of features in which a row may differ from the nearest observed row unpenalised."""
     alignment: float = 0.0
@@ -227,6 +230,13 @@ class GeneratorConfig(LoopConfig):
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""
         super().check()
+        if self.policy == "autoregressive" and (self.diversity or self.trust):
+            raise ValueError(
+                "policy autoregressive does not know the probability of each category, of which "
+                f"diversity and trust are: they must be 0, got {self.diversity} and {self.trust}"
+            )
+        if self.policy == "autoregressive" and len(set(self.hidden)) > 1:
+            raise ValueError(f"policy autoregressive has layers of one width, got {self.hidden}")
         if self.coverage >= 1 or (self.coverage and self.combine != "mean"):
             raise ValueError(
                 "coverage must be below 1 and, above 0, calibrates the mean, got "

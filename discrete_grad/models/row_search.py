@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from discrete_grad.models._obeying import Obeying
 from discrete_grad.models.likely_rows import most_likely_rows
 from discrete_grad.models.row_pool import (
     ByContext,
@@ -20,7 +21,8 @@ from discrete_grad.models.row_pool import (
     row_keys,
     taken,
 )
-from discrete_grad.sampling import categorical, seeded, uniform
+from discrete_grad.rules import Rules
+from discrete_grad.sampling import categorical, gumbel_like, seeded, uniform
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["best_rows", "contexts_at_once"]
@@ -42,6 +44,9 @@ def best_rows(
     evaluations: int,
     barred: ByContext | None = None,
     distance: int = 1,
+    starts: Tensor | None = None,
+    rules: Rules | None = None,
+    rule_context: Tensor | None = None,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Different rows of the highest score for each of many distributions.
@@ -49,7 +54,9 @@ def best_rows(
     A space of at most `evaluations` rows is looked at as a whole. Otherwise the most likely rows
     and some draws at rising temperatures are scored, then the single swaps of the best rows found
     so far, again and again, until the evaluations are spent: all swaps of a row, or the most likely
-    ones where there are thousands. What is found for a context depends on no other.
+    ones where there are thousands. Under rules every row that is looked at obeys: the most likely
+    ones are those of the conditioned law, and a swap that breaks a rule is completed to the nearest
+    row that breaks none. What is found for a context depends on no other.
 
     Args:
         space: the space.
@@ -61,6 +68,9 @@ def best_rows(
             swaps may be; by default none.
         distance: features in which any two rows of a context differ at least. A row that is too
             near a better one is left out.
+        starts: further rows `(n, F)`, or `(S, n, F)`, that the search begins with.
+        rules: that the rows obey.
+        rule_context: codes `(S, C)` of the context that the rules read, if any.
         seed: decides the draws.
 
     Returns:
@@ -82,15 +92,18 @@ def best_rows(
     space.check_logits(logits)
     if logits.dim() != 2:
         raise ValueError(f"logits must be (S, {space.width}), got {tuple(logits.shape)}")
-    plan = _plan(space, count, evaluations, distance)
+    obeying = None if rules is None else Obeying(rules, rule_context)
+    plan = _plan(space, count, evaluations, distance, None if obeying is None else obeying.most)
     join = partial(
         joined,
-        score=_masked(space, logits, score),
+        score=_masked(space, logits, score, obeying),
         barred=barred,
         count=count,
         distance=distance,
     )
-    rows = _starts(space, logits, plan, seed)
+    rows = _starts(space, logits, plan, seed, obeying)
+    if starts is not None and not plan.whole:
+        rows = torch.cat([rows, starts.to(rows).expand(len(rows), -1, -1)], 1)
     pool = new_pool(len(rows), plan.pool, space.num_features, device=logits.device)
     everywhere = torch.arange(len(rows), device=logits.device)
     keys = row_keys(space, rows)
@@ -98,7 +111,8 @@ def best_rows(
         pool, rows, keys, where=everywhere, asked=torch.ones_like(keys, dtype=torch.bool)
     )
     if not plan.whole:
-        pool = _climbed(space, logits, plan, pool, join=join, left=evaluations - spent, count=count)
+        left = evaluations - spent
+        pool = _climbed(space, logits, plan, pool, obeying, join=join, left=left, count=count)
     values = pool.values.masked_fill(~pool.chosen, -torch.inf)
     values, order = values.sort(dim=-1, descending=True, stable=True)
     return taken(pool.codes, order[:, :count]), values[:, :count]
@@ -106,7 +120,7 @@ def best_rows(
 
 def contexts_at_once(space: CategoricalSpace, count: int, evaluations: int, distance: int) -> int:
     """Contexts that `best_rows` takes at a time within a bounded memory, at least 1."""
-    plan = _plan(space, count, evaluations, distance)
+    plan = _plan(space, count, evaluations, distance, None)
     found = max(plan.likely + plan.draws * len(_TEMPERATURES), plan.opened * plan.swaps)
     rows = plan.pool + (space.num_rows if plan.whole else found)
     return max(1, _HELD // (rows * space.num_features + plan.opened * space.width))
@@ -130,12 +144,14 @@ class _Plan:
     """Swaps of a row that are looked at, its own categories among them."""
 
 
-def _plan(space: CategoricalSpace, count: int, evaluations: int, distance: int) -> _Plan:
+def _plan(
+    space: CategoricalSpace, count: int, evaluations: int, distance: int, allowed: int | None
+) -> _Plan:
     # the most likely rows are alike: rows far apart begin with draws
     draws = min(_POOL // 4, evaluations // 128) if distance == 1 else min(_DRAWS, evaluations // 16)
     swaps = min(space.width, max(_SWAPS, evaluations // 16))
     return _Plan(
-        whole=space.num_rows <= evaluations,
+        whole=(space.num_rows if allowed is None else allowed) <= evaluations,
         likely=max(count, min(_POOL, evaluations // 8)),
         draws=draws,
         pool=max(2 * count, min(_POOL, evaluations)),
@@ -144,25 +160,41 @@ def _plan(space: CategoricalSpace, count: int, evaluations: int, distance: int) 
     )
 
 
-def _masked(space: CategoricalSpace, logits: Tensor, score: ByContext) -> ByContext:
-    """The score, `-inf` for a row that holds a masked category."""
-    if logits.isfinite().all():
+def _masked(
+    space: CategoricalSpace, logits: Tensor, score: ByContext, obeying: Obeying | None
+) -> ByContext:
+    """The score, `-inf` for a row that holds a masked category or does not obey."""
+    finite = bool(logits.isfinite().all())
+    if finite and obeying is None:
         return score
 
     def masked(codes: Tensor, where: Tensor) -> Tensor:
-        allowed = logits[where].gather(1, space.columns(codes)).isfinite().all(-1)
-        return score(codes, where).masked_fill(~allowed, -torch.inf)
+        value = score(codes, where)
+        if not finite:
+            allowed = logits[where].gather(1, space.columns(codes)).isfinite().all(-1)
+            value = value.masked_fill(~allowed, -torch.inf)
+        if obeying is not None:
+            value = value.masked_fill(~obeying.allows(codes, where), -torch.inf)
+        return value
 
     return masked
 
 
-def _starts(space: CategoricalSpace, logits: Tensor, plan: _Plan, seed: int) -> Tensor:
+def _starts(
+    space: CategoricalSpace, logits: Tensor, plan: _Plan, seed: int, obeying: Obeying | None
+) -> Tensor:
     """All rows, or most likely ones and draws where there are evaluations to spare: `(S, A, F)`.
 
     The draws of all contexts share their noise, so that none depends on the others.
     """
     if plan.whole:
-        return space.enumerate(device=logits.device).expand(len(logits), -1, -1)
+        rows = space.enumerate() if obeying is None else obeying.whole()
+        return rows.to(logits.device).expand(len(logits), -1, -1)
+    if obeying is not None:
+        free = torch.zeros(plan.draws, space.width)
+        heat = gumbel_like(free, generator=seeded(seed)).to(logits)
+        drawn = [obeying.drawn(logits / t, heat) for t in _TEMPERATURES]
+        return torch.cat([obeying.likely(logits, plan.likely), *drawn], 1)
     shape = (len(logits), plan.draws, -1)
     noise = uniform((plan.draws, space.num_features), generator=seeded(seed)).to(logits.device)
     drawn = [
@@ -177,6 +209,7 @@ def _climbed(
     logits: Tensor,
     plan: _Plan,
     pool: Pool,
+    obeying: Obeying | None,
     *,
     join: Callable[..., tuple[Pool, Tensor]],
     left: Tensor,
@@ -193,9 +226,12 @@ def _climbed(
         place, meant = _best_unopened(part, worth[where], plan, left[where])
         opened = part.opened | torch.zeros_like(part.opened).scatter(1, place, meant)
         rows, keys = _swaps(space, logits[where], part.at(place), plan.swaps)
+        if obeying is not None:
+            rows, keys = _mended(obeying, logits, where, part.at(place).codes, rows)
         asked = meant.repeat_interleave(plan.swaps, 1)
         part, spent = join(part._replace(opened=opened), rows, keys, where=where, asked=asked)
-        left[where] -= spent
+        # under rules many swaps lead to the same row: the work is that of them all
+        left[where] -= spent if obeying is None else asked.sum(1)
         if everywhere:
             pool = part
             continue
@@ -241,3 +277,14 @@ def _swaps(
     codes = rows.codes.unsqueeze(2).repeat(1, 1, count, 1)
     codes = codes.scatter(-1, feature.unsqueeze(-1), code.unsqueeze(-1))
     return codes.flatten(1, 2), keys.flatten(1)
+
+
+def _mended(
+    obeying: Obeying, logits: Tensor, where: Tensor, opened: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Swaps `(S, n count, F)` of rows `(S, n, F)` that obey, and their keys."""
+    origin = opened.repeat_interleave(rows.shape[1] // opened.shape[1], 1).flatten(0, 1)
+    flat, context = rows.flatten(0, 1), where.repeat_interleave(rows.shape[1])
+    swapped = (flat != origin).long().argmax(1)
+    mended = obeying.mended(flat, swapped, logits, context).view(rows.shape)
+    return mended, row_keys(obeying.space, mended)

@@ -9,6 +9,7 @@ from discrete_grad.reporting.estimator_text import (
 from discrete_grad.reporting.page import render_html
 from discrete_grad.reporting.plots import scores_plot
 from discrete_grad.reporting.report import build_report
+from discrete_grad.reporting.rules_text import rules_sentences, together_sentences
 from discrete_grad.reporting.wording import format_table, verdict
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "format_table",
     "maximised_sentences",
     "render_html",
+    "rules_sentences",
     "scores_plot",
+    "together_sentences",
     "verdict",
 ]

@@ -12,9 +12,10 @@ from torch import Tensor
 from discrete_grad.evaluation.best_row import best_row
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import distinct_share
+from discrete_grad.evaluation.row_laws import IndependentLaw, RowLaw
 from discrete_grad.evaluation.subject import Subject
 from discrete_grad.hamming import KnownRows
-from discrete_grad.sampling import categorical, random_codes, uniform_like
+from discrete_grad.sampling import random_codes
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["context_report"]
@@ -35,8 +36,9 @@ _MEANS = (
 def context_report(
     subject: Subject,
     index: int,
-    logits: Mapping[str, Tensor],
+    laws: Mapping[str, RowLaw],
     *,
+    uniform: RowLaw | None,
     known: KnownRows,
     samples: int,
     noise: torch.Generator,
@@ -47,7 +49,8 @@ def context_report(
     Args:
         subject: what to report on.
         index: position of the context.
-        logits: of each policy in this context, `(D,)`.
+        laws: of each policy's rows in this context.
+        uniform: law of the random rows; None for all rows of the space.
         known: the training rows of all contexts.
         samples: rows drawn from each policy.
         noise: source of the draws.
@@ -56,11 +59,11 @@ def context_report(
     mine = subject.observed.places(index)
     observed = subject.observed.scores[mine].double()
     best, different = _best(subject, mine)
-    groups = [best, _random(subject.space, samples, noise)]
-    for name, policy_logits in logits.items():
-        groups += _policy_groups(subject.space, name, policy_logits, samples, noise)
+    groups = [best, _random(subject.space, uniform, samples, noise)]
+    for name, law in laws.items():
+        groups += _policy_groups(name, law, samples, noise)
     scores = _scores(subject, index, groups, known)
-    soft = _soft_scores(subject, index, logits)
+    soft = _soft_scores(subject, index, laws)
     for group, measures in zip(groups, scores, strict=True):
         if group.samples and group.policy in soft:
             measures["soft_hard_gap"] = soft[group.policy] - measures["scaled"].mean()
@@ -74,7 +77,7 @@ def context_report(
     if detailed:
         pairs = zip(groups, scores, strict=True)
         report["samples"] = {g.policy: _rounded(measures) for g, measures in pairs if g.samples}
-        report["probabilities"] = _probabilities(subject.space, list(logits.values())[-1])
+        report["probabilities"] = _probabilities(subject.space, list(laws.values())[-1])
     return report
 
 
@@ -100,19 +103,21 @@ def _best(subject: Subject, mine: Tensor) -> tuple[_Group, int]:
     return _Group("best training row", "best training row", False, row, known), different
 
 
-def _random(space: CategoricalSpace, samples: int, noise: torch.Generator) -> _Group:
-    codes = random_codes(space, samples, generator=noise)
+def _random(
+    space: CategoricalSpace, uniform: RowLaw | None, samples: int, noise: torch.Generator
+) -> _Group:
+    if uniform is None:
+        codes = random_codes(space, samples, generator=noise)
+    else:
+        codes = uniform.sample(samples, generator=noise)
     known = {"distinct_share": distinct_share(codes)}
     return _Group("random rows", "random rows", True, codes, known)
 
 
-def _policy_groups(
-    space: CategoricalSpace, name: str, logits: Tensor, samples: int, noise: torch.Generator
-) -> list[_Group]:
-    repeated = logits.expand(samples, -1)
-    codes = categorical(space, repeated, uniform_like(space, repeated, generator=noise))
-    known = {"entropy": float(space.entropy(logits)), "distinct_share": distinct_share(codes)}
-    likely = space.argmax(logits).unsqueeze(0)
+def _policy_groups(name: str, law: RowLaw, samples: int, noise: torch.Generator) -> list[_Group]:
+    codes = law.sample(samples, generator=noise)
+    known = {"entropy": float(law.entropy()), "distinct_share": distinct_share(codes)}
+    likely = law.mode().unsqueeze(0)
     return [
         _Group(name, f"{name}, most likely row", False, likely),
         _Group(name, f"{name}, samples", True, codes, known),
@@ -149,11 +154,16 @@ def _scores(
     return [{name: values[i] for name, values in parts.items()} for i in range(len(groups))]
 
 
-def _soft_scores(subject: Subject, index: int, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _soft_scores(subject: Subject, index: int, laws: Mapping[str, RowLaw]) -> dict[str, Tensor]:
     """The estimator's scaled score `()` of each policy's soft row."""
-    soft = subject.space.softmax(torch.stack(list(logits.values())))
+    soft = torch.stack([_as_given(law) for law in laws.values()])
     scores = subject.scorers["estimator"](soft, _expand(subject, index, len(soft))).double()
-    return dict(zip(logits, scores, strict=True))
+    return dict(zip(laws, scores, strict=True))
+
+
+def _as_given(law: RowLaw) -> Tensor:
+    """Marginals `(D,)`; those of rules, in float64, as most estimators take them."""
+    return law.marginals() if isinstance(law, IndependentLaw) else law.marginals().float()
 
 
 def _expand(subject: Subject, index: int, count: int) -> Tensor | None:
@@ -202,10 +212,10 @@ def _rounded(measures: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return {name: [float(f"{value:.6g}") for value in measures[name].tolist()] for name in names}
 
 
-def _probabilities(space: CategoricalSpace, logits: Tensor) -> list[list[list[Any]]]:
+def _probabilities(space: CategoricalSpace, law: RowLaw) -> list[list[list[Any]]]:
     """For each feature `[category, probability]`: all, or the most likely of many."""
     features = []
-    for categories, part in zip(space.categories, space.split(space.softmax(logits)), strict=True):
+    for categories, part in zip(space.categories, space.split(law.marginals()), strict=True):
         order = torch.arange(len(part))
         if len(part) > _SHOWN_CATEGORIES:
             order = part.argsort(descending=True, stable=True)[: _SHOWN_CATEGORIES - 1]

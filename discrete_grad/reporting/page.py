@@ -41,6 +41,7 @@ from discrete_grad.reporting.plots import (
     exploitation_plot,
     scores_plot,
 )
+from discrete_grad.reporting.rules_text import rules_sentences, together_sentences
 from discrete_grad.reporting.style import STYLE
 from discrete_grad.reporting.wording import (
     columns,
@@ -100,6 +101,7 @@ def render_html(report: Mapping[str, Any]) -> str:
             _paragraphs(
                 [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
             ),
+            _paragraphs([*rules_sentences(report), *together_sentences(report)]),
             "</section>",
             *_sections(report),
             "</body></html>",

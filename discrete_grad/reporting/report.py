@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from discrete_grad.evaluation.exploitation import exploitation_report
 from discrete_grad.evaluation.in_parts import in_parts
 from discrete_grad.evaluation.metrics import spearman
 from discrete_grad.evaluation.robustness import context_robustness
+from discrete_grad.evaluation.row_laws import row_laws, shown_logits
 from discrete_grad.evaluation.subject import Scorer, Subject
 from discrete_grad.evaluation.swap_agreement import swap_report
 from discrete_grad.hamming import KnownRows
-from discrete_grad.policies import IndependentPolicy, Policy
+from discrete_grad.policies.protocol import has
 from discrete_grad.reporting._entries import context_report
 from discrete_grad.sampling import permutation, seeded
 
@@ -70,7 +71,8 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     `held_out` tells how well the models predict what they have not seen: `rows` drawn of those
     there are, `of`; a row with a count is there as often;
     `exploitation` from `exploitation_report`, None without a trail of the policy's training;
-    `robustness` from `context_robustness`; `estimator`, the subject's facts.
+    `robustness` from `context_robustness`, None for a conditioned policy; `estimator`, `rules` and
+    `together`, the subject's facts.
 
     Args:
         subject: what to report on.
@@ -106,13 +108,15 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     noise = seeded(seed)
-    logits = {name: _logits(subject, policy, name) for name, policy in subject.policies.items()}
+    laws = {name: row_laws(subject, policy, name) for name, policy in subject.policies.items()}
+    uniform = None if subject.uniform is None else row_laws(subject, subject.uniform, "random rows")
     known = _known_rows(subject, samples)
     contexts = [
         context_report(
             subject,
             index,
-            {name: value[index] for name, value in logits.items()},
+            {name: value[index] for name, value in laws.items()},
+            uniform=None if uniform is None else uniform[index],
             known=known,
             samples=samples,
             noise=noise,
@@ -120,7 +124,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         )
         for index in range(len(subject.labels))
     ]
-    space = subject.space
+    space, last = subject.space, list(laws.values())[-1]
     report = {
         "score_name": subject.observed.score_name,
         "minimised": subject.observed.minimised,
@@ -144,9 +148,11 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
             for name, rows in subject.held_out.items()
         },
         "curves": _curves(subject.metrics),
-        "swaps": swap_report(subject, space.argmax(list(logits.values())[-1])),
+        "swaps": swap_report(subject, torch.stack([law.mode() for law in last])),
         "exploitation": _exploitation(subject, seed),
-        "robustness": context_robustness(subject, seed=seed),
+        "robustness": _robustness(subject, seed),
+        "rules": dict(subject.rules_facts) or None,
+        "together": dict(subject.together_facts) or None,
     }
     cleaned: dict[str, Any] = _jsonable(report)
     return cleaned
@@ -162,7 +168,7 @@ def _exploitation(subject: Subject, seed: int) -> dict[str, Any] | None:
     if not subject.trail or subject.reference is None:
         return None
     trail = _TrailLogits(subject)
-    reference = _logits(subject, subject.reference, "the reference")
+    reference = shown_logits(subject, subject.reference, "the reference")
     names = [name for name, policy in subject.policies.items() if policy is subject.reference]
     part = exploitation_report(subject, trail, reference, seed=seed)
     return {"reference_name": (*names, "reference")[0], **part}
@@ -175,7 +181,7 @@ class _TrailLogits(Mapping[int, Tensor]):
         self.subject = subject
 
     def __getitem__(self, step: int) -> Tensor:
-        return _logits(self.subject, self.subject.trail[step], f"step {step}")
+        return shown_logits(self.subject, self.subject.trail[step], f"step {step}")
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.subject.trail)
@@ -184,15 +190,10 @@ class _TrailLogits(Mapping[int, Tensor]):
         return len(self.subject.trail)
 
 
-def _logits(subject: Subject, policy: Policy, name: str) -> Tensor:
-    """The policy's logits `(S, D)`."""
-    given = cast(IndependentPolicy, policy).logits(subject.contexts)
-    logits: Tensor = torch.atleast_2d(given)
-    subject.space.check_logits(logits)
-    if len(logits) != len(subject.labels) or logits.dim() != 2:
-        expected = f"({len(subject.labels)}, {subject.space.width})"
-        raise ValueError(f"logits of {name!r} must be {expected}, got {tuple(logits.shape)}")
-    return logits
+def _robustness(subject: Subject, seed: int) -> dict[str, Any] | None:
+    """For policies of independent features alone."""
+    last = list(subject.policies.values())[-1]
+    return context_robustness(subject, seed=seed) if has(last, "logits") else None
 
 
 def _average(contexts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

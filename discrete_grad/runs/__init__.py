@@ -14,6 +14,7 @@ from discrete_grad.runs.generate import (
 from discrete_grad.runs.load import load_run
 from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
+from discrete_grad.runs.rules_file import read_rules, rules_text
 from discrete_grad.runs.run import Run
 
 __all__ = [
@@ -30,5 +31,7 @@ __all__ = [
     "polished_row",
     "prefer",
     "read_config",
+    "read_rules",
+    "rules_text",
     "write_report",
 ]

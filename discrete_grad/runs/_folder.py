@@ -13,19 +13,29 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
+from discrete_grad.runs._table_rules import table_rules
 from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.rules_file import parsed_rules, rules_text
 from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
-__all__ = ["load_preferences", "load_table", "load_weights", "open_folder", "read_settings"]
+__all__ = [
+    "load_preferences",
+    "load_rules",
+    "load_table",
+    "load_weights",
+    "open_folder",
+    "read_settings",
+]
 
-_PREFERENCES = "preferences.safetensors"
+_PREFERENCES, _RULES = "preferences.safetensors", "rules.toml"
 _HASHED = 2**16  # rows at a time
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = re.compile(
-    r"preferences\.safetensors|rows\.safetensors|schema\.json|tensorboard"
-    r"|\.(preferences\.safetensors|rows\.safetensors|schema\.json|config\.json)\..*part"
+    r"preferences\.safetensors|rows\.safetensors|rules\.toml|schema\.json|tensorboard"
+    r"|\.(preferences\.safetensors|rows\.safetensors|rules\.toml|schema\.json|config\.json)\..*part"
 )
 
 
@@ -35,6 +45,7 @@ def open_folder(
     config: FitConfig,
     *,
     preferences: Preferences | None = None,
+    rules: Rules | None = None,
     resume: bool,
     source: dict[str, Any],
 ) -> None:
@@ -48,6 +59,9 @@ def open_folder(
     settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
     if preferences is not None:
         settings["preferences"] = _digest_of(_pair_tensors(preferences), preferences.annotators)
+    text = "" if rules is None else rules_text(rules.rules, table)
+    if rules is not None:
+        settings["rules"] = {"digest": _text_digest(text), "max_states": rules.max_states}
     path = folder / "config.json"
     if path.exists():
         if not resume:
@@ -65,6 +79,8 @@ def open_folder(
     if preferences is not None:
         names = {"annotators": preferences.annotators}
         save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
+    if rules is not None:
+        write_atomically(folder / _RULES, text.encode())
     write_atomically(path, json.dumps(settings, indent=2).encode())
 
 
@@ -91,6 +107,8 @@ def _compare(
         raise RunError(f"{folder} is a fit of another table")
     if begun["preferences"] != settings.get("preferences"):
         raise RunError(f"{folder} is a fit of other preferences, or of none")
+    if begun["rules"] != settings.get("rules"):
+        raise RunError(f"{folder} is a fit under other rules, or under none")
     before, now = _flatten(asdict(begun["config"])), _flatten(asdict(config))
     for name, value in now.items():
         if before[name] != value:
@@ -139,8 +157,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
         kept = {name: content[name] for name in ("source", "table")}
         if not isinstance(kept["source"], dict):
             raise ValueError(f"source must be a table, got {kept['source']!r}")
-        kept |= {"preferences": content.get("preferences"), "calibrated": calibrated}
-        return {"config": config, **kept}
+        kept |= {name: content.get(name) for name in ("preferences", "rules")}
+        return {"config": config, "calibrated": calibrated, **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -177,6 +195,25 @@ def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | No
         return None
     tensors, names = load_tensors(folder / _PREFERENCES)
     return Preferences(**tensors, annotators=tuple(names["annotators"]))
+
+
+def load_rules(folder: Path, settings: dict[str, Any], table: Table) -> Rules | None:
+    """The rules a run was fitted under; None for a fit without."""
+    if settings["rules"] is None:
+        return None
+    path = folder / _RULES
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged: {error}") from error
+    if _text_digest(text) != settings["rules"]["digest"]:
+        raise RunError(f"{path} was changed after the fit; further rules are an option of generate")
+    given = parsed_rules(text, table, str(path))
+    return table_rules(table.schema, given, max_states=settings["rules"]["max_states"])
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from discrete_grad.models import best_rows
 from discrete_grad.models.row_search import contexts_at_once
+from discrete_grad.policies.obeying import ObeyingPolicy
+from discrete_grad.runs._guides import RunPolicy, guiding_logits, row_log_prob, spelt_draws
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
+from discrete_grad.runs._trust import trusted, trusted_starts
 from discrete_grad.runs.run import Run
-from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.loop import derive_seed
 
@@ -54,9 +56,13 @@ def propose(
     seed: int,
     diversity: int,
     new_only: bool,
+    policy: RunPolicy,
     share: tuple[int, int],
 ) -> Iterator[Proposals]:
-    """Good and different rows for each context, some contexts at a time; see `generate`."""
+    """Good and different rows for each context, some contexts at a time; see `generate`.
+
+    The policy is the run's generator, conditioned where there are rules.
+    """
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
     shared = _CODES // (space.num_features * max(1, total))
     evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
@@ -64,21 +70,29 @@ def propose(
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
     seen = SeenRows(run.table, contexts, device=run.device)
+    near, starts = trusted(run), trusted_starts(run)
+    ruled = policy if isinstance(policy, ObeyingPolicy) else None
+    drawn = derive_seed(seed, "generate")
     bar = progress_bar("generate", len(parts), 0)
     for part in parts:
         here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
-        logits = run.generator(here).reshape(-1, space.width)
+        draws = spelt_draws(policy, here, drawn)
+        logits = guiding_logits(policy, here, draws)
         codes, values = best_rows(
             space,
             logits,
             row_score(run, here),
             max(rows, _AGREED),
             evaluations=evaluations,
-            barred=partial(_barred, seen, part.start) if new_only else None,
+            barred=partial(_barred, seen if new_only else None, near, part.start),
             distance=diversity,
-            seed=derive_seed(seed, "generate"),
+            starts=_joined(starts, draws),
+            rules=None if ruled is None else ruled.rules,
+            rule_context=None if ruled is None else ruled.rule_context(here),
+            seed=drawn,
         )
-        order = _agreed_first(space, logits, codes, values)[:, :rows]
+        likely = row_log_prob(policy, codes[:, :_AGREED], here, logits)
+        order = _agreed_first(likely, values)[:, :rows]
         there = values.gather(1, order) > -torch.inf
         context, place = there.nonzero(as_tuple=True)
         found, where = codes[context, order[context, place]], context + part.start
@@ -87,19 +101,35 @@ def propose(
     bar.close()
 
 
-def _barred(seen: SeenRows, first: int, codes: Tensor, where: Tensor) -> Tensor:
-    return seen(codes, where + first)
+def _barred(
+    seen: SeenRows | None,
+    near: Callable[[Tensor], Tensor] | None,
+    first: int,
+    codes: Tensor,
+    where: Tensor,
+) -> Tensor:
+    """Whether rows `(n, F)` are not to be written: known ones, and ones beyond the trust."""
+    barred = torch.zeros_like(where, dtype=torch.bool)
+    if seen is not None:
+        barred |= seen(codes, where + first)
+    return barred if near is None else barred | ~near(codes)
 
 
-def _agreed_first(space: CategoricalSpace, logits: Tensor, codes: Tensor, values: Tensor) -> Tensor:
-    """The places `(S, n)` of rows `(S, n, F)` in their order, one of them brought to the front.
+def _joined(starts: Tensor | None, draws: Tensor | None) -> Tensor | None:
+    """Rows `(n, F)` or `(S, n, F)` that a search begins with beside the most likely ones."""
+    if starts is None or draws is None:
+        return draws if starts is None else starts
+    return torch.cat([starts.expand(len(draws), -1, -1), draws], 1)
+
+
+def _agreed_first(likely: Tensor, values: Tensor) -> Tensor:
+    """The places `(S, n)` of rows in their order, one of them brought to the front.
 
     Among the best it is the one of the least sum of places, by value and by probability. The
     estimator's own best row is often one that it overrates, and the generator has seen more of the
     rows around: over 15 complete tables the true percentile of the first row rises by this.
     """
     some = values[:, :_AGREED]
-    likely = space.log_prob(logits.unsqueeze(1), codes[:, :_AGREED])
     likely = likely.masked_fill(some == -torch.inf, -torch.inf)
     by_law = likely.argsort(dim=-1, descending=True, stable=True).argsort(-1)
     places = torch.arange(values.shape[1], device=values.device)

@@ -16,19 +16,22 @@ from torch import nn
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aligner import fit_aligner
+from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.generator import FrozenModels, fit_generator, make_gradient_estimator
+from discrete_grad.fitting.generator import FrozenModels
 from discrete_grad.fitting.pessimism import conformal_pessimism
 from discrete_grad.fitting.reproduction import fit_reproduction
 from discrete_grad.models import Aligner, BaseEnsemble
-from discrete_grad.policies import Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preference_model import (
     fit_preference_model,
     new_preference_model,
     reward_unit,
 )
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
+from discrete_grad.runs._method import fit_under, run_method
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.sampling import isolated_seed
@@ -51,6 +54,7 @@ class Work:
         source: what the caller said of the table's origin, JSON.
         preferences: between rows, or None.
         device: where the models are.
+        rules: that generated rows obey, or None.
         models: name of a stage -> its model, trained and frozen.
     """
 
@@ -60,6 +64,7 @@ class Work:
     source: dict[str, Any]
     preferences: Preferences | None
     device: torch.device
+    rules: Rules | None = None
     models: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -191,12 +196,34 @@ def _preferences(work: Work) -> Preferences:
     return work.preferences
 
 
+def _new_policy(work: Work) -> nn.Module:
+    """The generator, of the policy that the config names."""
+    schema, config = work.table.schema, work.config.generator
+    if config.policy == "independent":
+        return _new_generator("generator", work)
+    with isolated_seed(derive_seed(work.config.seed, "generator", "weights")):
+        return AutoregressiveGenerator(schema.space, schema.context_spec, hidden=config.hidden)
+
+
+def _independent_trainer(work: Work) -> Callable[..., object]:
+    """The generator of independent features that an autoregressive one is compared with."""
+    config = replace(work.config.generator, policy="independent")
+    return partial(_trained(work, config), stage="independent")
+
+
 def _generator_trainer(work: Work) -> Callable[..., object]:
     """The last stage; before it the finished models are calibrated and its guidance is kept."""
     _calibrate(work)
     numbers = json.dumps(work.guidance, indent=1).encode()
     distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
-    config = replace(work.config.generator, pessimism=work.guidance["pessimism"])
+    config = work.config.generator
+    kept = Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every)
+    return partial(_trained(work, config), callback=kept)
+
+
+def _trained(work: Work, config: GeneratorConfig) -> Callable[..., object]:
+    """What trains a generator by the finished models."""
+    config = replace(config, pessimism=work.guidance["pessimism"])
     models = work.models
     frozen = FrozenModels(
         models["estimator"],
@@ -207,12 +234,12 @@ def _generator_trainer(work: Work) -> Callable[..., object]:
         reward_unit=work.guidance["reward_unit"],
     )
     return partial(
-        fit_generator,
+        fit_under,
+        rules=work.rules,
         frozen=frozen,
         rows=work.prepared.rows,
-        method=make_gradient_estimator(work.table.schema.space, config).to(work.device),
+        method=run_method(work.table.schema.space, config, work.rules).to(work.device),
         config=config,
-        callback=Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every),
     )
 
 
@@ -260,6 +287,12 @@ STAGES = (
         _preference_trainer,
         wanted=lambda work: work.preferences is not None,
     ),
-    Stage("generator", partial(_new_generator, "generator"), _generator_trainer),
+    Stage(
+        "independent",
+        partial(_new_generator, "independent"),
+        _independent_trainer,
+        wanted=lambda work: work.config.generator.policy == "autoregressive",
+    ),
+    Stage("generator", _new_policy, _generator_trainer),
 )
 """All stages in their order; a later one may use the models of those before it."""

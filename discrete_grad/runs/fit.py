@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from discrete_grad.data import Table
-from discrete_grad.fitting.generator import make_gradient_estimator
+from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
+from discrete_grad.runs._method import run_method
 from discrete_grad.runs._prepared import save_prepared
 from discrete_grad.runs._stages import Stage, Work
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
 from discrete_grad.runs.run import METRICS, Run
@@ -36,6 +39,7 @@ def fit(
     folder: Path | str,
     config: FitConfig,
     *,
+    rules: GivenRules = (),
     preferences: Preferences | None = None,
     resume: bool = False,
     log: Log = no_log,
@@ -52,6 +56,8 @@ def fit(
         table: at least 10 rows.
         folder: must not exist or be empty, unless resuming.
         config: all settings.
+        rules: that generated rows obey and the generator is trained under, in terms of the table's
+            features, categories and categorical contexts; `Rules` of its space, or a list of rules.
         preferences: between rows; a model of them joins what the generator is trained by.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
@@ -62,7 +68,7 @@ def fit(
     Raises:
         RunError: if the folder is taken, belongs to another fit, or is damaged, or this machine
             does not have the device.
-        ValueError: for too few rows or settings that do not fit.
+        ValueError: for too few rows, settings that do not fit, or rules that leave no row.
 
     Example:
         >>> import tempfile
@@ -78,29 +84,32 @@ def fit(
         {'cut': [2]}
     """
     device = choose_device(device)
-    _check(table, config)
+    made = _checked_rules(table, rules)
+    _check(table, config, made)
     if preferences is not None:
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
     with distributed.processes(device):
         folder = Path(folder)
-        begin = partial(open_folder, folder, table, config, preferences=preferences)
+        begin = partial(open_folder, folder, table, config, preferences=preferences, rules=made)
         distributed.first(partial(begin, resume=resume, source=source or {}))
         settings = read_settings(folder)
-        work = Work(folder, settings["config"], table, settings["source"], preferences, device)
+        work = Work(
+            folder, settings["config"], table, settings["source"], preferences, device, made
+        )
         _fit_stages(work, log)
         return assemble(work)
 
 
-def _check(table: Table, config: FitConfig) -> None:
+def _check(table: Table, config: FitConfig, rules: Rules | None) -> None:
     """Whatever would fail after minutes of training fails here."""
     require_config("config of fit", config, FitConfig)
     config.check()
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
-    method = make_gradient_estimator(space, config.generator)
+    method = run_method(space, config.generator, rules)
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
     largest, column = table.all_scores.abs().amax(0).max(0)
@@ -110,6 +119,15 @@ def _check(table: Table, config: FitConfig) -> None:
             f"maximise raw trains on the scores as they are, which must lie within "
             f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
         )
+
+
+def _checked_rules(table: Table, given: GivenRules) -> Rules | None:
+    """The rules for the table's rows, which allow some in each of its contexts."""
+    rules = table_rules(table.schema, given)
+    if rules is not None:
+        policy = Generator(table.schema.space, table.schema.context_spec, hidden=(1,))
+        check_contexts(Conditioned(policy, rules), table.context)
+    return rules
 
 
 def _fit_stages(work: Work, log: Log) -> None:

@@ -137,6 +137,7 @@ _SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}
 
 # settings of runs made before these could be set
 _BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}
+_BEFORE["policy"] = "independent"
 
 
 def _build(cls: Any, values: dict[str, Any]) -> Any:

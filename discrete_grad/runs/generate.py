@@ -11,11 +11,13 @@ from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
-from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models import single_swap_ascent
-from discrete_grad.policies import Conditioned
+from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._proposals import Proposals, propose
+from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
+from discrete_grad.runs._trust import trusted
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
@@ -66,6 +68,7 @@ def generate(
     seed: int = 0,
     diversity: int = 1,
     new_only: bool = True,
+    rules: GivenRules = (),
     share: tuple[int, int] = (0, 1),
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
@@ -78,6 +81,10 @@ def generate(
     codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
     space, and at least 64, or 8 for each row wanted.
 
+    Every row obeys the rules of the fit and those given here, by which the trained generator is
+    conditioned, and lies within `trust_radius` of an observed row where the fit gives `trust` a
+    weight.
+
     Args:
         run: a finished fit.
         columns: the contexts as given, S values a column, from `read_contexts`; empty without.
@@ -87,6 +94,8 @@ def generate(
             only on how many there are.
         diversity: features in which any two rows of a context differ at least, from 1.
         new_only: leave out the rows that the table has in the same context.
+        rules: further ones than the fit's, in terms of the table's features, categories and
+            categorical contexts; `Rules` of its space, or a list of rules.
         share: which part of the contexts, and of how many: (1, 4) for the second quarter.
 
     Returns:
@@ -98,7 +107,8 @@ def generate(
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
-            the features there are, or more shares than contexts.
+            the features there are, or more shares than contexts, or rules that contradict each
+            other or leave no row in a context.
 
     Example:
         >>> import tempfile
@@ -116,6 +126,10 @@ def generate(
     """
     schema = run.table.schema
     _check(schema, rows, diversity)
+    joined = joined_rules(schema, run.rules, rules)
+    policy = under(run.generator, joined)
+    if isinstance(policy, ObeyingPolicy):
+        check_contexts(policy, None if contexts is None else contexts.to(run.device))
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
@@ -125,13 +139,21 @@ def generate(
     written: dict[str, list[Any]] = {name: [] for name in names}
     short: list[tuple[int, int]] = []
     for part in propose(
-        run, contexts, rows=rows, seed=seed, diversity=diversity, new_only=new_only, share=share
+        run,
+        contexts,
+        rows=rows,
+        seed=seed,
+        diversity=diversity,
+        new_only=new_only,
+        policy=policy,
+        share=share,
     ):
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
         for name, values in (given | _columns(run, contexts, part)).items():
             written[name] += values
         short += _short(part, rows)
-    _warn(short, f"{'new' if new_only else 'different'} rows of {rows}", contexts)
+    kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
+    _warn(short, kind, contexts)
     return written
 
 
@@ -155,12 +177,13 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 
 @torch.no_grad()
-def polished_row(run: Run, context: Tensor | None, rules: Rules | None = None) -> Tensor:
+def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
-    They climb the score the generator was trained by, and stay within `trust_radius` of an observed
-    row if the generator's config gives `trust` a weight. See `single_swap_ascent` for the cost.
-    Under rules they begin at the most likely row that obeys, and every swap leads to one that does.
+    They climb the score the generator was trained by, obey the run's rules and further ones, and
+    stay within `trust_radius` of an observed row if the generator's config gives `trust` a weight;
+    where the most likely row does not, they begin at the most likely observed one. See
+    `single_swap_ascent` for the cost.
 
     Example:
         >>> import tempfile
@@ -176,21 +199,30 @@ def polished_row(run: Run, context: Tensor | None, rules: Rules | None = None) -
         >>> polished_row(run, None)
         tensor([2])
     """
-    space, config = run.table.schema.space, run.config.generator
-
-    context = None if context is None else context.to(run.device)
-    obeying = None if rules is None else Conditioned(run.generator, rules)
+    context, near = None if context is None else context.to(run.device), trusted(run)
+    space, joined = run.table.schema.space, joined_rules(run.table.schema, run.rules, rules)
+    policy = under(run.generator, joined)
 
     def allowed(codes: Tensor) -> Tensor:
         fine = torch.ones_like(codes[:, 0], dtype=torch.bool)
-        if config.trust:
-            fine &= nearest_hamming(codes, run.rows.codes) <= config.trust_radius
-        return fine if obeying is None else fine & obeying.allows(codes, context)
+        if isinstance(policy, ObeyingPolicy):
+            fine &= policy.allows(codes, context)
+        return fine if near is None else fine & near(codes)
 
-    obeying_mode = None if obeying is None else obeying.law(context).mode()
-    likely = space.argmax(run.generator(context)) if obeying_mode is None else obeying_mode
-    start = likely.unsqueeze(0)
-    return single_swap_ascent(space, run.score(context), start, allowed=allowed).squeeze(0).cpu()
+    likely = likely_row(policy, context)
+    known = run.rows.codes.unique(dim=0).long()
+    if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
+        likely = known[fine][run.generator.log_prob(known[fine], context).argmax()]
+    climbed = single_swap_ascent(space, run.score(context), likely.unsqueeze(0), allowed=allowed)
+    return climbed.squeeze(0).cpu()
+
+
+def _limits(run: Run, rules: Rules | None) -> str:
+    """Limits to the rows, for a warning."""
+    limits = ["obey the rules"] if rules is not None else []
+    if run.config.generator.trust:
+        limits.append(f"lie within {run.config.generator.trust_radius:g} of an observed row")
+    return f" that {' and '.join(limits)}" if limits else ""
 
 
 def _check(schema: Schema, rows: int, diversity: int) -> None:

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from discrete_grad.runs._calibrate import calibrated_units
-from discrete_grad.runs._folder import load_preferences, load_table, load_weights, read_settings
+from discrete_grad.runs._folder import (
+    load_preferences,
+    load_rules,
+    load_table,
+    load_weights,
+    read_settings,
+)
 from discrete_grad.runs._stages import STAGES, Work
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
@@ -38,13 +44,15 @@ def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
     """
     folder = Path(folder)
     device, settings = choose_device(device), read_settings(folder)
+    table = load_table(folder)
     work = Work(
         folder=folder,
         config=settings["config"],
-        table=load_table(folder),
+        table=table,
         source=settings["source"],
         preferences=load_preferences(folder, settings),
         device=device,
+        rules=load_rules(folder, settings, table),
     )
     for stage in work.stages:
         if not work.weights(stage.name).is_file():
@@ -85,6 +93,7 @@ def assemble(work: Work) -> Run:
         judge_rows=ready.judge_rows,
         preferences=work.preferences,
         held_out=held_out,
+        rules=work.rules,
         pessimism=work.guidance["pessimism"],
         reward_unit=work.guidance["reward_unit"],
         **made,

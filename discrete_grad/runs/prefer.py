@@ -157,7 +157,7 @@ def _candidates(run: Run, seen: Seen, seed: int) -> _Pairs:
     here = random_indices(len(table), (_POOL,), generator=noise)
     context = None if table.context is None else table.context[here]
     count = 2 if context is not None else 2 * _POOL
-    drawn = run.generator.sample(context, count, generator=noise).view(2, _POOL, -1)
+    drawn = run.policy.sample(context, count, generator=noise).view(2, _POOL, -1)
     first, second = table.codes[here].long(), drawn[1]
     if row_groups(table.codes).any():
         second = random_pairs(table.codes, None, _POOL, generator=noise)[1]

@@ -19,16 +19,21 @@ from discrete_grad.evaluation import (
     distinct_contexts,
 )
 from discrete_grad.grouping import row_groups
-from discrete_grad.policies import IndependentPolicy
+from discrete_grad.policies import Generator, IndependentPolicy, Policy, conditioned
 from discrete_grad.reporting import build_report, render_html
+from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.runs.generate import polished_row
 from discrete_grad.runs.run import Run
+from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.devices import AskedFromCpu
+from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import load_snapshots
 
 __all__ = ["write_report"]
+
+_SOME = 256
 
 
 def write_report(run: Run) -> dict[str, Any]:
@@ -69,9 +74,17 @@ def _subject(run: Run) -> Subject:
     family = run.source.get("example")
     home = torch.device("cpu")  # of the table, and of all that is measured
     estimator, judge = (AskedFromCpu(model, run.device) for model in (run.estimator, run.judge))
-    reference, naive, generator = (
-        _AskedFromCpu(policy, run.device) for policy in (run.reference, run.naive, run.generator)
-    )
+    reference = _AskedFromCpu(run.reference, run.device)
+    beside = {} if run.independent is None else {"independent generator": run.independent}
+    policies: dict[str, Policy] = {
+        "data policy": reference,
+        "naive baseline": _AskedFromCpu(run.naive, run.device),
+        **({"polished": _Polished(run)} if run.config.polish else {}),
+        **{name: _AskedFromCpu(policy, run.device) for name, policy in beside.items()},
+        "generator": _generator_on_cpu(run),
+    }
+    if run.rules is not None:
+        policies = {name: conditioned(policy, run.rules) for name, policy in policies.items()}
     return Subject(
         space=schema.space,
         contexts=contexts,
@@ -89,19 +102,18 @@ def _subject(run: Run) -> Subject:
         judge_to_units=run.judge_to_units,
         outside=run.to_units.outside,
         estimator_facts=estimator_facts(run),
-        policies={
-            "data policy": reference,
-            "naive baseline": naive,
-            **({"polished": _Polished(run)} if run.config.polish else {}),
-            "generator": generator,
-        },
+        policies=policies,
         truth=ExampleTruth(load_example(family), labels) if family else None,
         held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
-        trail=_trail(run),
+        # its distances are those of independent features
+        trail=_trail(run) if run.rules is None and not beside else {},
         reference=reference,
         training_contexts=_training_contexts(table),
+        uniform=None if run.rules is None else conditioned(_Uniform(run), run.rules),
+        rules_facts=rules_facts(run, policies["generator"], contexts),
+        together_facts=together_facts(run, _some_rows(policies["generator"], contexts, run)),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
 
@@ -113,11 +125,28 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     return TrainingContexts(spec, table.context)
 
 
+def _generator_on_cpu(run: Run) -> Policy:
+    if isinstance(run.generator, Generator):
+        return _AskedFromCpu(run.generator, run.device)
+    return copy.deepcopy(run.generator).cpu()
+
+
+def _some_rows(policy: Policy, contexts: Tensor | None, run: Run) -> Tensor:
+    """Rows `(n, F)` drawn from a policy, as many in each of some contexts."""
+    some = None if contexts is None else contexts[:_SOME]
+    count = _SOME if some is None else max(1, _SOME // len(some))
+    noise = seeded(derive_seed(run.config.seed, "together"))
+    return policy.sample(some, count, generator=noise).reshape(
+        -1, run.table.schema.space.num_features
+    )
+
+
 class _AskedFromCpu(IndependentPolicy):
     """A policy that is given contexts on the CPU and answers there, wherever it computes."""
 
-    def __init__(self, policy: IndependentPolicy, device: torch.device) -> None:
+    def __init__(self, policy: Generator, device: torch.device) -> None:
         self.space, self._logits = policy.space, AskedFromCpu(policy.logits, device)
+        self.context_spec = policy.context_spec
 
     def logits(self, context: Tensor | None = None) -> Tensor:
         """`(S, D)`, on the CPU."""
@@ -129,12 +158,26 @@ class _Polished(IndependentPolicy):
 
     def __init__(self, run: Run) -> None:
         self.run, self.space = run, run.table.schema.space
+        self.context_spec = run.table.schema.context_spec
 
     def logits(self, context: Tensor | None = None) -> Tensor:
         """`(S, D)`, `-inf` for every category but the row's."""
-        contexts = [None] if context is None else list(context)
-        rows = [polished_row(self.run, one) for one in contexts]
-        return self.space.one_hot(torch.stack(rows)).log()
+        if context is None or context.dim() == 1:
+            return self.space.one_hot(polished_row(self.run, context)).log()
+        return torch.stack([self.logits(one) for one in context])
+
+
+class _Uniform(IndependentPolicy):
+    """The policy of random rows."""
+
+    def __init__(self, run: Run) -> None:
+        self.space = run.table.schema.space
+        self.context_spec = run.table.schema.context_spec
+
+    def logits(self, context: Tensor | None = None) -> Tensor:
+        """Zeros `(*batch, D)`."""
+        batch = () if context is None else context.shape[:-1]
+        return torch.zeros(*batch, self.space.width)
 
 
 def _trail(run: Run) -> dict[int, IndependentPolicy]:
@@ -142,6 +185,7 @@ def _trail(run: Run) -> dict[int, IndependentPolicy]:
     trail = dict[int, IndependentPolicy]()
     for step, weights in load_snapshots(run.folder / "trail").items():
         generator = copy.deepcopy(run.generator)
+        assert isinstance(generator, Generator)
         try:
             generator.load_state_dict(weights)
         except RuntimeError as error:

@@ -17,8 +17,10 @@ from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.gradient import SelfSamplingFunction
 from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import Generator
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.rules import Rules
+from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import RunError
 
@@ -55,6 +57,9 @@ class Run:
         preferences: those given, or None.
         preference: trained on them, or None.
         reward_unit: standard deviation of its reward between `rows`, in log-odds.
+        rules: that the generator was trained under, and that whatever is generated obeys; or None.
+        independent: a generator of independent features, trained likewise, where the run's own
+            writes step by step; otherwise None.
         held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
             `baseline`, that of a sum of effects of single columns; nothing for runs of versions
             that did not measure it.
@@ -77,18 +82,25 @@ class Run:
     estimator: BaseEnsemble
     reference: Generator
     naive: Generator
-    generator: Generator
+    generator: Generator | AutoregressiveGenerator
     aligner: Aligner | None
     pessimism: float
     preferences: Preferences | None = None
     preference: PreferenceModel | None = None
     reward_unit: float = 1.0
+    rules: Rules | None = None
+    independent: Generator | None = None
     held_out: dict[str, float] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Device of the models."""
         return next(self.generator.parameters()).device
+
+    @property
+    def policy(self) -> RunPolicy:
+        """The generator, conditioned by the rules where there are any."""
+        return under(self.generator, self.rules)
 
     def score(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""

@@ -1,0 +1,67 @@
+"""The categories that a written value means."""
+
+import pytest
+
+from discrete_grad.data import TableError, Vocabulary
+
+PRICE = Vocabulary.binned("price", (0.0, 10.0, 12.5, 20.0), missing=True)
+LAYERS = Vocabulary("layers", (1, 2, 4))
+RATE = Vocabulary("rate", (0.1, 0.25, None))
+FLAG = Vocabulary("flag", (False, True))
+SIZE = Vocabulary("size", ("10", "2", "2.5"))  # of a CSV file
+WORD = Vocabulary("word", ("1..3", "7", "large"))
+
+
+@pytest.mark.parametrize(
+    ("column", "wanted", "found"),
+    [
+        (PRICE, "(10, 12.5]", ["(10, 12.5]"]),
+        (PRICE, "(missing)", ["(missing)"]),
+        # the lower end of an interval is not part of it, except of the first
+        (PRICE, 0, ["[0, 10]"]),
+        (PRICE, 10, ["[0, 10]"]),
+        (PRICE, "10.01", ["(10, 12.5]"]),
+        (PRICE, 20.0, ["(12.5, 20]"]),
+        # wholly inside
+        (PRICE, "10..20", ["(10, 12.5]", "(12.5, 20]"]),
+        (PRICE, "9..19", ["(10, 12.5]"]),
+        (PRICE, "..12.5", ["[0, 10]", "(10, 12.5]"]),
+        (PRICE, "12.5..", ["(12.5, 20]"]),
+        (LAYERS, 2, ["2"]),
+        (LAYERS, "2", ["2"]),
+        (LAYERS, 2.0, ["2"]),
+        (LAYERS, "2..9", ["2", "4"]),
+        (RATE, 0.1, ["0.1"]),
+        (RATE, "0..1", ["0.1", "0.25"]),
+        (FLAG, "true", ["True"]),
+        (FLAG, True, ["True"]),
+        (SIZE, "2..9", ["2", "2.5"]),
+        (SIZE, 2.0, ["2"]),
+        (WORD, "1..3", ["1..3"]),
+        (WORD, 7, ["7"]),
+    ],
+)
+def test_a_value_means_categories(column: Vocabulary, wanted: object, found: list[str]) -> None:
+    assert list(column.matching(wanted)) == found
+
+
+@pytest.mark.parametrize(
+    ("column", "wanted", "told"),
+    [
+        (PRICE, 20.01, "feature 'price': no category is 20.01; there are '[0, 10]'"),
+        (PRICE, "11..12", "no category lies wholly in 11..12"),
+        (PRICE, "cheap", "no category is cheap"),
+        (PRICE, float("nan"), "no category is nan"),
+        (LAYERS, 3, "no category is 3; there are '1', '2', '4'"),
+        (LAYERS, "5..9", "feature 'layers'"),
+        (FLAG, "0", "no category is '0'"),
+        (SIZE, "3", "no category is '3'"),
+        (FLAG, "yes", "no category is 'yes'"),
+        (WORD, "larg", "no category is 'larg'; there are '1..3', '7', 'large'; did you mean 'larg"),
+        (WORD, "2..3", "feature 'word'"),
+    ],
+)
+def test_a_value_that_means_none_is_told(column: Vocabulary, wanted: object, told: str) -> None:
+    with pytest.raises(TableError) as caught:
+        column.matching(wanted)
+    assert told in str(caught.value)
