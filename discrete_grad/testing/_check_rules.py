@@ -96,7 +96,7 @@ def _method(subject: Subject) -> Method:
     subject.require_factory()
     if not _takes_rules(subject.given):
         raise SkipCheck("takes no rules")
-    made: Method = subject.given(SPACE, rules=RULES)  # type: ignore[call-arg, operator]
+    made: Method = subject.given(SPACE, rules=RULES)
     return made
 
 
