@@ -22,7 +22,7 @@ class _Written:
 
     Args:
         log_probs: of the feature at each position, `(B, K)` for B different contexts.
-        ahead: of each position, what lies behind each state: `(B, S)`; see `RuleSteps.ahead`.
+        ahead: of each position, what lies behind each state: `(B, S)`; see `Steps.ahead`.
         element: the context of each row, `(*batch)`.
         state: of the rules, `(*batch)`.
         position: of the next feature.
@@ -124,7 +124,7 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
         log_p = self.space.log_softmax(self._logits(context))
         own, flat = log_p.shape[:-1], log_p.reshape(-1, self.space.width)
         element = torch.arange(len(flat), device=flat.device).view(own).expand(batch)
-        state = self._steps.begin(batch, self.rule_context(context), device=flat.device)
+        state = self._begin(batch, context, flat.device)
         parts = self.space.split(flat)
         ahead = tuple(self._steps.ahead(flat))
         return _Written(tuple(parts[feature] for feature in self.order), ahead, element, state)
@@ -137,7 +137,7 @@ class Conditioned(ObeyingPolicy, SequentialPolicy[_Written]):
         behind = steps.following(position, at)
         ways = state.log_probs[position][element]
         ways = ways + state.ahead[position][element.unsqueeze(-1), behind]
-        log_probs = renormalised(ways, steps.possible(position, at))
+        log_probs = renormalised(ways, steps.allowed(position, at))
         return log_probs, replace(state, state=at, position=position + 1)
 
     def select(self, state: _Written, rows: Tensor) -> _Written:

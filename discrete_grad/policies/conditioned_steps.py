@@ -79,7 +79,7 @@ class ConditionedSteps(ObeyingPolicy, SequentialPolicy[_Written]):
         given = {"attributes": attributes, "known": known}
         given = {name: one for name, one in given.items() if one is not None}
         inner = self.policy.begin(context, batch=batch, **given)
-        return _Written(inner, self._steps.begin(batch, self.rule_context(context)))
+        return _Written(inner, self._begin(batch, context))
 
     def advance(self, state: _Written, previous: Tensor | None) -> tuple[Tensor, _Written]:
         """See `SequentialPolicy.advance`; of a soft feature the likeliest category is read."""
@@ -88,7 +88,7 @@ class ConditionedSteps(ObeyingPolicy, SequentialPolicy[_Written]):
         at = at.to(log_probs.device)
         if previous is not None:
             at = self._steps.advance(position - 1, at, codes_of(previous))
-        masked = renormalised(log_probs, self._steps.possible(position, at))
+        masked = renormalised(log_probs, self._steps.allowed(position, at))
         return masked, _Written(inner, at, position + 1)
 
     def select(self, state: _Written, rows: Tensor) -> _Written:
@@ -100,12 +100,12 @@ class ConditionedSteps(ObeyingPolicy, SequentialPolicy[_Written]):
         """Log-probabilities `(..., D)` of every feature given those before it in a row."""
         logits = conditional_logits(self.policy, codes, context)
         batch = torch.broadcast_shapes(codes.shape[:-1], logits.shape[:-1])
-        state = self._steps.begin(batch, self.rule_context(context), device=codes.device)
+        state = self._begin(batch, context, codes.device)
         parts = self.space.split(logits)
         found = dict[int, Tensor]()
         for position, at in self._steps.read(codes.expand(*batch, -1), state):
             feature = self.order[position]
-            found[feature] = renormalised(parts[feature], self._steps.possible(position, at))
+            found[feature] = renormalised(parts[feature], self._steps.allowed(position, at))
         return torch.cat([found[feature] for feature in sorted(found)], -1)
 
     def log_prob(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from discrete_grad.nn.context import check_context
 from discrete_grad.policies.protocol import has, require
 from discrete_grad.rules import Rules
-from discrete_grad.rules.steps import RuleSteps, allowed_pairs
-from discrete_grad.space import ContextSpec, is_codes
+from discrete_grad.rules.pairs import allowed_pairs
+from discrete_grad.space import ContextSpec, can_inspect, is_codes
 
 __all__ = ["ObeyingPolicy"]
 
@@ -47,7 +47,8 @@ class ObeyingPolicy(nn.Module):
         if has(policy, "context_spec"):
             self.context_spec: ContextSpec | None = policy.context_spec
         self._places = _places(policy, rules)
-        self._steps = RuleSteps(rules, order)
+        own = [rules.space.names.index(name) for name in rules.order if name in rules.space.names]
+        self._steps = rules.steps(own if order is None else order)
 
     def rule_context(self, context: Tensor | None) -> Tensor | None:
         """Codes `(*batch, C)` of the rules' own columns of a context; None without any."""
@@ -63,8 +64,19 @@ class ObeyingPolicy(nn.Module):
 
     def swaps_allowed(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Whether rows `(..., *batch, F)` obey with each category in its feature: `(..., D)`."""
-        given, batch = self.rule_context(context), tuple(codes.shape[:-1])
-        return self._steps.swaps(codes, self._steps.begin(batch, given, device=codes.device))
+        return self._steps.swaps(codes, self._begin(tuple(codes.shape[:-1]), context, codes.device))
+
+    def _begin(
+        self, batch: tuple[int, ...], context: Tensor | None, device: torch.device | None = None
+    ) -> Tensor:
+        """States `(*batch)` of the rules; ValueError for a context in which no row is allowed."""
+        given = self.rule_context(context)
+        state = self._steps.begin(batch, context=given, device=device)
+        dead = ~self._steps.allowed(0, state).any(-1)
+        if given is not None and can_inspect(dead) and dead.any():
+            codes = given.expand(*batch, -1)[dead][0].tolist()
+            raise ValueError(f"the rules allow no row in the context {codes}")
+        return state
 
     def enumerate(self, *, max_rows: int = 1_000_000, device: torch.device | None = None) -> Tensor:
         """Codes `(R, F)` of every row that is allowed, in some context at least.

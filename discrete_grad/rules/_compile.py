@@ -20,7 +20,7 @@ from discrete_grad.rules._pieces import (
     stretched,
 )
 
-__all__ = ["Numbered", "TooLargeError", "compiled", "compiled_in", "without"]
+__all__ = ["Numbered", "TooLargeError", "compiled", "without"]
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,29 @@ class TooLargeError(Exception):
 
 
 def compiled(
-    sizes: tuple[int, ...], numbered: Sequence[Numbered], max_states: int
+    sizes: tuple[int, ...],
+    numbered: Sequence[Numbered],
+    max_states: int,
+    *,
+    order: tuple[int, ...] | None = None,
 ) -> Automaton | None:
     """The smallest automaton found, or None if no row is allowed.
 
+    Args:
+        sizes: of the features.
+        numbered: the statements.
+        max_states: limit to the states behind a layer.
+        order: in which the features are read; None leaves it open.
+
     Raises:
+        OppositeError: for sequences that no order follows, or not the one given.
         TooLargeError: if it has more than `max_states` states behind a layer in every order tried.
     """
     fault: TooLargeError | None = None
     found: list[Automaton] = []
-    for order in orders(len(sizes), [n.part for n in numbered]):
+    for one in orders(len(sizes), [n.part for n in numbered], order):
         try:
-            automaton = compiled_in(sizes, order, numbered, max_states)
+            automaton = _in_order(sizes, one, numbered, max_states)
         except TooLargeError as error:
             fault = fault or error
             continue
@@ -77,7 +88,7 @@ def without(
     """
     # one order for both
     order = orders(len(sizes), [n.part for n in (*numbered, *others)])[-1]
-    mine, theirs = (compiled_in(sizes, order, some, max_states) for some in (numbered, others))
+    mine, theirs = (_in_order(sizes, order, some, max_states) for some in (numbered, others))
     if mine is None or theirs is None:
         return mine
     frame = _frame(sizes, order, [], max_states)
@@ -85,14 +96,9 @@ def without(
     return None if left.empty else Automaton(sizes, order, left.tables)
 
 
-def compiled_in(
+def _in_order(
     sizes: tuple[int, ...], order: tuple[int, ...], numbered: Sequence[Numbered], max_states: int
 ) -> Automaton | None:
-    """The smallest automaton of one order, or None if no row is allowed.
-
-    Raises:
-        TooLargeError: as `compiled`.
-    """
     single = [n for n in numbered if _is_mask(n.part)]
     frame = _frame(sizes, order, [n.part for n in single], max_states)
     if not all(some.any() for some in frame.allowed):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad.policies.protocol import has
 from discrete_grad.rules import Rules
-from discrete_grad.rules.steps import allowed_pairs
+from discrete_grad.rules.pairs import allowed_pairs
 
 __all__: list[str] = []
 

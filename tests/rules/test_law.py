@@ -226,6 +226,15 @@ def test_narrow_logits_give_narrow_numbers(name: str, dtype: torch.dtype) -> Non
         assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+def test_a_likely_category_that_is_forbidden_rounds_nothing_away() -> None:
+    rules, logits = Rules(SPACE, [OneOf("x0", [1, 2])]), drawn_logits().float()
+    expected = rules.condition(logits.double()).marginals()
+    logits[:, 0] = 1e4
+    law = rules.condition(logits)
+    assert_close(law.marginals().double(), expected, rtol=1e-6, atol=1e-6)
+    assert_close(law.log_z(), logits[:, 1:3].logsumexp(-1) - 1e4)
+
+
 def test_long_rows_are_as_precise_as_short_ones() -> None:
     space = CategoricalSpace.from_sizes((4,) * 400)
     rules = Rules(space, [Within([0] * 400, edits=20)])
