@@ -151,6 +151,8 @@ def test_the_report_tells_of_the_rules(run: Run) -> None:
     for name, policy in (("data policy", run.reference), ("generator", run.generator)):
         law = rules.condition(policy().double())
         assert entropies[f"{name}, samples"] == pytest.approx(law.entropy().item())
+    random = next(e for e in report["average"] if e["name"] == "random rows")
+    assert random["distinct_share"] * report["samples"] <= rules.num_rows
     shown = report["contexts"][0]["probabilities"]
     flat = [p for feature in shown for _, p in feature]
     assert flat == pytest.approx(law.marginals().tolist(), rel=1e-3)
