@@ -45,15 +45,24 @@ def test_a_column_that_decides_another_is_sparse() -> None:
     assert (pair.columns, pair.seen, pair.further) == ((0, 1), 12, 0)
     # 200 rows leave few of 72 cells empty
     assert 60 < pair.expected < 72
-    # too few rows to tell
-    assert not sparse_pairs(codes[:12], space.sizes)
+    # too few rows to tell, although half of the pairs that were to be expected are not there
+    three = (torch.arange(12) % 3).unsqueeze(1).expand(-1, 2)
+    assert not sparse_pairs(three, (3, 3))
+    assert sparse_pairs(three.repeat(5, 1), (3, 3))
+
+
+def test_columns_that_only_lack_some_pairs_are_not_sparse() -> None:
+    codes = random_codes(CategoricalSpace.from_sizes((10, 10)), 3000, generator=seeded(4))
+    codes = codes[(codes[:, 0] + codes[:, 1]) % 10 > 1]
+    assert len(codes.unique(dim=0)) == 80
+    assert not sparse_pairs(codes, (10, 10))
 
 
 def test_pairs_of_which_new_ones_keep_coming_are_not_proposed() -> None:
-    # each of 2,000 pairs on a diagonal of 100 x 100 occurs about twice
+    # each of 1,000 pairs on a diagonal of 100 x 100 occurs about twice
     noise = seeded(2)
-    first = random_codes(CategoricalSpace.from_sizes((100,)), 4000, generator=noise)[:, 0]
-    step = random_codes(CategoricalSpace.from_sizes((20,)), 4000, generator=noise)[:, 0]
+    first = random_codes(CategoricalSpace.from_sizes((100,)), 2000, generator=noise)[:, 0]
+    step = random_codes(CategoricalSpace.from_sizes((10,)), 2000, generator=noise)[:, 0]
     codes = torch.stack([first, (first + step) % 100], 1)
     assert not sparse_pairs(codes, (100, 100))
     (pair,) = sparse_pairs(codes.repeat(3, 1), (100, 100))

@@ -90,10 +90,12 @@ def test_the_first_row_is_good_by_score_and_by_law() -> None:
         5: torch.where(place < 5, -50.0, 0.0) - place,
     }
     for first, logits in laws.items():
-        order = proposals._agreed_first(space, logits.unsqueeze(0), codes, values)
+        likely = space.log_prob(logits.view(1, 1, -1), codes[:, :16])
+        order = proposals._agreed_first(likely, values)
         assert order.tolist() == [[first, *(i for i in range(20) if i != first)]]
     lacking = values.masked_fill(place > 0, -torch.inf)
-    order = proposals._agreed_first(space, place.unsqueeze(0), codes, lacking)
+    likely = space.log_prob(place.view(1, 1, -1), codes[:, :16])
+    order = proposals._agreed_first(likely, lacking)
     assert order[0, 0] == 0
 
 

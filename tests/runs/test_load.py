@@ -80,7 +80,7 @@ def test_every_stage_of_a_fit_is_declared_once(run: Run) -> None:
     assert set(names) <= set(Run.__dataclass_fields__)
     logged = [name for line in run.metrics() for name in line if name != "step"]
     order = list(dict.fromkeys(name.split("/")[0] for name in logged))
-    assert order == [name for name in names if name != "preference"]
+    assert order == [name for name in names if name not in ("preference", "independent")]
     kept = {f"{name}.safetensors" for name in (*order, "calibration")}
     assert set(weights_of(run.folder)) == kept
 

@@ -100,6 +100,8 @@ def test_a_file_is_readable(tmp_path: Path) -> None:
     assert len(rules[4].rows) == 6
     assert rules[5] == Length(0)
     assert rules[6].rules == (OneOf("base", ["NaH", "A|B"]),)  # type: ignore[attr-defined]
+    text = rules_text(rules, table(context=True))
+    assert set(parsed_rules(text, table(context=True), "x")) == set(rules)
     # rows that are the table's are not written out
     assert "rows" not in rules_text(rules, table(context=True))
 
