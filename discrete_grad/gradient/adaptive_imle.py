@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient._numbers import as_number
-from discrete_grad.gradient.base import Relaxation
+from discrete_grad.gradient.base import Relaxation, space_under
 from discrete_grad.gradient.facts import Facts, a_sample
 from discrete_grad.gradient.imle import imle_row
+from discrete_grad.rules import Rules
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace
 
@@ -32,6 +33,7 @@ class AdaptiveIMLE(Relaxation):
     **Bias:** biased, and not linear in f: the gradient of a sum of functions is not the sum of
     their gradients. **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** `beta` = 1 at the start; `density` = 1; `rate` = 1e-4, 0 keeps beta.
+    **With rules:** as `IMLE`.
 
     Reference:
         Minervini, Franceschi, Niepert (2023), arXiv 2209.04862.
@@ -50,6 +52,7 @@ class AdaptiveIMLE(Relaxation):
         needs_derivative=True,
         reference="Minervini et al. 2023, 2209.04862",
         linear_in_f=False,
+        with_rules="biased",
     )
 
     beta: Tensor
@@ -63,8 +66,10 @@ class AdaptiveIMLE(Relaxation):
         density: float = 1.0,
         rate: float = 1e-4,
         samples: int = 1,
+        rules: Rules | None = None,
     ) -> None:
-        super().__init__(space, samples=samples)
+        super().__init__(space_under(rules, space), samples=samples)
+        self.rules = rules
         first = _at_least("beta", beta, 1e-6)
         self.density, self.rate = _at_least("density", density, 0), _at_least("rate", rate, 0)
         # float64: beta is the sum of many steps of `rate`, each of them small beside it
@@ -80,7 +85,8 @@ class AdaptiveIMLE(Relaxation):
             logits = logits.view_as(logits)  # of this call alone
             logits.register_hook(self._adapt)
         # a copy: the backward pass of another call may change beta in place before this one's
-        return imle_row(space, logits, gumbel, self.beta.clone(), relative=True)
+        beta = self.beta.clone()
+        return imle_row(space, logits, gumbel, beta, relative=True, rules=self.rules)
 
     @torch.no_grad()
     def _adapt(self, gradient: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.facts import Cost, Facts
+from discrete_grad.rules import Rules
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.space import CategoricalSpace
 
@@ -75,6 +76,10 @@ class GradientEstimator(nn.Module, ABC):
     facts: ClassVar[Facts]
     """Facts that the method declares of itself; every class that can be made has them."""
 
+    rules: Rules | None = None
+    """Under rules, which not every method takes, every row obeys, and `E[f(x)]` is that of the law
+    of independent features given that the row obeys, `rules.condition(logits)`."""
+
     def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 1) -> None:
         super().__init__()
         if space is not None and not isinstance(space, CategoricalSpace):
@@ -123,7 +128,8 @@ class GradientEstimator(nn.Module, ABC):
         """The hyperparameters, for `repr`."""
         shown = {k: v for k, v in vars(self).items() if k[0] != "_" and isinstance(v, (int, float))}
         del shown["training"]
-        return ", ".join([str(self.space), *(f"{k}={v}" for k, v in shown.items())])
+        rules = [] if self.rules is None else [f"{len(self.rules.rules)} rules"]
+        return ", ".join([str(self.space), *(f"{k}={v}" for k, v in shown.items()), *rules])
 
 
 class SelfSamplingFunction(ABC):
@@ -179,7 +185,10 @@ class Relaxation(GradientEstimator, ABC):
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Average f over `samples` rows drawn by `forward`; see `GradientEstimator.expectation`."""
-        self.space_of(logits)  # before the sample dimension: messages show the user's own shape
+        # before the sample dimension: messages show the user's own shape
+        self.space_of(logits)
+        if self.rules is not None:
+            self.rules.check_masks(logits)
         repeated = logits.expand(self.samples, *logits.shape)
         if isinstance(f, SelfSamplingFunction):
             values = f.sample(repeated, self, generator=generator)
@@ -193,6 +202,23 @@ class Relaxation(GradientEstimator, ABC):
         gradient is known only through its surrogate, or whose temperature is learned.
         """
         return None
+
+
+def space_under(rules: Rules | None, space: CategoricalSpace | None) -> CategoricalSpace | None:
+    """The space, which is that of the rules if there are any.
+
+    Raises:
+        ValueError: for rules of another space, or that depend on a context.
+    """
+    if rules is None:
+        return space
+    if not isinstance(rules, Rules):
+        raise TypeError(f"rules must be Rules(space, [...]) or None, got {rules!r}")
+    if space is not None and space != rules.space:
+        raise ValueError(f"the space is {space}, that of the rules {rules.space}")
+    if rules.context is not None:
+        raise ValueError("a gradient estimator knows no context, on which these rules depend")
+    return rules.space
 
 
 def draw(

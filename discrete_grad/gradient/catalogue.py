@@ -42,13 +42,11 @@ def table() -> str:
     """The facts of every gradient estimator as a Markdown table.
 
     Example:
-        >>> print(table().splitlines()[0])
-        | gradient estimator | f is given | bias | work a call | needs df/dx | reference |
+        >>> print(table().splitlines()[0][:52])
+        | gradient estimator | f is given | bias | work a call
     """
-    lines = [
-        "| gradient estimator | f is given | bias | work a call | needs df/dx | reference |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ("gradient estimator", "f is given", "bias", "work a call", "needs df/dx")
+    lines = [f"| {' | '.join((*head, 'bias with rules', 'reference'))} |", f"|{7 * '---|'}"]
     for name, cls in catalogue().items():
         facts = cls.facts
         notes = [
@@ -61,6 +59,7 @@ def table() -> str:
         ]
         shown = f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
         needs = "yes" if facts.needs_derivative else "no"
-        cells = [shown, facts.forward, facts.bias, facts.cost_text, needs, facts.reference]
+        ruled = facts.with_rules or "-"
+        cells = [shown, facts.forward, facts.bias, facts.cost_text, needs, ruled, facts.reference]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Bias", "Cost", "Facts", "Forward", "Sampled", "a_sample"]
+__all__ = ["Bias", "BiasWithRules", "Cost", "Facts", "Forward", "Sampled", "a_sample"]
 
 Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
 """Rows given to f: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
@@ -17,11 +18,16 @@ likely row, or every row."""
 Bias = Literal["none", "exact on quadratic", "exact on multilinear", "biased"]
 """The largest class of f, as a function of the flat row, for which the gradient is unbiased."""
 
+BiasWithRules = Literal["none", "exact on additive", "biased"]
+"""The largest class of f for which the gradient under rules is unbiased; additive: a sum of
+functions of one feature each, linear in its block."""
+
 
 class Sampled(Protocol):
     """The part of a gradient estimator that decides the work of a call."""
 
     samples: int
+    rules: Rules | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Facts:
         binary_only: every feature must have two categories.
         linear_in_f: the gradient of a sum of functions is the sum of their gradients.
         experimental: not yet trusted; may change.
+        with_rules: bias under `rules=`, of the gradient for the law of rows that obey; None for a
+            method that takes no rules.
 
     Example:
         >>> from discrete_grad import LeaveOneOut
@@ -76,6 +84,7 @@ class Facts:
     binary_only: bool = False
     linear_in_f: bool = True
     experimental: bool = False
+    with_rules: BiasWithRules | None = None
 
 
 def a_sample(method: Sampled, space: CategoricalSpace) -> Cost:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient._numbers import as_number
+from discrete_grad.gradient._obeying import best_row
 from discrete_grad.gradient._tempered import centred
-from discrete_grad.gradient.base import Relaxation
+from discrete_grad.gradient.base import Relaxation, space_under
 from discrete_grad.gradient.facts import Facts, a_sample
+from discrete_grad.rules import Rules
 from discrete_grad.sampling import gumbel_like
 from discrete_grad.space import CategoricalSpace, can_inspect
 
@@ -22,7 +24,11 @@ __all__ = [
 
 
 def _target_difference(
-    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+    space: CategoricalSpace,
+    perturbed: Tensor,
+    g: Tensor,
+    step: Tensor | float,
+    rules: Rules | None = None,
 ) -> Tensor:
     """`(argmax(v) - argmax(v - step g)) / step` `(..., D)`, v the perturbed logits.
 
@@ -34,11 +40,10 @@ def _target_difference(
         perturbed: logits + Gumbel noise, `(..., D)`.
         g: derivative of what is averaged, in the row, `(..., D)`.
         step: above 0, a number or `(..., 1)`.
+        rules: the argmax is that of the rows that obey.
     """
-    moved = perturbed - step * g
-    here, there = (
-        space.one_hot(space.argmax(v), dtype=perturbed.dtype) for v in (perturbed, moved)
-    )
+    moved, best = perturbed - step * g, best_row(space, rules)
+    here, there = (space.one_hot(best(v), dtype=perturbed.dtype) for v in (perturbed, moved))
     return ((here - there) / step).masked_fill(moved.isnan(), math.nan)  # NaN has an argmax, too
 
 
@@ -68,34 +73,46 @@ class _Row(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        logits: Tensor, perturbed: Tensor, scale: Tensor, relative: bool, space: CategoricalSpace
+        logits: Tensor,
+        perturbed: Tensor,
+        scale: Tensor,
+        relative: bool,
+        space: CategoricalSpace,
+        rules: Rules | None,
     ) -> Tensor:
-        return space.one_hot(space.argmax(perturbed), dtype=logits.dtype)
+        return space.one_hot(best_row(space, rules)(perturbed), dtype=logits.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, perturbed, scale, ctx.relative, ctx.space = inputs
+        _, perturbed, scale, ctx.relative, ctx.space, ctx.rules = inputs
         ctx.save_for_backward(perturbed, scale)
 
     @staticmethod
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         perturbed, scale = ctx.saved_tensors
         # in the noise's precision: half precision would round a small move of the logits away
         g, space = incoming[0].to(perturbed.dtype), ctx.space
         step = _relative_step(space, perturbed, g, scale) if ctx.relative else scale
-        gradient = _target_difference(space, perturbed, g, step)
-        return gradient.to(incoming[0].dtype), None, None, None, None
+        gradient = _target_difference(space, perturbed, g, step, ctx.rules)
+        return gradient.to(incoming[0].dtype), None, None, None, None, None
 
 
 def imle_row(
-    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, scale: Tensor, *, relative: bool
+    space: CategoricalSpace,
+    logits: Tensor,
+    gumbel: Tensor,
+    scale: Tensor,
+    *,
+    relative: bool,
+    rules: Rules | None = None,
 ) -> Tensor:
     """Hard row `(..., D)`, `argmax(logits + gumbel)`, with the gradient of `_target_difference`.
 
-    The step is `scale`, or `_relative_step` with beta = `scale`.
+    The step is `scale`, or `_relative_step` with beta = `scale`. With rules the argmax is that of
+    the rows that obey.
     """
     perturbed = centred(space, logits.detach().to(gumbel.dtype)) + gumbel
-    row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space)
+    row: Tensor = _Row.apply(logits, perturbed, scale.to(perturbed), relative, space, rules)
     # whoever could look at NaN has refused it
     return row if can_inspect(logits) else row.masked_fill(perturbed.isnan(), math.nan)
 
@@ -113,6 +130,8 @@ class IMLE(Relaxation):
     feature its mean is `(softmax(logits) - softmax(logits - step g)) / step`. Not linear in f.
     **Evaluations of f:** 1 forward, 1 backward a sample. **Needs df/dx:** yes.
     **Hyperparameters:** `step` = 10, the lambda of the paper.
+    **With rules:** both rows are the best that obey, exactly. Noise for each category perturbs them
+    but does not draw them from the law of rows that obey.
 
     Reference:
         Niepert, Minervini, Franceschi (2021), arXiv 2106.01798; 1 / step: arXiv 2209.04862.
@@ -131,12 +150,19 @@ class IMLE(Relaxation):
         needs_derivative=True,
         reference="Niepert et al. 2021, 2106.01798",
         linear_in_f=False,
+        with_rules="biased",
     )
 
     def __init__(
-        self, space: CategoricalSpace | None = None, *, step: float = 10.0, samples: int = 1
+        self,
+        space: CategoricalSpace | None = None,
+        *,
+        step: float = 10.0,
+        samples: int = 1,
+        rules: Rules | None = None,
     ) -> None:
-        super().__init__(space, samples=samples)
+        super().__init__(space_under(rules, space), samples=samples)
+        self.rules = rules
         number = as_number(step)
         if number is None or not 0 < number < math.inf:
             raise ValueError(f"step must be a finite number above 0, got {step!r}")
@@ -147,4 +173,4 @@ class IMLE(Relaxation):
         space = self.space_of(logits)
         gumbel = gumbel_like(logits, generator=generator)
         scale = torch.full((), self.step, dtype=gumbel.dtype, device=gumbel.device)
-        return imle_row(space, logits, gumbel, scale, relative=False)
+        return imle_row(space, logits, gumbel, scale, relative=False, rules=self.rules)

@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._obeying import drawn_rows
 from discrete_grad.gradient.base import (
     Function,
     GradientEstimator,
-    draw,
     evaluate,
     score_function,
+    space_under,
 )
 from discrete_grad.gradient.facts import Cost, Facts
+from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["LeaveOneOut"]
@@ -35,6 +37,7 @@ class LeaveOneOut(GradientEstimator):
 
     **Bias:** none. **Evaluations of f:** N forward a call. **Needs df/dx:** no.
     **Hyperparameters:** `samples` N = 4, at least 2.
+    **With rules:** rows and log p are those of the law of rows that obey.
 
     Reference:
         Kool, van Hoof, Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!";
@@ -52,20 +55,27 @@ class LeaveOneOut(GradientEstimator):
         cost=lambda method, space: Cost(method.samples),
         cost_text="N forward",
         needs_derivative=False,
+        with_rules="none",
         reference="Kool et al. 2019; Richter et al. 2020, 2010.10436",
     )
 
     min_samples = 2
 
-    def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 4) -> None:
-        super().__init__(space, samples=samples)
+    def __init__(
+        self,
+        space: CategoricalSpace | None = None,
+        *,
+        samples: int = 4,
+        rules: Rules | None = None,
+    ) -> None:
+        super().__init__(space_under(rules, space), samples=samples)
+        self.rules = rules
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Estimate `E[f(x)]` `(*batch)`; see `GradientEstimator.expectation`."""
         space = self.space_of(logits)
-        logits = logits.expand(self.samples, *logits.shape)
-        codes, hard = draw(space, logits, generator)
+        hard, log_p = drawn_rows(space, self.rules, logits, self.samples, generator)
         values = evaluate(f, hard)
-        return score_function(values, less_the_others(values), space.log_prob(logits, codes))
+        return score_function(values, less_the_others(values), log_p)

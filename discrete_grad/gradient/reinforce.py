@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor
 
+from discrete_grad.gradient._obeying import drawn_rows
 from discrete_grad.gradient.base import (
     Function,
     GradientEstimator,
-    draw,
     evaluate,
     score_function,
+    space_under,
 )
 from discrete_grad.gradient.facts import Cost, Facts
+from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Reinforce"]
@@ -26,6 +28,7 @@ class Reinforce(GradientEstimator):
     **Bias:** none. **Evaluations of f:** 1 forward a sample. **Needs df/dx:** no.
     **Hyperparameters:** `decay` = 0.9, the share of the old baseline kept at each call, in [0, 1);
     the first call uses the baseline 0. `samples` = 1.
+    **With rules:** rows and log p are those of the law of rows that obey.
 
     Reference:
         Williams (1992), Machine Learning 8.
@@ -42,6 +45,7 @@ class Reinforce(GradientEstimator):
         cost=lambda method, space: Cost(method.samples),
         cost_text="N forward",
         needs_derivative=False,
+        with_rules="none",
         reference="Williams 1992, Machine Learning 8",
     )
 
@@ -49,9 +53,15 @@ class Reinforce(GradientEstimator):
     weight: Tensor
 
     def __init__(
-        self, space: CategoricalSpace | None = None, *, decay: float = 0.9, samples: int = 1
+        self,
+        space: CategoricalSpace | None = None,
+        *,
+        decay: float = 0.9,
+        samples: int = 1,
+        rules: Rules | None = None,
     ) -> None:
-        super().__init__(space, samples=samples)
+        super().__init__(space_under(rules, space), samples=samples)
+        self.rules = rules
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay!r}")
         self.decay = decay
@@ -63,8 +73,7 @@ class Reinforce(GradientEstimator):
     ) -> Tensor:
         """Estimate `E[f(x)]` `(*batch)`; see `GradientEstimator.expectation`."""
         space = self.space_of(logits)
-        logits = logits.expand(self.samples, *logits.shape)
-        codes, hard = draw(space, logits, generator)
+        hard, log_p = drawn_rows(space, self.rules, logits, self.samples, generator)
         values = evaluate(f, hard)
         # the sum of the weights of the values seen so far corrects the start at 0, as in Adam;
         # 1 - decay is that sum after one call: only the sum 0 is raised, and the baseline stays 0
@@ -72,7 +81,7 @@ class Reinforce(GradientEstimator):
         advantages = values - baseline.to(values.dtype)
         if self.training and values.numel():
             self._update(values.detach())
-        return score_function(values, advantages, space.log_prob(logits, codes))
+        return score_function(values, advantages, log_p)
 
     def _update(self, values: Tensor) -> None:
         share = 1 - self.decay

@@ -159,6 +159,14 @@ class Rules:
             self._refuse(logits, context, int((~possible).nonzero()[0]))
         return law
 
+    def check_masks(self, logits: Tensor) -> None:
+        """Raise as `condition` does if the masks of logits `(*batch, D)` leave no row that obeys.
+
+        At no cost for logits without masks.
+        """
+        if can_inspect(logits) and (logits == -math.inf).any():
+            self.condition(logits)
+
     def describe(self) -> str:
         """The rules in words, the number of rows they allow, and the size of the automaton."""
         total = self._whole.num_rows

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.gradient.base import Relaxation
-from discrete_grad.gradient.facts import Bias, Forward
+from discrete_grad.gradient.facts import Bias, BiasWithRules, Forward
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method
@@ -60,6 +60,8 @@ class Claims:
         binary_only: every feature must have two categories.
         linear_in_f: the gradient of a sum of functions is the sum of their gradients.
         law_tau: hard rows are drawn from `softmax(logits / law_tau)`.
+        with_rules: bias under `rules=`: "none", "exact on additive", "biased"; None for a method
+            that takes no rules.
 
     Example:
         >>> Claims(bias="none", needs_derivative=False).forward
@@ -72,6 +74,7 @@ class Claims:
     binary_only: bool = False
     linear_in_f: bool = True
     law_tau: float = 1.0
+    with_rules: BiasWithRules | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from discrete_grad.testing import _check_module as check_module
 from discrete_grad.testing import _check_numerics as check_numerics
 from discrete_grad.testing import _check_random as check_random
 from discrete_grad.testing import _check_rows as check_rows
+from discrete_grad.testing import _check_rules as check_rules
 from discrete_grad.testing._calling import Method
 from discrete_grad.testing.subject import Declared, SkipCheck, Subject
 
@@ -27,7 +28,15 @@ __all__ = [
 Check = Callable[[Subject], None]
 AnyMethod = Method | Callable[[CategoricalSpace], Method] | Subject
 
-ROOMS = (check_rows, check_gradient, check_random, check_numerics, check_calling_f, check_module)
+ROOMS = (
+    check_rows,
+    check_gradient,
+    check_random,
+    check_numerics,
+    check_calling_f,
+    check_module,
+    check_rules,
+)
 
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): getattr(room, name)

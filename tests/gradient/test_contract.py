@@ -75,7 +75,8 @@ def test_every_exported_gradient_estimator_has_a_case() -> None:
 
 # what depends on the class and not on its settings, and takes seconds
 OF_A_CLASS = ("compile", "export", "law_of_many_categories", "pickle")
-OF_A_CASE = [name for name in CHECKS if name not in OF_A_CLASS]
+OF_RULES = ("rules", "rules_law", "rules_gradient")
+OF_A_CASE = [name for name in CHECKS if name not in (*OF_A_CLASS, *OF_RULES)]
 
 
 @parametrize_with_checks([contract.subject(case) for case in CASES], only=OF_A_CASE)
@@ -95,7 +96,8 @@ def test_of_the_kit_when_sharp(method: Subject, check: Callable[[Subject], None]
 
 # the facts of the class, and the class itself as the factory: what a user would try first
 @parametrize_with_checks(
-    [type(case.estimator()) for case in METHODS], only=["rows", "bias", "black_box", "affine_in_f"]
+    [type(case.estimator()) for case in METHODS],
+    only=["rows", "bias", "black_box", "affine_in_f", *OF_RULES],
 )
 def test_of_the_kit_by_the_facts(method: Subject, check: Callable[[Subject], None]) -> None:
     check(method)

@@ -95,4 +95,4 @@ def test_wrong_numbers(budget: int, repeats: int) -> None:
 def test_the_table_has_a_line_for_each() -> None:
     lines = table().splitlines()
     assert len(lines) == 2 + len(catalogue())
-    assert all(line.count("|") == 7 for line in lines)
+    assert all(line.count("|") == 8 for line in lines)
