@@ -72,7 +72,7 @@ def test_rejection_that_is_stopped_tells_what_it_would_take(
 
 
 def test_growth_is_measured_at_every_size() -> None:
-    found = rules_speed.growth("edits", rounds=2, count=2)
+    found = rules_speed.growth("edits", rounds=1, count=2)
     assert found["sizes"] == [4, 8]
     small, large = found["points"]
     assert small["states"] < large["states"]
@@ -170,7 +170,7 @@ def test_a_problem_s_rules(asked: dna.Problem) -> None:
 
 def test_a_scorer_learns() -> None:
     before, motifs = dna.scorer(1, 10)
-    after, _ = dna.scorer(1, 150)
+    after, _ = dna.scorer(1, 80)
     codes = dna._implanted(motifs, 500, seeded(9))
     truth = motifs.strength(codes)
     errors = [
