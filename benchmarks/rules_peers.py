@@ -123,6 +123,6 @@ def _best_allowed(meter: Meter, begun: int) -> Tensor:
 
 METHODS: dict[str, Method] = {
     "ledidi": by_ledidi(price=0.1),
-    "ledidi, tuned": by_ledidi(price=1.0),
-    "ledidi, tuned, pruned": by_ledidi(price=1.0, pruned=0.3),
+    "ledidi, tuned": by_ledidi(price=10.0),
+    "ledidi, tuned, pruned": by_ledidi(price=3.0, pruned=0.3),
 }

@@ -21,6 +21,8 @@ ROWS = 16  # scored at a time
 def by_gradient(cls: type[GradientEstimator], *, rate: float, stay: float, passes: int) -> Method:
     """Ascent of logits by a gradient estimator that obeys.
 
+    Where all rows of a step are one, it begins again.
+
     Args:
         cls: of the gradient estimator.
         rate: of Adam.
@@ -30,13 +32,15 @@ def by_gradient(cls: type[GradientEstimator], *, rate: float, stay: float, passe
 
     def method(meter: Meter, seed: int) -> Tensor:
         noise, made = seeded(seed), _estimator(cls, meter)
-        logits = (stay * SPACE.one_hot(meter.asked.start)).requires_grad_()
-        adam = torch.optim.Adam([logits], rate)
         while meter.left >= ROWS * passes:
-            loss = -made.expectation(meter.flat, logits, generator=noise)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
+            logits = (stay * SPACE.one_hot(meter.asked.start)).requires_grad_()
+            adam, drawn = torch.optim.Adam([logits], rate), ROWS
+            while meter.left >= ROWS * passes and drawn > 1:
+                loss = -made.expectation(meter.flat, logits, generator=noise)
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                drawn = len(meter.codes[-1].unique(dim=0))
         return meter.asked.rules.condition(logits.detach()).sample(ROWS, generator=noise)
 
     return method
@@ -205,8 +209,8 @@ def _drawn_moves(meter: Meter, rows: Tensor, noise: torch.Generator) -> Tensor:
     return rows.scatter(-1, where, (rows.gather(-1, where) + by) % len(BASES))
 
 
-STRAIGHT_THROUGH = by_gradient(StraightThrough, rate=0.3, stay=3.0, passes=2)
-LEAVE_ONE_OUT = by_gradient(LeaveOneOut, rate=0.3, stay=3.0, passes=1)
+STRAIGHT_THROUGH = by_gradient(StraightThrough, rate=0.3, stay=0.0, passes=2)
+LEAVE_ONE_OUT = by_gradient(LeaveOneOut, rate=0.3, stay=0.0, passes=1)
 METHODS: dict[str, Callable[[Meter, int], Tensor]] = {
     "StraightThrough(rules=)": STRAIGHT_THROUGH,
     "LeaveOneOut(rules=)": LEAVE_ONE_OUT,

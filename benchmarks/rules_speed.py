@@ -22,7 +22,7 @@ Times = dict[str, float]
 """Milliseconds of a call, the median: `wall`, and `cpu` of this process."""
 
 DRAWN = 256  # rows asked of each method
-LISTED = 10**6  # rows that a list may have
+LISTED = 10**7  # rows that a list may have
 TEN = 10  # categories of each feature where the table grows
 
 
@@ -80,14 +80,14 @@ def against(features: int, rounds: int, seconds: float) -> dict[str, Any]:
     }
     found["rejection"] = _rejection(rules, logits, share, rounds, seconds, noise)
     if rules.space.num_rows <= LISTED:
-        found["list"] = timed(lambda: by_list(rules, logits, noise), min(rounds, 5))
+        found["list"] = timed(lambda: by_list(rules, logits, noise), min(rounds, 3))
         found["list memory"] = peak_bytes(lambda: by_list(rules, logits, noise))
     return found
 
 
 def by_list(rules: Rules, logits: Tensor, noise: torch.Generator) -> Tensor:
     """Allowed rows `(256, F)` out of a list of all rows: made, filtered, weighted, drawn from."""
-    rows = rules.space.enumerate()
+    rows = rules.space.enumerate(max_rows=LISTED)
     rows = rows[_obey(rows)]
     weights = rules.space.log_prob(logits, rows).softmax(-1)
     return rows[torch.multinomial(weights, DRAWN, replacement=True, generator=noise)]
@@ -139,17 +139,17 @@ def _rejection(
 class Size:
     """A space, how many edits of a row are allowed, and logits."""
 
-    features: int = 64
+    features: int = 48
     categories: int = 16
     edits: int = 8
     batch: int = 32
 
 
 GROWTH: Mapping[str, Sequence[int]] = {
-    "features": (64, 128, 256, 512, 1024),
-    "categories": (32, 64, 128, 256, 512),
+    "features": (32, 64, 128, 256, 512),
+    "categories": (16, 32, 64, 128, 256),
     "edits": (4, 8, 16, 32),
-    "batch": (32, 64, 128, 256, 512),
+    "batch": (16, 32, 64, 128, 256),
 }
 BASES = {"edits": Size(features=128, categories=4)}  # where states, not categories, decide
 SETTINGS = (Size(32, 32, 5, 256), Size(200, 32, 10, 64), Size(1000, 4, 20, 64))

@@ -23,7 +23,7 @@ from discrete_grad.space import CategoricalSpace
 COUNT, CHOSEN = 10, 5
 SPACE = CategoricalSpace({f"z{i}": ["out", "in"] for i in range(COUNT)})
 RULES = Rules(SPACE, [Exactly(CHOSEN, dict.fromkeys(SPACE.names, "in"))])
-DRAWS = 100_000
+DRAWS = 50_000
 SAMPLES = (2, 8)
 TAUS = (2.0, 1.0, 0.5)
 
@@ -88,8 +88,8 @@ class Toy:
 def simple_marginals(theta: Tensor) -> Tensor:
     """Probability `(10,)` of each element given the sum (theorem 1).
 
-    It is the derivative of log Pr(sum = k). That probability also holds each element's own normaliser, log(1 + e^theta), whose
-    derivative is added back.
+    It is the derivative of log Pr(sum = k). That probability also holds each element's own
+    normaliser, log(1 + e^theta), whose derivative is added back.
     """
     slopes: Tensor = jacrev(_log_pr_exactly)(theta)
     return slopes + theta.sigmoid()
@@ -146,7 +146,8 @@ def top_k_gradients(theta: Tensor, gumbel: Tensor, loss: Loss, tau: float) -> Te
 def measure(seed: int, draws: int) -> dict[str, Any]:
     """Bias, deviation and direction of each method, relative to the exact gradient."""
     toy = Toy.make(seed)
-    return {name: _of_loss(toy, loss, draws) for name, loss in toy.losses().items()}
+    found = {name: _of_loss(toy, loss, draws) for name, loss in toy.losses().items()}
+    return found | {"draws": draws}
 
 
 def _of_loss(toy: Toy, loss: Loss, draws: int) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def _against(cells: Cells) -> Table:
         " number of features) and that no two neighbours are both 0. `law`: a law and its rows, "
         "from compiled rules. `rejection`: draw and keep what obeys; ~ where it was stopped, from "
         "the exact probability that a row obeys. `list`: make all rows, filter, draw by weight; -"
-        f" above {LISTED:,} rows, whose list does not fit. In brackets the probability of an "
-        "allowed row, and the peak of memory."
+        f" above {LISTED:,} rows, whose list takes more memory than a cell may. In brackets the "
+        "probability of an allowed row, and the peak of memory."
     )
     header = ("rows", "allowed", "compile", "law", "rejection", "list of all rows")
     return Table(f"{DRAWN} allowed rows out of a growing table", header, rows, note)
@@ -101,7 +101,7 @@ def _growth(cells: Cells) -> Table:
     note = (
         "Slopes of log processor time (medians) and log peak memory, ± half the 95% interval; 1 is "
         "linear growth, and less is where what does not grow is still a good part. Rows within 8 "
-        "edits of a given one, 64 features of 16 categories, batch 32; for edits, whose number of "
+        "edits of a given one, 48 features of 16 categories, batch 32; for edits, whose number of "
         "states grows as they do, 128 features of 4."
     )
     header = ("what grows", "from, to", *stages)
@@ -139,14 +139,21 @@ def _subsets(cells: Cells, loss: str) -> Table:
     note = (
         "Relative to the norm of the exact gradient of the law of independent elements given that 5"
         f" are in; means over {len(cells)} draws of theta and b, with 95% intervals. Bias and "
-        "deviation are exact by enumeration, but for Gumbel-top-k, of whose gradients 100,000 are "
-        "drawn; `own law`: its bias from the gradient of the law that it draws from, which is "
-        "another. Cosine is the mean of 1 - cos to the exact gradient. The class's gradients are "
-        f"those of the formula to {apart:.0e} on every subset that was drawn, of 252 at least "
-        f"{seen}."
+        "deviation are exact by enumeration, but for Gumbel-top-k, of whose "
+        f"gradients {cells[0]['draws'] if cells else 0:,} are drawn; `own law`: its bias from the "
+        "gradient of the law that it draws from, which is another. Cosine is the mean of 1 - cos "
+        f"to the exact gradient. `StraightThrough`'s gradients are those of the formula to "
+        f"{apart:.0e} on every subset that was drawn, of 252 at least {seen}; `LeaveOneOut`'s have "
+        f"the exact mean to at most {_errors(cells, loss):.1f} standard errors."
     )
     header = ("gradient estimator", *MOMENTS, "own law: bias")
     return Table(f"Gradients of 5 of 10: {what[loss]}", header, rows, note)
+
+
+def _errors(cells: Cells, loss: str) -> float:
+    """The largest distance of a drawn mean from the exact gradient, in its standard errors."""
+    drawn = [m for c in cells for m in c[loss].values() if "drawn bias" in m]
+    return max((m["drawn bias"] / m["drawn noise"] for m in drawn), default=0.0)
 
 
 def _moments(found: Sequence[Mapping[str, float]]) -> list[str]:
@@ -173,10 +180,9 @@ def _seen(methods: Mapping[str, Mapping[str, float]]) -> int:
 def _by_method(results: Results) -> dict[str, Cells]:
     """Runs of each method, those of all scorers together."""
     found: dict[str, Cells] = {}
-    for key, cell in succeeded(results).items():
-        part, _, rest = key.partition("/")
-        if part == "edit":
-            found.setdefault(rest.partition("/")[2], []).extend(cell["runs"])
+    for cell in _part(results, "edit"):
+        for name, runs in cell["runs"].items():
+            found.setdefault(name, []).extend(runs)
     return dict(sorted(found.items(), key=lambda pair: -_gain(pair[1], -1)))
 
 

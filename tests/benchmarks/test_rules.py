@@ -259,9 +259,17 @@ def test_the_peer_keeps_its_passes_and_the_fixed_ends(asked: dna.Problem, name: 
 # --- the whole ------------------------------------------------------------------------------------
 
 
-def test_every_method_has_a_cell() -> None:
-    found = {cell.key.split("/")[2] for cell in cells(Config()) if cell.key.startswith("edit/")}
-    assert found == set(methods())
+def test_every_part_has_cells() -> None:
+    found = [cell.key for cell in cells(Config())]
+    assert {key.split("/")[0] for key in found} == {
+        "against",
+        "setting",
+        "growth",
+        "subset",
+        "edit",
+    }
+    assert len(set(found)) == len(found)
+    assert set(rules_search.METHODS) <= set(methods())
 
 
 def test_tables_of_no_results_are_empty() -> None:
