@@ -63,19 +63,26 @@ def compiled(
     return min(found, key=lambda automaton: sum(automaton.states))
 
 
-def without(allowed: Automaton, numbered: Sequence[Numbered], max_states: int) -> Automaton | None:
-    """The rows that an automaton allows and the statements forbid; None if there is none.
+def without(
+    sizes: tuple[int, ...],
+    numbered: Sequence[Numbered],
+    others: Sequence[Numbered],
+    max_states: int,
+) -> Automaton | None:
+    """The rows that some statements allow and others forbid; None if there is none.
 
     Raises:
         TooLargeError: as `compiled`.
+        OppositeError: for sequences that run in opposite directions.
     """
-    other = _in_order(allowed.sizes, allowed.order, numbered, max_states)
-    if other is None:
-        return allowed
-    frame = _frame(allowed.sizes, allowed.order, [], max_states)
-    turned = complement(Piece(0, other.tables))
-    left = product(frame, Piece(0, allowed.tables), turned)
-    return None if left.empty else Automaton(allowed.sizes, allowed.order, left.tables)
+    # one order for both
+    order = orders(len(sizes), [n.part for n in (*numbered, *others)])[-1]
+    mine, theirs = (_in_order(sizes, order, some, max_states) for some in (numbered, others))
+    if mine is None or theirs is None:
+        return mine
+    frame = _frame(sizes, order, [], max_states)
+    left = product(frame, Piece(0, mine.tables), complement(Piece(0, theirs.tables)))
+    return None if left.empty else Automaton(sizes, order, left.tables)
 
 
 def _in_order(

@@ -7,21 +7,29 @@ from collections.abc import Sequence
 
 from discrete_grad.rules._parts import Part
 
-__all__ = ["orders"]
+__all__ = ["OppositeError", "orders"]
+
+
+class OppositeError(Exception):
+    """Sequences that no order of the features follows."""
 
 
 def orders(count: int, parts: Sequence[Part]) -> list[tuple[int, ...]]:
     """Orders of so many features worth trying: their own, and one with each part close together.
 
     An automaton remembers, between two layers, all that it must know of every part that has begun
-    and not ended.
+    and not ended. Sequences are read in their own order.
+
+    Raises:
+        OppositeError: for sequences of which one reads before what another reads after.
     """
-    own = tuple(range(count))
+    sequences = [some for part in parts for some in part.sequences]
+    own = _close(count, [], sequences)
     # parts of most of the features are open all the time, whatever the order
     near = [set(part.features) for part in parts if 2 <= len(part.features) <= max(2, count // 2)]
     if not near:
         return [own]
-    close = _close(count, near, [part.features for part in parts if part.in_order])
+    close = _close(count, near, sequences)
     return [own] if close == own else [own, close]
 
 
@@ -40,6 +48,8 @@ def _close(
     waiting = set(range(count))
     while waiting:
         ready = {f for f in waiting if not earlier[f] & waiting}
+        if not ready:
+            raise OppositeError
         wanted = {f for number in begun for f in left[number]} & ready
         best = min(wanted or {min(ready)}, key=lambda f: (_opened(f, touching, left, begun), f))
         order.append(best)

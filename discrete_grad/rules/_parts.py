@@ -29,8 +29,11 @@ class Part(ABC):
     """A statement about some features."""
 
     features: tuple[int, ...]
-    in_order = False
-    """Whether the features must be read in the order in which they stand."""
+
+    @property
+    def sequences(self) -> tuple[tuple[int, ...], ...]:
+        """Features that must be read in a certain order."""
+        return ()
 
     @abstractmethod
     def piece(self, frame: Frame) -> Piece:
@@ -124,7 +127,11 @@ class Ended(Part):
     pads: tuple[int, ...]  # code of the pad in each feature
     least: int
     most: int
-    in_order = True
+
+    @property
+    def sequences(self) -> tuple[tuple[int, ...], ...]:
+        """See `Part`."""
+        return (self.features,)
 
     def piece(self, frame: Frame) -> Piece:
         """See `Part`; state 0 is within the sequence, 1 behind it."""
@@ -156,7 +163,11 @@ class Motif(Part):
     features: tuple[int, ...]
     motif: tuple[tuple[frozenset[int], ...], ...]
     wanted: bool
-    in_order = True
+
+    @property
+    def sequences(self) -> tuple[tuple[int, ...], ...]:
+        """See `Part`."""
+        return (self.features,)
 
     def piece(self, frame: Frame) -> Piece:
         """See `Part`."""
@@ -200,9 +211,9 @@ class Whenever(Part):
         return tuple(dict.fromkeys(f for part in parts for f in part.features))
 
     @property
-    def in_order(self) -> bool:  # type: ignore[override]
-        """Whether a part must be read in order."""
-        return any(part.in_order for part in self.consequences)
+    def sequences(self) -> tuple[tuple[int, ...], ...]:
+        """See `Part`."""
+        return tuple(some for part in self.consequences for some in part.sequences)
 
     def piece(self, frame: Frame) -> Piece:
         """See `Part`: no row for which the conditions hold and a consequence does not."""

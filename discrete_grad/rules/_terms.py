@@ -39,4 +39,4 @@ class Terms:
         """The rows that these rules allow and others do not; None if there is none."""
         if other is self:
             return None
-        return without(self.automaton, other.numbered, self.max_states)
+        return without(self.automaton.sizes, self.numbered, other.numbered, self.max_states)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from discrete_grad.rules._automaton import Automaton
 from discrete_grad.rules._compile import Numbered, TooLargeError, compiled
+from discrete_grad.rules._order import OppositeError
 from discrete_grad.rules._parts import Counted
 from discrete_grad.rules._terms import Terms
+from discrete_grad.rules._wording import listed, share, spelt
 from discrete_grad.rules.law import Law
 from discrete_grad.rules.rule import Rule
 from discrete_grad.rules.scope import Scope
@@ -130,7 +132,7 @@ class Rules:
         if self.context is not None:
             raise ValueError("the rows allowed depend on the context: they are not one list")
         if self.num_rows > max_rows:
-            count = _spelt(self.num_rows)
+            count = spelt(self.num_rows)
             raise ValueError(f"the rules allow {count} rows, more than max_rows={max_rows:,}")
         return self._terms.automaton.enumerate()
 
@@ -170,8 +172,8 @@ class Rules:
     def describe(self) -> str:
         """The rules in words, the number of rows they allow, and the size of the automaton."""
         total = self._whole.num_rows
-        share = _share(self.num_rows, total)
-        lines = [f"{_spelt(self.num_rows)} of {_spelt(total)} rows allowed ({share})"]
+        part = share(self.num_rows, total)
+        lines = [f"{spelt(self.num_rows)} of {spelt(total)} rows allowed ({part})"]
         lines += [f"  {rule.words()}" for rule in self.rules]
         lines.append(f"automaton: {sum(self.states):,} states, at most {max(self.states):,}")
         lines.append(f"  {' '.join(map(str, self.states))}")
@@ -193,8 +195,12 @@ class Rules:
     def _compiled(self) -> Automaton:
         try:
             found = compiled(self._whole.sizes, self._numbered, self.max_states)
+        except OppositeError:
+            several = {n.rule for n in self._numbered if n.part.sequences}
+            named = listed([self.rules[n] for n in sorted(several)])
+            raise ValueError(f"sequences read features in opposite directions: {named}") from None
         except TooLargeError as error:
-            named = _listed([self.rules[n] for n in sorted(error.rules)])
+            named = listed([self.rules[n] for n in sorted(error.rules)])
             raise ValueError(
                 f"the automaton needs {error.states:,} states between two features, more than "
                 f"max_states={self.max_states:,}, for {named}; raise max_states, or state fewer or "
@@ -203,7 +209,7 @@ class Rules:
         if found is None:
             fewest = self._fewest(lambda kept: self._possible(kept, []))
             what = "this rule allows" if len(fewest) == 1 else "these rules together allow"
-            raise ValueError(f"{what} no row: {_listed(fewest)}")
+            raise ValueError(f"{what} no row: {listed(fewest)}")
         return found
 
     def _fewest(self, possible: Callable[[list[int]], bool]) -> list[Rule]:
@@ -240,8 +246,7 @@ class Rules:
         where = f" of element {', '.join(map(str, place))} of the batch" if place else ""
         given = "" if context is None else " in its context"
         raise ValueError(
-            f"the masks (-inf) of the logits{where}{given} leave no row that obeys "
-            f"{_listed(fewest)}"
+            f"the masks (-inf) of the logits{where}{given} leave no row that obeys {listed(fewest)}"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -282,26 +287,6 @@ def _masks(
         Numbered(-1, Counted((feature,), (tuple(map(int, some)),), 1, None))
         for feature, some in enumerate(allowed)
     ]
-
-
-def _listed(rules: Sequence[Rule]) -> str:
-    named = [repr(rule) for rule in rules[:6]]
-    return ", ".join([*named, *([f"{len(rules) - 6} more"] if len(rules) > 6 else [])])
-
-
-def _spelt(count: int) -> str:
-    return f"{count:,}" if count < 10**15 else f"about 10^{_log10(count):.1f}"
-
-
-def _log10(count: int) -> float:
-    # a large integer does not convert to a float
-    digits = len(str(count)) - 1 if count < 10**4000 else int(count.bit_length() * math.log10(2))
-    return digits + math.log10(count / 10**digits)
-
-
-def _share(count: int, total: int) -> str:
-    share = count / total  # of integers: exact, whatever their size
-    return f"{share:.3g}" if share else f"10^{_log10(count) - _log10(total):.1f}"
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -50,8 +50,8 @@ def check_rules(subject: Subject) -> None:
 def check_rules_law(subject: Subject) -> None:
     """Under `rules=` hard rows are drawn from the law of rows that obey."""
     method = _method(subject)
-    if subject.claims.forward != "hard":
-        raise SkipCheck(f"claims the forward {subject.claims.forward!r}: no claim on the law")
+    if subject.claims.forward != "hard" or _claim(subject) == "biased":
+        raise SkipCheck(f"claims {subject.claims.forward!r} rows: no claim on their law")
     rows = rows_seen(method, LOGITS.expand(DRAWS, -1), seed=subject.seed)
     law = torch.zeros(SPACE.num_rows, dtype=torch.float64)
     allowed, p = _law(LOGITS)
@@ -64,7 +64,7 @@ def check_rules_law(subject: Subject) -> None:
 def check_rules_gradient(subject: Subject) -> None:
     """Under `rules=` value and gradient are unbiased for the class of f that is claimed."""
     method = _method(subject)
-    claim = getattr(subject.claims, "with_rules", None)
+    claim = _claim(subject)
     if claim not in ("none", "exact on additive"):
         raise SkipCheck(f"claims the bias {claim!r} with rules")
     family: Family = "cubic" if claim == "none" else "additive"
@@ -98,6 +98,11 @@ def _method(subject: Subject) -> Method:
         raise SkipCheck("takes no rules")
     made: Method = subject.given(SPACE, rules=RULES)  # type: ignore[call-arg, operator]
     return made
+
+
+def _claim(subject: Subject) -> str | None:
+    claim: str | None = getattr(subject.claims, "with_rules", None)
+    return claim
 
 
 def _takes_rules(factory: object) -> bool:

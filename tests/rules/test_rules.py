@@ -309,6 +309,19 @@ def test_sequences_have_lengths_and_motifs() -> None:
         assert "GC" not in body
 
 
+def test_a_sequence_may_run_backward_but_not_both_ways() -> None:
+    back = DNA.names[::-1]
+    rules = Rules(DNA, [Avoids("ACG", features=back), Length("-", features=back)])
+    assert rules.order == back
+    codes = torch.full((12,), 4)
+    codes[9:] = torch.tensor([2, 1, 0])
+    assert not rules.allows(codes)
+    codes[9:] = torch.tensor([0, 1, 2])
+    assert rules.allows(codes)
+    with pytest.raises(ValueError, match=r"in opposite directions: Avoids.*, Contains"):
+        Rules(DNA, [Avoids("ACG", features=back), Contains("AC"), Fix("p0", "A")])
+
+
 # --- contexts -------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.rules import Rules
 from discrete_grad.sampling import categorical, gumbel_like, uniform_like
 from discrete_grad.testing import Claims
 
 LAYER = Claims(forward="hard", bias="exact on multilinear")
+RULED = Claims(forward="hard", bias="exact on multilinear", with_rules="exact on additive")
 SCORE = Claims(forward="hard", bias="none", needs_derivative=False)
 
 
@@ -328,6 +330,45 @@ class AnyTemperature(Layer):
         self.tau = tau
 
 
+# --- rules ------------------------------------------------------------------------------------
+
+
+class Ruled(Layer):
+    """Right under rules, too."""
+
+    def __init__(self, space: CategoricalSpace, *, rules: Rules | None = None) -> None:
+        super().__init__(space)
+        self.rules = rules
+
+    def forward(self, logits, *, generator=None):
+        if self.rules is None:
+            return super().forward(logits, generator=generator)
+        hard = self.space.one_hot(self.obeying(logits, generator), dtype=logits.dtype)
+        return self.combine(hard, self.means(logits))
+
+    def obeying(self, logits, generator):
+        return self.rules.condition(logits).sample(1, generator=generator)[0]
+
+    def means(self, logits):
+        return self.rules.condition(logits).marginals()
+
+
+class IgnoresRules(Ruled):
+    def obeying(self, logits, generator):
+        return self.codes(logits.detach(), generator)
+
+
+class AnyRowThatObeys(Ruled):
+    def obeying(self, logits, generator):
+        flat = torch.where(logits > -torch.inf, 0, logits)
+        return super().obeying(flat, generator)
+
+
+class SoftmaxUnderRules(Ruled):
+    def means(self, logits):
+        return self.space.softmax(logits)
+
+
 # check -> (the bug it must find, what the class claims, words of the message)
 BUGS: list[tuple[str, type[nn.Module], Claims, str]] = [
     ("rows", SoftForward, LAYER, r"bitwise: feature 'colour', category '0' is 0\.\d+"),
@@ -373,4 +414,7 @@ BUGS: list[tuple[str, type[nn.Module], Claims, str]] = [
     ("copies", CountsInstances, LAYER, "state_dict gives another result"),
     ("pickle", HoldsALambda, LAYER, "raised .*pickle"),
     ("bad_temperature", AnyTemperature, LAYER, r"tau=0\.0: expected an error, got"),
+    ("rules", IgnoresRules, RULED, "a row that breaks a rule: (exactly 1|never)"),
+    ("rules_law", AnyRowThatObeys, RULED, "do not follow the law of rows that obey"),
+    ("rules_gradient", SoftmaxUnderRules, RULED, r"on additive f, feature '\w+', category"),
 ]

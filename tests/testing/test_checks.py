@@ -28,7 +28,7 @@ from discrete_grad.testing import (
     parametrize_with_checks,
     run_checks,
 )
-from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
+from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, Ruled, Score, SignOfF
 
 # a few that differ; the contract suite of the library runs every one
 OURS = [
@@ -50,6 +50,13 @@ def test_ours_pass(method: Subject, check) -> None:
 
 @parametrize_with_checks([Subject(Layer, facts=LAYER), Subject(Score, facts=SCORE)], seed=1)
 def test_a_third_party_passes(method: Subject, check) -> None:
+    check(method)
+
+
+@parametrize_with_checks(
+    [Subject(Ruled, facts=RULED)], only=["rules", "rules_law", "rules_gradient"], seed=1
+)
+def test_a_third_party_passes_under_rules(method: Subject, check) -> None:
     check(method)
 
 
