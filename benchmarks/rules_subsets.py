@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from discrete_grad.gradient import GradientEstimator, LeaveOneOut, StraightThrough
+from discrete_grad.gradient import IMLE, GradientEstimator, LeaveOneOut, StraightThrough
 from discrete_grad.rules import Exactly, Rules
 from discrete_grad.sampling import gumbel_like, normal, seeded
 from discrete_grad.space import CategoricalSpace
@@ -166,6 +166,8 @@ def _of_loss(toy: Toy, loss: Loss, draws: int) -> dict[str, Any]:
         drawn = top_k_gradients(toy.theta, gumbel, loss, tau)
         name = f"Gumbel-top-k, straight-through, tau {tau:g}"
         found[name] = sampled(drawn, truth) | {"own bias": sampled(drawn, own)["bias"]}
+    _, drawn = class_gradients(IMLE, toy, loss, draws, samples=1)
+    found["IMLE(rules=)"] = sampled(drawn, truth)
     for samples in SAMPLES:
         name = f"LeaveOneOut(rules=), {samples} samples"
         _, gradients = class_gradients(LeaveOneOut, toy, loss, draws // samples, samples=samples)

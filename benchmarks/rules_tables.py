@@ -139,8 +139,8 @@ def _subsets(cells: Cells, loss: str) -> Table:
     note = (
         "Relative to the norm of the exact gradient of the law of independent elements given that 5"
         f" are in; means over {len(cells)} draws of theta and b, with 95% intervals. Bias and "
-        "deviation are exact by enumeration, but for Gumbel-top-k, of whose "
-        f"gradients {cells[0]['draws'] if cells else 0:,} are drawn; `own law`: its bias from the "
+        "deviation are exact by enumeration, but for Gumbel-top-k and I-MLE, whose gradients are "
+        f"drawn, {cells[0]['draws'] if cells else 0:,} of them; `own law`: its bias from the "
         "gradient of the law that it draws from, which is another. Cosine is the mean of 1 - cos "
         f"to the exact gradient. `StraightThrough`'s gradients are those of the formula to "
         f"{apart:.0e} on every subset that was drawn, of 252 at least {seen}; `LeaveOneOut`'s have "
