@@ -78,9 +78,9 @@ def _settings(cells: Cells) -> Table:
     ]
     note = (
         "Processor time of a call, median, in brackets milliseconds by the clock; one thread. The "
-        "prototype's figures are those of forward + backward / sampling when the work began, on the"
-        " same kind of machine. Forward + backward is log Z from logits and its derivative; sample "
-        "and mode are of a law that is there. Peak memory is the largest of the calls'."
+        "prototype was plain torch, one thread: forward + backward / sampling. Forward + backward "
+        "is log Z from logits and its derivative; sample and mode are of a law that is there. Peak "
+        "memory is the largest of the calls'."
     )
     header = ("features x categories", "prototype: ms", *STAGES, "compile", "peak memory")
     return Table("Three settings", header, rows, note)
@@ -110,10 +110,12 @@ def _growth(cells: Cells) -> Table:
 
 def _ms(times: Mapping[str, float]) -> str:
     value = times["cpu"]
-    if value < 1e4:
+    if value < 1e3:
         return f"{value:.3g} ms"
-    days = value / 1e3 / 86_400
-    return f"{value / 1e3:,.0f} s" if days < 1 else f"{days:,.0f} days"
+    seconds = value / 1e3
+    if seconds < 86_400:
+        return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds / 86_400:.1f} days"
 
 
 def _mib(value: float) -> str:
