@@ -72,8 +72,8 @@ def test_rejection_that_is_stopped_tells_what_it_would_take(
 
 
 def test_growth_is_measured_at_every_size() -> None:
-    found = rules_speed.growth("edits", rounds=1, count=2)
-    assert found["sizes"] == [4, 8]
+    found = rules_speed.growth("features", rounds=1, count=2)
+    assert found["sizes"] == [32, 64]
     small, large = found["points"]
     assert small["states"] < large["states"]
     assert {"compile", *rules_speed.STAGES} <= set(small)
