@@ -193,11 +193,13 @@ def _gain(runs: Cells, look: int) -> float:
 
 
 def _edits(found: Mapping[str, Cells]) -> Table:
-    looks = next(iter(found.values()))[0]["looks"] if found else []
+    first: Cells = next(iter(found.values()), [])
+    looks = first[0]["looks"] if found else []
     rows = [
         (
             f"`{name}`" if "(" in name else name,
             *(interval([run["gains"][i] for run in runs]) for i in range(len(looks))),
+            _less(runs, first),
             f"{fmean(run['edits'] for run in runs):.1f}",
             f"{fmean(run['broken'] for run in runs):.0%}",
             f"{fmean(run['broken at the end'] for run in runs):.0%}",
@@ -206,17 +208,24 @@ def _edits(found: Mapping[str, Cells]) -> Table:
         )
         for name, runs in found.items()
     ]
-    runs = len(next(iter(found.values()), []))
     note = (
-        f"{runs} sequences of 200 bases; at most 5 edits, 20 bases fixed at either end, a site of 6"
-        " bases nowhere. Score of the best allowed row scored so far, above that of the start, by "
-        "passes of the scorer (a row forward is one, a row backward another), with 95% intervals. "
-        "`broken`: scored rows that break a rule; `at the end`: of the sequences handed over. "
+        f"{len(first)} sequences of 200 bases; at most 5 edits, 20 bases fixed at either end, a "
+        "site of 6 bases nowhere. Score of the best allowed row scored so far, above that of the "
+        "start, by passes of the scorer (a row forward is one, a row backward another), with 95% "
+        "intervals; `to the first`: in the end, on the same sequences. `broken`: scored rows that "
+        "break a rule; `at the end`: of the sequences handed over. "
         "Prices, rates and temperatures were chosen on a scorer that is not among these."
     )
-    header = ("method", *(f"{look:,}" for look in looks), "edits", "broken")
+    header = ("method", *(f"{look:,}" for look in looks), "to the first", "edits", "broken")
     after = ("broken at the end", "edits at the end", "processor s")
     return Table("Editing DNA: score gained", (*header, *after), rows, note)
+
+
+def _less(runs: Cells, first: Cells) -> str:
+    """Paired difference of the last gains to those of another method."""
+    if runs is first:
+        return ""
+    return interval([a["gains"][-1] - b["gains"][-1] for a, b in zip(runs, first, strict=True)], 2)
 
 
 # --- plot -----------------------------------------------------------------------------------------
