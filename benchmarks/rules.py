@@ -30,7 +30,7 @@ class Config(harness.Config):
     """Options of the rules; `workers` is 1 whatever is asked: these are times."""
 
     rounds: int = 15
-    """Of each call that is timed."""
+    """Of each call that is timed; half as many of those along an axis."""
     rejection: float = 5.0
     """Seconds after which rejection stops."""
     draws: int = rules_subsets.DRAWS
@@ -61,7 +61,9 @@ def cells(config: Config) -> list[Cell]:
     settings = range(1 if quick else len(rules_speed.SETTINGS))
     found += [Cell(f"setting/{n}", ("setting", n, config.rounds)) for n in settings]
     axes = list(rules_speed.GROWTH)[: 1 if quick else None]
-    found += [Cell(f"growth/{axis}", ("growth", axis, config.rounds, growing)) for axis in axes]
+    found += [
+        Cell(f"growth/{axis}", ("growth", axis, config.rounds // 2, growing)) for axis in axes
+    ]
     found += [
         Cell(f"subset/{seed:02d}", ("subset", seed, config.draws)) for seed in range(config.toys)
     ]

@@ -61,7 +61,8 @@ class Scorer(nn.Module):
 
 def by_channel(flat: Tensor) -> Tensor:
     """Rows `(N, 4 L)` as the scorer reads them, `(N, 4, L)`."""
-    return flat.unflatten(-1, (-1, 4)).transpose(-1, -2)
+    by_place: Tensor = flat.unflatten(-1, (-1, 4))
+    return by_place.transpose(-1, -2)
 
 
 @dataclass(frozen=True)

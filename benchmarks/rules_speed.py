@@ -147,12 +147,12 @@ class Size:
 
 GROWTH: Mapping[str, Sequence[int]] = {
     "features": (32, 64, 128, 256, 512),
-    "categories": (256, 512, 1024, 2048, 4096),
+    "categories": (64, 128, 256, 512, 1024),
     "edits": (16, 32, 64, 128),
-    "batch": (256, 512, 1024, 2048, 4096),
+    "batch": (64, 128, 256, 512, 1024),
 }
 BASES = {
-    "edits": Size(features=256, categories=4, batch=128)
+    "edits": Size(features=256, categories=4, batch=64)
 }  # where states, not categories, decide
 SETTINGS = (Size(32, 32, 5, 256), Size(200, 32, 10, 64), Size(1000, 4, 20, 64))
 STAGES = ("forward + backward", "sample", "straight-through", "mode", "entropy")

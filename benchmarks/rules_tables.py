@@ -102,7 +102,7 @@ def _growth(cells: Cells) -> Table:
         "Slopes of log processor time (medians) and log peak memory, ± half the 95% interval; 1 is "
         "linear growth, and less is where what does not grow is still a good part. Rows within 8 "
         "edits of a given one, 48 features of 16 categories, batch 32; for edits, whose number of "
-        "states grows as they do, 256 features of 4, batch 128."
+        "states grows as they do, 256 features of 4, batch 64."
     )
     header = ("what grows", "from, to", *stages)
     return Table("Growth", header, rows, note)
