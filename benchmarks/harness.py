@@ -38,6 +38,7 @@ PEERS = (
     "botorch",
     "discrete_grad",
     "entmax",
+    "ledidi",
     "pymoo",
     "rdkit",
     "reinmax",

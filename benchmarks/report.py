@@ -46,6 +46,7 @@ NAMES = (
     "preferences",
     "estimators",
     "sizes",
+    "rules",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")

@@ -16,6 +16,7 @@ from tests.nn.zoo.__main__ import outcome
 from tests.nn.zoo.calls import Numeric
 from tests.nn.zoo.columns import Columns, Nested, Unbound
 from tests.nn.zoo.lookups import BagMax
+from tests.nn.zoo.moves import Mixed
 from tests.nn.zoo.one_hots import OneHotEach
 from tests.nn.zoo.one_table import BufferOffsets, Extras
 from tests.strategies import random_logits
@@ -241,7 +242,7 @@ def test_vmap(style: Style) -> None:
     assert_close(gradients, torch.autograd.grad(soft(rows).sum(), rows)[0])
 
 
-@styles(Columns, BufferOffsets, Extras, OneHotEach)
+@styles(Columns, BufferOffsets, Extras, OneHotEach, Mixed)
 def test_compile(style: Style) -> None:
     torch._dynamo.reset()
     model, soft = softened(style)
@@ -250,7 +251,20 @@ def test_compile(style: Style) -> None:
     assert_close(compiled(SPACE.one_hot(CODES)), model(CODES))
 
 
-@styles(Columns, BufferOffsets, Extras, OneHotEach)
+class StackedTooFar(BufferOffsets):
+    def forward(self, codes: Tensor) -> Tensor:
+        parts = [codes[:, 0], codes[:, 1] + 3, codes[:, 2] + 11]
+        return self.score(self.table(torch.stack(parts, 1)))
+
+
+def test_compiled_codes_beyond_a_table_are_refused_when_they_run() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(soften(StackedTooFar(linear()), SPACE), backend="aot_eager")
+    with pytest.raises(RuntimeError, match="the table has too few rows for a feature"):
+        compiled(SPACE.one_hot(CODES))
+
+
+@styles(Columns, BufferOffsets, Extras, OneHotEach, Mixed)
 def test_export(style: Style) -> None:
     model, soft = softened(style)
     rows = SPACE.one_hot(CODES)

@@ -247,7 +247,12 @@ def _unknown(codes: Codes, at: Tensor, table: Table) -> Tensor:
     number = F.one_hot(torch.zeros(1, dtype=torch.int64, device=flat.device), widest)
     # the last is that of numbers, whose position is -1
     padded = torch.cat([torch.stack(blocks, 1).flatten(0, 1), number.to(flat.dtype)])
-    soft = padded[at.to(flat.device)]
+    at = at.to(flat.device)
+    sizes = torch.tensor(space.sizes, device=flat.device)[at % len(space.sizes)]
+    shifts = codes.shifts()
+    inside = (shifts >= 0) & (shifts + torch.where(at < 0, 1, sizes) <= table.rows)
+    torch._assert_async(inside.all(), "soften: the table has too few rows for a feature")
+    soft = padded[at]
     if isinstance(codes.shift, int):
         wide = F.pad(soft, (codes.shift, table.rows - codes.shift - widest))
     else:

@@ -43,6 +43,7 @@ def soften(
     nothing in it is changed. Parameters and buffers are the model's, under their own names, and so
     is the signature. Rows may have any leading dimensions, such as the sample dimension of
     `expectation`: the model sees `(N, F)`, and outputs whose first dimension is N get the row's.
+    A one-hot row takes the way of a soft one: to find out that it is one would take longer.
 
     Args:
         model: the pretrained model.
