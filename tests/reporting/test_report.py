@@ -237,12 +237,21 @@ def test_subjects_that_do_not_fit_are_refused(changes: dict[str, Any], message: 
         make_subject(**changes)
 
 
-def test_a_policy_without_logits_is_named() -> None:
-    policy = AutoregressiveGenerator(SPACE)
-    told = r"^a report needs a policy with `logits\(context\)`; AutoregressiveGenerator has none$"
-    for changes in ({"policies": {"own": policy}}, {"trail": {0: policy}}, {"reference": policy}):
+class Unknown:
+    """A policy with nothing but a space."""
+
+    space = SPACE
+
+
+def test_a_policy_without_logits_or_steps_is_named() -> None:
+    told = r"^a report needs a policy with `logits\(context\)`; Unknown has none$"
+    for changes in ({"policies": {"own": Unknown()}}, {"trail": {0: Unknown()}}):
         with pytest.raises(TypeError, match=told):
             make_subject(**changes)
+    steps = AutoregressiveGenerator(SPACE)
+    make_subject(policies={"own": steps})  # written step by step will do, if not as the reference
+    with pytest.raises(TypeError, match="AutoregressiveGenerator has none"):
+        make_subject(reference=steps)
 
 
 def test_logits_and_samples_are_checked() -> None:
