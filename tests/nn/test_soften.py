@@ -13,10 +13,10 @@ from discrete_grad import CategoricalSpace, LeaveOneOut, ReinMax
 from discrete_grad.nn import soften
 from tests.nn.zoo import BODIES, REFUSED, SPACE, STYLES, WORKING, Style, batch_norm, linear
 from tests.nn.zoo.__main__ import outcome
+from tests.nn.zoo.bags import BagMax
 from tests.nn.zoo.calls import Numeric
 from tests.nn.zoo.columns import Columns, Nested, Unbound
-from tests.nn.zoo.lookups import BagMax
-from tests.nn.zoo.moves import Mixed
+from tests.nn.zoo.offsets import Mixed
 from tests.nn.zoo.one_hots import OneHotEach
 from tests.nn.zoo.one_table import BufferOffsets, Extras
 from tests.strategies import random_logits

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.nn.zoo.bags import Bag
 from tests.nn.zoo.base import SPACE, OneTable, refused
 from tests.nn.zoo.columns import Columns
-from tests.nn.zoo.lookups import Bag
 
 VALUE = "needs the value of a code"
 
