@@ -42,8 +42,8 @@ def table() -> str:
     """The facts of every gradient estimator as a Markdown table.
 
     Example:
-        >>> print(table().splitlines()[0][:52])
-        | gradient estimator | f is given | bias | work a call
+        >>> table().startswith("| gradient estimator | f is given | bias |")
+        True
     """
     head = ("gradient estimator", "f is given", "bias", "work a call", "needs df/dx")
     lines = [f"| {' | '.join((*head, 'bias with rules', 'reference'))} |", f"|{7 * '---|'}"]

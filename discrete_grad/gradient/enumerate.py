@@ -55,6 +55,9 @@ class Enumerate(GradientEstimator):
         self.rules = rules
         self.max_rows = max_rows
         self.max_batch = check_max_batch(max_batch)
+        # at once, since the compiler does not follow the list's making
+        few = rules is not None and rules.num_rows <= max_rows
+        self._obeying = rules.enumerate(max_rows=max_rows) if rules is not None and few else None
 
     def expectation(
         self, f: Function, logits: Tensor, *, generator: torch.Generator | None = None
@@ -74,6 +77,7 @@ class Enumerate(GradientEstimator):
         return (log_p.exp() * values.masked_fill(log_p == -math.inf, 0)).sum(0) / self.samples
 
     def _rows(self, space: CategoricalSpace, device: torch.device) -> Tensor:
-        if self.rules is None:
-            return space.enumerate(max_rows=self.max_rows, device=device)
-        return self.rules.enumerate(max_rows=self.max_rows).to(device)
+        if self._obeying is not None:
+            return self._obeying.to(device)
+        rows = space if self.rules is None else self.rules
+        return rows.enumerate(max_rows=self.max_rows).to(device)

@@ -8,6 +8,7 @@ from discrete_grad.rules.prices import Budget, Within
 from discrete_grad.rules.rule import Rule
 from discrete_grad.rules.rules import Rules
 from discrete_grad.rules.sequences import Avoids, Contains, Length
+from discrete_grad.rules.steps import Steps
 
 __all__ = [
     "AtLeast",
@@ -25,6 +26,7 @@ __all__ = [
     "OneOf",
     "Rule",
     "Rules",
+    "Steps",
     "When",
     "Within",
 ]

@@ -40,18 +40,29 @@ class TooLargeError(Exception):
 
 
 def compiled(
-    sizes: tuple[int, ...], numbered: Sequence[Numbered], max_states: int
+    sizes: tuple[int, ...],
+    numbered: Sequence[Numbered],
+    max_states: int,
+    *,
+    order: tuple[int, ...] | None = None,
 ) -> Automaton | None:
     """The smallest automaton found, or None if no row is allowed.
 
+    Args:
+        sizes: of the features.
+        numbered: the statements.
+        max_states: limit to the states behind a layer.
+        order: in which the features are read; None leaves it open.
+
     Raises:
+        OppositeError: for sequences that no order follows, or not the one given.
         TooLargeError: if it has more than `max_states` states behind a layer in every order tried.
     """
     fault: TooLargeError | None = None
     found: list[Automaton] = []
-    for order in orders(len(sizes), [n.part for n in numbered]):
+    for one in orders(len(sizes), [n.part for n in numbered], order):
         try:
-            automaton = _in_order(sizes, order, numbered, max_states)
+            automaton = _in_order(sizes, one, numbered, max_states)
         except TooLargeError as error:
             fault = fault or error
             continue

@@ -14,8 +14,12 @@ class OppositeError(Exception):
     """Sequences that no order of the features follows."""
 
 
-def orders(count: int, parts: Sequence[Part]) -> list[tuple[int, ...]]:
+def orders(
+    count: int, parts: Sequence[Part], given: tuple[int, ...] | None = None
+) -> list[tuple[int, ...]]:
     """Orders of so many features worth trying: their own, and one with each part close together.
+
+    A given order is the only one.
 
     An automaton remembers, between two layers, all that it must know of every part that has begun
     and not ended. Sequences are read in their own order.
@@ -24,6 +28,12 @@ def orders(count: int, parts: Sequence[Part]) -> list[tuple[int, ...]]:
         OppositeError: for sequences of which one reads before what another reads after.
     """
     sequences = [some for part in parts for some in part.sequences]
+    if given is not None:
+        if any(
+            given.index(a) > given.index(b) for s in sequences for a, b in itertools.pairwise(s)
+        ):
+            raise OppositeError
+        return [given]
     own = _close(count, [], sequences)
     # parts of most of the features are open all the time, whatever the order
     near = [set(part.features) for part in parts if 2 <= len(part.features) <= max(2, count // 2)]

@@ -61,10 +61,8 @@ class Counted(Part):
         span = frame.span(self.features)
         # counted from the least on, no number is negative
         least = sum(map(min, self.weights))
-        parts = {
-            f: np.array([w - min(some) for w in some], dtype=np.int64)
-            for f, some in zip(self.features, self.weights, strict=True)
-        }
+        columns = [np.array(some, dtype=np.int64) for some in self.weights]
+        parts = dict(zip(self.features, [c - c.min() for c in columns], strict=True))
         most = sum(int(part.max()) for part in parts.values())
         low = 0 if self.low is None else max(self.low - least, 0)
         high = most if self.high is None else self.high - least

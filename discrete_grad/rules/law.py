@@ -59,8 +59,19 @@ class Law:
         self._log_p = log_p.reshape(math.prod(self._batch), log_p.shape[-1]).t().contiguous()
         # float64 from here on: sums over many layers are large beside what decides a feature
         self._weights = class_weights(tensors, self._log_p).double()
-        with torch.no_grad():
-            self._rest = rest_of(terms.automaton, self._weights.detach())
+        self._known: Tensor | None = None
+
+    @property
+    def _rest(self) -> Tensor:
+        """What lies ahead of each state `(T, B)`, a constant; the mode does without it."""
+        if self._known is None:  # no cached property: the compiler does not follow one
+            with torch.no_grad():
+                self._known = rest_of(self._terms.automaton, self._weights.detach())
+        return self._known
+
+    def possible(self) -> Tensor:
+        """Whether the masks of the logits leave a row that obeys, `(*batch)`."""
+        return (self._rest[0] > -math.inf).reshape(self._batch)
 
     def log_z(self) -> Tensor:
         """Logarithm `(*batch)` of the probability that independent features obey, at most 0."""
@@ -79,7 +90,7 @@ class Law:
         shape = torch.broadcast_shapes(self._batch, codes.shape[:-1])
         own = self._own(self._flat()).expand(*shape, -1)
         index = self._terms.space.columns(codes).expand(*shape, -1)
-        total = own.gather(-1, index).sum(-1)
+        total = own.gather(-1, index).double().sum(-1)
         allowed = self._terms.automaton.run(self._whole(codes.expand(*shape, -1)))
         # a forbidden row has no derivative, nor one of a masked category
         fine = allowed & (total > -math.inf)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +10,14 @@ from torch import Tensor
 
 from discrete_grad.rules._automaton import Automaton
 from discrete_grad.rules._compile import Numbered, TooLargeError, compiled
+from discrete_grad.rules._masks import has_masks, masks_of
 from discrete_grad.rules._order import OppositeError
-from discrete_grad.rules._parts import Counted
 from discrete_grad.rules._terms import Terms
 from discrete_grad.rules._wording import listed, share, spelt
 from discrete_grad.rules.law import Law
 from discrete_grad.rules.rule import Rule
 from discrete_grad.rules.scope import Scope
+from discrete_grad.rules.steps import Steps
 from discrete_grad.space import CategoricalSpace, can_inspect, is_codes
 
 __all__ = ["Rules"]
@@ -157,16 +157,36 @@ class Rules:
                 shapes = f"{_shape(context)} and {_shape(logits)}"
                 raise ValueError(f"context and logits must have the same batch, got {shapes}")
         law = Law(self._terms, logits, context)
-        if can_inspect(logits) and not (possible := law._rest[0] > -math.inf).all():
-            self._refuse(logits, context, int((~possible).nonzero()[0]))
+        # without masks or a context a row is possible, since the rules allow one
+        doubtful = can_inspect(logits) if context is not None else has_masks(logits)
+        if doubtful and not (possible := law.possible()).all():
+            self._refuse(logits, context, (~possible).nonzero()[0].tolist())
         return law
+
+    def steps(self, order: Sequence[int] | None = None) -> Steps:
+        """What may come next where a row is written feature by feature.
+
+        Args:
+            order: places of the features as they are written; None means their own order. Context
+                columns are read first.
+
+        Raises:
+            ValueError: for an order that is none, that runs against a sequence of the rules, or in
+                which the automaton is above the limit.
+        """
+        own = tuple(range(self.space.num_features)) if order is None else tuple(order)
+        if sorted(own) != list(range(self.space.num_features)):
+            raise ValueError(f"order must hold each of 0 to {len(self.space.sizes) - 1}, got {own}")
+        hidden = self._scope.hidden
+        whole = (*range(hidden), *(hidden + place for place in own))
+        return Steps(self.space, self._compiled(whole), own)
 
     def check_masks(self, logits: Tensor) -> None:
         """Raise as `condition` does if the masks of logits `(*batch, D)` leave no row that obeys.
 
         At no cost for logits without masks.
         """
-        if can_inspect(logits) and (logits == -math.inf).any():
+        if has_masks(logits):
             self.condition(logits)
 
     def describe(self) -> str:
@@ -192,13 +212,13 @@ class Rules:
         shape = torch.broadcast_shapes(codes.shape[:-1], context.shape[:-1])
         return torch.cat([context.expand(*shape, -1).to(codes), codes.expand(*shape, -1)], -1)
 
-    def _compiled(self) -> Automaton:
+    def _compiled(self, order: tuple[int, ...] | None = None) -> Automaton:
         try:
-            found = compiled(self._whole.sizes, self._numbered, self.max_states)
+            found = compiled(self._whole.sizes, self._numbered, self.max_states, order=order)
         except OppositeError:
             several = {n.rule for n in self._numbered if n.part.sequences}
             named = listed([self.rules[n] for n in sorted(several)])
-            raise ValueError(f"sequences read features in opposite directions: {named}") from None
+            raise ValueError(f"features are read in opposite directions by {named}") from None
         except TooLargeError as error:
             named = listed([self.rules[n] for n in sorted(error.rules)])
             raise ValueError(
@@ -238,10 +258,9 @@ class Rules:
             self._alone[number] = found
         return self._alone[number]
 
-    def _refuse(self, logits: Tensor, context: Tensor | None, element: int) -> None:
+    def _refuse(self, logits: Tensor, context: Tensor | None, place: list[int]) -> None:
         """Say which rules leave no row of an element's logits."""
-        place = [int(i) for i in torch.unravel_index(torch.tensor(element), logits.shape[:-1])]
-        masks = _masks(self._scope, logits[tuple(place)], context, tuple(place))
+        masks = masks_of(self._scope, logits[tuple(place)], context, tuple(place))
         fewest = self._fewest(lambda kept: self._possible(kept, masks))
         where = f" of element {', '.join(map(str, place))} of the batch" if place else ""
         given = "" if context is None else " in its context"
@@ -273,20 +292,6 @@ def _made(
     max_states: int,
 ) -> Rules:
     return Rules(space, rules, context=context, max_states=max_states)
-
-
-def _masks(
-    scope: Scope, logits: Tensor, context: Tensor | None, place: tuple[int, ...]
-) -> list[Numbered]:
-    """The categories that logits `(D,)` and a context leave, as statements of no rule."""
-    allowed = [(part > -math.inf).tolist() for part in scope.row.split(logits)]
-    if context is not None and scope.context is not None:
-        pairs = zip(context[place].tolist(), scope.context.sizes, strict=True)
-        allowed = [[k == code for k in range(size)] for code, size in pairs] + allowed
-    return [
-        Numbered(-1, Counted((feature,), (tuple(map(int, some)),), 1, None))
-        for feature, some in enumerate(allowed)
-    ]
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -167,6 +167,12 @@ def test_the_rows_of_imle_are_the_best_that_obey() -> None:
     got = _target_difference(SPACE, perturbed, g, 2.0, RULES)
     assert_close(got, (here - there) / 2)
     assert got.any()
+    # so is the row that the layer's gradient points away from
+    leaf = perturbed.clone().requires_grad_()
+    row = IMLE(rules=RULES, step=2.0)(leaf, generator=torch.Generator().manual_seed(0))
+    target = row - 2 * torch.autograd.grad(row, leaf, 3 * g)[0]
+    assert (row.sum(0) != target.sum(0)).any()
+    assert RULES.allows(SPACE.argmax(target)).all()
 
 
 def test_without_noise_the_row_is_the_mode() -> None:
@@ -219,3 +225,19 @@ def test_a_tempered_softmax_conditions_tempered_logits() -> None:
     logits = random_logits(SPACE, (3,))
     expected = RULES.condition(logits / 0.5).marginals()
     assert_close(Softmax(rules=RULES, tau=0.5)(logits), expected)
+
+
+def test_a_layer_compiles_and_exports() -> None:
+    space = CategoricalSpace.from_sizes((3, 2))
+    layer = StraightThrough(rules=Rules(space, [Forbid({"x0": 1, "x1": 0})]))
+    leaf = random_logits(space, (4,)).requires_grad_()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    exported = torch.export.export(layer, (leaf.detach(),)).module()
+    for rows in (compiled(leaf), exported(leaf.detach())):
+        assert layer.rules.allows(space.argmax(rows)).all()
+    weights = torch.arange(5.0, dtype=torch.float64)
+    slopes = [
+        torch.autograd.grad(rows @ weights, leaf, torch.ones(4))
+        for rows in (compiled(leaf), layer(leaf))
+    ]
+    assert_close(*slopes)

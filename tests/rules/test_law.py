@@ -226,6 +226,25 @@ def test_narrow_logits_give_narrow_numbers(name: str, dtype: torch.dtype) -> Non
         assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+def test_a_likely_category_that_is_forbidden_rounds_nothing_away() -> None:
+    rules, logits = Rules(SPACE, [OneOf("x0", [1, 2])]), drawn_logits().float()
+    expected = rules.condition(logits.double()).marginals()
+    logits[:, 0] = 1e4
+    law = rules.condition(logits)
+    assert_close(law.marginals().double(), expected, rtol=1e-6, atol=1e-6)
+    assert_close(law.log_z(), logits[:, 1:3].logsumexp(-1) - 1e4)
+
+
+def test_long_rows_are_as_precise_as_short_ones() -> None:
+    space = CategoricalSpace.from_sizes((4,) * 400)
+    rules = Rules(space, [Within([0] * 400, edits=20)])
+    logits = random_logits(space, (2,), scale=3.0).float()
+    law, exact = rules.condition(logits), rules.condition(logits.double())
+    assert_close(law.marginals().double(), exact.marginals(), rtol=2e-6, atol=1e-7)
+    codes = exact.sample(3, generator=torch.Generator().manual_seed(0))
+    assert_close(law.log_prob(codes).double(), exact.log_prob(codes), rtol=1e-6, atol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [90.0, 1e4])
 @every_rule
 def test_large_logits_stay_finite(name: str, scale: float) -> None:

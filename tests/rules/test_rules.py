@@ -106,6 +106,10 @@ def test_states_are_as_few_as_can_be() -> None:
     assert max(Rules(wide, [Within([0] * 50, edits=5)]).states) == 6
     assert max(Rules(wide, []).states) == 1
     assert max(Rules(wide, [Avoids(["0", "1", "0", "2"])]).states) == 4
+    # no state stands that no row comes to
+    small = CategoricalSpace.from_sizes((3, 3, 2))
+    implied = Imply({"x0": [0, 1, 2], "x1": [0, 1]}, {"x0": [0, 1], "x1": 1})
+    assert Rules(small, [implied]).states == (1, 2, 1, 1)
     # what other rules leave of it is no rule any more
     assert max(Rules(wide, [Fix("x3", 0), Forbid({"x3": 1, "x40": 2})]).states) == 1
 
@@ -119,6 +123,19 @@ def test_features_of_a_rule_are_read_together() -> None:
     assert rules.order[:4] == ("x0", "x10", "x1", "x11")
     # a motif is read in the order of its sequence
     assert Rules(space, [*pairs, Avoids(["0", "1"])]).order == space.names
+
+
+def test_the_order_of_reading_is_not_that_of_the_rows() -> None:
+    space = CategoricalSpace.from_sizes((2,) * 6)
+    rules = Rules(space, [Forbid({f"x{i}": 0, f"x{i + 3}": 0}) for i in range(3)])
+    assert rules.order == ("x0", "x3", "x1", "x4", "x2", "x5")
+    rows = space.enumerate()
+    allowed = ((rows[:, :3] + rows[:, 3:]) > 0).all(1)
+    assert torch.equal(rules.enumerate(), rows[allowed])
+    assert torch.equal(rules.allows(rows), allowed)
+    logits = torch.arange(12.0).reshape(6, 2).sin().flatten()
+    best = space.log_prob(logits, rows[allowed])
+    assert torch.equal(rules.condition(logits).mode(), rows[allowed][best.argmax()])
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -318,7 +335,7 @@ def test_a_sequence_may_run_backward_but_not_both_ways() -> None:
     assert not rules.allows(codes)
     codes[9:] = torch.tensor([0, 1, 2])
     assert rules.allows(codes)
-    with pytest.raises(ValueError, match=r"in opposite directions: Avoids.*, Contains"):
+    with pytest.raises(ValueError, match=r"in opposite directions by Avoids.*, Contains"):
         Rules(DNA, [Avoids("ACG", features=back), Contains("AC"), Fix("p0", "A")])
 
 
@@ -362,6 +379,36 @@ def test_rules_may_depend_on_the_context() -> None:
     assert codes.shape == (50, 3, 4)
     assert rules.allows(codes, context=context).all()
     torch.testing.assert_close(law.log_prob(law.best(3)[0]), law.best(3)[1])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
+def test_steps_allow_what_leaves_a_row(order: tuple[int, ...]) -> None:
+    rules = Rules(SPACE, BY_COUNTRY, context=CONTEXT)
+    steps = rules.steps(order)
+    for country in range(3):
+        left = [row for row in SPACE.enumerate().tolist() if by_hand(country, row)]
+        beginnings: dict[tuple[int, ...], set[int]] = {}
+        for row in left:
+            read = [row[place] for place in order]
+            for step in range(4):
+                beginnings.setdefault(tuple(read[:step]), set()).add(read[step])
+        for read, after in beginnings.items():
+            state = steps.begin((), context=torch.tensor([country, 0]))
+            for step, code in enumerate(read):
+                state = steps.advance(step, state, torch.tensor(code))
+            allowed = steps.allowed(len(read), state)
+            assert set(allowed.nonzero().flatten().tolist()) == after
+    with pytest.raises(ValueError, match="expected 2 context columns, got 0"):
+        steps.begin(())
+
+
+def test_steps_follow_an_order_of_all_features() -> None:
+    with pytest.raises(ValueError, match=r"each of 0 to 3, got \(0, 1\)"):
+        Rules(SPACE).steps([0, 1])
+    with pytest.raises(ValueError, match="in opposite directions by Length"):
+        Rules(DNA, [Length("-")]).steps(range(11, -1, -1))
+    state = Rules(DNA, [Length("-", least=12)]).steps().begin((2, 3))
+    assert Rules(DNA, [Length("-", least=12)]).steps().allowed(0, state).shape == (2, 3, 5)
 
 
 def test_a_context_is_checked() -> None:
