@@ -238,13 +238,14 @@ def plot(results: Results, path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, grid = plt.subplots(1, 3, figsize=(15, 4.4))
+    figure, grid = plt.subplots(1, 3, figsize=(16, 4.4))
     _plot_against(grid[0], _part(results, "against"))
     _plot_growth(grid[1], _part(results, "growth"))
     _plot_edits(grid[2], _by_method(results))
     for axes in grid:
         axes.grid(color="0.92")
         axes.legend(frameon=False, fontsize=8)
+    grid[2].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -281,4 +282,7 @@ def _plot_edits(axes: Any, found: Mapping[str, Cells]) -> None:
         gains = [_gain(runs, i) for i in range(len(runs[0]["looks"]))]
         axes.plot(runs[0]["looks"], gains, "o-", color=f"C{number}", label=name, markersize=3)
     axes.set(xscale="log", xlabel="passes of the scorer", ylabel="score gained")
+    looks = next(iter(found.values()))[0]["looks"] if found else []
+    axes.set_xticks(looks, [f"{look:,}" for look in looks])
+    axes.minorticks_off()
     axes.set_title("editing DNA, at most 5 edits", fontsize=10)
