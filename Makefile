@@ -19,6 +19,7 @@ BENCHMARKS := gradients polynomial indecater vae layers generation generation_me
 # every benchmark from end to end, small; the figures mean nothing
 bench-quick: $(VENV)/.installed
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --quick; done
+	$(BIN)/python -m benchmarks.softened --rounds 2
 	$(BIN)/python -m benchmarks.report --folder benchmarks/results/quick --pages
 
 lint: $(VENV)/.installed
