@@ -381,7 +381,7 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
             ["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.gradient-estimator", "Magic"],
             "'Magic'",
         ),
-        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.diversity", "-1"], "diversity"),
+        (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.entropy", "-1"], "entropy"),
         (["demo", "--family", "hpolab", "--out", "new"], "hpolib"),
     ],
 )

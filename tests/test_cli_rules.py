@@ -94,11 +94,14 @@ def test_fit_proposes_rules_of_columns_that_combine_sparsely(
     assert main([*words, *QUICK]) == 0
     said = capsys.readouterr().out
     assert "city and country stand together in 40 ways; independent columns would in" in said
-    assert 'generate --observed "city,country"' in said
-    assert '[[Observed]] features = ["city", "country"]' in said
+    assert '--observed "city,country" of fit or generate' in said
     assert "city and size" not in said
     rows = written(tmp_path / "run", "--observed", "auto", rows=50)
     assert capsys.readouterr().out == "rule: (city, country) is one of 40 combinations\n"
+    assert not [row for row in rows if COUNTRY[row["city"]] != row["country"]]
+    assert main([*words[:-1], str(tmp_path / "ruled"), "--observed", "auto", *QUICK]) == 0
+    assert "rule: (city, country) is one of 40 combinations\n" in capsys.readouterr().out
+    rows = written(tmp_path / "ruled", rows=50)
     assert not [row for row in rows if COUNTRY[row["city"]] != row["country"]]
 
 

@@ -113,6 +113,8 @@ class Fit:
         check_columns(table.schema)
         tell_unseen(table)
         rules = worded_rules(RuleWords(**vars(self.rules)), table)
+        if "auto" in self.rules.observed:
+            tell_found(rules)
         given = self.goal.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
         with processes(device):

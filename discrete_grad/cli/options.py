@@ -112,10 +112,8 @@ class Goal:
     maximise: Annotated[Maximise | None, _option("maximise")] = None
     preferences: _File = None
     """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
-    and, weighted with --generator.preference, by a reward that explains the answers."""
-    generator_preference: Annotated[float | None, _option("generator.preference")] = None
+    and, weighted with generator.preference of --config, by a reward that explains the answers."""
     generator_entropy: Annotated[float | None, _option("generator.entropy")] = None
-    generator_diversity: Annotated[float | None, _option("generator.diversity")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +137,10 @@ _Forbid = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],
     tyro.conf.arg(metavar='"NAME=CATEGORY & ..."', help_behavior_hint="(repeatable)"),
 ]
+_Observed = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="(repeatable)"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,9 @@ class FitRules:
     """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
     forbid: _Forbid = ()
     """These categories do not stand together."""
+    observed: _Observed = ()
+    """These columns stand together only as they do in the table; auto finds columns of which few
+    combinations occur."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,10 +168,7 @@ class GenerateRules:
     """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
     forbid: _Forbid = ()
     """These categories do not stand together."""
-    observed: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(metavar="NAME,NAME,...", help_behavior_hint="(repeatable)"),
-    ] = ()
+    observed: _Observed = ()
     """These columns stand together only as they do in the table; auto finds columns of which few
     combinations occur."""
     only_seen: bool = False

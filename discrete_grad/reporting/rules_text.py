@@ -66,7 +66,7 @@ def together_sentences(report: Report) -> list[str]:
         >>> for sentence in together_sentences({"together": part}):
         ...     print(sentence)
         Of 256 generated rows 40% have categories that no row of the table has together: 0.50 of the 6 pairs of a row on average. Of the table's own rows 0% have some that no other row has.
-        city and country stand together in 40 ways; independent columns would in about 304. If there are no others, let generated rows keep to these: generate --observed "city,country", or fit --rules FILE with [[Observed]] features = ["city", "country"]; about 0.20% of further rows would break this rule.
+        city and country stand together in 40 ways; independent columns would in about 304. If there are no others, let generated rows keep to these by --observed "city,country" of fit or generate; about 0.20% of further rows would break this rule.
     """  # noqa: E501
     part = report.get("together")
     if not part:
@@ -89,7 +89,6 @@ def _pair(pair: Report) -> str:
     return (
         f"{short(first)} and {short(second)} stand together in {pair['seen']:,} ways; independent "
         f"columns would in about {number(pair['expected'], 3)}. If there are no others, let "
-        f'generated rows keep to these: generate --observed "{first},{second}", or fit --rules '
-        f'FILE with [[Observed]] features = ["{first}", "{second}"]; about '
+        f'generated rows keep to these by --observed "{first},{second}" of fit or generate; about '
         f"{percent(pair['further'], 2)} of further rows would break this rule."
     )
