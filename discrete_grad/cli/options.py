@@ -159,18 +159,9 @@ class FitRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateRules:
+class GenerateRules(FitRules):
     """Rules that every row obeys, beside those of the fit."""
 
-    rules: _RulesFile = None
-    """Rules of every kind, one table each; see docs/rules.md."""
-    fix: _Fix = ()
-    """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
-    forbid: _Forbid = ()
-    """These categories do not stand together."""
-    observed: _Observed = ()
-    """These columns stand together only as they do in the table; auto finds columns of which few
-    combinations occur."""
     only_seen: bool = False
     """Rows are those of the table, in whatever context; with --no-new-only those of the same
     context, too."""
