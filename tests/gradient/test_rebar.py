@@ -76,7 +76,7 @@ def test_the_slope_of_the_conditional_noise() -> None:
 
 def check_quadrature(**options: float) -> None:
     f, logits = function(BINARY, "cubic"), torch.tensor([0.7, -0.2], dtype=torch.float64)
-    gradient = quadrature(Rebar(BINARY, **options), f, logits, 400_000)
+    gradient = quadrature(Rebar(BINARY, **options), f, logits, 100_000)
     assert_close(gradient, contract.truth(BINARY, logits, f)[1], rtol=0, atol=2e-4)
 
 
