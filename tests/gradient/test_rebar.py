@@ -88,7 +88,7 @@ def test_unbiased_for_two_categories_by_quadrature(eta: float, tau: float) -> No
 
 @pytest.mark.parametrize("samples", [1, 2])
 def test_unbiased_on_ragged_features_with_a_mask(samples: int) -> None:
-    f, count = function(RAGGED, "quadratic"), 400_000 // samples
+    f, count = function(RAGGED, "quadratic"), 50_000 // samples
     _, gradient = contract.value_and_gradient(
         Rebar(RAGGED, eta=0.8, samples=samples),
         f,
