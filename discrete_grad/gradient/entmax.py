@@ -91,11 +91,11 @@ def _last_inside(candidates: Tensor, ordered: Tensor) -> Tensor:
 
 def _searched_threshold(scores: Tensor, alpha: float) -> Tensor:
     # at -1 the best category alone has probability 1, at 0 none has any
-    low, high = -torch.ones_like(scores[..., :1]), torch.zeros_like(scores[..., :1])
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        enough = _powers(scores, middle, alpha)[0].sum(-1, keepdim=True) >= 1
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    low, power = -torch.ones_like(scores[..., :1]), 1 / (alpha - 1)
+    for halving in range(1, BISECTIONS + 1):
+        middle = low + 0.5**halving
+        enough = ((scores - middle).clamp_min(0) ** power).sum(-1, keepdim=True) >= 1
+        low = torch.where(enough, middle, low)
     # not the middle: at low the sum is at least 1, so Newton's division finds a slope above 0
     return low
 

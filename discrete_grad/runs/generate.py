@@ -114,12 +114,12 @@ def generate(
         >>> import tempfile
         >>> from pathlib import Path
         >>> from discrete_grad.data import read_table
-        >>> from discrete_grad.fitting import EstimatorConfig
+        >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
         >>> from discrete_grad.runs.fit import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
-        >>> config = FitConfig(estimator=few, judge=few)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
         >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
         >>> generate(run, {}, None, rows=1, new_only=False)["cut"]
         [2]
@@ -189,12 +189,12 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
         >>> import tempfile
         >>> from pathlib import Path
         >>> from discrete_grad.data import read_table
-        >>> from discrete_grad.fitting import EstimatorConfig
+        >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
         >>> from discrete_grad.runs.fit import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
-        >>> config = FitConfig(estimator=few, judge=few)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
         >>> run = fit(read_table(table, score="score"), Path(tempfile.mkdtemp()) / "run", config)
         >>> polished_row(run, None)
         tensor([2])

@@ -94,12 +94,12 @@ def prefer(
     Example:
         >>> import tempfile
         >>> from discrete_grad.data import read_table
-        >>> from discrete_grad.fitting import EstimatorConfig
+        >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
         >>> from discrete_grad.runs.fit import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few, folder = EstimatorConfig(members=2, steps=50), Path(tempfile.mkdtemp())
-        >>> config = FitConfig(estimator=few, judge=few)
+        >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
         >>> run = fit(read_table(table, score="score"), folder / "run", config)
         >>> answers = iter(["1", "q"])
         >>> prefer(run, folder / "a.parquet", ask=lambda _: next(answers), show=lambda _: None)

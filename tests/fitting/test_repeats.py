@@ -16,6 +16,7 @@ from discrete_grad.data import ScoredRows, Table, read_table
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting import (
     EstimatorConfig,
+    GeneratorConfig,
     ReproductionConfig,
     fit_estimator,
     fit_reproduction,
@@ -210,7 +211,8 @@ def test_many_noisy_observations_of_twenty_rows_give_their_order(tmp_path: Path)
     codes = space.enumerate()[place]
     columns = {"cut": codes[:, 0].tolist(), "shade": codes[:, 1].tolist()}
     table = noisy_table(columns, effects[place], 6.0, 0)
-    run = fit(table, tmp_path / "run", FitConfig())
+    short = {"reproduction": ReproductionConfig(steps=50), "generator": GeneratorConfig(steps=50)}
+    run = fit(table, tmp_path / "run", FitConfig(**short))
     assert len(run.rows) == len(run.judge_rows) == 80
     assert int(run.rows.counts.sum()) == 8000
     for model in (run.estimator, run.judge):
@@ -241,7 +243,9 @@ def test_tables_of_few_different_rows_fit(tmp_path: Path, different: int) -> Non
 
 def test_policies_reproduce_observations(tmp_path: Path) -> None:
     table = noisy_table({"cut": [0] * 900 + [1] * 100}, torch.zeros(1000), 1.0, 0)
-    run = fit(table, tmp_path / "run", FitConfig(estimator=EstimatorConfig(steps=50, members=2)))
+    few = EstimatorConfig(steps=50, members=2)
+    made = GeneratorConfig(steps=50)
+    run = fit(table, tmp_path / "run", FitConfig(estimator=few, judge=few, generator=made))
     assert run.reference().softmax(-1)[0].item() == pytest.approx(0.9, abs=0.05)
 
 

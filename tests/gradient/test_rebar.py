@@ -76,7 +76,7 @@ def test_the_slope_of_the_conditional_noise() -> None:
 
 def check_quadrature(**options: float) -> None:
     f, logits = function(BINARY, "cubic"), torch.tensor([0.7, -0.2], dtype=torch.float64)
-    gradient = quadrature(Rebar(BINARY, **options), f, logits, 400_000)
+    gradient = quadrature(Rebar(BINARY, **options), f, logits, 100_000)
     assert_close(gradient, contract.truth(BINARY, logits, f)[1], rtol=0, atol=2e-4)
 
 
@@ -88,7 +88,7 @@ def test_unbiased_for_two_categories_by_quadrature(eta: float, tau: float) -> No
 
 @pytest.mark.parametrize("samples", [1, 2])
 def test_unbiased_on_ragged_features_with_a_mask(samples: int) -> None:
-    f, count = function(RAGGED, "quadratic"), 400_000 // samples
+    f, count = function(RAGGED, "quadratic"), 50_000 // samples
     _, gradient = contract.value_and_gradient(
         Rebar(RAGGED, eta=0.8, samples=samples),
         f,

@@ -47,7 +47,7 @@ class Net(nn.Module):
 def check_quadrature(tau: float = 0.7) -> None:
     f, logits = function(BINARY, "cubic"), torch.tensor([0.7, -0.2], dtype=torch.float64)
     method = Relax(BINARY, control_variate=Net(2), tau=tau)
-    gradient = quadrature(method, f, logits, 400_000)
+    gradient = quadrature(method, f, logits, 100_000)
     assert_close(gradient, contract.truth(BINARY, logits, f)[1], rtol=0, atol=2e-4)
 
 
@@ -61,7 +61,7 @@ def test_unbiased_for_a_black_box_on_ragged_features_with_a_mask() -> None:
     f = on_codes(RAGGED, lambda codes: table[codes @ torch.tensor([9, 9, 3, 1])])
     method = Relax(RAGGED, control_variate=Net(RAGGED.width).requires_grad_(False))
     _, gradient = contract.value_and_gradient(
-        method, f, RAGGED_LOGITS.expand(400_000, -1), generator=contract.seeded()
+        method, f, RAGGED_LOGITS.expand(100_000, -1), generator=contract.seeded()
     )
     true = contract.truth(RAGGED, RAGGED_LOGITS, f)[1]
     check_mean(gradient, true, detects=0.1 * true.abs().max().item())

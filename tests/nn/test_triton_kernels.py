@@ -40,7 +40,7 @@ pytestmark = [
 ]
 runs_kernels = pytest.mark.skipif(not RUNS, reason="neither a GPU nor the interpreter")
 
-SPACE = CategoricalSpace.from_sizes((3, 1, 2, 33, 2, 130))
+SPACE = CategoricalSpace.from_sizes((3, 1, 2, 33, 2, 70))
 METHODS: tuple[ClosedForm, ...] = get_args(ClosedForm)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -158,12 +158,12 @@ def test_codes_and_normaliser() -> None:
 @pytest.mark.parametrize("offset", [1e6, -1e6])
 def test_a_large_constant_changes_no_draw_and_no_gradient(offset: float) -> None:
     # multiples of 1/8, which float32 has beside a million; the largest of each feature is 0
-    near = (logits_of(SPACE, 40) * 8).round() / 8
+    near = (logits_of(SPACE, 8) * 8).round() / 8
     near = SPACE.join([block - block.amax(-1, keepdim=True) for block in SPACE.blocks(near)])
     codes = draw(SPACE, near, 7)
     assert torch.equal(draw(SPACE, near + offset, 7), codes)
     weight = torch.randn(SPACE.width, 5, device=DEVICE)
-    grad = torch.randn(40, SPACE.num_features, 5, device=DEVICE)
+    grad = torch.randn(8, SPACE.num_features, 5, device=DEVICE)
     found, expected = (
         logits_gradient(SPACE, logits, weight, codes, grad, "gumbel_softmax", tau=0.5, seed=7)
         for logits in (near + offset, near)
@@ -174,7 +174,7 @@ def test_a_large_constant_changes_no_draw_and_no_gradient(offset: float) -> None
 @runs_kernels
 @pytest.mark.usefixtures("large_tiles")
 def test_gumbels_follow_their_law() -> None:
-    noise = _gumbels(SPACE, torch.zeros(400, SPACE.width, device=DEVICE), 8).cpu().double()
+    noise = _gumbels(SPACE, torch.zeros(620, SPACE.width, device=DEVICE), 8).cpu().double()
     assert noise.isfinite().all()
     assert len(noise.unique()) > 0.99 * noise.numel()  # no number of a counter is used twice
     cells = (torch.exp(-torch.exp(-noise)) * 50).long().flatten()
@@ -301,9 +301,9 @@ def test_what_does_not_fit() -> None:
     logits, weight, codes, grad = problem(3, dim=2)
     with pytest.raises(TypeError, match=r"float32, bfloat16 and float16, got torch.float64"):
         draw(SPACE, logits.double(), 0)
-    with pytest.raises(ValueError, match=r"logits must be \(..., 171\)"):
+    with pytest.raises(ValueError, match=r"logits must be \(..., 111\)"):
         draw(SPACE, logits[:, 1:], 0)
-    with pytest.raises(ValueError, match=r"weight must be \(171, dim\)"):
+    with pytest.raises(ValueError, match=r"weight must be \(111, dim\)"):
         logits_gradient(SPACE, logits, weight[1:], codes, grad, "reinmax")
     with pytest.raises(ValueError, match=r"codes must be \(3, 6\) and grad .* got \(2, 6\)"):
         logits_gradient(SPACE, logits, weight, codes[1:], grad, "reinmax")

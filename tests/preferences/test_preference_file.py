@@ -61,9 +61,9 @@ def test_appending_is_writing_all_at_once(tmp_path: Path) -> None:
 
 
 def _append_one_by_one(path: Path, name: str, count: int) -> None:
-    """Begins when three do."""
+    """Begins when both do."""
     (path.parent / f"{name}.ready").touch()
-    while len(list(path.parent.glob("*.ready"))) < 3:
+    while len(list(path.parent.glob("*.ready"))) < 2:
         time.sleep(0.001)
     for _ in range(count):
         append_preferences(path, pairs(1), SCHEMA)
@@ -71,9 +71,9 @@ def _append_one_by_one(path: Path, name: str, count: int) -> None:
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_append_one_by_one, [path] * 3, "abc", [15] * 3))
-    assert len(read_preferences(path, SCHEMA)) == 45
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_append_one_by_one, [path] * 2, "ab", [25] * 2))
+    assert len(read_preferences(path, SCHEMA)) == 50
 
 
 def test_no_folder_is_made_for_answers(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ def small_table(rows: int = 240, *, context: bool = True, seed: int = 0) -> Tabl
     cut, shade, size, shop = (
         torch.randint(k, (rows,), generator=generator) for k in (3, 4, 2, len(_SHOPS))
     )
-    price = torch.rand(rows, generator=generator)
+    group = ((cut * 4 + shade) * 2 + size) * 3 + shop
+    before = (group == group[:, None]).tril(-1).sum(1)
+    # few different ones, for a report looks at each context, but no row twice
+    price = ((before + 7 * group) % 16 + 0.5) / 16
     score = cut + 2 * ((shade + shop) % 4 == 1) - 1.5 * ((size == 1) & (cut == 2)) + 0.3 * price
     noise = 0.05 * torch.randn(rows, generator=generator)
     columns = {

@@ -1,5 +1,6 @@
 """Estimates of a whole fit: right on average, kept with the run, told with what they rest on."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from discrete_grad.data import Table, read_table
-from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
+from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
 from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
 from discrete_grad.runs import _calibrate as calibrate
 from discrete_grad.runs._calibrate import _load_calibration
@@ -21,6 +22,7 @@ FEW = EstimatorConfig(members=4, steps=200, hidden=(16,), families=("networks", 
 CONFIG = FitConfig(
     estimator=FEW,
     judge=replace(FEW, members=2),
+    reproduction=ReproductionConfig(steps=30),
     generator=GeneratorConfig(steps=30),
     merge_repeats=False,
 )
@@ -49,6 +51,12 @@ def skewed_table(*, minimised: bool = False) -> Table:
 def skewed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A fit to noisy scores of which the mean is far below the median."""
     return fit(skewed_table(), tmp_path_factory.mktemp("skewed") / "run", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run to be copied and damaged."""
+    return fit(small_table(), tmp_path_factory.mktemp("small") / "run", small_config())
 
 
 def unseen() -> tuple[Tensor, Tensor]:
@@ -138,9 +146,9 @@ def test_estimator_and_judge_have_each_their_own_curve(skewed: Run) -> None:
 
 
 def test_a_run_made_before_calibration_is_loaded_with_the_places_on_the_scale(
-    tmp_path: Path,
+    small: Run, tmp_path: Path
 ) -> None:
-    run = fit(small_table(), tmp_path / "run", small_config())
+    run, _ = small, shutil.copytree(small.folder, tmp_path / "run")
     (tmp_path / "run" / "weights" / "calibration.safetensors").unlink()
     with pytest.raises(RunError, match=r"calibration\.safetensors is missing"):
         load_run(tmp_path / "run")
@@ -156,8 +164,8 @@ def test_a_run_made_before_calibration_is_loaded_with_the_places_on_the_scale(
     assert write_report(old)["estimator"]["held_out"] == {}
 
 
-def test_a_damaged_calibration_is_told_in_one_line(tmp_path: Path) -> None:
-    run = fit(small_table(), tmp_path / "run", small_config())
+def test_a_damaged_calibration_is_told_in_one_line(small: Run, tmp_path: Path) -> None:
+    run, _ = small, shutil.copytree(small.folder, tmp_path / "run")
     path = tmp_path / "run" / "weights" / "calibration.safetensors"
     with pytest.raises(RunError, match="does not fit the run's table"):
         _load_calibration(path, len(run.scale.keys) + 2)

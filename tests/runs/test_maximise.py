@@ -9,7 +9,13 @@ import torch
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import ScoredRows, Table, read_table
-from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, fit_estimator, new_ensemble
+from discrete_grad.fitting import (
+    EstimatorConfig,
+    GeneratorConfig,
+    ReproductionConfig,
+    fit_estimator,
+    new_ensemble,
+)
 from discrete_grad.runs import FitConfig, fit
 
 
@@ -30,11 +36,11 @@ def gambles(*, minimised: bool = False) -> Table:
 
 def config(maximise: str) -> FitConfig:
     few = EstimatorConfig(members=2, steps=500, weight_decay=0.03)
-    made = GeneratorConfig(steps=30)
     return FitConfig(
         estimator=few,
-        judge=few,
-        generator=made,
+        judge=replace(few, steps=30),
+        reproduction=ReproductionConfig(steps=30),
+        generator=GeneratorConfig(steps=30),
         maximise=maximise,  # type: ignore[arg-type]
         merge_repeats=False,
     )

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from discrete_grad.data import Table, read_table
-from discrete_grad.runs import FitConfig, fit, load_run
+from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.runs._folder import open_folder
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
@@ -31,6 +32,19 @@ def with_alignment() -> FitConfig:
             config.generator, alignment=0.5, reference_kl=0.05, entropy=0.01, pessimism=0.5
         ),
     )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run, to be read alone."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return fit(small_table(), folder, small_config(), source={"made": "here"})
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Path:
+    """The folder of a copy of it."""
+    return shutil.copytree(finished.folder, tmp_path / "run")
 
 
 def test_generated_rows_beat_the_naive_baseline_and_the_data(tmp_path: Path) -> None:
@@ -57,8 +71,8 @@ def test_a_run_is_loaded_as_it_was_fitted(tmp_path: Path, context: bool) -> None
     )
 
 
-def test_models_are_frozen_and_judge_rows_are_not_the_generators(tmp_path: Path) -> None:
-    run = fit(small_table(), tmp_path / "run", small_config())
+def test_models_are_frozen_and_judge_rows_are_not_the_generators(finished: Run) -> None:
+    run = finished
     for model in (run.judge, run.estimator, run.reference, run.naive, run.generator):
         assert not model.training
         assert not any(p.requires_grad for p in model.parameters())
@@ -162,12 +176,11 @@ def test_killed_at_ten_random_moments_it_ends_bitwise_where_it_would_have(tmp_pa
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_used(copied: Path, tmp_path: Path) -> None:
     table, config = small_table(), small_config()
-    folder = tmp_path / "run"
+    folder = copied
     with pytest.raises(RunError, match="holds no fit"):
-        load_run(folder)
-    fit(table, folder, config)
+        load_run(tmp_path / "absent")
     with pytest.raises(RunError, match="holds a fit; use --resume"):
         fit(table, folder, config)
     with pytest.raises(RunError, match="was begun with seed = 0, not 5"):
@@ -193,15 +206,14 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     "name", ["config.json", "schema.json", "rows.safetensors", "weights/judge.safetensors"]
 )
 @pytest.mark.parametrize("fault", ["cut", "garbage", "empty object"])
-def test_a_damaged_run_is_told_in_one_line(tmp_path: Path, name: str, fault: str) -> None:
-    folder = tmp_path / "run"
-    fit(small_table(), folder, small_config())
-    path = folder / name
+def test_a_damaged_run_is_told_in_one_line(copied: Path, name: str, fault: str) -> None:
+    load_run(copied)
+    path = copied / name
     content = path.read_bytes()
     faults = {"cut": content[: len(content) // 2], "garbage": b"\xff\x00x", "empty object": b"{}"}
     path.write_bytes(faults[fault])
     with pytest.raises(RunError, match=path.name) as told:
-        load_run(folder)
+        load_run(copied)
     assert "\n" not in str(told.value)
 
 
@@ -247,9 +259,8 @@ def test_the_smallest_table_fits(tmp_path: Path) -> None:
     assert torch.isfinite(run.generator(run.table.context)).all()
 
 
-def test_settings_are_kept_as_json(tmp_path: Path) -> None:
-    fit(small_table(), tmp_path / "run", small_config(), source={"made": "here"})
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+def test_settings_are_kept_as_json(finished: Run) -> None:
+    settings = json.loads((finished.folder / "config.json").read_text())
     assert settings["source"] == {"made": "here"}
     assert FitConfig.from_json(json.dumps(settings["config"])) == small_config()
 
@@ -282,8 +293,8 @@ def test_what_a_generator_cannot_be_trained_with_is_told_first(tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_log_of_metrics_is_named(tmp_path: Path) -> None:
-    run = fit(small_table(), tmp_path / "run", small_config())
+def test_a_missing_log_of_metrics_is_named(copied: Path) -> None:
+    run = load_run(copied)
     (run.folder / "metrics.jsonl").unlink()
     with pytest.raises(RunError, match=r"metrics\.jsonl is missing or damaged"):
         run.metrics()
