@@ -12,6 +12,9 @@ pytest.register_assert_rewrite(
     "tests.goodness", "tests.gradient.contract", "tests.gradient.relaxed"
 )
 
+# models are listed as their modules are imported, and collecting them would do so twice
+collect_ignore_glob = ["nn/zoo/*"]
+
 # derandomised: the same examples every time, so no run can fail by chance
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("suite")

@@ -509,6 +509,13 @@ MUTANTS = [
             torch.float64,
         ),
         (
+            "noise shared by the batch, told by the batch",
+            f"{GRADIENT}.gumbel_softmax.gumbel_like",
+            gumbel_shared_by_the_batch,
+            contract.check_fresh_noise,
+            GUMBEL,
+        ),
+        (
             "noise in memory order",
             f"{GRADIENT}.gumbel_softmax.gumbel_like",
             gumbel_by_memory_order,
@@ -545,6 +552,7 @@ FALSE_CLAIMS = [
     (replace(GUMBEL, exact_on="multilinear"), contract.check_bias),
     (replace(SOFTMAX, exact_on="multilinear"), contract.check_bias),
     (replace(REINMAX, exact_on="multilinear"), contract.check_claim_is_tight),
+    (replace(GUMBEL, slope=(1.0, 1.2)), contract.check_direction_and_scale),
 ]
 
 

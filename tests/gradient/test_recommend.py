@@ -196,4 +196,4 @@ def test_a_module_in_training_mode_is_warned_of() -> None:
 def test_the_table_has_a_line_for_each() -> None:
     lines = table().splitlines()
     assert len(lines) == 2 + len(catalogue())
-    assert all(line.count("|") == 8 for line in lines)
+    assert all(line.count("|") == 9 for line in lines)

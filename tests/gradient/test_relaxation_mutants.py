@@ -175,27 +175,27 @@ ENTMAX_BLOCK = entmax._entmax_block
 
 
 def wrong_direction(
-    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float, rules: None
 ) -> Tensor:
-    return DIFFERENCE(space, perturbed, -g, step)
+    return DIFFERENCE(space, perturbed, -g, step, rules)
 
 
 def opposite_sign(
-    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float, rules: None
 ) -> Tensor:
-    return -DIFFERENCE(space, perturbed, g, step)
+    return -DIFFERENCE(space, perturbed, g, step, rules)
 
 
 def missing_one_over_step(
-    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float, rules: None
 ) -> Tensor:
-    return DIFFERENCE(space, perturbed, g, step) * step
+    return DIFFERENCE(space, perturbed, g, step, rules) * step
 
 
 def rows_of_another_draw(
-    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float
+    space: CategoricalSpace, perturbed: Tensor, g: Tensor, step: Tensor | float, rules: None
 ) -> Tensor:
-    return DIFFERENCE(space, perturbed.roll(1, 0), g, step)
+    return DIFFERENCE(space, perturbed.roll(1, 0), g, step, rules)
 
 
 def norm_of_all_entries(
