@@ -13,7 +13,6 @@ from hypothesis.errors import NoSuchExample
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.testing import (
-    FAMILIES,
     RowFunction,
     categorical_spaces,
     code_rows,
@@ -23,6 +22,7 @@ from discrete_grad.testing import (
     seeds,
     soft_rows,
 )
+from discrete_grad.testing.functions import FAMILIES
 
 SPACE = CategoricalSpace({"cut": 3, "one": 1, "colour": 4})
 BATCHES = st.sampled_from([(), (0,), (2,), (2, 3)])
