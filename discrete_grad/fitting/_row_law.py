@@ -135,7 +135,10 @@ def check_method(generator: nn.Module, method: GradientEstimator) -> None:
     if method.rules == rules:
         return
     if rules is None or method.rules is not None:
-        raise ValueError(f"{name} has rules that are not the generator's")
+        raise ValueError(
+            f"{name} has rules that are not the generator's; one that obeys them is "
+            "`conditioned(generator, rules)`"
+        )
     if not isinstance(method, LeaveOneOut):
         raise ValueError(
             f"{name} must have the generator's rules, `{name}(rules=...)`; where they depend on a "

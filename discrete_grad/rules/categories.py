@@ -184,7 +184,7 @@ class When(Rule):
 
     def __init__(self, condition: Mapping[str, Choice], rules: Sequence[Rule]) -> None:
         object.__setattr__(self, "condition", combination(condition, "When"))
-        object.__setattr__(self, "rules", tuple(rules))
+        object.__setattr__(self, "rules", tuple(sorted(rules, key=repr)))  # no order matters
         if not self.rules or not all(isinstance(rule, Rule) for rule in self.rules):
             raise ValueError(f"When: expected at least one rule, got {list(rules)!r}")
 

@@ -98,7 +98,13 @@ class Law:
         return (total - log_z).masked_fill(~fine, -math.inf).to(self._logits.dtype)
 
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Codes `(count, *batch, F)` drawn from the law."""
+        """Codes `(count, *batch, F)` drawn from the law.
+
+        Raises:
+            ValueError: for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count!r}")
         terms = self._terms
         with torch.no_grad():
             flat = self._log_p.t().expand(count, -1, -1)

@@ -86,7 +86,8 @@ class Budget(Rule):
     def words(self) -> str:
         """See `Rule`."""
         names = ", ".join(name for name, _ in self.prices)
-        return f"the prices of {names} sum to at most {number(self.limit)}"
+        step = "" if self.resolution is None else f", rounded up to {number(self.resolution)},"
+        return f"the prices of {names}{step} sum to at most {number(self.limit)}"
 
     def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """See `Rule`."""
@@ -183,7 +184,11 @@ class Within(Rule):
         """See `Rule`."""
         changed = [place for place, code in self._codes(scope).items() if codes[place] != code]
         named = [cell(scope, codes, place) for place in changed[:8]]
-        return f"{len(changed)} changes: {', '.join([*named, *(['...'] * (len(changed) > 8))])}"
+        what = f"{len(changed)} change{'' if len(changed) == 1 else 's'}"
+        if self.prices:
+            price = {scope.place(name): cost for name, cost in self.prices}
+            what += f" at {number(sum((price.get(p, Fraction(1)) for p in changed), Fraction(0)))}"
+        return f"{what}: {', '.join([*named, *(['...'] * (len(changed) > 8))])}"
 
 
 def exact(value: object, what: str) -> Fraction:

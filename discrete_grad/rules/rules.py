@@ -60,6 +60,8 @@ class Rules:
     ) -> None:
         if not isinstance(space, CategoricalSpace):
             raise TypeError(f"space must be a CategoricalSpace, got {space!r}")
+        if isinstance(rules, Rule):
+            raise TypeError(f"rules must be a list of rules, got {rules!r} alone")
         for rule in rules:
             if not isinstance(rule, Rule):
                 raise TypeError(f"rules must be Fix, Forbid, AtMost, ..., got {rule!r}")
@@ -276,7 +278,7 @@ class Rules:
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        return self.space, self.rules, self.context
+        return self.space, frozenset(self.rules), self.context  # the order says nothing
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Rules:
         return self  # nothing of it changes

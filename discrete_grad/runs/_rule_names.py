@@ -55,6 +55,8 @@ class RuleNames:
 
     def feature(self, name: object) -> str:
         """The name of a column, checked."""
+        if not isinstance(name, str):
+            raise TypeError(f"expected the name of a feature, got {name!r}")
         if name in self.numeric:
             raise ValueError(f"{name!r} is a context of numbers: rules speak of categories")
         if name not in self.columns:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -25,6 +26,29 @@ from tests.nn.zoo.columns import Columns
 CODES = SPACE.enumerate()
 ROWS = SPACE.one_hot(CODES)
 NUMBERS = torch.randn(len(CODES), 10, generator=torch.Generator().manual_seed(1))
+
+
+class Ordinals(nn.Module):
+    """Numbers of the categories, read by products of integers."""
+
+    def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.product = product
+        self.register_buffer("values", torch.arange(SPACE.sizes[0]))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.product(F.one_hot(codes[:, 0], SPACE.sizes[0]), self.values).float()
+
+
+@pytest.mark.parametrize(
+    "product", [torch.matmul, lambda a, b: a @ b, lambda a, b: torch.einsum("nk,k->n", a, b)]
+)
+def test_one_hots_times_integers(product: Callable[[Tensor, Tensor], Tensor]) -> None:
+    model = Ordinals(product)
+    assert torch.equal(soften(model, SPACE)(ROWS), model(CODES))
+    soft = SPACE.softmax(torch.randn(5, SPACE.width))
+    first = soft[:, : SPACE.sizes[0]]
+    assert_close(soften(model, SPACE)(soft), first @ model.values.float())
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -162,6 +162,11 @@ def test_samples_follow_the_law(name: str) -> None:
         assert g_test(counts, law) > FALSE_ALARM
 
 
+def test_a_sample_has_at_least_one_row() -> None:
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        made("count").condition(drawn_logits()).sample(0)
+
+
 def test_samples_come_from_the_generator_alone() -> None:
     law, state = made("count").condition(drawn_logits()), torch.get_rng_state()
     a, b = (law.sample(5, generator=torch.Generator().manual_seed(7)) for _ in "ab")

@@ -156,6 +156,25 @@ def test_a_broken_rule_is_explained() -> None:
         rules.explain(torch.zeros(2, 4, dtype=torch.long))
 
 
+def test_what_a_row_costs_is_explained_as_it_is_counted() -> None:
+    prices = {"base": {"KOH": 0.13}, "solvent": {"water": 0.2}}
+    coarse = Rules(SPACE, [Budget(prices, limit=0.33, resolution=0.1)])
+    (text,) = coarse.explain(torch.tensor([1, 0, 0, 0]))
+    assert text.startswith("the prices of base, solvent, rounded up to 0.1, sum to at most 0.33;")
+    near = Rules(SPACE, [Within({"base": "KOH"}, 1, prices={"base": 2})])
+    (text,) = near.explain(torch.tensor([0, 0, 0, 0]))
+    assert text.endswith("; the row has 1 change at 2: base=NaH")
+
+
+def test_the_order_of_rules_says_nothing() -> None:
+    assert Rules(SPACE, EVERY_KIND) == Rules(SPACE, EVERY_KIND[::-1])
+    assert hash(Rules(SPACE, EVERY_KIND)) == hash(Rules(SPACE, EVERY_KIND[::-1]))
+    few = EVERY_KIND[2:4]
+    assert When({"base": "KOH"}, few) == When({"base": "KOH"}, few[::-1])
+    with pytest.raises(TypeError, match="must be a list of rules, got Fix"):
+        Rules(SPACE, EVERY_KIND[0])  # type: ignore[arg-type]
+
+
 def test_every_row_is_allowed_or_explained() -> None:
     rules = Rules(SPACE, EVERY_KIND[2:])
     for row, allowed in zip(SPACE.enumerate(), rules.allows(SPACE.enumerate()), strict=True):

@@ -128,6 +128,10 @@ def test_what_a_run_keeps_is_small(tmp_path: Path) -> None:
         ),
         ("[[Fix]]\nfeature = 'base'", "rules.toml, Fix 1: 'category' is missing"),
         (
+            "[[Fix]]\nfeature = ['base']\ncategory = 'NaH'",
+            "rules.toml, Fix 1: expected the name of a feature, got ['base']",
+        ),
+        (
             "[[Fix]]\nfeature = 'bse'\ncategory = 'NaH'",
             "rules.toml, Fix 1: no feature 'bse'; did you mean 'base'?",
         ),

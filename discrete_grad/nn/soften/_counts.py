@@ -30,6 +30,7 @@ _KEPT = {
 }
 known(*_FORM, *_CASTS, *_KEPT)
 _TO_FLOATING = {"mean", "truediv", "div"}
+_PRODUCTS = {"matmul", "mm", "bmm", "einsum"}  # which promote no dtypes
 
 
 class Counts(Followed):
@@ -116,6 +117,9 @@ def _kept(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     def value(counts: Counts) -> Tensor:
         return counts.value if wide is None else counts.value.to(wide)
 
+    if name in _PRODUCTS and wide is None:
+        soft = next(v.value.dtype for v in found if isinstance(v, Counts))
+        args, kwargs = _floating((args, kwargs), soft)
     result = func(*change_in(args, value), **change_in(kwargs, value))
     if beside or name in _TO_FLOATING or kwargs.get("dtype", torch.int64).is_floating_point:
         return result
@@ -130,6 +134,16 @@ def _all(value: Any) -> list[Any]:
         return [value]
     parts = value.values() if isinstance(value, dict) else value
     return [leaf for part in parts for leaf in _all(part)]
+
+
+def _floating(value: Any, dtype: torch.dtype) -> Any:
+    """With the integer tensors in it in a floating dtype."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(_floating(part, dtype) for part in value)
+    if isinstance(value, dict):
+        return {key: _floating(part, dtype) for key, part in value.items()}
+    plain = isinstance(value, Tensor) and not isinstance(value, Followed)
+    return value.to(dtype) if plain else value
 
 
 def _is_floating(value: Any) -> bool:
