@@ -7,7 +7,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from discrete_grad.policies import AutoregressiveGenerator, Conditioned, ConditionedSteps, Generator
+from discrete_grad.policies import (
+    AutoregressiveGenerator,
+    Conditioned,
+    ConditionedSteps,
+    Generator,
+    conditioned,
+)
 from discrete_grad.rules import Rules
 from discrete_grad.sampling import seeded
 
@@ -21,11 +27,7 @@ _DRAWS = 256
 
 def under(generator: Generator | AutoregressiveGenerator, rules: Rules | None) -> RunPolicy:
     """A generator, conditioned where there are rules."""
-    if rules is None:
-        return generator
-    if isinstance(generator, Generator):
-        return Conditioned(generator, rules)
-    return ConditionedSteps(generator, rules)
+    return generator if rules is None else cast(RunPolicy, conditioned(generator, rules))
 
 
 def spelt_draws(policy: RunPolicy, context: Tensor | None, seed: int) -> Tensor | None:

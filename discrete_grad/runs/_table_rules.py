@@ -64,8 +64,7 @@ def table_rules(
         1
     """
     rules = listed(given)
-    if isinstance(given, Rules) and given.space != schema.space:
-        raise RunError(f"the rules are of {given.space}, the table's rows of {schema.space}")
+    _check_space(schema, given)
     if not rules:
         return None
     named = {name for rule in rules for name in _names(rule)}
@@ -87,9 +86,14 @@ def joined_rules(schema: Schema, own: Rules | None, given: GivenRules) -> Rules 
     """The rules of a fit, and further ones, together."""
     if own is None or not listed(given):
         return own if own is not None else table_rules(schema, given)
-    table_rules(schema, given)  # alone they must be of the table, too
+    _check_space(schema, given)
     most = max(own.max_states, given.max_states if isinstance(given, Rules) else 0)
     return table_rules(schema, [*own.rules, *listed(given)], max_states=most)
+
+
+def _check_space(schema: Schema, given: GivenRules) -> None:
+    if isinstance(given, Rules) and given.space != schema.space:
+        raise RunError(f"the rules are of {given.space}, the table's rows of {schema.space}")
 
 
 def ruled_config(config: GeneratorConfig, rules: Rules | None) -> GeneratorConfig:
