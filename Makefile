@@ -11,6 +11,10 @@ test: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/test_notebooks.py --whole-notebooks
 
+# the site, in docs/_build/html; its pages' examples run while it is built
+docs: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
 
@@ -41,4 +45,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo lint notebooks test
+.PHONY: bench-quick clean demo docs lint notebooks test
