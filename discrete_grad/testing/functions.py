@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -48,30 +48,45 @@ class RowFunction:
     first: Tensor
     second: Tensor
 
+    _columns: tuple[Tensor, Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        columns = tuple(_of_each_feature(self.space, w) for w in (self.first, self.second))
+        object.__setattr__(self, "_columns", columns)
+
     def __call__(self, rows: Tensor) -> Tensor:
         """Values `(...)` of flat rows `(..., D)`."""
         first, second = self.first.to(rows.dtype), self.second.to(rows.dtype)
         if self.family in ("mlp", "rough"):
             h = rows @ first.T
             return (h.tanh() if self.family == "mlp" else (4 * h).cos()) @ second[:, 0]
-        h = self._inner(rows, first)
+        h = self._inner(rows, 0)
         if POWER[self.family]:
-            h = h + 0.5 * self._inner(rows, second) ** POWER[self.family]
-        parts = h.unbind(-2)
-        each = sum(parts) if self.family == "additive" else functools.reduce(torch.mul, parts)
-        return each @ torch.ones_like(first[:, 0])
+            h = h + 0.5 * self._inner(rows, 1) ** POWER[self.family]
+        join = torch.add if self.family == "additive" else torch.mul
+        of_terms: Tensor = functools.reduce(join, h.unbind(-2))
+        values: Tensor = of_terms @ torch.ones_like(first[:, 0])
+        return values
 
-    def _inner(self, rows: Tensor, weights: Tensor) -> Tensor:
+    def _inner(self, rows: Tensor, which: int) -> Tensor:
         """Inner products `(..., F, terms)` of each feature's part with its weights."""
-        # one product of matrices: sums over a few numbers at a time take ten times as long
-        own = torch.block_diag(*[torch.ones(1, size) for size in self.space.sizes]).to(weights)
-        columns = (own.unsqueeze(1) * weights).flatten(0, 1).T
-        return (rows @ columns).unflatten(-1, (self.space.num_features, -1))
+        inner = rows @ self._columns[which].to(rows.dtype)
+        return inner.reshape(*rows.shape[:-1], self.space.num_features, len(self.first))
 
     def __repr__(self) -> str:
         parts = [self.first] if self.family in ("additive", "multilinear") else []
         weights = [part.tolist() for part in parts or [self.first, self.second]]
         return f"RowFunction({self.space}, {self.family!r}, {', '.join(map(str, weights))})"
+
+
+def _of_each_feature(space: CategoricalSpace, weights: Tensor) -> Tensor:
+    """Weights `(terms, D)` as a matrix `(D, F terms)`, 0 outside of each feature's block.
+
+    Sums over the few numbers of a block take many times as long as one product of matrices.
+    """
+    own = torch.block_diag(*[torch.ones(1, size) for size in space.sizes]).to(weights)
+    columns: Tensor = own.unsqueeze(1) * weights
+    return columns.flatten(0, 1).T
 
 
 def row_function(
