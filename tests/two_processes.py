@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,20 @@ from discrete_grad.training.distributed import processes
 _PATIENCE = 300.0  # seconds
 
 
+def forkserver() -> ForkServerContext:
+    """The way to start processes that takes one import of the library for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["discrete_grad.cli", "tests.runs.small"])
+    return context
+
+
 def in_two_processes(folder: Path, function: Callable[..., object], *arguments: object) -> str:
     """Call a module's function in the folder in both processes, and require that both return.
 
     Returns:
         Everything that they write to their outputs, the first process's before the second's.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["discrete_grad.cli", "tests.runs.small"])
+    context = forkserver()
     # torchrun keeps such a store for the processes it starts
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     both = [

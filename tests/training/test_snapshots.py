@@ -1,6 +1,5 @@
 """Snapshots along training: which are kept, that a resumed fit keeps the same, the report."""
 
-import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -20,6 +19,7 @@ from discrete_grad.training.logs import JsonLinesLog
 from discrete_grad.training.loop import Objective, Step, train
 from discrete_grad.training.snapshots import Snapshots, _kept_steps, load_snapshots
 from tests.runs.small import small_config, small_table
+from tests.two_processes import forkserver
 
 CONFIG = LoopConfig(steps=40, learning_rate=0.05, validate_every=4, patience=0, checkpoint_every=7)
 
@@ -116,8 +116,7 @@ def _killed_run(folder: Path, at: int | None) -> None:
 
 
 def test_killed_and_resumed_it_keeps_the_same_files_bitwise(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["discrete_grad.training", "tests.runs.small"])
+    context = forkserver()
     for stop in (16, 33, None):
         process = context.Process(target=_killed_run, args=(tmp_path / "cut", stop))
         process.start()
