@@ -13,6 +13,7 @@ import pytest
 
 from discrete_grad.cli import commands, main
 from tests.data.malformed import good_table, malformed_fits, malformed_generates
+from tests.two_processes import command_line, in_two_processes
 
 QUICK = ["--config", str(Path(__file__).parent / "runs" / "quick.toml")]
 COLUMNS = ["--score", "score", "--context", "shop", "price"]
@@ -428,33 +429,30 @@ def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path) -> None:
+def test_the_process_ends_with_the_exit_code(tmp_path: Path) -> None:
     failed = command("discrete_grad", "report", "absent", folder=tmp_path)
     assert failed.returncode == 2
     assert failed.stderr == "discrete-grad: error: absent holds no fit: config.json is missing\n"
-    shown = command("discrete_grad", "fit", "--help", folder=tmp_path)
-    assert shown.returncode == 0
-    assert "--generator.entropy" in shown.stdout
 
 
 def test_two_processes_under_torchrun_end_with_the_same_quality(
-    fitted: Path, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from discrete_grad.data import write_rows
     from discrete_grad.runs import load_run
     from tests.runs.small import likely_rows, small_table
 
+    monkeypatch.chdir(tmp_path)
     table = small_table(400)
     columns = table.schema.decode_features(table.codes)
     columns["score"] = table.scores.tolist()
     write_rows(tmp_path / "table.parquet", columns)
-    arguments = ["discrete_grad", "fit", "table.parquet", "--score", "score"]
+    arguments = ["fit", "table.parquet", "--score", "score"]
     (tmp_path / "fit.toml").write_text("estimator.steps = 300\njudge.steps = 300\n")
     arguments += ["--config", "fit.toml", "--generator.steps", "150"]
     torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
-    alone = command(*arguments, "--out", "alone", folder=tmp_path)
-    both = command(*torchrun, *arguments, "--out", "both", folder=tmp_path)
-    assert alone.returncode == 0, alone.stderr
+    assert main([*arguments, "--out", "alone"]) == 0
+    both = command(*torchrun, "discrete_grad", *arguments, "--out", "both", folder=tmp_path)
     assert both.returncode == 0, both.stderr
     assert both.stdout.count("report: ") == 1
     runs = [load_run(tmp_path / name) for name in ("alone", "both")]
@@ -463,24 +461,30 @@ def test_two_processes_under_torchrun_end_with_the_same_quality(
         (run.estimator(run.judge_rows.codes) - run.judge_rows.scores).square().mean().item()
         for run in runs
     ]
-    taken = command(*torchrun, *arguments, "--out", "both", folder=tmp_path)
-    assert taken.returncode != 0
-    assert taken.stderr.count("discrete-grad: ") == 1
-    assert "discrete-grad: error: both holds a fit; use --resume" in taken.stderr
     assert abs(judged[0] - judged[1]) < 0.2
     assert errors[1] < 1.25 * errors[0] + 0.02
+    told = told_by_both(tmp_path, [*arguments, "--out", "both"], code=2)
+    assert "discrete-grad: error: both holds a fit; use --resume" in told
 
 
-def test_two_processes_share_the_contexts_and_write_parts(fitted: Path, tmp_path: Path) -> None:
+def told_by_both(folder: Path, words: list[str], *, code: int) -> str:
+    """Everything that a command writes in two processes; an error is told once."""
+    told = in_two_processes(folder, command_line, words)
+    assert told.count(f"exit code {code}\n") == 2, told
+    assert told.count("discrete-grad: ") == (code != 0)
+    return told
+
+
+def test_two_processes_share_the_contexts_and_write_parts(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     lines = [f"{10 + i / 7},{('east', 'west')[i % 2]}\n" for i in range(31)]
     (tmp_path / "contexts.csv").write_text("price,shop\n" + "".join(lines))
-    arguments = ["discrete_grad", "generate", str(fitted), "--contexts", "contexts.csv"]
+    arguments = ["generate", str(fitted), "--contexts", "contexts.csv"]
     arguments += ["--rows", "4", "--diversity", "2"]
-    torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
-    alone = command(*arguments, "--out", "rows.parquet", folder=tmp_path)
-    assert alone.returncode == 0, alone.stderr
-    both = command(*torchrun, *arguments, "--out", "rows.parquet", folder=tmp_path)
-    assert both.returncode == 0, both.stderr
+    assert main([*arguments, "--out", "rows.parquet"]) == 0
+    told_by_both(tmp_path, [*arguments, "--out", "rows.parquet"], code=0)
     parts = [
         pq.read_table(tmp_path / f"rows.part-0000{i}-of-00002.parquet").to_pylist() for i in (0, 1)
     ]
@@ -488,10 +492,8 @@ def test_two_processes_share_the_contexts_and_write_parts(fitted: Path, tmp_path
     whole = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     for mine, row in zip([*parts[0], *parts[1]], whole, strict=True):
         assert mine == pytest.approx(row)
-    wrong = command(*torchrun, *arguments, "--out", "rows.csv", folder=tmp_path)
-    assert wrong.returncode != 0
-    assert wrong.stderr.count("discrete-grad: ") == 1
-    assert "2 processes write parts in Parquet: rows.csv must end in .parquet" in wrong.stderr
+    told = told_by_both(tmp_path, [*arguments, "--out", "rows.csv"], code=2)
+    assert "2 processes write parts in Parquet: rows.csv must end in .parquet" in told
 
 
 def test_without_the_extra_the_command_says_what_to_install(

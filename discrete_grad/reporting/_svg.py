@@ -33,6 +33,9 @@ _STYLE: Any = {
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "axes.grid": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "figure.dpi": 72,
     "grid.color": _LINE,
     "grid.linewidth": 0.6,
     "text.color": INK,
@@ -78,9 +81,15 @@ def panels(
 
 def to_svg(figure: Any) -> str:
     """The figure as SVG, to stand in a page or in a file of its own."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    # `savefig` draws everything once more to have it laid out
+    canvas = FigureCanvasSVG(figure)
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
+    canvas.print_svg(buffer, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

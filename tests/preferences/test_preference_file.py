@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -21,6 +20,7 @@ from discrete_grad.preferences import (
     write_preferences,
 )
 from tests.runs.small import small_table
+from tests.two_processes import forkserver
 
 TABLE = small_table(40)
 SCHEMA = TABLE.schema
@@ -71,7 +71,7 @@ def _append_one_by_one(path: Path, name: str, count: int) -> None:
 
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=forkserver()) as pool:
         list(pool.map(_append_one_by_one, [path] * 2, "ab", [25] * 2))
     assert len(read_preferences(path, SCHEMA)) == 50
 

@@ -39,7 +39,8 @@ def small_table(rows: int = 240, *, context: bool = True, seed: int = 0) -> Tabl
 def small_config(**changes: object) -> FitConfig:
     """Few members, few steps, many checkpoints."""
     config = FitConfig()
-    loop = {"steps": 60, "batch_size": 32, "checkpoint_every": 10, "patience": 100}
+    loop = {"steps": 30, "batch_size": 32, "checkpoint_every": 5, "patience": 100}
+    loop["validate_every"] = 20  # once within each stage, and at its end
     ensemble = replace(config.estimator, members=3, hidden=(16, 16), dim=4, **loop)
     parts = {
         "estimator": ensemble,

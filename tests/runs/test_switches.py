@@ -102,7 +102,7 @@ def test_a_run_with_all_switches_is_loaded_and_resumed_as_it_was(tmp_path: Path)
     assert_best_that_obeys(run, polished_row(run, context, rules), rules, context)
 
     def interrupted(metrics: dict[str, float], step: int) -> None:
-        if "estimator/loss" in metrics and step == 50:
+        if "estimator/loss" in metrics and step == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,25 +1,17 @@
 """Two processes train one policy."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 from discrete_grad.weighting import exact_log_probs
-from tests.training.two_processes import SPACE, fitted, policy
+from tests.training.policies_in_processes import SPACE, fitted, policy, train_everything
+from tests.two_processes import in_two_processes
 
 
 def test_two_processes_train_a_policy_with_parts_that_are_not_used(tmp_path: Path) -> None:
-    torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]
-    done = subprocess.run(
-        [sys.executable, "-m", *torchrun, "tests.training.two_processes", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "find_unused_parameters" not in done.stderr
+    told = in_two_processes(tmp_path, train_everything)
+    assert "find_unused_parameters" not in told
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     alone, fresh = fitted(policy()).state_dict(), policy()
     for name, tensor in alone.items():

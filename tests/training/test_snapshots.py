@@ -1,8 +1,8 @@
 """Snapshots along training: which are kept, that a resumed fit keeps the same, the report."""
 
-import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from discrete_grad.runs import fit, write_report
+from discrete_grad.runs import FitConfig, fit, write_report
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import Checkpoint, load_tensors, save_tensors
 from discrete_grad.training.config import LoopConfig
@@ -19,6 +19,7 @@ from discrete_grad.training.logs import JsonLinesLog
 from discrete_grad.training.loop import Objective, Step, train
 from discrete_grad.training.snapshots import Snapshots, _kept_steps, load_snapshots
 from tests.runs.small import small_config, small_table
+from tests.two_processes import forkserver
 
 CONFIG = LoopConfig(steps=40, learning_rate=0.05, validate_every=4, patience=0, checkpoint_every=7)
 
@@ -115,8 +116,7 @@ def _killed_run(folder: Path, at: int | None) -> None:
 
 
 def test_killed_and_resumed_it_keeps_the_same_files_bitwise(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["discrete_grad.training", "tests.runs.small"])
+    context = forkserver()
     for stop in (16, 33, None):
         process = context.Process(target=_killed_run, args=(tmp_path / "cut", stop))
         process.start()
@@ -140,8 +140,13 @@ def test_only_the_first_process_keeps_a_trail(
     assert not (tmp_path / "trail").exists()
 
 
-def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None:
+def three_snapshots() -> FitConfig:
     config = small_config()
+    return replace(config, generator=replace(config.generator, steps=60))
+
+
+def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None:
+    config = three_snapshots()
     run = fit(small_table(), tmp_path / "run", config)
     trail = load_snapshots(run.folder / "trail")
     assert tuple(trail) == _kept_steps(60, config.generator.validate_every)
@@ -173,7 +178,7 @@ def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None
     assert 'id="exploitation"' not in (run.folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("stop_at", [12, 13])
+@pytest.mark.parametrize("stop_at", [10, 11])
 def test_an_interrupted_run_ends_with_the_same_trail(tmp_path: Path, stop_at: int) -> None:
     calls = 0
 
@@ -183,7 +188,7 @@ def test_an_interrupted_run_ends_with_the_same_trail(tmp_path: Path, stop_at: in
         if calls == stop_at:
             raise Killed
 
-    table, config = small_table(), small_config()
+    table, config = small_table(), three_snapshots()
     whole = fit(table, tmp_path / "whole", config)
     with pytest.raises(Killed):
         fit(table, tmp_path / "cut", config, log=stop)

@@ -1,7 +1,5 @@
-"""Trains policies in every process of torchrun: `-m tests.training.two_processes FOLDER`."""
+"""Policies that every process of a group trains."""
 
-import sys
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -13,7 +11,7 @@ from discrete_grad.fitting import ReproductionConfig, fit_reproduction
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import DistillConfig, ReinforceConfig, distill, reinforce
 from discrete_grad.sampling import isolated_seed
-from discrete_grad.training.distributed import processes, rank
+from discrete_grad.training.distributed import rank
 from discrete_grad.weighting import RewardWeighted
 
 P = TypeVar("P", Generator, AutoregressiveGenerator)
@@ -57,11 +55,9 @@ def reinforced(algorithm: str) -> AutoregressiveGenerator:
     return learner
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with processes():
-        ends = {"fitted": fitted(policy()), "factorised": fitted(Generator(SPACE))}
-        ends["distilled"] = distilled()
-        ends |= {name: reinforced(name) for name in ("ppo", "leave_one_out")}
-        states = {name: model.state_dict() for name, model in ends.items()}
-        torch.save(states, Path(sys.argv[1]) / f"{rank()}.pt")
+def train_everything() -> None:
+    """Write the weights that this process ends with, `RANK.pt`."""
+    ends = {"fitted": fitted(policy()), "factorised": fitted(Generator(SPACE))}
+    ends["distilled"] = distilled()
+    ends |= {name: reinforced(name) for name in ("ppo", "leave_one_out")}
+    torch.save({name: model.state_dict() for name, model in ends.items()}, f"{rank()}.pt")
