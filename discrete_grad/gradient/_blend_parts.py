@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from discrete_grad.gradient._control_variate import score
+from discrete_grad.gradient.base import widened
 from discrete_grad.gradient.leave_one_out import less_the_others
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["NAMES", "UNBIASED", "Parts", "gradients", "spreads", "weighted_sum"]
+__all__ = ["NAMES", "UNBIASED", "Parts", "gradients", "measured", "spreads", "weighted_sum"]
 
 NAMES = (
     "leave_one_out",
@@ -25,19 +25,20 @@ NAMES = (
 """Components, in the order of the weights."""
 UNBIASED = 3  # the first so many
 REFERENCE = 1  # the unbiased one that the others' biases are told against
-NOISY = 6  # all but the last depend on the rows drawn
+MEASURED = 64  # elements of a batch, at most: more would cost time and tell little
 
 
 class Parts(NamedTuple):
-    """Terms of the components, each averaging over the samples to its component.
+    """Components, and their terms of each sample.
 
     Args:
-        noisy: `(6, N, *batch, D)`, in the order of NAMES.
-        fixed: `(*batch, D)`, the mean field, which no row changes.
+        terms: `(6, N, *batch, D)`, but for what is the same for all samples; the mean field has
+            none.
+        components: `(7, *batch, D)`, in the order of NAMES.
     """
 
-    noisy: Tensor
-    fixed: Tensor
+    terms: Tensor
+    components: Tensor
 
 
 def gradients(
@@ -48,7 +49,7 @@ def gradients(
     slopes: Tensor,
     soft_slope: Tensor,
 ) -> Parts:
-    """The terms of all components.
+    """All components.
 
     With S_n the score of row n, g_n = df/dx there, gbar_n the mean of g over the other rows, g_0 =
     df/dx at the soft row pi, J = J_pi and `less` the leave-one-out baseline: the term n of
@@ -58,7 +59,7 @@ def gradients(
     - the control variate of the mean field the same with g_0 for gbar and gbar_n;
     - straight-through `J g_n`;
     - DARN `(g_n . S_n) S_n`, feature by feature;
-    - own slopes `less(f - g . S)_n S_n`, and DARN added: exact for f quadratic in each row;
+    - own slopes `less(f - g . S)_n S_n`, and DARN added: exact for f quadratic in the row;
     - the mean field `J g_0`.
 
     Args:
@@ -69,66 +70,67 @@ def gradients(
         slopes: `(N, *batch, D)`, df/dx at the rows.
         soft_slope: `(*batch, D)`, df/dx at softmax(logits).
     """
-    scores, n = score(space, logits, hard), len(hard)
-    pi = space.softmax(logits.to(scores.dtype))
-    slopes, values = slopes.to(scores.dtype), values.to(scores.dtype)
-    mean = slopes.mean(0)
-    others = (mean * n - slopes) / (n - 1)
-    straight = space.softmax_jacobian(pi.expand_as(slopes), slopes)
-    fixed = space.softmax_jacobian(pi, soft_slope.to(scores.dtype))
+    pi = space.softmax(widened(logits))
+    scores, slopes, values = hard - pi, slopes.to(pi.dtype), values.to(pi.dtype)
+    soft_slope = soft_slope.to(pi.dtype)
+    all_slopes = torch.cat([slopes, soft_slope.unsqueeze(0)])
+    straight = space.softmax_jacobian(pi.expand_as(all_slopes), all_slopes)
     darn, own = _along_the_score(space, slopes, scores)
-
-    def corrected(control: Tensor) -> Tensor:
-        return less_the_others(values - control).unsqueeze(-1) * scores
-
-    noisy = [
-        corrected(torch.zeros_like(values)),
-        corrected((others * scores).sum(-1)) + space.softmax_jacobian(pi, mean),
-        corrected((soft_slope.to(scores.dtype) * scores).sum(-1)) + fixed,
-        straight,
-        darn,
-        corrected(own) + darn,
-    ]
-    return Parts(torch.stack(noisy), fixed)
+    n = len(hard)
+    others = (slopes.sum(0) - slopes) / (n - 1)
+    controls = [torch.zeros_like(values), (others * scores).sum(-1), (soft_slope * scores).sum(-1)]
+    residuals = values.unsqueeze(1) - torch.stack([*controls, own], 1)
+    corrected = less_the_others(residuals).movedim(1, 0).unsqueeze(-1) * scores
+    terms = torch.cat([corrected[:3], torch.stack([straight[:n], darn, corrected[3] + darn])])
+    components = torch.cat([terms.mean(1), straight[n:]])
+    components[1] += components[3]
+    components[2] += components[6]
+    return Parts(terms, components)
 
 
 def _along_the_score(
     space: CategoricalSpace, slopes: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`(g . S) S` per feature `(N, *batch, D)`, and `g . S` of all features `(N, *batch)`."""
-    products = [block.sum(-1, keepdim=True) for block in space.blocks(slopes * scores)]
-    pairs = zip(products, space.blocks(scores), strict=True)
-    darn = space.join([product * block for product, block in pairs])
-    return darn, torch.stack([p.sum((-2, -1)) for p in products]).sum(0)
+    products = slopes * scores
+    pairs = zip(space.blocks(products), space.blocks(scores), strict=True)
+    darn = space.join([part.sum(-1, keepdim=True) * score for part, score in pairs])
+    return darn, products.sum(-1)
+
+
+def measured(parts: Parts) -> Parts:
+    """The part of the batch that the weights are learned from, `(6, N, n, D)` and `(7, n, D)`."""
+    width = parts.components.shape[-1]
+    terms = parts.terms.reshape(*parts.terms.shape[:2], -1, width)
+    components = parts.components.reshape(len(parts.components), -1, width)
+    step = max(1, -(-components.shape[1] // MEASURED))
+    return Parts(terms[:, :, ::step], components[:, ::step])
 
 
 def spreads(space: CategoricalSpace, parts: Parts) -> tuple[Tensor, Tensor]:
-    """Covariance of one sample's terms and products of the components' differences.
+    """Covariance of one sample's terms, and products of the components' differences.
 
     Both are sums over the entries of a feature and over the batch, `(F, 7, 7)` in float64: the
     first is N times the covariance of the components, the second of their differences from the
     double control variate.
     """
-    n, mean = parts.noisy.shape[1], parts.noisy.mean(1)
-    covariance = _products(space, parts.noisy - mean.unsqueeze(1)) / (n - 1)
+    terms, components = parts
+    covariance = _products(space, terms - terms.mean(1, keepdim=True)) / (terms.shape[1] - 1)
     covariance = torch.nn.functional.pad(covariance, (0, 1, 0, 1))  # the mean field has none
-    components = torch.cat([mean, parts.fixed.unsqueeze(0)])
     return covariance, _products(space, components - components[REFERENCE])
 
 
 def _products(space: CategoricalSpace, terms: Tensor) -> Tensor:
     """`sum t_k t_l` `(F, K, K)` over all but the first dimension of `(K, ..., D)`, by feature."""
     columns = []
-    for block in space.blocks(terms.reshape(len(terms), -1, space.width)):  # (K, rows, n, k)
+    for block in space.blocks(terms.flatten(1, -2)):  # (K, rows, n, k)
         flat = block.movedim(-2, 0).flatten(2)
-        columns.append((flat @ flat.transpose(-1, -2)).double())
-    return space.join_columns(columns, dim=0)
+        columns.append(flat @ flat.mT)
+    return space.join_columns(columns, dim=0).double()
 
 
-def weighted_sum(space: CategoricalSpace, parts: Parts, weights: Tensor) -> Tensor:
-    """The gradient `(*batch, D)` for weights `(F, 7)`."""
-    components = torch.cat([parts.noisy.mean(1), parts.fixed.unsqueeze(0)])
-    blocks = space.blocks(components)
+def weighted_sum(space: CategoricalSpace, components: Tensor, weights: Tensor) -> Tensor:
+    """The gradient `(*batch, D)` for components `(7, *batch, D)` and weights `(F, 7)`."""
     shares = space.block_columns(weights.to(components.dtype), dim=0)
-    pairs = zip(blocks, shares, strict=True)
+    pairs = zip(space.blocks(components), shares, strict=True)
     return space.join([torch.einsum("k...nc,nk->...nc", block, w) for block, w in pairs])

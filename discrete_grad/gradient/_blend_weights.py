@@ -32,8 +32,9 @@ def best_weights(covariance: Tensor, bias: Tensor, elements: Tensor) -> Tensor:
             control variate, as measured: noisy, so that a square of one may be below 0.
         elements: `()`, elements of the batches that both are an average over.
     """
-    own = _errors(covariance, bias, elements)
-    all_of_them = _errors(covariance.sum(0), bias.sum(0), elements)
+    pairs = [torch.cat([part, part.sum(0, keepdim=True)]) for part in (covariance, bias)]
+    errors = _errors(pairs[0], pairs[1], elements)
+    own, all_of_them = errors[:-1], errors[-1]
     scale = _usual(own) / _usual(all_of_them).clamp_min(torch.finfo(own.dtype).tiny)
     share = POOLED / (POOLED + elements)
     return _least(own.lerp(all_of_them * scale[..., None, None], share))

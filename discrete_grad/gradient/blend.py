@@ -6,7 +6,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from discrete_grad.gradient._blend_parts import NAMES, Parts, gradients, spreads, weighted_sum
+from discrete_grad.gradient._blend_parts import (
+    NAMES,
+    Parts,
+    gradients,
+    measured,
+    spreads,
+    weighted_sum,
+)
 from discrete_grad.gradient._blend_weights import best_weights
 from discrete_grad.gradient._control_variate import differentiate, score, with_gradient
 from discrete_grad.gradient.base import Function, GradientEstimator, draw, evaluate
@@ -30,8 +37,8 @@ class Blend(GradientEstimator):
     that corrects each row by its own slope, and the mean field, which is `Softmax`. Each feature
     has weights that add up to 1 and minimise the mean squared error: the components' covariance,
     measured between the rows, plus their bias, measured against the unbiased ones and counted
-    where it is larger than chance explains. Both are averaged over the batch and, with a decay of
-    0.98 a call, over the calls.
+    where it is larger than chance explains. Both are averaged over the batch, of which 64
+    elements at most are measured, and, with a decay of 0.98 a call, over the calls.
 
     The weights of a call come from the calls before it, never from its own rows, so its bias is
     that of a fixed linear combination. The first call has a quarter each of
@@ -111,7 +118,7 @@ class Blend(GradientEstimator):
         parts = gradients(
             space, fixed, hard, values.detach(), slopes.detach(), soft_slope[0].detach()
         )
-        gradient = weighted_sum(space, parts, self.weight)
+        gradient = weighted_sum(space, parts.components, self.weight)
         if self._learns(logits):
             self._learn(space, parts)
         return with_gradient(values.mean(0), logits, gradient)
@@ -140,8 +147,9 @@ class Blend(GradientEstimator):
     @torch.no_grad()
     def _learn(self, space: CategoricalSpace, parts: Parts) -> None:
         """Count this call's measurements in, and find the weights of the next."""
+        parts = measured(parts)
         covariance, products = spreads(space, parts)
-        elements = torch.full_like(self.seen[:1], parts.fixed[..., 0].numel())
+        elements = torch.full_like(self.seen[:1], parts.components.shape[1])
         bias = products - covariance / self.samples
         found = [covariance.flatten(), bias.flatten(), elements, elements]
         self._count(_over_processes(torch.cat([part.to(self.seen) for part in found])))
