@@ -119,7 +119,7 @@ class Blend(GradientEstimator):
             space, fixed, hard, values.detach(), slopes.detach(), soft_slope[0].detach()
         )
         gradient = weighted_sum(space, parts.components, self.weight)
-        if self._learns(logits):
+        if self._learns(values):
             self._learn(space, parts)
         return with_gradient(values.mean(0), logits, gradient)
 
@@ -128,14 +128,14 @@ class Blend(GradientEstimator):
     ) -> Tensor:
         scores = score(space, logits.detach(), hard)
         gradient = (less_the_others(values.detach()).unsqueeze(-1) * scores).mean(0)
-        if self._learns(logits):
+        if self._learns(values):
             self.has_slopes.fill_(False)
         return with_gradient(values.mean(0), logits, gradient)
 
-    def _learns(self, logits: Tensor) -> bool:
-        if not self.training or not logits.numel():
+    def _learns(self, values: Tensor) -> bool:
+        if not self.training or not values.numel():
             return False
-        return not (torch.compiler.is_compiling() or is_wrapped(logits))
+        return not (torch.compiler.is_compiling() or is_wrapped(values))
 
     def _check_call(self) -> None:
         if self.training and not torch.compiler.is_compiling() and in_backward():

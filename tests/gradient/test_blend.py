@@ -285,6 +285,9 @@ def frozen_calls(method: Blend, logits: Tensor) -> dict[str, Callable[[], object
         "evaluation mode": lambda: copy.copy(method).eval().expectation(f, logits),
         "vmap": lambda: mapped(logits),
         "grad": lambda: torch.func.grad(lambda x: method.expectation(f, x).sum())(logits),
+        "grad of f": lambda: torch.func.grad(
+            lambda scale: method.expectation(lambda rows: f(rows) * scale, logits).sum()
+        )(torch.ones(())),
         "an empty batch": lambda: method.expectation(f, logits[:0]),
         "no number": lambda: method.expectation(lambda rows: f(rows) * torch.nan, logits),
     }
