@@ -63,9 +63,11 @@ class Config(HarnessConfig):
     rounds: int = 8
     """Calls of each gradient estimator, of a batch of 8 each, interleaved with the others'."""
     warm_up: int = 100
-    """Training calls before, for those with parameters or buffers, at their default samples."""
+    """Training calls before, for those with parameters, at their default samples, or buffers."""
     steps: int = 300
     """Of the training of an estimator on a real table."""
+    only: tuple[str, ...] = ()
+    """Names of the gradient estimators to measure; all where none is given."""
 
 
 def cells(config: Config) -> list[Cell]:
@@ -73,7 +75,7 @@ def cells(config: Config) -> list[Cell]:
     if config.quick:
         plan = [(where, *f, "flat", 0) for where, fs in PLAN.items() for f in fs[1::4]]
         plan += [("bits", "motifs", OWN, "trajectory", 0), ("ragged", "smooth", OWN, "peaked", 0)]
-        options = (2, 3, 20)
+        options = (config.only, 2, 3, 20)
     else:
         plan = [
             (where, *f, logits, seed)
@@ -82,7 +84,7 @@ def cells(config: Config) -> list[Cell]:
             for f in fs
             for logits in LOGITS
         ]
-        options = (config.rounds, config.warm_up, config.steps)
+        options = (config.only, config.rounds, config.warm_up, config.steps)
     return [Cell("/".join(map(str, problem)), (*problem, *options)) for problem in plan]
 
 
@@ -125,9 +127,15 @@ class _Run:
 
 
 def measure(
-    where: str, kind: str, extension: str, logits_kind: str, seed: int, *options: int
+    where: str,
+    kind: str,
+    extension: str,
+    logits_kind: str,
+    seed: int,
+    only: tuple[str, ...],
+    *options: int,
 ) -> dict[str, Any]:
-    """Of every method the fields of `Figures` for each budget, or why it failed.
+    """Of every method, or of those named, `Figures` at each budget, or why it failed.
 
     A method that takes no more samples than at a smaller budget, or has no use for them, has no
     figures of its own there, and neither has one that costs more than the budget.
@@ -137,6 +145,8 @@ def measure(
     logits, noise = problem.logits(logits_kind, seed), seeded(seed)
     runs: dict[str, list[_Run] | str] = {}
     for name, cls in catalogue().items():
+        if only and name not in only:
+            continue
         try:
             with isolated_seed(seed):  # some begin with random networks
                 runs[name] = list(_begun(cls, problem, logits, warm_up, noise))
@@ -176,8 +186,7 @@ def _begun(
     noise: torch.Generator,
 ) -> Iterator[_Run]:
     """The method at each budget that makes a difference, up to the first that fails or is slow."""
-    learned = _learned(cls, problem, logits, warm_up, noise)
-    cost, spent = 0, list[float]()
+    learned, cost, spent = dict[str, Any](), 0, list[float]()
     for budget in BUDGETS:
         if cls(problem.space, samples=cls.min_samples).cost(problem.space).total > budget:
             continue
@@ -185,7 +194,11 @@ def _begun(
         if method.cost(problem.space).total == cost:
             continue
         cost = method.cost(problem.space).total
-        method.load_state_dict(learned)
+        if not list(method.parameters()):
+            _train(method, problem, logits, warm_up, noise)
+        else:  # dear to train, and the same for any number of samples
+            learned = learned or _train(cls(problem.space), problem, logits, warm_up, noise)
+            method.load_state_dict(learned)
         run = _Run(budget, method)
         if len(spent) > 1 and spent[-1] ** 2 / spent[-2] > 3 * SLOW:  # it would take minutes in all
             run.failed = f"more than {SLOW} s a call, to judge by the smaller budgets"
@@ -196,15 +209,14 @@ def _begun(
             return
 
 
-def _learned(
-    cls: type[GradientEstimator],
+def _train(
+    method: GradientEstimator,
     problem: Problem,
     logits: Tensor,
     warm_up: int,
     noise: torch.Generator,
 ) -> dict[str, Any]:
     """The state of parameters and buffers after the calls of the warm-up."""
-    method = cls(problem.space)
     weights = list(method.parameters())
     if not method.state_dict():
         return {}

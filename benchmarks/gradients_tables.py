@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.gradients_blend import blend_table
 from benchmarks.harness import Results, Table, failures, succeeded
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.gradient import catalogue
@@ -203,6 +204,7 @@ def tables(results: Results) -> list[Table]:
     )
     return [
         _leading(by_function, _reference(results)),
+        blend_table([problem.methods for problem in problems]),
         _shares(by_function, costs + times),
         _leaders("Leaders at equal cost", problems, costs, TIES),
         _leaders("Leaders at equal wall time", problems, times, interpolated),

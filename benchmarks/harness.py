@@ -53,6 +53,7 @@ MEMORY = 8 * 2**30  # bytes a cell may take; so many cells at once fit on a comm
 SAVE_EVERY = 2.0  # seconds
 # options that do not change a cell's figures
 VOLATILE = (
+    "only",
     "out",
     "workers",
     "timeout",

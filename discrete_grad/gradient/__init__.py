@@ -9,6 +9,7 @@ from discrete_grad.gradient.base import (
     SelfSamplingFunction,
 )
 from discrete_grad.gradient.black_box import on_codes
+from discrete_grad.gradient.blend import Blend
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
 from discrete_grad.gradient.darn import Darn
@@ -42,6 +43,7 @@ __all__ = [
     "IMLE",
     "AdaptiveIMLE",
     "Arms",
+    "Blend",
     "Carms",
     "Cost",
     "Darn",

@@ -120,11 +120,14 @@ def at_budget(
 def gradients(
     method: GradientEstimator, f: Function, logits: Tensor, repeats: int, noise: torch.Generator
 ) -> Tensor:
-    """Independent estimates `(repeats, *batch, D)`."""
+    """Independent estimates `(repeats, *batch, D)`, after one call more if it has buffers."""
     method.to(logits)
+    counts = [len(part) for part in torch.arange(repeats).chunk(_ROUNDS)]
+    if list(method.buffers()):
+        counts = [counts[0], *counts]
     parts = []
-    for part in torch.arange(repeats).chunk(_ROUNDS):
-        repeated = logits.detach().expand(len(part), *logits.shape).clone().requires_grad_()
+    for count in counts:
+        repeated = logits.detach().expand(count, *logits.shape).clone().requires_grad_()
         value = method.expectation(f, repeated, generator=noise).sum()
         parts.append(torch.autograd.grad(value, repeated)[0])
-    return torch.cat(parts)
+    return torch.cat(parts)[-repeats:]

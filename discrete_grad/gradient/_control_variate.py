@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient._numbers import as_number
 from discrete_grad.gradient.base import Function, evaluate, widened
+from discrete_grad.gradient.black_box import NoDerivativeError
 from discrete_grad.space import CategoricalSpace, can_inspect
 
 __all__ = [
@@ -64,10 +65,7 @@ def differentiate(f: Function, rows: Tensor, *, again: bool = False) -> tuple[Te
             # the row out gets the message below instead of autograd's
             (slope,) = torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)
     if slope is None:
-        raise ValueError(
-            "f has no derivative in the row; use a gradient estimator that needs none, such as "
-            "LeaveOneOut, Reinforce or Enumerate"
-        )
+        raise NoDerivativeError("f", values)
     # without this the user's backward() would pass through a frozen f once more, for nothing
     return values if _depends_on_more_than(values, leaf) else values.detach(), slope
 

@@ -10,7 +10,18 @@ from torch import Tensor
 from discrete_grad.gradient.base import Function
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["on_codes"]
+__all__ = ["NoDerivativeError", "on_codes"]
+
+
+class NoDerivativeError(ValueError):
+    """Function without a derivative in the row; `values` are its values, where they are known."""
+
+    def __init__(self, what: str, values: Tensor | None = None) -> None:
+        super().__init__(
+            f"{what} has no derivative in the row; use a gradient estimator that needs none, such "
+            "as LeaveOneOut, Reinforce or Enumerate"
+        )
+        self.values = values
 
 
 def on_codes(
@@ -46,10 +57,7 @@ def _on_rows(
     space: CategoricalSpace, f: Callable[..., Tensor], context: Tensor | None, rows: Tensor
 ) -> Tensor:
     if rows.requires_grad:
-        raise ValueError(
-            "a black box on codes has no derivative in the row; use a gradient estimator that "
-            "needs none, such as LeaveOneOut, Reinforce or Enumerate"
-        )
+        raise NoDerivativeError("a black box on codes")
     codes = space.argmax(rows)
     if context is None:
         return f(codes)

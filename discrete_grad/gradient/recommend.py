@@ -113,8 +113,8 @@ def recommend(
     """Measure every candidate on the user's own f and rank them by mean squared error.
 
     Each candidate draws as many samples as the budget allows; an instance as many as it was made
-    with. Methods that learn (a baseline, a control variate, a temperature) are measured as they are
-    when new, instances as they are.
+    with. Methods with parameters (a control variate, a temperature) are measured as they are when
+    new, instances as they are, and both after one call if they have buffers (a baseline, weights).
 
     Args:
         space: the space.

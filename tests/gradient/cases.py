@@ -17,6 +17,7 @@ from discrete_grad import (
     IMLE,
     AdaptiveIMLE,
     Arms,
+    Blend,
     Carms,
     CategoricalSpace,
     Darn,
@@ -892,6 +893,31 @@ def double_control_case(alpha: float, *, samples: int, learn: bool = False) -> C
     )
 
 
+def blend_formula(space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function) -> Tensor:
+    """The weights of the first call: a quarter each."""
+    parts = (
+        double_control_formula(1.0)(space, logits, gumbel, f),
+        straight_through_formula(space, logits, gumbel, f),
+        darn_formula(space, logits, gumbel, f),
+        softmax_formula(1.0)(space, logits, gumbel, f),
+    )
+    return torch.stack(parts).mean(0)
+
+
+def blend_case(samples: int) -> Case:
+    return Case(
+        name=f"Blend(samples={samples})",
+        make=Blend,
+        formula=blend_formula,
+        forward="hard",
+        exact_on="multilinear",
+        value_exact_on="everything",
+        needs_derivative=False,
+        samples=samples,
+        soft_calls=1,
+    )
+
+
 def rebar_case(eta: float, tau: float, *, samples: int = 1, learn: bool = False) -> Case:
     return Case(
         name=f"Rebar(eta={eta}, tau={tau}, learn={learn})",
@@ -1074,6 +1100,8 @@ CASES = (
     leave_one_out_case(3),
     double_control_case(1.0, samples=2),
     double_control_case(0.5, samples=3, learn=True),
+    blend_case(2),
+    blend_case(3),
     rebar_case(1.0, 0.5),
     rebar_case(0.75, 0.25, samples=2, learn=True),
     relax_case(0.5),

@@ -1,0 +1,94 @@
+"""`Blend` beside the best of the other methods in each problem of `benchmarks.gradients`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Protocol
+
+from benchmarks.harness import Table
+
+NAME = "Blend"
+MEAN_FIELD = "Softmax"
+LIMITS = (1.0, 1.05, 1.1)
+BUDGETS = (8, 32, 128, 512)
+EXACT = 1e-5  # a relative error that is rounding
+Z = 1.96
+
+
+class Error(Protocol):
+    """Figures of a method at a budget, of which only the error counts here."""
+
+    @property
+    def rmse(self) -> float:
+        """Relative root mean squared error."""
+
+
+Methods = Mapping[str, Mapping[int, Error | None]]
+
+
+def blend_table(problems: Sequence[Methods]) -> Table:
+    """Ratios of the error to that of the best other method that is not exact, by budget."""
+    shown = [problem for problem in problems if NAME in problem]
+    rows = [row for budget in BUDGETS if (row := _row(shown, budget))]
+    header = (
+        "budget",
+        "problems",
+        *(f"at most {limit:.2f} x" for limit in LIMITS),
+        "median ratio",
+        "largest ratio",
+        f"problems where `{MEAN_FIELD}` is exact",
+        "largest error there",
+    )
+    note = (
+        f"RMSE of `{NAME}` over that of the best other method of the catalogue at the same budget, "
+        f"the best chosen anew for each problem with knowledge of all errors; methods without any "
+        f"error in a problem do not count there, and problems where `{MEAN_FIELD}` is exact stand "
+        "apart. Shares with Wilson's 95% interval, the median with that of order statistics."
+    )
+    return Table(f"`{NAME}` against the best other method", header, rows, note)
+
+
+def _row(problems: Sequence[Methods], budget: int) -> list[str]:
+    ratios, exact = list[float](), list[float]()
+    for problem in problems:
+        mine = _rmse(problem[NAME], budget)
+        if mine is None:
+            continue
+        mean_field = _rmse(problem.get(MEAN_FIELD, {}), budget)
+        if mean_field is not None and mean_field <= EXACT:
+            exact.append(mine)
+        elif others := [
+            rmse
+            for name, found in problem.items()
+            if name != NAME and (rmse := _rmse(found, budget)) is not None and rmse > EXACT
+        ]:
+            ratios.append(mine / min(others))
+    if not ratios:
+        return []
+    shares = [_share(sum(r <= limit for r in ratios), len(ratios)) for limit in LIMITS]
+    largest = f"{max(exact):.2g}" if exact else "-"
+    middle = [str(len(ratios)), *shares, _median(ratios), f"{max(ratios):.2f}"]
+    return [str(budget), *middle, str(len(exact)), largest]
+
+
+def _rmse(found: Mapping[int, Error | None], budget: int) -> float | None:
+    """At the dearest instance within the budget."""
+    within = [b for b in found if b <= budget]
+    figures = found[max(within)] if within else None
+    return None if figures is None else figures.rmse
+
+
+def _share(count: int, n: int) -> str:
+    p = count / n
+    middle, half = p + Z * Z / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    low, high = ((middle + s * half) / (1 + Z * Z / n) for s in (-1, 1))
+    return f"{p:.0%} [{max(low, 0):.0%}, {high:.0%}]"
+
+
+def _median(values: Sequence[float]) -> str:
+    ordered, n = sorted(values), len(values)
+    half = Z * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half))
+    return f"{median(ordered):.2f} [{ordered[low]:.2f}, {ordered[high]:.2f}]"
