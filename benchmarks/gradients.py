@@ -51,7 +51,7 @@ PLAN: dict[str, Sequence[tuple[str, str]]] = {
     "wide": [("multilinear", OWN), ("smooth", OWN), ("rough", OWN), ("motifs", OWN)],
     "large": [(kind, OWN) for kind in SIX[1:]] + [("motifs", OTHER)],
 }
-RANDOM = ("hard", "chosen")  # rows; the other methods have no noise
+RANDOM = ("hard", "chosen", "mixed")  # rows; the other methods have no noise
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from discrete_grad.gradient.deterministic_straight_through import DeterministicS
 from discrete_grad.gradient.disarm import Disarm
 from discrete_grad.gradient.double_control_variate import DoubleControlVariate
 from discrete_grad.gradient.entmax import Entmax
+from discrete_grad.gradient.entropy_weighted import EntropyWeighted
 from discrete_grad.gradient.enumerate import Enumerate
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.gradient.gapped_straight_through import GappedStraightThrough
@@ -50,6 +51,7 @@ __all__ = [
     "Disarm",
     "DoubleControlVariate",
     "Entmax",
+    "EntropyWeighted",
     "Enumerate",
     "Facts",
     "GappedStraightThrough",

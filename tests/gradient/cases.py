@@ -6,6 +6,7 @@ A new gradient estimator adds a line to CASES and its formula above it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -25,6 +26,7 @@ from discrete_grad import (
     Disarm,
     DoubleControlVariate,
     Entmax,
+    EntropyWeighted,
     Enumerate,
     GappedStraightThrough,
     GradientEstimator,
@@ -88,8 +90,8 @@ class Case:
     """One gradient estimator and the facts it declares.
 
     Args:
-        forward: what f is given: a `hard` draw from softmax(logits), the `argmax` row, a `soft`
-            row, or `all` rows.
+        forward: what f is given: a `hard` draw from softmax(logits), the `argmax` row, a `mixed`
+            row between a draw and the mean, a `soft` row, or `all` rows.
         exact_on: largest class of f on which the expected gradient is the true one.
         value_exact_on: the same for the expected value.
         function_of_codes: the noise matters through the drawn codes alone, so that the expected
@@ -116,7 +118,7 @@ class Case:
     name: str
     make: Make
     formula: Formula | None
-    forward: Literal["hard", "argmax", "soft", "all"]
+    forward: Literal["hard", "argmax", "mixed", "soft", "all"]
     exact_on: Exact
     value_exact_on: Exact
     needs_derivative: bool = True
@@ -316,6 +318,18 @@ def entmax_formula(alpha: float) -> Formula:
         return torch.block_diag(*jacobians) @ derivative(f, p)
 
     return formula
+
+
+def entropy_weighted_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    pi, weights = softmax(space, logits), []
+    for part in space.split(pi):
+        p = part[part > 0]
+        weight = -(p * p.log()).sum() / math.log(len(p)) if len(p) > 1 else torch.zeros(())
+        weights.append(weight.expand(len(part)))
+    rows = pi + torch.cat(weights) * (hard_rows(space, logits, gumbel) - pi)
+    return jacobian(space, pi) @ derivative(f, rows).mean(0)
 
 
 def imle_formula(step: float) -> Formula:
@@ -1062,6 +1076,14 @@ CASES = (
     entmax_case(1.5, slope=(1.4, 2.0)),
     entmax_case(2.0, slope=(2.0, 5.0)),
     entmax_case(1.3, slope=(1.2, 1.6)),
+    Case(
+        name="EntropyWeighted",
+        make=EntropyWeighted,
+        formula=entropy_weighted_formula,
+        forward="mixed",
+        exact_on="multilinear",
+        value_exact_on="multilinear",
+    ),
     imle_case(10.0, slope=(0.1, 0.25)),
     imle_case(3.0, samples=2, slope=(0.5, 1.05)),
     adaptive_imle_case(1.0, slope=(0.1, 2.0)),
