@@ -11,6 +11,7 @@ from discrete_grad.gradient.base import (
 from discrete_grad.gradient.black_box import on_codes
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
+from discrete_grad.gradient.centred_reinmax import CentredReinMax
 from discrete_grad.gradient.darn import Darn
 from discrete_grad.gradient.decoupled_straight_through import DecoupledStraightThrough
 from discrete_grad.gradient.deterministic_straight_through import DeterministicStraightThrough
@@ -44,6 +45,7 @@ __all__ = [
     "AdaptiveIMLE",
     "Arms",
     "Carms",
+    "CentredReinMax",
     "Cost",
     "Darn",
     "DecoupledStraightThrough",

@@ -20,6 +20,7 @@ from discrete_grad import (
     Arms,
     Carms,
     CategoricalSpace,
+    CentredReinMax,
     Darn,
     DecoupledStraightThrough,
     DeterministicStraightThrough,
@@ -215,6 +216,18 @@ def reinmax_formula(tau: float) -> Formula:
         return torch.stack(parts).mean(0)
 
     return formula
+
+
+def centred_reinmax_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    rows, pi = hard_rows(space, logits, gumbel), softmax(space, logits)
+    slopes, j, parts = derivative(f, rows), jacobian(space, pi), []
+    for n, row in enumerate(rows):
+        others = torch.cat([slopes[:n], slopes[n + 1 :]]).mean(0)
+        score = torch.block_diag(*[torch.outer(s, s) for s in space.split(row - pi)])
+        parts.append((j + score) / 2 @ (slopes[n] - others) + j @ others)
+    return torch.stack(parts).mean(0)
 
 
 def darn_formula(space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function) -> Tensor:
@@ -1009,6 +1022,18 @@ def adaptive_imle_case(
     )
 
 
+def centred_reinmax_case(samples: int) -> Case:
+    return Case(
+        name=f"CentredReinMax(samples={samples})",
+        make=CentredReinMax,
+        formula=centred_reinmax_formula,
+        forward="hard",
+        exact_on="quadratic",
+        value_exact_on="everything",
+        samples=samples,
+    )
+
+
 def rodeo_case(samples: int) -> Case:
     return Case(
         name=f"Rodeo(samples={samples})",
@@ -1058,6 +1083,8 @@ CASES = (
     ),
     reinmax_case(1.0, exact_on="quadratic"),
     reinmax_case(1.3, exact_on="nothing", samples=2, slope=(0.95, 1.1)),
+    centred_reinmax_case(2),
+    centred_reinmax_case(3),
     Case(
         name="Darn",
         make=Darn,
