@@ -45,10 +45,10 @@ def cells(config: Config) -> list[Cell]:
     plan = [
         (where, kind, extension, kind_of_logits, seed)
         for seed in range(config.seeds)
+        for kind_of_logits in LOGITS
         for where, kinds in PLAN.items()
         for kind in kinds
         for extension in BOTH
-        for kind_of_logits in LOGITS
     ]
     return [Cell("/".join(map(str, problem)), (*problem, *options)) for problem in plan]
 

@@ -28,6 +28,7 @@ from discrete_grad.gradient.imle import IMLE
 from discrete_grad.gradient.indecater import IndeCateR
 from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.gradient.local_expectation import LocalExpectation
+from discrete_grad.gradient.low_variance_reinmax import LowVarianceReinMax
 from discrete_grad.gradient.rebar import Rebar
 from discrete_grad.gradient.recommend import Recommendation, recommend
 from discrete_grad.gradient.reinforce import Reinforce
@@ -63,6 +64,7 @@ __all__ = [
     "IndeCateR",
     "LeaveOneOut",
     "LocalExpectation",
+    "LowVarianceReinMax",
     "Pullback",
     "Rebar",
     "Recommendation",

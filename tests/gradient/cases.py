@@ -36,6 +36,7 @@ from discrete_grad import (
     IndeCateR,
     LeaveOneOut,
     LocalExpectation,
+    LowVarianceReinMax,
     Rebar,
     Reinforce,
     ReinMax,
@@ -227,6 +228,23 @@ def centred_reinmax_formula(
         others = torch.cat([slopes[:n], slopes[n + 1 :]]).mean(0)
         score = torch.block_diag(*[torch.outer(s, s) for s in space.split(row - pi)])
         parts.append((j + score) / 2 @ (slopes[n] - others) + j @ others)
+    return torch.stack(parts).mean(0)
+
+
+def low_variance_reinmax_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    rows, pi = hard_rows(space, logits, gumbel), softmax(space, logits)
+    parts = []
+    for row, g in zip(rows, derivative(f, rows), strict=True):
+        blocks = []
+        for p, x in zip(space.split(pi), space.split(row), strict=True):
+            total = (p * (1 - p)).sum()
+            h = p * (1 - p) / total if total > 0 else p
+            ratio = (h @ x) / (p @ x)
+            j = torch.diag(p) - torch.outer(p, p)
+            blocks.append((ratio * j + torch.outer(x - p, x - h)) / 2)
+        parts.append(torch.block_diag(*blocks) @ g)
     return torch.stack(parts).mean(0)
 
 
@@ -1083,6 +1101,14 @@ CASES = (
     ),
     reinmax_case(1.0, exact_on="quadratic"),
     reinmax_case(1.3, exact_on="nothing", samples=2, slope=(0.95, 1.1)),
+    Case(
+        name="LowVarianceReinMax",
+        make=LowVarianceReinMax,
+        formula=low_variance_reinmax_formula,
+        forward="hard",
+        exact_on="quadratic",
+        value_exact_on="everything",
+    ),
     centred_reinmax_case(2),
     centred_reinmax_case(3),
     Case(

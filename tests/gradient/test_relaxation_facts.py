@@ -13,6 +13,7 @@ from discrete_grad import (
     EntropyWeighted,
     GappedStraightThrough,
     GumbelRao,
+    LowVarianceReinMax,
     ReinMaxRao,
     Relaxation,
 )
@@ -28,6 +29,7 @@ LATER = (
     GappedStraightThrough,
     GumbelRao,
     IMLE,
+    LowVarianceReinMax,
     ReinMaxRao,
 )
 

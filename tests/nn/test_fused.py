@@ -14,6 +14,7 @@ from discrete_grad import (
     GumbelRao,
     GumbelSoftmax,
     LeaveOneOut,
+    LowVarianceReinMax,
     ReinMax,
     Relaxation,
     Softmax,
@@ -36,6 +37,7 @@ SAME_ROWS: dict[str, Make] = {
     "StraightThrough": StraightThrough,
     "ReinMax": ReinMax,
     "ReinMax(tau=1.3)": lambda space: ReinMax(space, tau=1.3),
+    "LowVarianceReinMax": LowVarianceReinMax,
 }
 FUSED: dict[str, Make] = SAME_ROWS | {
     "GumbelSoftmax": GumbelSoftmax,
