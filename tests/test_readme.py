@@ -10,7 +10,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {
     "README.md": 4,
-    "gradient_estimators.md": 2,
+    "gradient_estimators.md": 3,
     "own_model.md": 3,
     "rewards.md": 1,
     "rules.md": 3,
