@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad import CategoricalSpace, LowVarianceReinMax, ReinMax, Relaxation
+from discrete_grad import CategoricalSpace, LowVarianceReinMax, ReinMax
 from discrete_grad.sampling import normal, seeded
 from tests.gradient import contract
 
 
-def matrices(method: Relaxation, logits: Tensor) -> Tensor:
+def matrices(method: type[LowVarianceReinMax | ReinMax], logits: Tensor) -> Tensor:
     """`A[x, i, j]`: the gradient given row x is `A[x] @ slopes`, of one feature."""
     size = len(logits)
     space = CategoricalSpace({"x": size})

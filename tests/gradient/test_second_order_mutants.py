@@ -56,65 +56,65 @@ def in_bits(logits: Tensor) -> Tensor:
     return found.clamp(0, 1)
 
 
+PLANTED: list[tuple[str, str, Callable[..., object], Callable[..., None], str]] = [
+    (
+        "centred: by the mean of all rows, N for N - 1",
+        "centred_reinmax._centred_reinmax",
+        by_all_rows,
+        contract.check_bias,
+        "CentredReinMax(samples=2)",
+    ),
+    (
+        "centred: one product for all features",
+        "centred_reinmax._centred_reinmax",
+        across_features,
+        contract.check_formula,
+        "CentredReinMax(samples=3)",
+    ),
+    (
+        "low variance: the weights of ReinMax",
+        "low_variance_reinmax._weights",
+        weights_of_reinmax,
+        contract.check_formula,
+        "LowVarianceReinMax",
+    ),
+    (
+        "low variance: first-order part without its ratio",
+        "low_variance_reinmax._weights",
+        ratio_of_one,
+        contract.check_bias,
+        "LowVarianceReinMax",
+    ),
+    (
+        "entropy: padding counted in the maximum",
+        "entropy_weighted._entropy_weights",
+        of_all_categories,
+        contract.check_padding_counts_for_nothing,
+        "EntropyWeighted",
+    ),
+    (
+        "entropy: always a draw",
+        "entropy_weighted._entropy_weights",
+        always_a_draw,
+        contract.check_formula,
+        "EntropyWeighted",
+    ),
+    (
+        "entropy: in bits, without its maximum",
+        "entropy_weighted._entropy_weights",
+        in_bits,
+        contract.check_formula,
+        "EntropyWeighted",
+    ),
+]
 MUTANTS = [
     Mutant(name, f"{GRADIENT}.{target}", replacement, check, BY_NAME[case])
-    for name, target, replacement, check, case in [
-        (
-            "centred: by the mean of all rows, N for N - 1",
-            "centred_reinmax._centred_reinmax",
-            by_all_rows,
-            contract.check_bias,
-            "CentredReinMax(samples=2)",
-        ),
-        (
-            "centred: one product for all features",
-            "centred_reinmax._centred_reinmax",
-            across_features,
-            contract.check_formula,
-            "CentredReinMax(samples=3)",
-        ),
-        (
-            "low variance: the weights of ReinMax",
-            "low_variance_reinmax._weights",
-            weights_of_reinmax,
-            contract.check_formula,
-            "LowVarianceReinMax",
-        ),
-        (
-            "low variance: first-order part without its ratio",
-            "low_variance_reinmax._weights",
-            ratio_of_one,
-            contract.check_bias,
-            "LowVarianceReinMax",
-        ),
-        (
-            "entropy: padding counted in the maximum",
-            "entropy_weighted._entropy_weights",
-            of_all_categories,
-            contract.check_padding_counts_for_nothing,
-            "EntropyWeighted",
-        ),
-        (
-            "entropy: always a draw",
-            "entropy_weighted._entropy_weights",
-            always_a_draw,
-            contract.check_formula,
-            "EntropyWeighted",
-        ),
-        (
-            "entropy: in bits, without its maximum",
-            "entropy_weighted._entropy_weights",
-            in_bits,
-            contract.check_formula,
-            "EntropyWeighted",
-        ),
-    ]
+    for name, target, replacement, check, case in PLANTED
 ]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_planted_bug_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    replacement: Callable[..., object] = mutant.replacement
-    monkeypatch.setattr(mutant.target, replacement)
+    monkeypatch.setattr(mutant.target, mutant.replacement)
     with pytest.raises(AssertionError):
         mutant.check(mutant.case, *mutant.arguments)
