@@ -51,7 +51,7 @@ PLAN: dict[str, Sequence[tuple[str, str]]] = {
     "wide": [("multilinear", OWN), ("smooth", OWN), ("rough", OWN), ("motifs", OWN)],
     "large": [(kind, OWN) for kind in SIX[1:]] + [("motifs", OTHER)],
 }
-RANDOM = ("hard", "chosen")  # rows; the other methods have no noise
+RANDOM = ("hard", "chosen", "mixed")  # rows; the other methods have no noise
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,13 @@ def measure(
     """
     rounds, warm_up, steps = options
     problem = make_problem(where, kind, extension, seed, steps=steps)
+    return measured(problem, logits_kind, seed, rounds, warm_up)
+
+
+def measured(
+    problem: Problem, logits_kind: str, seed: int, rounds: int, warm_up: int
+) -> dict[str, Any]:
+    """The figures of a problem, as `measure` tells them."""
     logits, noise = problem.logits(logits_kind, seed), seeded(seed)
     runs: dict[str, list[_Run] | str] = {}
     for name, cls in catalogue().items():

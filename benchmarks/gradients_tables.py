@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,32 @@ BATCH = 8  # elements of the batch of a call
 OWN, OTHER = "own", "other"
 BOTH = (OWN, OTHER)
 SIX = ("additive", "multilinear", "quadratic", "smooth", "rough", "motifs")
-KINDS = (*SIX, "estimator")
-MAIN = ("ragged", "hpolib")  # together they have every kind once
+LINEAR = ("additive", "multilinear", "interactions")  # their own formula; the other one is bent
 EXACT = 1e-6  # a relative error that is rounding
 TWIN = "DecoupledStraightThrough"  # at its defaults the same as StraightThrough
 ALWAYS = ("StraightThrough", "ReinMax", "LeaveOneOut")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of functions, as the tables show it.
+
+    Args:
+        kinds: of functions, in the order of the tables.
+        main: the spaces whose problems the tables by function hold.
+        about: the spaces, in a sentence.
+    """
+
+    kinds: tuple[str, ...]
+    main: tuple[str, ...]
+    about: str
+
+
+FIRST = Family(
+    kinds=(*SIX, "estimator"),
+    main=("ragged", "hpolib"),  # together they have every kind once
+    about="7 features of 2 to 10 categories (the estimator: the 9 of a real table).",
+)
 
 
 class Figures(NamedTuple):
@@ -167,15 +189,17 @@ def _grouped(problems: Iterable[_Problem], *fields: str) -> dict[tuple[str, ...]
     return groups
 
 
-def _by_function(problems: Iterable[_Problem]) -> list[tuple[str, str, list[_Problem]]]:
-    """Kind, extension and their problems in the spaces that have every kind once."""
-    groups = _grouped([p for p in problems if p.where in MAIN], "kind", "extension")
-    order = [(kind, extension) for kind in KINDS for extension in BOTH]
+def _by_function(
+    problems: Iterable[_Problem], family: Family
+) -> list[tuple[str, str, list[_Problem]]]:
+    """Kind, extension and their problems in the main spaces."""
+    groups = _grouped([p for p in problems if p.where in family.main], "kind", "extension")
+    order = [(kind, extension) for kind in family.kinds for extension in BOTH]
     return [(*pair, groups[pair]) for pair in order if pair in groups]
 
 
 def _function(kind: str, extension: str) -> str:
-    other = "bent" if kind in ("additive", "multilinear") else "multilinear between"
+    other = "bent" if kind in LINEAR else "multilinear between"
     return kind if extension == OWN else f"{kind}, {other}"
 
 
@@ -192,10 +216,10 @@ TIES = (
 )
 
 
-def tables(results: Results) -> list[Table]:
+def tables(results: Results, family: Family = FIRST) -> list[Table]:
     """The leading table, the leaders of every problem, and every method on every function."""
     problems = _read(results)
-    by_function = _by_function(problems)
+    by_function = _by_function(problems, family)
     costs = [(f"budget {budget}", at_cost(budget)) for budget in BUDGETS]
     times = [(f"{limit:g} ms", at_time(limit)) for limit in TIMES]
     interpolated = (
@@ -203,7 +227,7 @@ def tables(results: Results) -> list[Table]:
         f"method whose dearest measured call is faster stands there with that one. {TIES}"
     )
     return [
-        _leading(by_function, _reference(results)),
+        _leading(by_function, family.about, _reference(results)),
         blend_table([problem.methods for problem in problems]),
         _shares(by_function, costs + times),
         _leaders("Leaders at equal cost", problems, costs, TIES),
@@ -219,7 +243,9 @@ def _reference(results: Results) -> str:
     return f"The exact gradient agrees with that of enumeration to {max(errors, default=0):.0e}."
 
 
-def _leading(by_function: Sequence[tuple[str, str, list[_Problem]]], reference: str) -> Table:
+def _leading(
+    by_function: Sequence[tuple[str, str, list[_Problem]]], about: str, reference: str
+) -> Table:
     budgets, rows = (8, 32, 128), []
     for kind, extension, mine in by_function:
         found = [ranked(mine, at_cost(budget)) for budget in budgets]
@@ -232,7 +258,7 @@ def _leading(by_function: Sequence[tuple[str, str, list[_Problem]]], reference: 
         rows.append((_function(kind, extension), shown, *fixed))
     header = ("f", "best at 8 / 32 / 128", *(f"`{name}` at 8 / 32 / 128" for name in ALWAYS))
     note = (
-        f"7 features of 2 to 10 categories (the estimator: the 9 of a real table). {NOTE} "
+        f"{about} {NOTE} "
         "`≈ n more` cannot be told from the leader. Functions of one kind agree on every one-hot "
         f"row; `bent` and `multilinear` say how they go on between them. {reference}"
     )
@@ -362,7 +388,7 @@ MARKERS = "osD^vPX*"
 LOWEST = 0.02  # of the plot; what is below, or exact, lies on the lower edge
 
 
-def plot(results: Results, path: Path) -> None:
+def plot(results: Results, path: Path, family: Family = FIRST) -> None:
     """RMSE against budget, a panel a function; in colour who is best somewhere, the rest grey."""
     import matplotlib
 
@@ -370,15 +396,15 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    panels = [(k, e, _lines(mine)) for k, e, mine in _by_function(_read(results))]
+    panels = [(k, e, _lines(mine)) for k, e, mine in _by_function(_read(results), family)]
     styles = _styles(panels)
     figure, axes = plt.subplots(
-        2, len(KINDS), figsize=(19, 8), sharex=True, sharey=True, layout="constrained"
+        2, len(family.kinds), figsize=(19, 8), sharex=True, sharey=True, layout="constrained"
     )
     for ax in axes.flat:
         ax.set_visible(False)
     for kind, extension, lines in panels:
-        ax = axes[BOTH.index(extension)][KINDS.index(kind)]
+        ax = axes[BOTH.index(extension)][family.kinds.index(kind)]
         ax.set_visible(True)
         ax.set_title(_function(kind, extension).replace(", ", ",\n"), fontsize=12)
         for name, line in lines.items():

@@ -33,6 +33,7 @@ SIZES = {
 }
 HPOLIB = (2, 2, 4, 3, 3, 6, 2, 6, 6)
 MOST_ROWS = 100_000  # of a table
+AT_ONCE = 8192  # of them, in one call of a function
 GRID = 16  # weights are whole multiples of 1 / GRID, so that sums of them have few values
 TERMS = 16
 SPREAD = {"additive": 1.0, "quadratic": 1.0, "smooth": 1.0, "rough": 4.0}  # of a term
@@ -240,13 +241,36 @@ def make_problem(where: str, kind: str, extension: str, seed: int, *, steps: int
     """
     space = CategoricalSpace.from_sizes(SIZES.get(where, HPOLIB))
     own, mean = _own(space, kind, seed, steps)
+    linear = kind in ("additive", "multilinear")
+    return extended(space, own, mean, extension, seed, linear=linear)
+
+
+def extended(
+    space: CategoricalSpace,
+    own: Function,
+    mean: Callable[[Tensor], Tensor] | None,
+    extension: str,
+    seed: int,
+    *,
+    linear: bool,
+) -> Problem:
+    """The problem of a function, with its own formula between the one-hot rows or the other.
+
+    Args:
+        space: the space of the rows.
+        own: the function, by its own formula.
+        mean: its expectation for probabilities `(D,)`; None for that of the table of all rows.
+        extension: `own` or `other`.
+        seed: of the network by which the other extension of a multilinear function is bent.
+        linear: whether the own formula is multilinear.
+    """
     table = space.num_rows <= MOST_ROWS
     codes = space.enumerate() if table else random_codes(space, 4096, generator=seeded(seed))
     rows = space.one_hot(codes, dtype=torch.float64)
     with torch.no_grad():
-        values = own(rows)
+        values = torch.cat([own(part) for part in rows.split(AT_ONCE)])
     f, centre, scale = own, values.mean(), values.std(correction=0)
-    if extension == "other" and kind in ("additive", "multilinear"):
+    if extension == "other" and linear:
         bend = _ridge(space, "smooth", seeded(1000 + seed))
         factor = scale / bend(rows).std()
         f = _sum(bend, Multilinear(space, values / factor - bend(rows)), factor)
@@ -301,12 +325,17 @@ def _wanted(space: CategoricalSpace, noise: torch.Generator) -> list[Tensor]:
 
 def _trained(space: CategoricalSpace, seed: int, steps: int) -> Function:
     """An estimator of a real table, in float64."""
+    codes, scores = real_table(seed)
+    config = EstimatorConfig(members=1, steps=steps, families=("networks",))
+    ensemble = new_ensemble(space, None, config, seed=seed)
+    fit_estimator(ensemble, ScoredRows(codes, scores.float()), config=config, seed=seed)
+    return ensemble.double()
+
+
+def real_table(seed: int) -> tuple[Tensor, Tensor]:
+    """Codes `(1500, 9)` of HPOLib and scores `(1500,)` of mean 0 and deviation 1."""
     name = ("protein_structure", "naval_propulsion", "slice_localization")[seed % 3]
     example = load_example("hpolib", [name])
     columns = example.training_rows(1500, worst=1.0, seed=seed, dataset=name)
     table = read_table(columns, score="score", features=example.features)
-    scores = (table.scores - table.scores.mean()) / table.scores.std()
-    config = EstimatorConfig(members=1, steps=steps, families=("networks",))
-    ensemble = new_ensemble(space, None, config, seed=seed)
-    fit_estimator(ensemble, ScoredRows(table.codes, scores.float()), config=config, seed=seed)
-    return ensemble.double()
+    return table.codes, (table.scores - table.scores.mean()) / table.scores.std()

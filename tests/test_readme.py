@@ -16,23 +16,6 @@ PAGES = [
         if path.relative_to(ROOT / "docs").parts[0] not in GENERATED
     ),
 ]
-EXAMPLES = {
-    "README.md": 4,
-    "bias_and_variance.md": 1,
-    "gradient_estimators.md": 2,
-    "index.md": 0,
-    "over_optimisation.md": 1,
-    "own_model.md": 3,
-    "problem.md": 2,
-    "reward_weighted.md": 1,
-    "rewards.md": 1,
-    "rules.md": 3,
-    "rules_as_automata.md": 1,
-    "soft_rows.md": 1,
-    "soften.md": 1,
-    "start.md": 3,
-    "table.md": 0,
-}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -40,11 +23,12 @@ def test_the_python_examples_run_one_after_the_other(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    text = path.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == EXAMPLES[path.name]
+    assert len(blocks) == text.count("```python")
 
 
 def test_the_make_targets_exist() -> None:

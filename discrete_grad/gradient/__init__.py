@@ -12,12 +12,14 @@ from discrete_grad.gradient.black_box import on_codes
 from discrete_grad.gradient.blend import Blend
 from discrete_grad.gradient.carms import Carms
 from discrete_grad.gradient.catalogue import catalogue, table
+from discrete_grad.gradient.centred_reinmax import CentredReinMax
 from discrete_grad.gradient.darn import Darn
 from discrete_grad.gradient.decoupled_straight_through import DecoupledStraightThrough
 from discrete_grad.gradient.deterministic_straight_through import DeterministicStraightThrough
 from discrete_grad.gradient.disarm import Disarm
 from discrete_grad.gradient.double_control_variate import DoubleControlVariate
 from discrete_grad.gradient.entmax import Entmax
+from discrete_grad.gradient.entropy_weighted import EntropyWeighted
 from discrete_grad.gradient.enumerate import Enumerate
 from discrete_grad.gradient.facts import Cost, Facts
 from discrete_grad.gradient.gapped_straight_through import GappedStraightThrough
@@ -27,6 +29,7 @@ from discrete_grad.gradient.imle import IMLE
 from discrete_grad.gradient.indecater import IndeCateR
 from discrete_grad.gradient.leave_one_out import LeaveOneOut
 from discrete_grad.gradient.local_expectation import LocalExpectation
+from discrete_grad.gradient.low_variance_reinmax import LowVarianceReinMax
 from discrete_grad.gradient.rebar import Rebar
 from discrete_grad.gradient.recommend import Recommendation, recommend
 from discrete_grad.gradient.reinforce import Reinforce
@@ -45,6 +48,7 @@ __all__ = [
     "Arms",
     "Blend",
     "Carms",
+    "CentredReinMax",
     "Cost",
     "Darn",
     "DecoupledStraightThrough",
@@ -52,6 +56,7 @@ __all__ = [
     "Disarm",
     "DoubleControlVariate",
     "Entmax",
+    "EntropyWeighted",
     "Enumerate",
     "Facts",
     "GappedStraightThrough",
@@ -61,6 +66,7 @@ __all__ = [
     "IndeCateR",
     "LeaveOneOut",
     "LocalExpectation",
+    "LowVarianceReinMax",
     "Pullback",
     "Rebar",
     "Recommendation",

@@ -11,9 +11,9 @@ from discrete_grad.space import CategoricalSpace
 
 __all__ = ["Bias", "BiasWithRules", "Cost", "Facts", "Forward", "Sampled", "a_sample"]
 
-Forward = Literal["hard", "chosen", "soft", "argmax", "all rows"]
-"""Rows given to f: draws from softmax(logits), one-hot rows by another rule, soft rows, the most
-likely row, or every row."""
+Forward = Literal["hard", "chosen", "mixed", "soft", "argmax", "all rows"]
+"""Rows given to f: draws from softmax(logits), one-hot rows by another rule, rows between a draw
+and the mean, soft rows, the most likely row, or every row."""
 
 Bias = Literal["none", "exact on quadratic", "exact on multilinear", "exact on additive", "biased"]
 """The largest class of f, as a function of the flat row, for which the gradient is unbiased."""

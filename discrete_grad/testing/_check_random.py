@@ -24,6 +24,7 @@ __all__ = [
     "check_vmap",
 ]
 
+DRAWN = ("hard", "mixed")  # rows that noise decides
 BATCH = (4, 4)  # noise may be shared along either dimension
 
 
@@ -61,7 +62,7 @@ def check_generator(subject: Subject) -> None:
             require(kept, "the global random state changed although a generator was given")
             torch.rand(1)  # an ignored generator shows as a result that follows the global state
     require(torch.equal(results[0], results[1]), "the same generator state gave another result")
-    if subject.claims.forward == "hard":
+    if subject.claims.forward in DRAWN:
         fresh = not torch.equal(results[0], results[2]) or _constant(results[0])
         require(fresh, "another generator state gave the same result: the generator is not used")
 
@@ -74,14 +75,14 @@ def check_global_noise(subject: Subject) -> None:
         with isolated_seed(seed):
             results.append(_result(subject.method(), f, logits, None))
     require(torch.equal(results[0], results[1]), "the same torch.manual_seed gave another result")
-    if subject.claims.forward == "hard":
+    if subject.claims.forward in DRAWN:
         fresh = not torch.equal(results[0], results[2]) or _constant(results[0])
         require(fresh, "another torch.manual_seed gave the same result: the noise is frozen")
 
 
 def check_fresh_noise(subject: Subject) -> None:
     """Every sample of every element of a batch has noise of its own, and so has every call."""
-    if subject.claims.forward != "hard":
+    if subject.claims.forward not in DRAWN:
         raise SkipCheck("claims no random rows")
     scene, method = subject.mild, subject.method(subject.mild)
     f, logits = row_function(scene.space, "cubic"), scene.logits.expand(*BATCH, -1)
@@ -161,7 +162,7 @@ def require_vmap(subject: Subject) -> None:
     require(values.shape == logits.shape[:-1], f"vmap gave shape {tuple(values.shape)}")
     require(values.isfinite().all(), "the value under vmap must be finite")
     require(gradients.isfinite().all(), "the gradient under vmap must be finite")
-    if subject.claims.forward == "hard":
+    if subject.claims.forward in DRAWN:
         require(len(values.unique()) > 1, "under vmap every element had the same noise")
 
 

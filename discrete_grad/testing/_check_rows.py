@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 FALSE_ALARM = 1e-9
+SOFT = ("mixed", "soft")
 HALF = {torch.float16, torch.bfloat16}
 
 
@@ -41,7 +42,7 @@ def require_rows(subject: Subject, scene: Scene, rows: Tensor, logits: Tensor) -
     dtype, space, width = logits.dtype, scene.space, scene.space.width
     require(rows.dtype == dtype, f"f must be given rows of {dtype} like the logits: {rows.dtype}")
     require(rows.shape[-1] == width, f"rows must be (..., {width}), got {tuple(rows.shape)}")
-    if subject.claims.forward == "soft":
+    if subject.claims.forward in SOFT:
         _require_inside(space, rows)
     else:
         _require_one_hot(space, rows)
@@ -91,7 +92,7 @@ def check_rows(subject: Subject) -> None:
 
 def check_rows_at_large_logits(subject: Subject) -> None:
     """A hard row is one-hot whatever the size of the surrogate behind it."""
-    if subject.claims.forward == "soft":
+    if subject.claims.forward in SOFT:
         raise SkipCheck("claims soft rows")
     generator = seeded(subject.seed)
     for scale in (5, 1e3):

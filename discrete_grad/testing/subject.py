@@ -60,7 +60,8 @@ class Claims:
 
     Args:
         forward: what f is given: "hard" for draws from `softmax(logits)`, "chosen" for one-hot rows
-            by another rule, "soft", "argmax" for the most likely row, "all rows".
+            by another rule, "mixed" for rows between a draw and the mean, "soft", "argmax" for the
+            most likely row, "all rows".
         bias: "none", "exact on quadratic", "exact on multilinear", "exact on additive" or "biased":
             the largest class of f, as a function of the flat row, without bias.
         slope: of a biased gradient: range of its expectation's length along the true gradient, for

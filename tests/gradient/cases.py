@@ -6,6 +6,7 @@ A new gradient estimator adds a line to CASES and its formula above it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -20,12 +21,14 @@ from discrete_grad import (
     Blend,
     Carms,
     CategoricalSpace,
+    CentredReinMax,
     Darn,
     DecoupledStraightThrough,
     DeterministicStraightThrough,
     Disarm,
     DoubleControlVariate,
     Entmax,
+    EntropyWeighted,
     Enumerate,
     GappedStraightThrough,
     GradientEstimator,
@@ -34,6 +37,7 @@ from discrete_grad import (
     IndeCateR,
     LeaveOneOut,
     LocalExpectation,
+    LowVarianceReinMax,
     Rebar,
     Reinforce,
     ReinMax,
@@ -89,8 +93,8 @@ class Case:
     """One gradient estimator and the facts it declares.
 
     Args:
-        forward: what f is given: a `hard` draw from softmax(logits), the `argmax` row, a `soft`
-            row, or `all` rows.
+        forward: what f is given: a `hard` draw from softmax(logits), the `argmax` row, a `mixed`
+            row between a draw and the mean, a `soft` row, or `all` rows.
         exact_on: largest class of f on which the expected gradient is the true one.
         value_exact_on: the same for the expected value.
         function_of_codes: the noise matters through the drawn codes alone, so that the expected
@@ -117,7 +121,7 @@ class Case:
     name: str
     make: Make
     formula: Formula | None
-    forward: Literal["hard", "argmax", "soft", "all"]
+    forward: Literal["hard", "argmax", "mixed", "soft", "all"]
     exact_on: Exact
     value_exact_on: Exact
     needs_derivative: bool = True
@@ -214,6 +218,35 @@ def reinmax_formula(tau: float) -> Formula:
         return torch.stack(parts).mean(0)
 
     return formula
+
+
+def centred_reinmax_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    rows, pi = hard_rows(space, logits, gumbel), softmax(space, logits)
+    slopes, j, parts = derivative(f, rows), jacobian(space, pi), []
+    for n, row in enumerate(rows):
+        others = torch.cat([slopes[:n], slopes[n + 1 :]]).mean(0)
+        score = torch.block_diag(*[torch.outer(s, s) for s in space.split(row - pi)])
+        parts.append((j + score) / 2 @ (slopes[n] - others) + j @ others)
+    return torch.stack(parts).mean(0)
+
+
+def low_variance_reinmax_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    rows, pi = hard_rows(space, logits, gumbel), softmax(space, logits)
+    parts = []
+    for row, g in zip(rows, derivative(f, rows), strict=True):
+        blocks = []
+        for p, x in zip(space.split(pi), space.split(row), strict=True):
+            total = (p * (1 - p)).sum()
+            h = p * (1 - p) / total if total > 0 else p
+            ratio = (h @ x) / (p @ x)
+            j = torch.diag(p) - torch.outer(p, p)
+            blocks.append((ratio * j + torch.outer(x - p, x - h)) / 2)
+        parts.append(torch.block_diag(*blocks) @ g)
+    return torch.stack(parts).mean(0)
 
 
 def darn_formula(space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function) -> Tensor:
@@ -317,6 +350,18 @@ def entmax_formula(alpha: float) -> Formula:
         return torch.block_diag(*jacobians) @ derivative(f, p)
 
     return formula
+
+
+def entropy_weighted_formula(
+    space: CategoricalSpace, logits: Tensor, gumbel: Tensor, f: Function
+) -> Tensor:
+    pi, weights = softmax(space, logits), []
+    for part in space.split(pi):
+        p = part[part > 0]
+        weight = -(p * p.log()).sum() / math.log(len(p)) if len(p) > 1 else torch.zeros(())
+        weights.append(weight.expand(len(part)))
+    rows = pi + torch.cat(weights) * (hard_rows(space, logits, gumbel) - pi)
+    return jacobian(space, pi) @ derivative(f, rows).mean(0)
 
 
 def imle_formula(step: float) -> Formula:
@@ -1021,6 +1066,18 @@ def adaptive_imle_case(
     )
 
 
+def centred_reinmax_case(samples: int) -> Case:
+    return Case(
+        name=f"CentredReinMax(samples={samples})",
+        make=CentredReinMax,
+        formula=centred_reinmax_formula,
+        forward="hard",
+        exact_on="quadratic",
+        value_exact_on="everything",
+        samples=samples,
+    )
+
+
 def rodeo_case(samples: int) -> Case:
     return Case(
         name=f"Rodeo(samples={samples})",
@@ -1071,6 +1128,16 @@ CASES = (
     reinmax_case(1.0, exact_on="quadratic"),
     reinmax_case(1.3, exact_on="nothing", samples=2, slope=(0.95, 1.1)),
     Case(
+        name="LowVarianceReinMax",
+        make=LowVarianceReinMax,
+        formula=low_variance_reinmax_formula,
+        forward="hard",
+        exact_on="quadratic",
+        value_exact_on="everything",
+    ),
+    centred_reinmax_case(2),
+    centred_reinmax_case(3),
+    Case(
         name="Darn",
         make=Darn,
         formula=darn_formula,
@@ -1088,6 +1155,14 @@ CASES = (
     entmax_case(1.5, slope=(1.4, 2.0)),
     entmax_case(2.0, slope=(2.0, 5.0)),
     entmax_case(1.3, slope=(1.2, 1.6)),
+    Case(
+        name="EntropyWeighted",
+        make=EntropyWeighted,
+        formula=entropy_weighted_formula,
+        forward="mixed",
+        exact_on="multilinear",
+        value_exact_on="multilinear",
+    ),
     imle_case(10.0, slope=(0.1, 0.25)),
     imle_case(3.0, samples=2, slope=(0.5, 1.05)),
     adaptive_imle_case(1.0, slope=(0.1, 2.0)),

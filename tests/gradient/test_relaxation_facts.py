@@ -10,8 +10,10 @@ from discrete_grad import (
     Darn,
     DecoupledStraightThrough,
     Entmax,
+    EntropyWeighted,
     GappedStraightThrough,
     GumbelRao,
+    LowVarianceReinMax,
     ReinMaxRao,
     Relaxation,
 )
@@ -23,9 +25,11 @@ LATER = (
     Darn,
     DecoupledStraightThrough,
     Entmax,
+    EntropyWeighted,
     GappedStraightThrough,
     GumbelRao,
     IMLE,
+    LowVarianceReinMax,
     ReinMaxRao,
 )
 
