@@ -142,11 +142,16 @@ def measure(
     """
     rounds, warm_up, steps = options
     problem = make_problem(where, kind, extension, seed, steps=steps)
-    return measured(problem, logits_kind, seed, rounds, warm_up)
+    return measured(problem, logits_kind, seed, rounds, warm_up, only)
 
 
 def measured(
-    problem: Problem, logits_kind: str, seed: int, rounds: int, warm_up: int
+    problem: Problem,
+    logits_kind: str,
+    seed: int,
+    rounds: int,
+    warm_up: int,
+    only: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The figures of a problem, as `measure` tells them."""
     logits, noise = problem.logits(logits_kind, seed), seeded(seed)
