@@ -2,6 +2,8 @@
 
 from discrete_grad.models.aligner import Aligner
 from discrete_grad.models.anova import AnovaEnsemble
+from discrete_grad.models.edit import edit
+from discrete_grad.models.edits import Edits
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
 from discrete_grad.models.estimator import BaseEstimator, Estimator
 from discrete_grad.models.joint import JointColumns
@@ -21,6 +23,7 @@ __all__ = [
     "AnovaEnsemble",
     "BaseEnsemble",
     "BaseEstimator",
+    "Edits",
     "Estimator",
     "EstimatorEnsemble",
     "JointColumns",
@@ -33,6 +36,7 @@ __all__ = [
     "StackedEnsemble",
     "SwapSearch",
     "best_rows",
+    "edit",
     "most_likely_rows",
     "swap_search",
 ]

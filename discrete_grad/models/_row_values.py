@@ -14,13 +14,18 @@ from discrete_grad.models.protocol import ask, dtype_of
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.space import CategoricalSpace, require_derivatives
 
-__all__ = ["RowFunction", "RowValues"]
+__all__ = ["RowFunction", "RowValues", "takes_codes"]
 
 # numbers of codes, or of flat rows, that are evaluated at a time: the models make more of them
 _CODES, _FLAT, _ROWS = 2**17, 2**20, 8192
 
 Build = Callable[[Tensor], Tensor]
 """Places `(m,)` among some rows -> their codes `(m, F)`."""
+
+
+def takes_codes(f: Callable[..., Tensor]) -> bool:
+    """Whether a function says that it takes codes, too."""
+    return isinstance(f, BaseEstimator) or bool(getattr(f, "takes_codes", False))
 
 
 class RowFunction:
@@ -34,8 +39,7 @@ class RowFunction:
     def __init__(self, f: Callable[..., Tensor], space: CategoricalSpace) -> None:
         box = of_codes(f)
         self.f, self.space, self._black_box = f if box is None else box, space, box is not None
-        known = isinstance(f, BaseEstimator) or getattr(f, "takes_codes", False)
-        self._codes = self._black_box or known
+        self._codes = self._black_box or takes_codes(f)
 
     @property
     def at_once(self) -> int:
@@ -68,14 +72,17 @@ class RowFunction:
         contexts = [None] * len(codes) if context is None else context.split(size)
         parts = []
         for some, given in zip(codes.split(size), contexts, strict=False):
-            slope = self._slope(some, given)
+            slope = self.slopes_at(self.space.one_hot(some, dtype=dtype_of(self.f)), given)
             if slope is None:
                 return None
             parts.append(slope)
         return torch.cat(parts)
 
-    def _slope(self, codes: Tensor, context: Tensor | None) -> Tensor | None:
-        flat = self.space.one_hot(codes, dtype=dtype_of(self.f)).requires_grad_()
+    def slopes_at(self, flat: Tensor, context: Tensor | None) -> Tensor | None:
+        """The same at flat rows `(n, D)`, all at once."""
+        if self._black_box:
+            return None
+        flat = flat.detach().requires_grad_()
         with torch.enable_grad():
             total = (self.f(flat) if context is None else self.f(flat, context)).sum()
         if not total.requires_grad:

@@ -97,7 +97,9 @@ class Terms:
         if self.rules is not None:
             broken = ~self.rules.allows(codes, context=self.rule_context)
             context = None if self.rule_context is None else self.rule_context[broken]
-            worth = self.space.one_hot(codes[broken], dtype=torch.float64)
+            # first the fewest edits, then the fewest other changes
+            own = self.space.one_hot(codes[broken], dtype=torch.float64)
+            worth = own * (0.5 / self.space.num_features + self._edited(broken))
             worth = worth.masked_fill(self.price[broken] == torch.inf, -torch.inf)
             codes = codes.clone()
             codes[broken] = self.rules.condition(worth, context=context).mode().to(codes)
@@ -110,6 +112,14 @@ class Terms:
                     f"from the start, more than edits={self.edits}"
                 )
         return codes.clone()
+
+    def _edited(self, rows: Tensor) -> Tensor:
+        """Whether another category is an edit, `(n, D)`."""
+        sizes = torch.tensor(self.space.sizes, device=rows.device)
+        feature = torch.arange(len(sizes), device=rows.device).repeat_interleave(sizes)
+        counts = self.counts[rows]
+        some = counts.new_zeros(len(counts), len(sizes)).index_add(1, feature, counts) > 0
+        return some.double().repeat_interleave(sizes, 1)
 
     def _obeying(self, codes: Tensor, where: Tensor) -> Tensor:
         if self.rules is None:

@@ -53,7 +53,7 @@ def swap_search(
     context: Tensor | None = None,
     *,
     space: CategoricalSpace | None = None,
-    top: int | None = 64,
+    top: int | None = 32,
     patience: int | None = 3,
     evaluations: int | None = None,
     restarts: int = 0,
