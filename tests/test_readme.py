@@ -11,6 +11,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = {
     "README.md": 4,
     "gradient_estimators.md": 2,
+    "edits.md": 3,
     "own_model.md": 3,
     "rewards.md": 1,
     "rules.md": 3,

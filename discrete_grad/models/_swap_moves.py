@@ -14,10 +14,27 @@ from discrete_grad.rules import Rules
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Moves", "Terms"]
+__all__ = ["Moves", "Terms", "UnreachableError"]
 
 _Ranked = tuple[Tensor, Tensor, Tensor]  # promise of pairs, and their columns
 _NUMBERS = 2**21  # of pairs of swaps that are ranked at a time
+
+
+class UnreachableError(ValueError):
+    """No row within the edits obeys.
+
+    Args:
+        text: why.
+        row: place of the start.
+
+    Example:
+        >>> UnreachableError("too far", 3).row
+        3
+    """
+
+    def __init__(self, text: str, row: int) -> None:
+        super().__init__(text)
+        self.row = row
 
 
 class Moves(NamedTuple):
@@ -107,10 +124,8 @@ class Terms:
             changed = self.counts.gather(1, self.space.columns(codes)).sum(1)
             if (changed > self.edits).any():
                 place = int((changed > self.edits).nonzero()[0])
-                raise ValueError(
-                    f"row {place}: the nearest row that obeys is {int(changed[place])} edits away "
-                    f"from the start, more than edits={self.edits}"
-                )
+                away = f"the nearest row that obeys is {int(changed[place])} edits away"
+                raise UnreachableError(f"{away}, more than edits={self.edits}", place)
         return codes.clone()
 
     def _edited(self, rows: Tensor) -> Tensor:

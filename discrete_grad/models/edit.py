@@ -161,6 +161,8 @@ class Worth(nn.Module):
         model = self.models[place]
         if not rows.is_floating_point() and not self.reads[place]:
             rows = self.space.one_hot(rows, dtype=dtype_of(model))
+        if rows.is_floating_point() and isinstance(model, nn.Module):
+            rows = rows.to(dtype_of(model))  # of several models each has its own
         found = model(rows) if context is None else model(rows, context)
         found = found if found.is_floating_point() else found.double()
         if found.dim() not in (1, 2) or len(found) != len(rows):

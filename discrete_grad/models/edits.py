@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +64,15 @@ class Edits:
     def needed(self) -> Tensor:
         """Whether pruning leaves a change in each feature `(N, F)`."""
         return self.pruned != self.start
+
+    def at(self, rows: Tensor) -> Edits:
+        """The edits of some of the rows, at places `(n,)`."""
+        kept = {
+            name: value[rows] if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        history = tuple(self.history[row] for row in rows.tolist())
+        return replace(self, **(kept | {"history": history}))
 
     def words(self, row: int) -> tuple[str, ...]:
         """The changes of a row, by name: `feature: category -> category`."""
@@ -132,12 +141,10 @@ class _Worth:
 
     def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
         parts = [torch.zeros(0, dtype=torch.float64, device=codes.device)]
-        size = self.f.at_once
-        for some, here in zip(codes.split(size), where.split(size), strict=True):
+        for some in torch.arange(len(codes), device=codes.device).split(self.f.at_once):
             if len(some):
-                parts.append(
-                    self.f.values(some, None if self.context is None else self.context[here])
-                )
+                given = None if self.context is None else self.context[where[some]]
+                parts.append(self.f.values(codes[some], given))
         return torch.cat(parts)
 
     def cost(self, codes: Tensor, start: Tensor, where: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from discrete_grad.runs._guides import RunPolicy
 from discrete_grad.runs._trust import trusted
 from discrete_grad.runs.run import Run
 
-__all__ = ["climbed", "polished_starts"]
+__all__ = ["RunScore", "climbed", "polished_starts"]
 
 _MOST = 2**17  # evaluations of one context
 
@@ -30,7 +30,7 @@ def climbed(run: Run, policy: RunPolicy, codes: Tensor, contexts: Tensor | None)
     """
     obeying = policy if isinstance(policy, ObeyingPolicy) else None
     found = swap_search(
-        _Score(run),
+        RunScore(run),
         codes,
         contexts,
         space=policy.space,
@@ -43,8 +43,12 @@ def climbed(run: Run, policy: RunPolicy, codes: Tensor, contexts: Tensor | None)
     return found.codes
 
 
-class _Score:
-    """The score that a run's generator was trained by, of codes or flat rows in contexts."""
+class RunScore:
+    """The score that a run's generator was trained by, of codes or flat rows in contexts.
+
+    Args:
+        run: a finished fit.
+    """
 
     takes_codes = True
 
