@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.edits_problems import PRICE, Meter, Method, Problem
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models import swap_search
-from discrete_grad.models.edit import Worth
+from discrete_grad.models.editing import Worth
 from discrete_grad.sampling import seeded
 
 ROWS = 16  # drawn at a time, ledidi's default

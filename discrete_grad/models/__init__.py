@@ -2,7 +2,7 @@
 
 from discrete_grad.models.aligner import Aligner
 from discrete_grad.models.anova import AnovaEnsemble
-from discrete_grad.models.edit import edit
+from discrete_grad.models.editing import edit
 from discrete_grad.models.edits import Edits
 from discrete_grad.models.ensemble import BaseEnsemble, EstimatorEnsemble
 from discrete_grad.models.estimator import BaseEstimator, Estimator

@@ -51,7 +51,8 @@ def test_of_an_additive_model_it_finds_the_best_edits_of_all(
 
 def test_what_a_row_is_worth() -> None:
     first, second = linear(0, 2), linear(1)
-    models, start = [first, lambda row: second(row).squeeze(1)], ROWS[[7]]
+    models: list[Any] = [first, lambda row: second(row).squeeze(1)]
+    start = ROWS[[7]]
     outputs = torch.cat([first(flat(ROWS)), second(flat(ROWS))], 1)
 
     def best(**options: Any) -> float:
