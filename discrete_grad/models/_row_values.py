@@ -38,8 +38,9 @@ class RowFunction:
 
     def __init__(self, f: Callable[..., Tensor], space: CategoricalSpace) -> None:
         box = of_codes(f)
-        self.f, self.space, self._black_box = f if box is None else box, space, box is not None
-        self._codes = self._black_box or takes_codes(f)
+        self.f, self.space = f if box is None else box, space
+        self.differentiable = box is None  # as far as is known
+        self._codes = box is not None or takes_codes(f)
 
     @property
     def at_once(self) -> int:
@@ -65,7 +66,7 @@ class RowFunction:
 
     def slopes(self, codes: Tensor, context: Tensor | None) -> Tensor | None:
         """Gradient `(n, D)` in the flat row; None of a function that has none."""
-        if self._black_box:
+        if not self.differentiable:
             return None
         require_derivatives("a search by the gradient")
         size = max(1, min(_ROWS, _FLAT // self.space.width))
@@ -80,14 +81,15 @@ class RowFunction:
 
     def slopes_at(self, flat: Tensor, context: Tensor | None) -> Tensor | None:
         """The same at flat rows `(n, D)`, all at once."""
-        if self._black_box:
+        if not self.differentiable:
             return None
         flat = flat.detach().requires_grad_()
         with torch.enable_grad():
             total = (self.f(flat) if context is None else self.f(flat, context)).sum()
-        if not total.requires_grad:
-            return None
-        (slope,) = torch.autograd.grad(total, flat, allow_unused=True)
+        slope = None
+        if total.requires_grad:  # by the row, or by nothing but f's own parameters
+            (slope,) = torch.autograd.grad(total, flat, allow_unused=True)
+        self.differentiable = slope is not None
         # exact values decide: a slope that is no number only says nothing
         return None if slope is None else slope.nan_to_num(0.0, 0.0, 0.0)
 
@@ -118,6 +120,11 @@ class RowValues:
         if self._context is not None and self._salts is not None:
             part._context, part._salts = self._context[starts], self._salts[starts]
         return part
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the function may have a gradient."""
+        return self._function.differentiable
 
     def slopes(self, codes: Tensor, where: Tensor) -> Tensor | None:
         """Gradient `(n, D)` at rows `(n, F)` of starts `(n,)`; None of a function without one."""

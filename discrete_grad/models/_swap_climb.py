@@ -50,7 +50,7 @@ class Climb:
         self.value = torch.full_like(none, -torch.inf, dtype=torch.float64)
         self.best, self.best_value = self.codes.clone(), self.value.clone()
         # by exact values alone where there is no gradient
-        self.top = plan.top
+        self.top = plan.top if function.differentiable else None
         self.gains: Tensor | None = None
         self.stale = torch.ones_like(none, dtype=torch.bool)
         self.history: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -102,6 +102,7 @@ class Climb:
         if self.top is None or not len(rows):
             return
         slopes = self.function.slopes(self.codes[rows], rows)
+        self.spent[rows] += 1
         if slopes is None:
             self.top = None
             return
@@ -110,7 +111,6 @@ class Climb:
         worth = slopes - self.terms.price[rows].to(slopes)
         self.gains[rows] = self.terms.space.swap_gains(worth, self.codes[rows])
         self.stale[rows] = False
-        self.spent[rows] += 1
 
     def _singles(self, rows: Tensor) -> Tensor:
         """Try the next batch of swaps; whether a row did not move and has none left, `(n,)`."""
