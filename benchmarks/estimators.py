@@ -35,7 +35,8 @@ from benchmarks.generation_common import recipe
 from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.tables import Task, load
 from discrete_grad import CategoricalSpace
-from discrete_grad.models import single_swap_ascent
+from discrete_grad.gradient import on_codes
+from discrete_grad.models import swap_search
 from discrete_grad.runs import FewRowsWarning, FitConfig
 from discrete_grad.sampling import categorical, seeded, uniform_like
 
@@ -164,7 +165,7 @@ def local_search(predict: Predict, space: CategoricalSpace, starts: int, seed: i
     """The `PROPOSED` highest of the ends of climbs by single swaps and two shells of neighbours."""
     uniform = torch.zeros(starts, space.width)
     drawn = categorical(space, uniform, uniform_like(space, uniform, generator=seeded(seed)))
-    rows: Tensor = single_swap_ascent(space, predict, drawn)
+    rows = swap_search(on_codes(space, predict), drawn, space=space).codes
     for _ in range(2):
         rows = torch.cat([rows, space.swaps(rows).flatten(0, 1)]).unique(dim=0)
         rows = rows[predict(rows).topk(min(PROPOSED, len(rows))).indices]

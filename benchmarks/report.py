@@ -48,6 +48,7 @@ NAMES = (
     "estimators",
     "sizes",
     "rules",
+    "edits",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")

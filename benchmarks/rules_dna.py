@@ -110,7 +110,7 @@ def scorer(seed: int, steps: int) -> tuple[Scorer, Motifs]:
     adam = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 1e-2, steps)
     for _ in range(steps):
-        codes = _implanted(motifs, 64, noise)
+        codes = implanted(motifs, 64, noise)
         loss = nn.functional.mse_loss(
             network(by_channel(SPACE.one_hot(codes))).squeeze(-1), motifs.strength(codes)
         )
@@ -121,7 +121,7 @@ def scorer(seed: int, steps: int) -> tuple[Scorer, Motifs]:
     return network.eval().requires_grad_(False), motifs
 
 
-def _implanted(motifs: Motifs, count: int, noise: torch.Generator) -> Tensor:
+def implanted(motifs: Motifs, count: int, noise: torch.Generator) -> Tensor:
     """Random sequences, into each of which parts of the motifs are written."""
     codes = random_codes(SPACE, count, generator=noise)
     for number, length in enumerate(MOTIFS):

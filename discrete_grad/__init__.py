@@ -10,14 +10,15 @@ from discrete_grad.gradient import *
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 if TYPE_CHECKING:
+    from discrete_grad.models import edit
     from discrete_grad.runs.front import fit, load_run
     from discrete_grad.runs.run import Run
 
-__all__ = ["CategoricalSpace", "ContextSpec", "Run", "fit", "load_run"]
+__all__ = ["CategoricalSpace", "ContextSpec", "Run", "edit", "fit", "load_run"]
 __all__ += gradient.__all__
 
 # name -> its room: imported when it is first asked for, so that the layers alone load quickly
-_LATER = {"Run": "runs", "fit": "runs", "load_run": "runs"}
+_LATER = {"Run": "runs", "edit": "models", "fit": "runs", "load_run": "runs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
     FewRowsWarning,
     config_text,
+    edit_rows,
     fit,
     load_run,
     part_path,
@@ -163,11 +164,18 @@ class Generate:
         out, wanted = part_path(self.run.out, place, count), self.rows
         if wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
+        if wanted.edit is not None and (wanted.contexts is not None or count > 1):
+            other = "--contexts: the file of --edit has them" if count == 1 else "several processes"
+            raise RunError(f"--edit does not go together with {other}")
         run = load_run(self.run_folder, device=self.run.device)
-        lines = read_lines(wanted.contexts, run.table.schema)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         if "auto" in self.rules.observed:
             tell_found(rules)
+        if wanted.edit is not None:
+            seed, edits = self.run.seed, wanted.edits
+            write_rows(out, edit_rows(run, wanted.edit, edits=edits, rules=rules, seed=seed))
+            return
+        lines = read_lines(wanted.contexts, run.table.schema)
         with told(FarContextWarning, FewRowsWarning):
             written = rows_of_lines(
                 run,

@@ -197,6 +197,11 @@ class Rows:
 
     contexts: _File = None
     """CSV or Parquet file with the context columns; none for a fit without context."""
+    edit: _File = None
+    """CSV or Parquet file of rows, with their contexts: the best rows within 1 change of each,
+    within 2, and so on up to --edits are written, with what each change gains alone."""
+    edits: int = 3
+    """Changes of a row of --edit, at most."""
     rows: int = 8
     """Different rows for each context."""
     diversity: int = 1

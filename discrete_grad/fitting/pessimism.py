@@ -40,6 +40,8 @@ class PessimisticScore(SelfSamplingFunction):
         True
     """
 
+    takes_codes = True
+
     def __init__(
         self, estimator: BaseEstimator, context: Tensor | None, config: GeneratorConfig
     ) -> None:
@@ -86,6 +88,8 @@ class PreferredScore(SelfSamplingFunction):
         >>> torch.allclose(PreferredScore(score, score, 2.0)(rows), 3 * score(rows))
         True
     """
+
+    takes_codes = True
 
     def __init__(self, score: PessimisticScore, reward: PessimisticScore, share: float) -> None:
         self.score, self.reward, self.share = score, reward, share

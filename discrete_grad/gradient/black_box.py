@@ -53,6 +53,19 @@ def on_codes(
     return partial(_on_rows, space, f, context)
 
 
+def of_codes(f: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
+    """The function of codes that `on_codes` wrapped without a context; None of any other.
+
+    Example:
+        >>> of_codes(on_codes(CategoricalSpace.from_sizes((2, 3)), len)) is len
+        True
+    """
+    if isinstance(f, partial) and f.func is _on_rows and f.args[2] is None:
+        codes: Callable[..., Tensor] = f.args[1]
+        return codes
+    return None
+
+
 def _on_rows(
     space: CategoricalSpace, f: Callable[..., Tensor], context: Tensor | None, rows: Tensor
 ) -> Tensor:

@@ -1,5 +1,6 @@
 """The report of a run: its tables, sentences, plots and page."""
 
+from discrete_grad.reporting.edit_plots import edit_history_plot, edits_plot
 from discrete_grad.reporting.environment import environment
 from discrete_grad.reporting.estimator_text import (
     beyond_sentences,
@@ -15,6 +16,8 @@ from discrete_grad.reporting.wording import format_table, verdict
 __all__ = [
     "beyond_sentences",
     "build_report",
+    "edit_history_plot",
+    "edits_plot",
     "environment",
     "estimator_sentences",
     "format_table",

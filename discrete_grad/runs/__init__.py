@@ -2,6 +2,7 @@
 
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.runs.config_file import config_text, read_config
+from discrete_grad.runs.edit_rows import edit_rows
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.front import fit, load_run
 from discrete_grad.runs.generate import (
@@ -23,6 +24,7 @@ __all__ = [
     "ScoreUnits",
     "check_columns",
     "config_text",
+    "edit_rows",
     "fit",
     "generate",
     "load_run",

@@ -14,6 +14,7 @@ from discrete_grad.models.row_search import contexts_at_once
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._guides import RunPolicy, guiding_logits, row_log_prob, spelt_draws
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._polish import polished_starts
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted, trusted_starts
@@ -78,6 +79,7 @@ def propose(
         here = None if contexts is None else contexts[part.start : part.stop].to(run.device)
         draws = spelt_draws(policy, here, drawn)
         logits = guiding_logits(policy, here, draws)
+        polished = polished_starts(run, policy, logits, draws, here)
         codes, values = best_rows(
             space,
             logits,
@@ -86,7 +88,7 @@ def propose(
             evaluations=evaluations,
             barred=partial(_barred, seen if new_only else None, near, part.start),
             distance=diversity,
-            starts=_joined(starts, draws),
+            starts=_joined(_joined(starts, draws), polished),
             rules=None if ruled is None else ruled.rules,
             rule_context=None if ruled is None else ruled.rule_context(here),
             seed=drawn,

@@ -48,8 +48,8 @@ class FitConfig:
     """Share of the other rows that is set aside for calibration if `generator.coverage` is above
     0."""
     polish: bool = False
-    """Climb from the most likely row by the best single swaps, under the score that the generator
-    was trained by, and show the row that is reached in the report."""
+    """Climb from the most likely row by the best swaps, under the score that the generator was
+    trained by: the report shows the row that is reached, and `generate` begins with it."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     """Ensemble of estimators that the generator is trained through."""
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
-from discrete_grad.models import single_swap_ascent
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._polish import climbed
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
@@ -193,12 +193,12 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 @torch.no_grad()
 def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
-    """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
+    """Codes `(F,)`: from the most likely row in a context `(C,)` up the best swaps.
 
     They climb the score the generator was trained by, obey the run's rules and further ones, and
     stay within `trust_radius` of an observed row if the generator's config gives `trust` a weight;
-    where the most likely row does not, they begin at the most likely observed one. See
-    `single_swap_ascent` for the cost.
+    where the most likely row does not, they begin at the most likely observed one. It ends where
+    no single swap is better, or after 131,072 evaluations; see `swap_search`.
 
     Example:
         >>> import tempfile
@@ -215,8 +215,7 @@ def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) 
         tensor([2])
     """
     context, near = None if context is None else context.to(run.device), trusted(run)
-    space, joined = run.table.schema.space, joined_rules(run.table.schema, run.rules, rules)
-    policy = under(run.generator, joined)
+    policy = under(run.generator, joined_rules(run.table.schema, run.rules, rules))
 
     def allowed(codes: Tensor) -> Tensor:
         fine = torch.ones_like(codes[:, 0], dtype=torch.bool)
@@ -228,10 +227,8 @@ def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) 
     known = run.rows.codes.unique(dim=0).long()
     if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
         likely = known[fine][run.generator.log_prob(known[fine], context).argmax()]
-    climbed = single_swap_ascent(
-        space, run.objective(context), likely.unsqueeze(0), allowed=allowed
-    )
-    return climbed.squeeze(0).cpu()
+    given = None if context is None else context.unsqueeze(0)
+    return climbed(run, policy, likely.unsqueeze(0), given).squeeze(0).cpu()
 
 
 def _limits(run: RunParts, rules: Rules | None) -> str:

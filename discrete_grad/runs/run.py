@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from discrete_grad.data.frames import frame_like
+from discrete_grad.data.frames import as_rows, frame_like
 from discrete_grad.data.sources import Source
 from discrete_grad.runs._export import export_generator
 from discrete_grad.runs._fit_input import given_rules
@@ -18,6 +18,7 @@ from discrete_grad.runs._own_rows import score_rows, swap_rows
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._run_html import run_html
 from discrete_grad.runs._table_rules import GivenRules
+from discrete_grad.runs.edit_rows import edit_rows
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.rule_words import RuleWords
 
@@ -149,6 +150,39 @@ class Run(RunParts):
             TableError: as `score`.
         """
         return swap_rows(self, rows)
+
+    def edit(
+        self,
+        rows: Source,
+        *,
+        edits: int = 3,
+        rules: GivenRules | str | PathLike[str] = (),
+        fix: Sequence[str] | str = (),
+        forbid: Sequence[str] | str = (),
+        seed: int = 0,
+    ) -> Any:
+        """The best rows within few changes of each of one's own, by the score trained by.
+
+        Args:
+            rows: as in `score`; one row as a dict of single values.
+            edits: features in which a row may differ from the given one, at least 1.
+            rules: as in `generate`.
+            fix: as in `generate`.
+            forbid: as in `generate`.
+            seed: of the search's restarts.
+
+        Returns:
+            A frame of the same kind, otherwise of pandas; its columns are those of
+            `discrete_grad.runs.edit_rows`.
+
+        Raises:
+            TableError: as `score`.
+            RunError: for fewer than 1 edit, or a row from which none within them obeys the rules.
+        """
+        words = RuleWords(fix=fix, forbid=forbid)
+        obeyed = given_rules(rules, words, self.table)
+        made = edit_rows(self, as_rows(rows), edits=edits, rules=obeyed, seed=seed)
+        return frame_like(rows, made)
 
     def report(self) -> Path:
         """Write `report.html` and `report.json` into the run's folder.

@@ -202,11 +202,35 @@ class CategoricalSpace(Features):
             >>> CategoricalSpace.from_sizes((2, 3)).swaps(torch.tensor([0, 1])).tolist()
             [[1, 1], [0, 0], [0, 2]]
         """
+        return self.swapped(codes, self.swap_columns(codes))
+
+    def swap_columns(self, codes: Tensor) -> Tensor:
+        """Column `(..., D - F)` of a flat row that each of `swaps(codes)` writes.
+
+        Example:
+            >>> CategoricalSpace.from_sizes((2, 3)).swap_columns(torch.tensor([0, 1])).tolist()
+            [1, 2, 4]
+        """
         self.check_codes(codes)
-        pairs = [(i, k) for i, size in enumerate(self.sizes) for k in range(size - 1)]
-        table = torch.tensor(pairs, device=codes.device, dtype=torch.long).reshape(-1, 2)
-        feature, other = table.unbind(-1)
-        # categories from the row's own on move up by one, which leaves the own one out
-        other = other + (other >= codes[..., feature])
-        changed = feature.unsqueeze(-1) == torch.arange(self.num_features, device=codes.device)
-        return torch.where(changed, other.unsqueeze(-1), codes.unsqueeze(-2))
+        sizes = torch.tensor(self.sizes, device=codes.device)
+        count = self.width - self.num_features
+        each = torch.arange(self.num_features, device=codes.device)
+        feature = each.repeat_interleave(sizes - 1, output_size=count)
+        # each feature has one swap fewer than categories
+        column = torch.arange(count, device=codes.device) + feature
+        # columns from the row's own on move up by one, which leaves the own one out
+        return column + (column >= self.columns(codes)[..., feature])
+
+    def swapped(self, codes: Tensor, columns: Tensor) -> Tensor:
+        """Rows `(..., M, F)`, each with the category of one column of a flat row `(..., M)`.
+
+        Example:
+            >>> space = CategoricalSpace.from_sizes((2, 3))
+            >>> space.swapped(torch.tensor([0, 1]), torch.tensor([1, 2])).tolist()
+            [[1, 1], [0, 0]]
+        """
+        offsets = torch.tensor(self.offsets, device=codes.device)
+        feature = torch.searchsorted(offsets, columns.contiguous(), right=True) - 1
+        code = (columns - offsets[feature]).to(codes.dtype)
+        rows = codes.unsqueeze(-2).expand(*columns.shape, self.num_features)
+        return rows.scatter(-1, feature.unsqueeze(-1), code.unsqueeze(-1))

@@ -24,7 +24,7 @@ from discrete_grad.weighting.proposals import (
 from discrete_grad.weighting.reward_weighted import RewardWeighted
 from discrete_grad.weighting.tilt import scaled_reward
 
-__all__ = ["log_acceptance", "metropolis", "swap_index"]
+__all__ = ["log_acceptance", "metropolis", "swap_index", "swap_row"]
 
 
 @torch.no_grad()
@@ -82,8 +82,10 @@ def metropolis(
     codes = _start(target, context, count, start, generator)
     if proposal == "redraw":
         state, step = _redraws(target, context, codes)
+    elif (propose := _proposal(target, context, proposal)) is None:
+        state, step = _free_swaps(target, context, codes)
     else:
-        state, step = _swaps(target, context, codes, _proposal(target, context, proposal))
+        state, step = _swaps(target, context, codes, propose)
     taken = torch.zeros_like(state.log_density)
     for _ in range(steps if target.space.width > target.space.num_features else 0):
         state, accepted = step(state, generator)
@@ -93,6 +95,21 @@ def metropolis(
     return WeightedSamples(
         state.codes, normalised(equal), count * (steps + 1), diagnostics={"acceptance": acceptance}
     )
+
+
+def swap_row(space: CategoricalSpace, codes: Tensor, index: Tensor) -> Tensor:
+    """The row `(..., F)` at an index `(...)` of `space.swaps(codes)`, without the others.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> swap_row(space, torch.tensor([0, 1]), torch.tensor(2))
+        tensor([0, 2])
+    """
+    feature = torch.searchsorted(_swaps_before(space, codes), index, right=True) - 1
+    own = space.columns(codes).gather(-1, feature.unsqueeze(-1)).squeeze(-1)
+    column = index + feature
+    column = column + (column >= own)
+    return space.swapped(codes, column.unsqueeze(-1)).squeeze(-2)
 
 
 def swap_index(space: CategoricalSpace, codes: Tensor, other: Tensor) -> Tensor:
@@ -105,12 +122,15 @@ def swap_index(space: CategoricalSpace, codes: Tensor, other: Tensor) -> Tensor:
     """
     codes, other = torch.broadcast_tensors(codes, other)
     feature = (codes != other).int().argmax(-1, keepdim=True)
-    # each feature has one swap fewer than categories
-    before = torch.tensor(space.offsets, device=codes.device) - torch.arange(
-        space.num_features, device=codes.device
-    )
+    before = _swaps_before(space, codes)
     old, new = codes.gather(-1, feature), other.gather(-1, feature)
     return (before[feature] + new - (new > old).long()).squeeze(-1)
+
+
+def _swaps_before(space: CategoricalSpace, codes: Tensor) -> Tensor:
+    """Number `(F,)` of swaps of the features before each; one fewer than categories."""
+    places = torch.arange(space.num_features, device=codes.device)
+    return torch.tensor(space.offsets, device=codes.device) - places
 
 
 def log_acceptance(log_density: Tensor, back: Tensor, other: Tensor, forth: Tensor) -> Tensor:
@@ -156,13 +176,33 @@ def _swaps(
         shape, device = state.log_density.shape, state.codes.device
         noise = uniform((2, *shape), device=device, generator=generator)
         swap = inverse_draw(state.log_q.movedim(-1, 0), noise[:1]).squeeze(0)
-        index = swap[..., None, None].expand(*swap.shape, 1, space.num_features)
-        codes = space.swaps(state.codes).gather(-2, index).squeeze(-2)
+        codes = swap_row(space, state.codes, swap)
         new = at(codes)
         forth = state.log_q.gather(-1, swap.unsqueeze(-1)).squeeze(-1)
         home = swap_index(space, codes, state.codes)
         back = new.log_q.gather(-1, home.unsqueeze(-1)).squeeze(-1)
         return _taken(state, new, noise[1], forth=forth, back=back)
+
+    return at(codes), step
+
+
+def _free_swaps(
+    target: RewardWeighted, context: Tensor | None, codes: Tensor
+) -> tuple[_State, Step]:
+    """The same of swaps that are all equally likely, so that no list of them is needed."""
+    space = target.space
+    count = space.width - space.num_features
+
+    def at(codes: Tensor) -> _State:
+        density = target.log_density(codes, context)
+        return _State(codes, density, torch.zeros_like(density))
+
+    def step(state: _State, generator: torch.Generator | None) -> tuple[_State, Tensor]:
+        shape, device = state.log_density.shape, state.codes.device
+        noise = uniform((2, *shape), device=device, generator=generator)
+        swap = (noise[0] * count).long().clamp_max(count - 1)  # the product may round up
+        new = at(swap_row(space, state.codes, swap))
+        return _taken(state, new, noise[1], forth=state.log_q, back=new.log_q)
 
     return at(codes), step
 
@@ -218,10 +258,12 @@ def _start(
     return start
 
 
-def _proposal(target: RewardWeighted, context: Tensor | None, name: str) -> SwapProposal:
+def _proposal(target: RewardWeighted, context: Tensor | None, name: str) -> SwapProposal | None:
+    """The proposal of swaps; None where all are equally likely."""
     if name not in ("uniform", "informed"):
         raise ValueError(f"proposal must be 'uniform', 'informed' or 'redraw', got {name!r}")
     check_connected(target.reference, context)
     if name == "uniform":
-        return uniform_swaps(target.space, allowed_swaps(target, context))
+        allowed = allowed_swaps(target, context)
+        return None if allowed is None else uniform_swaps(target.space, allowed)
     return informed_swaps(target, context)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from discrete_grad.policies.independent import is_independent
 from discrete_grad.policies.protocol import drawn_rows, has, row_log_probs
 from discrete_grad.sampling import uniform
 from discrete_grad.space import CategoricalSpace, require_derivatives
@@ -19,6 +20,7 @@ from discrete_grad.weighting.reward_weighted import RewardWeighted
 __all__ = ["SwapProposal", "allowed_swaps", "informed_swaps", "redrawn_rows", "uniform_swaps"]
 
 _UNIFORM = 0.1  # share of the informed proposals
+_CODES = 2**22  # of rows that a reference is given at a time
 
 SwapProposal = Callable[[Tensor], Tensor]
 """Codes `(..., F)` -> log-probabilities `(..., D - F)` of the swaps, in the order of `swaps`."""
@@ -147,11 +149,37 @@ def allowed_swaps(
 
 
 def _reference_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
-    """`log ref(y) - log ref(x)` `(count, *batch, D - F)`, as if an impossible x were possible."""
-    swaps = target.space.swaps(codes).movedim(-2, 0)
-    here = row_log_probs(target.reference, codes, context).double()
-    there = row_log_probs(target.reference, swaps, context).double().movedim(0, -1)
-    return there - here.masked_fill(here == -math.inf, 0).unsqueeze(-1)
+    """`log ref(y)` `(count, *batch, D - F)` of each swap y, up to a constant of each row."""
+    reference: Any = target.reference
+    if is_independent(reference):
+        return _logit_gain(target.space, reference.logits(context).double(), codes)
+    if has(reference, "redrawn", "swaps_allowed") and is_independent(reference.policy):
+        gain = _logit_gain(target.space, reference.policy.logits(context).double(), codes)
+        allowed = _swaps_of(target.space, reference.swaps_allowed(codes, context), codes)
+        return gain.masked_fill(~allowed, -math.inf)
+    columns = target.space.swap_columns(codes)
+    size = max(1, _CODES // max(1, codes.numel()))
+    parts = [
+        row_log_probs(reference, target.space.swapped(codes, some).movedim(-2, 0), context)
+        for some in columns.split(size, -1)
+    ]
+    return torch.cat([part.double().movedim(0, -1) for part in parts], -1)
+
+
+def _logit_gain(space: CategoricalSpace, logits: Tensor, codes: Tensor) -> Tensor:
+    """The same of independent features: differences of logits; no row is built.
+
+    Of an impossible row only the swaps of a single masked category lead to possible ones.
+    """
+    flat = logits.expand(*codes.shape[:-1], space.width)
+    masked = flat.gather(-1, space.columns(codes)) == -math.inf
+    elsewhere = masked.sum(-1, keepdim=True) > masked.long()
+    sizes = torch.tensor(space.sizes, device=codes.device)
+    hopeless = elsewhere.repeat_interleave(sizes, -1, output_size=space.width)
+    # finite at the row's own categories, or the difference could be NaN
+    own = space.one_hot(codes, dtype=torch.bool) & (flat == -math.inf)
+    gain = space.swap_gains(flat.masked_fill(own, 0), codes).masked_fill(hopeless, -math.inf)
+    return _swaps_of(space, gain, codes)
 
 
 def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor) -> Tensor:
@@ -174,14 +202,7 @@ def _promised_gain(target: RewardWeighted, context: Tensor | None, codes: Tensor
 
 def _swaps_of(space: CategoricalSpace, flat: Tensor, codes: Tensor) -> Tensor:
     """The entries `(..., D - F)` of a flat tensor `(..., D)` but those at a row's own codes."""
-    parts = zip(space.split(flat), codes.unbind(-1), strict=True)
-    return torch.cat([_others(part, code) for part, code in parts], -1)
-
-
-def _others(part: Tensor, code: Tensor) -> Tensor:
-    """The entries `(..., K - 1)` of a feature `(..., K)` but that of its own category."""
-    other = torch.arange(part.shape[-1] - 1, device=code.device)
-    return part.gather(-1, other + (other >= code.unsqueeze(-1)))
+    return flat.gather(-1, space.swap_columns(codes))
 
 
 def _dtype_of(context: Tensor | None) -> torch.dtype:

@@ -171,7 +171,7 @@ def test_a_problem_s_rules(asked: dna.Problem) -> None:
 def test_a_scorer_learns() -> None:
     before, motifs = dna.scorer(1, 10)
     after, _ = dna.scorer(1, 80)
-    codes = dna._implanted(motifs, 500, seeded(9))
+    codes = dna.implanted(motifs, 500, seeded(9))
     truth = motifs.strength(codes)
     errors = [
         float((net(dna.by_channel(dna.SPACE.one_hot(codes))).squeeze(-1) - truth).square().mean())

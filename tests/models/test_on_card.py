@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_grad import CategoricalSpace, ReinMax
+from discrete_grad import CategoricalSpace, ReinMax, on_codes
 from discrete_grad.models import (
     Aligner,
     AnovaEnsemble,
@@ -22,9 +22,10 @@ from discrete_grad.models import (
     StackedEnsemble,
     best_rows,
     most_likely_rows,
-    single_swap_ascent,
+    swap_search,
 )
 from discrete_grad.models._block_linear import BlockLinearEnsemble
+from discrete_grad.rules import Forbid, Rules
 from discrete_grad.sampling import isolated_seed, normal, random_codes, seeded
 from discrete_grad.space import ContextSpec
 from tests.pretended_card import CARD, pretended_card
@@ -157,10 +158,18 @@ def test_the_search_for_rows_finds_the_same_rows(evaluations: int, distance: int
 
         options = {"evaluations": evaluations, "distance": distance}
         rows = best_rows(SPACE, logits.to(device), score, 2, **options)
-        climbed = single_swap_ascent(
-            SPACE, lambda codes: score(codes, codes[:, 0] * 0), CODES.to(device)
-        )
-        return [t.cpu() for t in (*rows, climbed, *most_likely_rows(SPACE, logits.to(device), 4))]
+
+        def flat(row: Tensor) -> Tensor:
+            return row @ weight.to(device)
+
+        rules = Rules(SPACE, [Forbid({name: 1 for name in SPACE.names[:2]})])
+        climbed = [
+            swap_search(f, CODES.to(device), space=SPACE, restarts=1, **options)
+            for f in (flat, on_codes(SPACE, lambda codes: score(codes, codes[:, 0] * 0)))
+            for options in ({}, {"rules": rules, "edits": 2, "price": 0.1})
+        ]
+        ends = [part for found in climbed for part in (found.codes, found.values)]
+        return [t.cpu() for t in (*rows, *ends, *most_likely_rows(SPACE, logits.to(device), 4))]
 
     with pretended_card():
         there = found(CARD)

@@ -230,3 +230,9 @@ def test_the_front_door_is_opened_late() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         discrete_grad.fitt  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_rows_are_edited_as_frames(run: Run) -> None:
+    edited = run.edit(table_of(run).head(1), edits=1)
+    assert type(edited).__module__.startswith("pandas")
+    assert (edited["estimated_score"] >= edited["score_before"]).all()

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.policies import Generator
+from discrete_grad.policies import Generator, IndependentPolicy, conditioned
+from discrete_grad.rules import Forbid, Rules
 from discrete_grad.sampling import seeded
 from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import RewardWeighted, metropolis, proposals
-from discrete_grad.weighting.metropolis import log_acceptance, swap_index
+from discrete_grad.weighting.metropolis import log_acceptance, swap_index, swap_row
 from discrete_grad.weighting.proposals import informed_swaps, uniform_swaps
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
@@ -230,3 +231,58 @@ def test_a_linear_reward_is_promised_exactly():
     gain = gain - target.log_density(rows, batch).unsqueeze(-1)
     swaps = 0.9 * (gain / 2).softmax(-1) + 0.1 / gain.shape[-1]
     assert_close(informed_swaps(target, batch)(rows), swaps.log())
+
+
+class Masked(IndependentPolicy):
+    """Independent features of which some categories are masked, in two contexts."""
+
+    space = CategoricalSpace.from_sizes((3, 1, 2, 4))
+
+    def __init__(self, seed):
+        self.table = numbers((2, self.space.width), seed, masked=True)
+        for block in self.space.split(self.table):
+            block[:, 0] = 0.5
+
+    def logits(self, context=None):
+        return self.table[context[..., 0].long()]
+
+
+@given(seed=st.integers(0, 2**31))
+def test_the_gain_of_independent_features_is_that_of_all_rows(seed):
+    """Up to a constant of each row, impossible ones among them, and under rules."""
+    reference, batch = Masked(seed), context(0, 1)
+    space = reference.space
+    rules = Rules(space, [Forbid({"x0": 1, "x3": [2, 3]})])
+    codes = space.enumerate().unsqueeze(1).expand(-1, 2, -1)
+    for policy in (reference, conditioned(reference, rules)):
+        target = RewardWeighted(policy, lambda rows, _: 0.0 * rows[..., 0], 1.0)
+        gain = proposals._reference_gain(target, batch, codes)
+        there = policy.log_prob(space.swaps(codes).movedim(-2, 0), batch).movedim(0, -1)
+        assert not gain.isnan().any()
+        some = (there > -math.inf).any(-1)
+        assert_close(gain[some].log_softmax(-1), there[some].log_softmax(-1))
+        assert (gain[~some] == -math.inf).all()
+
+
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=st.integers(0, 2**31))
+def test_the_row_of_a_number_is_that_swap(sizes, seed):
+    space = CategoricalSpace.from_sizes(sizes)
+    codes = space.enumerate()[seed % space.num_rows]
+    swaps = space.swaps(codes)
+    number = torch.arange(len(swaps))
+    assert torch.equal(swap_row(space, codes.expand_as(swaps), number), swaps)
+
+
+def test_no_step_builds_all_rows_one_swap_away():
+    """20 features of 500 categories have 9,980 swaps, which would be 199,600 codes."""
+    space, asked = CategoricalSpace.from_sizes((500,) * 20), []
+
+    class Counting(Generator):
+        def log_prob(self, codes, context=None):
+            asked.append(codes.numel())
+            return super().log_prob(codes, context)
+
+    target = RewardWeighted(Counting(space), lambda rows, _: 1.0 * rows[..., 0], 1.0)
+    for proposal in PROPOSALS:
+        metropolis(target, None, 2, steps=3, proposal=proposal, generator=seeded(0))
+    assert max(asked) == 2 * 20
