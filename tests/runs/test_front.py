@@ -233,6 +233,6 @@ def test_the_front_door_is_opened_late() -> None:
 
 
 def test_rows_are_edited_as_frames(run: Run) -> None:
-    edited = run.edit(table_of(run).head(1), edits=1)
+    edited = run.edit(run.generate(pd.DataFrame(CONTEXTS), rows=1), edits=1)
     assert type(edited).__module__.startswith("pandas")
     assert (edited["estimated_score"] >= edited["score_before"]).all()
