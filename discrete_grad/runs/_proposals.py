@@ -92,7 +92,8 @@ def propose(
             seed=drawn,
         )
         likely = row_log_prob(policy, codes[:, :_AGREED], here, logits)
-        order = _agreed_first(likely, values)[:, :rows]
+        # a scorer of one's own says what is good: it does not overrate
+        order = _agreed_first(likely[:, :1] if run.scorer_facts else likely, values)[:, :rows]
         there = values.gather(1, order) > -torch.inf
         context, place = there.nonzero(as_tuple=True)
         found, where = codes[context, order[context, place]], context + part.start
@@ -129,7 +130,7 @@ def _agreed_first(likely: Tensor, values: Tensor) -> Tensor:
     estimator's own best row is often one that it overrates, and the generator has seen more of the
     rows around: over 15 complete tables the true percentile of the first row rises by this.
     """
-    some = values[:, :_AGREED]
+    some = values[:, : likely.shape[1]]
     likely = likely.masked_fill(some == -torch.inf, -torch.inf)
     by_law = likely.argsort(dim=-1, descending=True, stable=True).argsort(-1)
     places = torch.arange(values.shape[1], device=values.device)
