@@ -28,7 +28,13 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_found, tell_unseen, told, write_and_print_report
+from discrete_grad.cli.terminal import (
+    tell_calls,
+    tell_found,
+    tell_unseen,
+    told,
+    write_and_print_report,
+)
 from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.preferences import read_preferences
@@ -104,7 +110,7 @@ class Fit:
         with told(TableWarning):
             table = read_table(
                 path,
-                score=self.table.score,
+                score=self.table.score or (() if self.goal.scorer is None else None),
                 context=self.context.context,
                 features=self.table.features or None,
                 missing=self.table.missing,
@@ -126,6 +132,7 @@ class Fit:
                 config,
                 rules=rules,
                 preferences=preferences,
+                scorer=self.goal.scorer,
                 resume=self.run.resume,
                 log=log,
                 device=device,
@@ -173,6 +180,7 @@ class Generate:
                 share=(place, count),
             )
         write_rows(out, written)
+        tell_calls(run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,14 @@ from discrete_grad.reporting import (
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_found", "tell_unseen", "told", "write_and_print_report"]
+__all__ = [
+    "first_process",
+    "tell_calls",
+    "tell_found",
+    "tell_unseen",
+    "told",
+    "write_and_print_report",
+]
 
 
 def first_process() -> bool:
@@ -51,6 +58,12 @@ def tell_unseen(table: Table) -> None:
             f"no row has {some} of feature {name!r}: the estimator knows nothing of this, "
             "and --unseen drop leaves it out"
         )
+
+
+def tell_calls(run: Run) -> None:
+    """Print how many rows the scorer of a run was asked about, if it was given one."""
+    if run.scorer_facts and first_process():
+        print(f"the scorer was asked about {run.scorer_calls:,} rows")
 
 
 def tell_found(rules: Sequence[Rule]) -> None:

@@ -88,7 +88,9 @@ def score_names(
         return [], []
     given = [score] if isinstance(score, str) else list(score)
     if not given:
-        raise TableError("no score is given: name the column to be maximised")
+        raise TableError(
+            "no score is given: name the column to be maximised, or give a scorer of the rows"
+        )
     pairs = [_split_kind(text, columns, ("min", "max")) for text in given]
     names = [name for name, _ in pairs]
     _require_once(names, "score")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
@@ -13,6 +15,7 @@ from discrete_grad.fitting.score_scale import ScoreScale
 __all__ = ["ScoreUnits"]
 
 _TOLERANCE = 1e-6
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,10 @@ class ScoreUnits:
 
     def _free(self, predicted: Tensor, context: Tensor | None) -> Tensor:
         if self.exact:
-            return self.standard.invert(predicted, context)
+            # to the digits that float32 predictions have: 33, not 32.9999995
+            spread = self.standard.unit * float(self.standard.grid.std(1, correction=0).max())
+            digits = math.floor(-math.log10(_ROUNDING * spread))
+            return torch.round(self.standard.invert(predicted, context), decimals=digits)
         if self.calibration is None:
             return self.scale.invert(predicted, context)
         group = self.scale.groups(context, len(predicted))

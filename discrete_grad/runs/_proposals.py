@@ -25,6 +25,8 @@ __all__ = ["Proposals", "propose"]
 # numbers of codes whose rows the estimator scores: shared out over the contexts, within bounds of
 # rows for each of them
 _CODES, _MOST, _LEAST, _LEAST_A_ROW = 2**22, 2**17, 64, 8
+# of a function of one's own, which may be slow
+_MOST_ASKED = 2**14
 # the first row is one of the best so many
 _AGREED = 16
 
@@ -65,7 +67,8 @@ def propose(
     """
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
     shared = _CODES // (space.num_features * max(1, total))
-    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
+    most = _MOST if run.scorer_facts.get("differentiable", True) else _MOST_ASKED
+    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(most, shared))
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]

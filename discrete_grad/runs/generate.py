@@ -78,8 +78,8 @@ def generate(
     generator's probability; by a scorer of one's own it is the one of the highest score.
 
     The rows are found by `best_rows`. So many evaluations of the estimator as read four million
-    codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
-    space, and at least 64, or 8 for each row wanted.
+    codes are shared out over the contexts, at most 131,072 for one (16,384 by a scorer without
+    derivative), which is every row of a small space, and at least 64, or 8 for each row wanted.
 
     Every row obeys the rules of the fit and those given here, by which the trained generator is
     conditioned, and lies within `trust_radius` of an observed row where the fit gives `trust` a

@@ -22,6 +22,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["METRICS", "Run"]
@@ -105,6 +106,12 @@ class Run:
     def has_judge(self) -> bool:
         """Whether there is another judge than the scorer that the generator was trained by."""
         return self.scorer_facts.get("judge") != "none"
+
+    @property
+    def scorer_calls(self) -> int:
+        """Rows that the scorer was asked about since the run was fitted or loaded; 0 without."""
+        model = self.estimator
+        return sum(model.bound.calls.values()) if isinstance(model, ScorerModel) else 0
 
     @property
     def policy(self) -> RunPolicy:

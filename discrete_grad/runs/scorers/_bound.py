@@ -42,9 +42,9 @@ class FrameForm:
 
     def answer(self, row: Tensor, context: Tensor | None) -> Any:
         """Answer to codes `(N, F)`, on the CPU."""
-        if self.takes not in ("frame", "categories"):
+        if self.takes not in ("frame", "numbers", "categories"):
             return self.ask(self.columns.array(row, context, self.takes))
-        frame = self.columns.frame(row, context, categories=self.takes == "categories")
+        frame = self.columns.frame(row, context, self.takes)
         return self.ask(frame if self.names is None else frame[self.names])
 
 

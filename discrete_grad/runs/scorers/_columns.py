@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["RowColumns"]
 
 # error of a standardised float32 a few units from 0, and decimals that float64 can round to
 _ROUNDING, _MOST_DIGITS = 5e-7, 15
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")  # 007 is none
 _PANDAS = "a scorer that takes frames needs pandas: pip install 'discrete_grad[tables]'"
 
 
@@ -45,34 +47,42 @@ class RowColumns:
     def tensors(self, codes: Tensor, context: Tensor | None) -> dict[str, Tensor]:
         """Name -> `(N,)`: codes of categories, and numbers, float64, in the table's units."""
         features = zip(self.schema.space.names, codes.unbind(-1), strict=True)
-        return {**dict(features), **self._context_tensors(context)}
+        return {**dict(features), **self.context_tensors(context)}
 
-    def values(self, codes: Tensor, context: Tensor | None) -> dict[str, NDArray[Any]]:
-        """Name -> `(N,)`: the categories themselves, and numbers; a bin is its middle."""
-        found = {
-            feature.name: self._values[feature.name][column.numpy()]
-            for feature, column in zip(self.schema.features, codes.unbind(-1), strict=True)
+    @cached_property
+    def gaps(self) -> dict[str, Tensor]:
+        """Name -> categories `(K,)` of columns of whole numbers from 0 of which some are missing.
+
+        A model that looks such a column up knows it by these numbers, not by their places.
+        """
+        whole = {
+            name: values
+            for name, values in self._values.items()
+            if values.dtype.kind == "i" and values.min() >= 0
         }
-        for name, column in self._context_tensors(context).items():
-            known = self._values.get(name)
-            found[name] = column.numpy() if known is None else known[column.numpy()]
-        return found
+        gapped = {n: v for n, v in whole.items() if (v != np.arange(len(v))).any()}
+        return {name: torch.from_numpy(values) for name, values in gapped.items()}
 
-    def frame(self, codes: Tensor, context: Tensor | None, *, categories: bool = False) -> Any:
-        """A pandas frame of the values.
+    def frame(self, codes: Tensor, context: Tensor | None, form: str = "frame") -> Any:
+        """A pandas frame of the values; a bin is its middle.
 
         Args:
             codes: `(N, F)`, int64.
             context: `(N, C)`, or None.
-            categories: whether features and categorical contexts are pandas categoricals, with all
+            form: `frame`; `numbers`, with text that is a number in every category as numbers; or
+                `categories`, features and categorical contexts as pandas categoricals with all
                 categories of the table in their order.
         """
         try:
             import pandas as pd
         except ImportError as error:
             raise ImportError(_PANDAS) from error
-        if not categories:
-            return pd.DataFrame({n: pd.Series(v) for n, v in self._listed(codes, context).items()})
+        if form != "categories":
+            known = self._numbers if form == "numbers" else self._values
+            found = self._looked_up(known, codes, context)
+            # text as lists, of which pandas makes its own type
+            listed = {n: v.tolist() if v.dtype == object else v for n, v in found.items()}
+            return pd.DataFrame({name: pd.Series(column) for name, column in listed.items()})
         kinds = {v.name: v for v in (*self.schema.features, *self.categorical)}
         columns = self.tensors(codes, context)
         return pd.DataFrame(
@@ -89,7 +99,8 @@ class RowColumns:
     def array(self, codes: Tensor, context: Tensor | None, form: str) -> NDArray[np.float64]:
         """Numbers `(N, n)`: `values`, `codes` or `one-hot` of the columns in the table's order."""
         if form == "values":
-            return np.column_stack([*self.values(codes, context).values()]).astype(np.float64)
+            found = self._looked_up(self._numbers, codes, context)
+            return np.column_stack([*found.values()]).astype(np.float64)
         columns = self.tensors(codes, context)
         sizes = {v.name: len(v) for v in (*self.schema.features, *self.categorical)}
         parts = [
@@ -101,15 +112,21 @@ class RowColumns:
         return torch.cat(parts, 1).numpy()
 
     @property
+    def has_written_numbers(self) -> bool:
+        """Whether there is text that is a number in every category, as all numbers of CSV are."""
+        kinds = zip(self._values.values(), self._numbers.values(), strict=True)
+        return any(given is not read for given, read in kinds)
+
+    @property
     def numbers_alone(self) -> bool:
         """Whether every feature and categorical context has numbers as its categories."""
-        return all(values.dtype.kind in "ifb" for values in self._values.values())
+        return all(values.dtype.kind in "ifb" for values in self._numbers.values())
 
     @property
     def codes_are_values(self) -> bool:
         """Whether the code of every category is the category itself."""
         return self.numbers_alone and all(
-            (values == np.arange(len(values))).all() for values in self._values.values()
+            (values == np.arange(len(values))).all() for values in self._numbers.values()
         )
 
     @property
@@ -117,7 +134,8 @@ class RowColumns:
         """Numbers of a row as `one-hot`."""
         return sum(map(len, self._values.values())) + len(self.numeric)
 
-    def _context_tensors(self, context: Tensor | None) -> dict[str, Tensor]:
+    def context_tensors(self, context: Tensor | None) -> dict[str, Tensor]:
+        """The same of the context columns alone."""
         if context is None or self.spec is None:
             return {}
         codes, numbers = self.spec.codes(context), self.spec.numbers(context)
@@ -127,10 +145,19 @@ class RowColumns:
             named[column.name] = _rounded(raw, column.scale)
         return {column.name: named[column.name] for column in self.context}
 
-    def _listed(self, codes: Tensor, context: Tensor | None) -> dict[str, Any]:
-        found: dict[str, Any] = dict(self.values(codes, context))
-        # text as lists, of which pandas makes its own type
-        return {n: v.tolist() if v.dtype == object else v for n, v in found.items()}
+    def _looked_up(
+        self, values: dict[str, NDArray[Any]], codes: Tensor, context: Tensor | None
+    ) -> dict[str, NDArray[Any]]:
+        """Name -> `(N,)`: the categories themselves, and numbers."""
+        return {
+            name: values[name][column.numpy()] if name in values else column.numpy()
+            for name, column in self.tensors(codes, context).items()
+        }
+
+    @cached_property
+    def _numbers(self) -> dict[str, NDArray[Any]]:
+        """The same, with text that is a number in every category as numbers."""
+        return {name: _as_numbers(values) for name, values in self._values.items()}
 
     @cached_property
     def _values(self) -> dict[str, NDArray[Any]]:
@@ -159,6 +186,16 @@ def _as_list(vocabulary: Vocabulary) -> list[Any]:
     ends = vocabulary.edges
     middles = [(low + high) / 2 for low, high in itertools.pairwise(ends)]
     return [*middles, *([None] if vocabulary.has_missing else [])]
+
+
+def _as_numbers(values: NDArray[Any]) -> NDArray[Any]:
+    """Categories of text as numbers if each is written as one, as pandas reads CSV."""
+    texts = [value for value in values.tolist() if value is not None]
+    if values.dtype != object or not all(_NUMBER.fullmatch(text) for text in texts):
+        return values
+    if len(texts) == len(values) and all(text.lstrip("-").isdigit() for text in texts):
+        return np.array([int(text) for text in texts])
+    return np.array([math.nan if v is None else float(v) for v in values.tolist()])
 
 
 def _as_array(vocabulary: Vocabulary) -> NDArray[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["bind"]
 
-_TRIED = 3
+_TRIED = 64
 _TOLERANCE = 1e-3
 
 Rows = tuple[Tensor, Tensor | None]
@@ -55,13 +57,13 @@ def _torch_form(
 ) -> TorchForm:
     found: dict[Takes, TorchForm] = {}
     failed: dict[Takes, str] = {}
-    for takes, encoded in possible_forms(model, columns):
+    for takes, encoded, kept in possible_forms(columns):
         if takes in found or scorer.takes not in (None, takes):
             continue
-        form = TorchForm(model, columns, takes, encoded)
+        form = TorchForm(model, columns, takes, encoded=encoded, kept=kept)
         if not (failure := _failure(form, rows)):
             found[takes] = form
-        else:  # with the context comes first, and says more
+        else:  # the first variant says most
             failed.setdefault(takes, failure)
     if {"codes", "one-hot"} <= found.keys() and _looks_up(found["codes"], rows):
         found = {"codes": found["codes"]}
@@ -73,29 +75,38 @@ def _frame_form(scorer: Scorer, columns: RowColumns, rows: Rows, role: str) -> F
     failed: dict[Takes, str] = {}
     _refuse_classifier(scorer, role)
     for takes in [scorer.takes] if scorer.takes else _likely_frames(scorer, columns, role):
+        if takes == "categories" and found:
+            continue  # what is fitted to values takes categoricals, too
         form = FrameForm(scorer, columns, takes)
         if failure := _failure(form, rows):
             failed[takes] = failure
         else:
             found[takes] = form
-            if takes == "frame":  # what it was fitted to; that it also takes others is no matter
-                break
+    if {"numbers", "frame"} <= found.keys() and _alike(found["numbers"], found["frame"], rows):
+        del found["frame"]
     return found[_only(scorer, [*found], failed, role)]
+
+
+def _alike(first: FrameForm, second: FrameForm, rows: Rows) -> bool:
+    """Whether two forms give the same answers, so that it does not matter which is meant."""
+    one, other = (numbers_of(form.answer(*rows), len(rows[0])) for form in (first, second))
+    return torch.equal(one, other)
 
 
 def _likely_frames(scorer: Scorer, columns: RowColumns, role: str) -> list[Takes]:
     """Forms to try: by the names or the number of columns that a model was fitted to."""
     model = scorer.model
+    frames: list[Takes] = ["numbers", "frame"] if columns.has_written_numbers else ["frame"]
     if (names := getattr(model, "feature_names_in_", None)) is not None:
         if unknown := [str(name) for name in names if name not in columns.names]:
             raise RunError(
                 f"the {role} {scorer.name} was fitted to a column {unknown[0]!r}, which is no "
                 f"feature or context of the table: it has {', '.join(columns.names)}"
             )
-        return ["frame", "categories"]
+        return [*frames, "categories"]
     fitted = getattr(model, "n_features_in_", None)
     if not scorer.predicts or fitted is None:
-        return ["frame"]
+        return frames
     if fitted == len(columns.names):
         return ["codes"] if columns.codes_are_values or not columns.numbers_alone else _BOTH
     if fitted == columns.one_hot_width:
@@ -118,11 +129,15 @@ def _refuse_classifier(scorer: Scorer, role: str) -> None:
 
 
 def _failure(form: TorchForm | FrameForm, rows: Rows) -> str:
-    """What a call failed of, in one line; nothing if it answered."""
+    """What a form failed of, in one line; nothing if it answered."""
+    return _failed(lambda: form.answer(*rows), len(rows[0]))
+
+
+def _failed(call: Callable[[], Any], count: int) -> str:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of forms that are not the scorer's
-            numbers_of(form.answer(*rows), len(rows[0]))
+            numbers_of(call(), count)
     except Exception as error:
         lines = f"{type(error).__name__}: {error}".splitlines()
         return lines[0][:200]
@@ -131,8 +146,10 @@ def _failure(form: TorchForm | FrameForm, rows: Rows) -> str:
 
 def _looks_up(form: TorchForm, rows: Rows) -> bool:
     """Whether codes that no table has are an error: a model of one-hot rows would take them."""
-    beyond = rows[0] + 2 * form.columns.schema.space.width
-    return beyond.device.type == "cpu" and bool(_failure(form, (beyond, rows[1])))
+    if rows[0].device.type != "cpu":  # an index out of range ends all work on a card
+        return False
+    beyond = form.known_codes(rows[0]) + 2 * form.space.width
+    return bool(_failed(lambda: form(beyond, rows[1]), len(beyond)))
 
 
 def _only(scorer: Scorer, found: list[Takes], failed: dict[Takes, str], role: str) -> Takes:

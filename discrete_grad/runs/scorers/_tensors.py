@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.models.protocol import dtype_of
 from discrete_grad.nn import soften
 from discrete_grad.runs.scorers._columns import RowColumns
 from discrete_grad.runs.scorers.scorer import Takes
+from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["TorchForm", "frozen_copy", "possible_forms"]
@@ -29,15 +32,20 @@ def frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
     return copied.to(device).requires_grad_(False).eval()
 
 
-def possible_forms(model: nn.Module, columns: RowColumns) -> list[tuple[Takes, bool]]:
-    """Forms that forward's arguments allow, each with and without the encoded context."""
-    sizes = set(columns.schema.space.sizes)
-    wanted: list[Takes] = ["codes", "one-hot"]
-    if len(sizes) == 1:
-        wanted.append("channels")
-    encoded = [True, False] if columns.context else [False]
-    forms: list[tuple[Takes, bool]] = [(form, c) for form in wanted for c in encoded]
-    return [*forms, ("dict", False), ("arguments", False)]
+def possible_forms(columns: RowColumns) -> Iterator[tuple[Takes, bool, bool]]:
+    """Forms that the columns allow, each in its variants, those that say more first.
+
+    A form is given with whether the encoded context comes with it, and whether whole numbers of
+    which some are missing stand for themselves.
+    """
+    encoded = (True, False) if columns.context else (False,)
+    numbers = (True, False) if columns.gaps else (False,)
+    for takes in ("dict", "arguments"):
+        yield from ((takes, False, kept) for kept in numbers)
+    yield from (("codes", shown, kept) for shown in encoded for kept in numbers)
+    yield from (("one-hot", shown, False) for shown in encoded)
+    if len(set(columns.schema.space.sizes)) == 1:
+        yield from (("channels", shown, False) for shown in encoded)
 
 
 class TorchForm(nn.Module):
@@ -48,40 +56,82 @@ class TorchForm(nn.Module):
         columns: of the table.
         takes: the form.
         encoded: whether the encoded context is a second argument.
+        kept: whether whole numbers with gaps stand for themselves, and not for their places.
     """
 
-    def __init__(self, model: nn.Module, columns: RowColumns, takes: Takes, encoded: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        columns: RowColumns,
+        takes: Takes,
+        *,
+        encoded: bool = False,
+        kept: bool = False,
+    ) -> None:
         super().__init__()
         self.model, self.columns, self.takes, self.encoded = model, columns, takes, encoded
-        self.on_codes = takes in ("codes", "dict", "arguments")
-        self.soft: nn.Module | None = None
-        if self.on_codes:
-            self.soft = soften(self, columns.schema.space, argument="row")
+        self.dtype = dtype_of(model)
+        self.numbers = columns.gaps if kept else {}
+        space = columns.schema.space
+        sizes = zip(space.names, space.sizes, strict=True)
+        wide = {n: int(self.numbers[n].max()) + 1 if n in self.numbers else k for n, k in sizes}
+        self.space = CategoricalSpace(wide)
+        on_codes = takes in ("codes", "dict", "arguments")
+        # in a tuple, or the module would be a part of itself
+        self.soft = (soften(self, self.space, argument="row"),) if on_codes else ()
 
     def forward(self, row: Tensor, context: Tensor | None = None) -> Any:
         """Answer to codes `(N, F)`, or to flat rows `(N, D)` where the model takes these."""
         if self.takes in ("dict", "arguments"):
             return self._by_name(row, context)
         if self.takes == "channels":
-            row = row.unflatten(-1, (self.columns.schema.space.num_features, -1)).mT
-        return self.model(row, context) if self.encoded else self.model(row)
+            row = row.unflatten(-1, (self.space.num_features, -1)).mT
+        if not self.encoded or context is None:
+            return self.model(row)
+        return self.model(row, context.to(self.dtype))
 
     def answer(self, row: Tensor, context: Tensor | None) -> Any:
-        """Answer to codes or flat rows, whichever the model takes."""
-        space = self.columns.schema.space
-        if row.is_floating_point() == (not self.on_codes):
-            return self(row, context)
-        if self.soft is None:
-            return self(space.one_hot(row), context)
-        return self.soft(row, context)
+        """Answer to codes or flat rows of the table, whichever the model takes."""
+        space, flat = self.columns.schema.space, row.is_floating_point()
+        if not self.soft:
+            return self(
+                row.to(self.dtype) if flat else space.one_hot(row, dtype=self.dtype), context
+            )
+        if not flat:
+            return self(self.known_codes(row), context)
+        return self.soft[0](self._widened(row) if self.numbers else row, context)
+
+    def known_codes(self, codes: Tensor) -> Tensor:
+        """Codes `(N, F)` as the model knows them: whole numbers with gaps are themselves."""
+        if not self.numbers:
+            return codes
+        columns = zip(self.space.names, codes.unbind(-1), strict=True)
+        return torch.stack([self._number(*column) for column in columns], -1)
+
+    def _widened(self, flat: Tensor) -> Tensor:
+        """Flat rows of the table as those of the model's space, 0 for what the table lacks."""
+        table = self.columns.schema.space
+        own = [
+            self._number(n, torch.arange(k)) for n, k in zip(table.names, table.sizes, strict=True)
+        ]
+        starts = torch.tensor([0, *self.space.sizes[:-1]]).cumsum(0)
+        places = torch.cat([start + one for start, one in zip(starts, own, strict=True)])
+        wide = flat.new_zeros(len(flat), self.space.width)
+        return wide.index_copy(1, places.to(flat.device), flat)
 
     def _by_name(self, codes: Tensor, context: Tensor | None) -> Any:
-        found = self.columns.tensors(codes, context)
-        numeric = {column.name for column in self.columns.numeric}
-        named = {n: v.float() if n in numeric else v for n, v in found.items()}
+        found = dict(zip(self.space.names, codes.unbind(-1), strict=True))
+        for name, column in self.columns.context_tensors(context).items():
+            whole = not column.is_floating_point()
+            found[name] = self._number(name, column) if whole else column.to(self.dtype)
         if self.takes == "dict":
-            return self.model(named)
-        return self.model(**_accepted(self.model, named))
+            return self.model(found)
+        return self.model(**_accepted(self.model, found))
+
+    def _number(self, name: str, codes: Tensor) -> Tensor:
+        """The numbers of a column with gaps; the codes of another."""
+        numbers = self.numbers.get(name)
+        return codes if numbers is None else numbers.to(codes.device)[codes]
 
 
 def _accepted(model: nn.Module, columns: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ Takes = Literal[
     "dict",
     "arguments",
     "frame",
+    "numbers",
     "categories",
     "values",
 ]
@@ -31,6 +32,7 @@ TENSORS: dict[Takes, str] = {
 
 FRAMES: dict[Takes, str] = {
     "frame": "a pandas frame of the table's values",
+    "numbers": "the same with text that is a number as numbers, as pandas reads CSV",
     "categories": "a pandas frame of categoricals",
     "values": "an array of the table's values",
     "codes": "an array of codes",
@@ -54,8 +56,9 @@ class Scorer:
             `dict`, one argument that maps names to columns (N,), and `arguments`, columns by the
             names of its arguments: features as codes, categorical contexts as codes, numeric ones
             as they are in the table. Anything else: `frame`, the table's values under their names;
-            `categories`, the same as pandas categoricals; `values`, `codes` and `one-hot`, an array
-            with the columns in the table's order. None for the form that works.
+            `numbers`, the same where text that is a number in every category is one, as pandas
+            reads CSV; `categories`, as pandas categoricals; `values`, `codes` and `one-hot`, an
+            array with the columns in the table's order. None for the form that works.
 
     Raises:
         ValueError: for a form that there is not, or not for such a model.
