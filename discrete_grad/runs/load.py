@@ -16,25 +16,25 @@ from discrete_grad.runs._folder import (
     load_weights,
     read_settings,
 )
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import STAGES, Work
-from discrete_grad.runs.run import Run
 from discrete_grad.runs.scorers._facts import scorer_facts
 from discrete_grad.runs.scorers._given import Role, loaded_scorers
 from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import choose_device
 
-__all__ = ["assemble", "frozen", "load_run"]
+__all__ = ["assemble", "frozen", "load_parts"]
 
 
-def load_run(
+def load_parts(
     folder: Path | str,
     *,
     device: str | torch.device = "cpu",
     scorer: Given | None = None,
     judge: Given | None = None,
-) -> Run:
+) -> RunParts:
     """Load a finished fit, made on whatever device.
 
     Args:
@@ -50,7 +50,7 @@ def load_run(
 
     Example:
         >>> try:
-        ...     load_run(Path("no/such/run"))
+        ...     load_parts(Path("no/such/run"))
         ... except RunError as error:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
@@ -92,7 +92,7 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def assemble(work: Work) -> Run:
+def assemble(work: Work) -> RunParts:
     """The run of which all stages are done."""
     ready, models = work.prepared, work.models
     units, held_out = calibrated_units(
@@ -104,7 +104,7 @@ def assemble(work: Work) -> Run:
     if work.scorers is not None:
         units |= work.scorers.units(ready.scale)
         facts = scorer_facts(work.scorers)
-    return Run(
+    return RunParts(
         folder=work.folder,
         config=work.config,
         table=work.table,
