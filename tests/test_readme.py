@@ -23,6 +23,7 @@ EXAMPLES = {
     "index.md": 0,
     "over_optimisation.md": 1,
     "own_model.md": 3,
+    "own_scorer.md": 3,
     "problem.md": 2,
     "reward_weighted.md": 1,
     "rewards.md": 1,
