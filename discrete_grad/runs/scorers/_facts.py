@@ -12,7 +12,8 @@ __all__ = ["check_scorers", "scorer_facts"]
 
 
 def check_scorers(scorers: Scorers, config: FitConfig) -> None:
-    """Raise RunError for settings that need more of an estimator than its score."""
+    """Raise RunError for settings that need more than a score, or answers that are all equal."""
+    _ = scorers.scales
     wanted = config.generator
     for name, value, why in (
         ("alignment", wanted.alignment, "the latents of an estimator"),

@@ -240,6 +240,9 @@ def _compare(bound: BoundScorer, mine: Tensor, kept: Tensor) -> None:
 def _facts(folder: Path) -> dict[str, Any]:
     path = folder / _FACTS
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"it must be a table, got {type(found).__name__}")
+        return found
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
