@@ -48,7 +48,7 @@ def stages_of(work: Work) -> tuple[Stage, ...]:
     if scorers is None:
         return tuple(wanted.values())
     del wanted["estimator"]
-    if "judge" in scorers.bound or not scorers.had_scores:
+    if not scorers.trains_judge:
         del wanted["judge"]
     if _compares(work):
         wanted |= {stage.name: stage for stage in (_STUDENT, _DISTILLED, _DIRECT)}

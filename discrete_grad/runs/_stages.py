@@ -82,7 +82,8 @@ class Work:
     @cached_property
     def observations(self) -> Observations:
         """The table's rows, scaled and split: what a fit begins with."""
-        return Observations(self.table, self.config)
+        judged = self.scorers is None or self.scorers.trains_judge
+        return Observations(self.table, self.config, judged=judged)
 
     @cached_property
     def prepared(self) -> Prepared:

@@ -66,7 +66,7 @@ def fit_table(
             features, categories and categorical contexts; `Rules` of its space, or a list of rules.
         preferences: between rows; a model of them joins what the generator is trained by.
         scorer: a model of one's own that scores rows, in place of the estimators, of which none is
-            trained: the model, a `Scorer`, or its `package.module:name`. Its answers are in the
+            trained: the model, a `OwnScorer`, or its `package.module:name`. Its answers are in the
             unit of the score column, and the scores of a table without one. A scorer with a
             derivative is used through it.
         judge: another one, in place of the judge. Without, the judge is trained on the table's

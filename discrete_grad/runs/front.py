@@ -75,9 +75,9 @@ def fit(
         observed: columns that stand together only as in the table, `"base,solvent"` or `"auto"`.
         preferences: between rows of the table, or a file of them.
         scorer: a model of one's own that scores rows, in place of the estimators, of which none is
-            trained: a torch module, a fitted model with `predict`, a function of a frame, a
-            `discrete_grad.runs.Scorer` that says how it takes the rows, or `"package.module:name"`
-            of one of these. More is better, in the unit of the score column if there is one.
+            trained: a torch module, a fitted model with `predict`, a function of a frame, one of
+            these in an `OwnScorer` that says how it takes the rows, or its `"package.module:name"`.
+            More is better, in the unit of the score column if there is one.
         judge: another such model, which judges generated rows. By default the judge is trained on
             the table's scores; where it has none there is no judge.
         maximise: statistic of a row's scores that is maximised; see `FitConfig`.

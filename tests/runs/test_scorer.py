@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import Table, read_table
-from discrete_grad.runs import FitConfig, Run, Scorer, fit, generate, load_run, write_report
+from discrete_grad.runs import FitConfig, OwnScorer, Run, fit, generate, load_run, write_report
 from discrete_grad.runs.scorers._inspect import bind
 from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import load_tensors
 from tests.runs.small import small_config
 
 CPU = torch.device("cpu")
@@ -133,7 +134,7 @@ SOFT = {"dict": ByName, "arguments": ByArguments, "codes": ByCodes, "one-hot": B
 @pytest.mark.parametrize("takes", SOFT)
 def test_the_form_of_a_module_is_found_and_has_a_derivative(takes: str) -> None:
     rows = table()
-    bound = bind(Scorer(SOFT[takes]()), rows, CPU)
+    bound = bind(OwnScorer(SOFT[takes]()), rows, CPU)
     assert bound.form.takes == takes
     assert bound.differentiable
     space = rows.schema.space
@@ -160,6 +161,7 @@ def test_the_generator_finds_what_the_scorer_likes(by_name: tuple[Run, ByName]) 
     assert not (run.folder / "weights" / "estimator.safetensors").exists()
     assert not run.has_judge
     assert run.table.schema.score == "scorer"
+    assert len(run.rows) == len(run.table)  # none is kept for a judge
 
 
 def test_the_model_itself_stays_as_it_was(by_name: tuple[Run, ByName]) -> None:
@@ -227,6 +229,11 @@ def test_without_a_derivative_two_ways_are_compared(scorer: Any, tmp_path: Path)
     run = fit(rows, tmp_path / "run", few(), scorer=scorer)
     facts = run.scorer_facts
     chosen = facts["comparison"]["chosen"]
+    kept, of_chosen = (
+        load_tensors(run.folder / "weights" / f"{name}.safetensors")[0]
+        for name in ("generator", chosen)
+    )
+    assert all(torch.equal(kept[name], of_chosen[name]) for name in kept)
     means = {way: facts["comparison"][way]["mean"] for way in ("distilled", "direct")}
     assert means[chosen] == max(means.values())
     assert facts["calls"]["student"] <= facts["calls"]["direct"]

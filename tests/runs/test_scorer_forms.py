@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xgboost import XGBRegressor
 
 from discrete_grad.data import Table, read_table
-from discrete_grad.runs import Scorer
+from discrete_grad.runs import OwnScorer
 from discrete_grad.runs.scorers._bound import BoundScorer
 from discrete_grad.runs.scorers._columns import RowColumns
 from discrete_grad.runs.scorers._inspect import bind
@@ -48,7 +48,7 @@ def table() -> Table:
 
 
 def bound(scorer: Any, table: Table) -> BoundScorer:
-    return bind(scorer if isinstance(scorer, Scorer) else Scorer(scorer), table, CPU)
+    return bind(scorer if isinstance(scorer, OwnScorer) else OwnScorer(scorer), table, CPU)
 
 
 def answers(scorer: BoundScorer, table: Table) -> Tensor:
@@ -121,7 +121,7 @@ def test_an_array_of_numbers_with_gaps_may_be_values_or_codes() -> None:
     linear = LinearRegression().fit(rows.to_numpy(), rows["size"])
     with pytest.raises(RunError, match=r"takes rows in several forms: .*'values', .*'codes', an"):
         bound(linear, numbers)
-    said = bound(Scorer(linear, takes="values"), numbers)
+    said = bound(OwnScorer(linear, takes="values"), numbers)
     expected = torch.from_numpy(rows["size"].to_numpy(dtype=float))
     torch.testing.assert_close(answers(said, numbers), expected)
 
@@ -160,6 +160,21 @@ def test_whole_numbers_with_gaps_are_themselves_to_a_module(
     assert answers(places, table).isfinite().all()
 
 
+def test_noise_of_training_is_off_whatever_the_mode_of_the_model(table: Table) -> None:
+    class Noisy(LooksUp):
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return nn.functional.dropout(super().forward(batch), 0.5, self.training)
+
+    model = Noisy().train()
+    found = bound(model, table)
+    once, again = (answers(found, table) for _ in range(2))
+    assert torch.equal(once, again)
+    assert (once != 0).all()
+    with torch.no_grad():  # what becomes of the model later changes nothing
+        model.tables["cut"].weight.zero_()
+    assert torch.equal(answers(found, table), once)
+
+
 class Convolves(nn.Module):
     """A front of one-hots with channels first, as models of DNA have it."""
 
@@ -187,9 +202,9 @@ class Either(nn.Module):
 
 
 def test_a_form_that_is_not_unambiguous_is_asked_for(table: Table) -> None:
-    with pytest.raises(RunError, match=r"several forms: say by Scorer.*'codes', int64 codes"):
+    with pytest.raises(RunError, match=r"several forms: say by OwnScorer.*'codes', int64 codes"):
         bound(Either(), table)
-    assert bound(Scorer(Either(), takes="one-hot"), table).form.takes == "one-hot"
+    assert bound(OwnScorer(Either(), takes="one-hot"), table).form.takes == "one-hot"
     with pytest.raises(RunError, match=r"in none of the forms tried: 'dict' .*: TypeError"):
         bound(nn.Identity(), table)
     with pytest.raises(RunError, match=r"LogisticRegression is a classifier, .*predict_proba"):

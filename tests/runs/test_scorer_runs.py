@@ -17,6 +17,7 @@ from discrete_grad.data import read_table
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.training import RunError
+from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import weights_of
 from tests.runs.test_scorer import BEST, ByName, best_rows, columns, few, of_frame, table
 
@@ -205,3 +206,17 @@ def test_the_folder_says_by_whom_it_was_fitted(whole: Run) -> None:
     (whole.folder / "scorer.json").write_text("[]")
     with pytest.raises(RunError, match=r"scorer.json is damaged"):
         load_run(whole.folder, scorer=of_frame)
+
+
+@pytest.mark.parametrize("scorer", [ByName(), of_frame], ids=["module", "frame"])
+def test_a_fit_on_a_card_asks_the_scorer_where_it_computes(scorer: Any, tmp_path: Path) -> None:
+    rows = {name: column[:4] for name, column in columns().items()}
+    config = quick() if scorer is of_frame else few()
+    config = replace(config, generator=replace(config.generator, steps=4))
+    with pretended_card():
+        run = fit(table(), tmp_path / "run", config, scorer=scorer, device="cuda")
+        there = run.score(rows)["estimated_score"].tolist()
+        assert run.device == CARD
+    assert there == pytest.approx(columns()["price"][:4])
+    here = load_run(run.folder, scorer=scorer).score(rows)["estimated_score"].tolist()
+    assert here == pytest.approx(there)

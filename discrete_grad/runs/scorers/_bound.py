@@ -13,7 +13,7 @@ from torch import Tensor
 from discrete_grad.fitting.black_box import described
 from discrete_grad.runs.scorers._columns import RowColumns
 from discrete_grad.runs.scorers._tensors import TorchForm
-from discrete_grad.runs.scorers.scorer import Scorer, Takes
+from discrete_grad.runs.scorers.scorer import OwnScorer, Takes
 from discrete_grad.space import is_codes
 from discrete_grad.training.checkpoint import RunError
 
@@ -34,7 +34,7 @@ class FrameForm:
         takes: the form.
     """
 
-    def __init__(self, scorer: Scorer, columns: RowColumns, takes: Takes) -> None:
+    def __init__(self, scorer: OwnScorer, columns: RowColumns, takes: Takes) -> None:
         self.columns, self.takes = columns, takes
         self.ask = scorer.model.predict if scorer.predicts else scorer.model
         names = getattr(scorer.model, "feature_names_in_", None)
@@ -61,7 +61,7 @@ class BoundScorer:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: OwnScorer,
         columns: RowColumns,
         form: TorchForm | FrameForm,
         device: torch.device,

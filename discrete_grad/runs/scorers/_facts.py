@@ -44,4 +44,4 @@ def _judge(scorers: Scorers) -> str:
     """`given`, `trained` on the table's scores, or `none`."""
     if "judge" in scorers.bound:
         return "given"
-    return "trained" if scorers.had_scores else "none"
+    return "trained" if scorers.trains_judge else "none"

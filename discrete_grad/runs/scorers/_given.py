@@ -60,6 +60,11 @@ class Scorers:
         return self.bound["estimator"]
 
     @property
+    def trains_judge(self) -> bool:
+        """Whether the judge is trained on the table's scores."""
+        return self.had_scores and "judge" not in self.bound
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What a run's folder says of them, JSON."""
         return {

@@ -13,7 +13,7 @@ from discrete_grad.data import Table
 from discrete_grad.runs.scorers._bound import BoundScorer, FrameForm, numbers_of
 from discrete_grad.runs.scorers._columns import RowColumns
 from discrete_grad.runs.scorers._tensors import TorchForm, frozen_copy, possible_forms
-from discrete_grad.runs.scorers.scorer import FRAMES, TENSORS, Scorer, Takes
+from discrete_grad.runs.scorers.scorer import FRAMES, TENSORS, OwnScorer, Takes
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["bind"]
@@ -24,7 +24,9 @@ _TOLERANCE = 1e-3
 Rows = tuple[Tensor, Tensor | None]
 
 
-def bind(scorer: Scorer, table: Table, device: torch.device, role: str = "scorer") -> BoundScorer:
+def bind(
+    scorer: OwnScorer, table: Table, device: torch.device, role: str = "scorer"
+) -> BoundScorer:
     """The scorer in the form that it takes, for rows of a table.
 
     Args:
@@ -53,7 +55,7 @@ def bind(scorer: Scorer, table: Table, device: torch.device, role: str = "scorer
 
 
 def _torch_form(
-    scorer: Scorer, model: nn.Module, columns: RowColumns, rows: Rows, role: str
+    scorer: OwnScorer, model: nn.Module, columns: RowColumns, rows: Rows, role: str
 ) -> TorchForm:
     found: dict[Takes, TorchForm] = {}
     failed: dict[Takes, str] = {}
@@ -70,7 +72,7 @@ def _torch_form(
     return found[_only(scorer, [*found], failed, role)]
 
 
-def _frame_form(scorer: Scorer, columns: RowColumns, rows: Rows, role: str) -> FrameForm:
+def _frame_form(scorer: OwnScorer, columns: RowColumns, rows: Rows, role: str) -> FrameForm:
     found: dict[Takes, FrameForm] = {}
     failed: dict[Takes, str] = {}
     _refuse_classifier(scorer, role)
@@ -93,7 +95,7 @@ def _alike(first: FrameForm, second: FrameForm, rows: Rows) -> bool:
     return torch.equal(one, other)
 
 
-def _likely_frames(scorer: Scorer, columns: RowColumns, role: str) -> list[Takes]:
+def _likely_frames(scorer: OwnScorer, columns: RowColumns, role: str) -> list[Takes]:
     """Forms to try: by the names or the number of columns that a model was fitted to."""
     model = scorer.model
     frames: list[Takes] = ["numbers", "frame"] if columns.has_written_numbers else ["frame"]
@@ -120,7 +122,7 @@ def _likely_frames(scorer: Scorer, columns: RowColumns, role: str) -> list[Takes
 _BOTH: list[Takes] = ["values", "codes"]
 
 
-def _refuse_classifier(scorer: Scorer, role: str) -> None:
+def _refuse_classifier(scorer: OwnScorer, role: str) -> None:
     if scorer.predicts and hasattr(scorer.model, "predict_proba"):
         raise RunError(
             f"the {role} {scorer.name} is a classifier, whose predict gives classes: pass a "
@@ -152,7 +154,7 @@ def _looks_up(form: TorchForm, rows: Rows) -> bool:
     return bool(_failed(lambda: form(beyond, rows[1]), len(beyond)))
 
 
-def _only(scorer: Scorer, found: list[Takes], failed: dict[Takes, str], role: str) -> Takes:
+def _only(scorer: OwnScorer, found: list[Takes], failed: dict[Takes, str], role: str) -> Takes:
     """The one form that works."""
     if len(found) == 1:
         return found[0]
@@ -160,12 +162,12 @@ def _only(scorer: Scorer, found: list[Takes], failed: dict[Takes, str], role: st
     if found:
         choices = "; ".join(f"{takes!r}, {forms[takes]}" for takes in found)
         raise RunError(
-            f"the {role} {scorer.name} takes rows in several forms: say by Scorer(model, "
+            f"the {role} {scorer.name} takes rows in several forms: say by OwnScorer(model, "
             f"takes=...) which is meant: {choices}"
         )
     tried = "; ".join(f"{takes!r} ({forms[takes]}): {why}" for takes, why in failed.items())
     others = ", ".join(repr(takes) for takes in forms if takes not in failed)
-    more = f". Other forms are {others}: Scorer(model, takes=...)" if others else ""
+    more = f". Other forms are {others}: OwnScorer(model, takes=...)" if others else ""
     raise RunError(f"the {role} {scorer.name} takes rows in none of the forms tried: {tried}{more}")
 
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from torch import nn
 
-from discrete_grad.runs.scorers.scorer import Scorer, as_scorer
+from discrete_grad.runs.scorers.scorer import OwnScorer, as_scorer
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["Given", "imported", "resolved"]
 
-Given = Scorer | str | Any
+Given = OwnScorer | str | Any
 """A scorer, a model, or where it is imported from."""
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def resolved(given: Given, role: str) -> tuple[Scorer, str | None]:
+def resolved(given: Given, role: str) -> tuple[OwnScorer, str | None]:
     """The scorer, and the reference that it was imported by, or None.
 
     Raises:
@@ -37,7 +37,7 @@ def resolved(given: Given, role: str) -> tuple[Scorer, str | None]:
     return as_scorer(given), None
 
 
-def imported(reference: str, role: str) -> Scorer:
+def imported(reference: str, role: str) -> OwnScorer:
     """The scorer that a reference names, from the current folder too.
 
     Args:
@@ -65,7 +65,7 @@ def imported(reference: str, role: str) -> Scorer:
 
 def _makes(found: Any) -> bool:
     """Whether this is called for the model, and is not the model itself."""
-    if isinstance(found, Scorer | nn.Module) or (
+    if isinstance(found, OwnScorer | nn.Module) or (
         not isinstance(found, type) and hasattr(found, "predict")
     ):
         return False

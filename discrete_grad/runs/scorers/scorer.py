@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-__all__ = ["FRAMES", "TENSORS", "Scorer", "Takes", "as_scorer"]
+__all__ = ["FRAMES", "TENSORS", "OwnScorer", "Takes", "as_scorer"]
 
 Takes = Literal[
     "codes",
@@ -42,7 +42,7 @@ FRAMES: dict[Takes, str] = {
 
 
 @dataclass(frozen=True)
-class Scorer:
+class OwnScorer:
     """A model of one's own that scores rows; more is better.
 
     A fit takes the model itself where its form is found by calling it with three rows of the table;
@@ -65,9 +65,9 @@ class Scorer:
         TypeError: for a model that cannot be called.
 
     Example:
-        >>> Scorer(nn.Linear(5, 1), takes="one-hot").takes
+        >>> OwnScorer(nn.Linear(5, 1), takes="one-hot").takes
         'one-hot'
-        >>> Scorer(nn.Linear(5, 1), takes="frame")
+        >>> OwnScorer(nn.Linear(5, 1), takes="frame")
         Traceback (most recent call last):
         ValueError: Linear takes one of codes, one-hot, channels, dict, arguments, got 'frame'
     """
@@ -105,11 +105,11 @@ class Scorer:
         return TENSORS if isinstance(self.model, nn.Module) else FRAMES
 
 
-def as_scorer(given: Any) -> Scorer:
+def as_scorer(given: Any) -> OwnScorer:
     """The scorer as it is, or of a model.
 
     Example:
         >>> as_scorer(nn.Linear(5, 1)).name
         'Linear'
     """
-    return given if isinstance(given, Scorer) else Scorer(given)
+    return given if isinstance(given, OwnScorer) else OwnScorer(given)
