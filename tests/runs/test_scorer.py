@@ -14,7 +14,6 @@ from discrete_grad.data import Table, read_table
 from discrete_grad.runs import FitConfig, OwnScorer, Run, fit, generate, load_run, write_report
 from discrete_grad.runs.scorers._inspect import bind
 from discrete_grad.training import RunError
-from discrete_grad.training.checkpoint import load_tensors
 from tests.runs.small import small_config
 
 CPU = torch.device("cpu")
@@ -221,23 +220,3 @@ def test_calls_are_the_rows_that_the_scorer_saw(tmp_path: Path) -> None:
     assert best_rows(run) == BEST
     assert "comparison" not in run.scorer_facts
     assert run.scorer_facts["agreement"] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("scorer", [of_frame, Compares()], ids=["frame", "module"])
-def test_without_a_derivative_two_ways_are_compared(scorer: Any, tmp_path: Path) -> None:
-    rows = table()
-    run = fit(rows, tmp_path / "run", few(), scorer=scorer)
-    facts = run.scorer_facts
-    chosen = facts["comparison"]["chosen"]
-    kept, of_chosen = (
-        load_tensors(run.folder / "weights" / f"{name}.safetensors")[0]
-        for name in ("generator", chosen)
-    )
-    assert all(torch.equal(kept[name], of_chosen[name]) for name in kept)
-    means = {way: facts["comparison"][way]["mean"] for way in ("distilled", "direct")}
-    assert means[chosen] == max(means.values())
-    assert facts["calls"]["student"] <= facts["calls"]["direct"]
-    same = load_run(run.folder, scorer=scorer)
-    torch.testing.assert_close(same.generator(rows.context), run.generator(rows.context))
-    if scorer is not of_frame:
-        assert "codes[:, 0] == 2" in facts["why_not"]

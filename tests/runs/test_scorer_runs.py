@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import discrete_grad
 from discrete_grad.cli import main
@@ -17,9 +18,10 @@ from discrete_grad.data import read_table
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import load_tensors
 from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import weights_of
-from tests.runs.test_scorer import BEST, ByName, best_rows, columns, few, of_frame, table
+from tests.runs.test_scorer import BEST, ByName, Compares, best_rows, columns, few, of_frame, table
 
 QUICK = """
 reproduction.steps = 10
@@ -157,6 +159,30 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit(table(), tmp_path_factory.mktemp("whole") / "run", config, scorer=of_frame)
 
 
+def check_comparison(run: Run) -> None:
+    """The generator is that of the two whose draws the scorer scored higher."""
+    facts = run.scorer_facts
+    chosen = facts["comparison"]["chosen"]
+    means = {way: facts["comparison"][way]["mean"] for way in ("distilled", "direct")}
+    assert means[chosen] == max(means.values()) > min(means.values())
+    assert facts["calls"]["student"] <= facts["calls"]["direct"]
+    kept, of_chosen = (
+        load_tensors(run.folder / "weights" / f"{name}.safetensors")[0]
+        for name in ("generator", chosen)
+    )
+    assert all(torch.equal(kept[name], of_chosen[name]) for name in kept)
+
+
+def test_without_a_derivative_two_ways_are_compared(whole: Run, tmp_path: Path) -> None:
+    check_comparison(whole)
+    same = load_run(whole.folder, scorer=of_frame)
+    context = whole.table.context
+    torch.testing.assert_close(same.generator(context), whole.generator(context))
+    module = fit(table(), tmp_path / "run", whole.config, scorer=Compares())
+    check_comparison(module)
+    assert "codes[:, 0] == 2" in module.scorer_facts["why_not"]
+
+
 def test_resuming_by_another_scorer_is_refused(whole: Run, tmp_path: Path) -> None:
     again = {"table": table(), "folder": whole.folder, "config": whole.config, "resume": True}
     with pytest.raises(RunError, match="is a fit by another scorer or judge, or by none"):
@@ -211,8 +237,12 @@ def test_the_folder_says_by_whom_it_was_fitted(whole: Run) -> None:
 @pytest.mark.parametrize("scorer", [ByName(), of_frame], ids=["module", "frame"])
 def test_a_fit_on_a_card_asks_the_scorer_where_it_computes(scorer: Any, tmp_path: Path) -> None:
     rows = {name: column[:4] for name, column in columns().items()}
-    config = quick() if scorer is of_frame else few()
-    config = replace(config, generator=replace(config.generator, steps=4))
+    method = "LeaveOneOut" if scorer is of_frame else "ReinMax"
+    config = quick()
+    short = {"steps": 4, "checkpoint_every": 100}
+    parts = {n: replace(getattr(config, n), **short) for n in ("judge", "reproduction")}
+    generator = replace(config.generator, gradient_estimator=method, **short)
+    config = replace(config, generator=generator, **parts)
     with pretended_card():
         run = fit(table(), tmp_path / "run", config, scorer=scorer, device="cuda")
         there = run.score(rows)["estimated_score"].tolist()
