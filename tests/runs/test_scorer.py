@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,24 @@ def test_generated_rows_have_the_scorers_own_answers(by_name: tuple[Run, ByName]
     # far beyond every score of the table, and yet exact
     assert written["estimated_score"] == pytest.approx([90.0, 80.0])
     assert "judge_score" not in written
+
+
+def test_the_best_row_comes_first_whatever_the_generator_likes(by_name: tuple[Run, ByName]) -> None:
+    run, _ = by_name
+    contrary = copy.deepcopy(run.generator)
+    last = list(contrary.parameters())[-2:]
+    with torch.no_grad():
+        for parameter in last:
+            parameter.neg_()
+    columns_of = {"shop": ["east", "west"], "dose": [0.1, 0.1]}
+    contexts = run.table.schema.encode_context(columns_of)
+    written = generate(
+        replace(run, generator=contrary), columns_of, contexts, rows=4, new_only=False
+    )
+    scores = written["estimated_score"]
+    assert scores[:4] == sorted(scores[:4], reverse=True)
+    firsts = zip(written["cut"][::4], written["shade"][::4], strict=True)
+    assert dict(zip(SHOPS, firsts, strict=True)) == BEST
 
 
 def test_the_report_says_who_scores(by_name: tuple[Run, ByName]) -> None:
