@@ -78,9 +78,7 @@ def test_help_of_fit_has_the_groups_in_their_order(capsys: pytest.CaptureFixture
     assert titles(text) == ["table", "context", "goal", "rules", "quality", "run"]
     # no option is shown twice
     assert len(set(options(text))) == len(options(text))
-    assert {"--score", "--context", "--maximise", "--estimator.members", "--config"} <= {
-        *options(text)
-    }
+    assert {"--score", "--context", "--maximise", "--scorer", "--config"} <= {*options(text)}
 
 
 def test_options_are_settings_with_their_types_texts_and_defaults(
@@ -88,7 +86,7 @@ def test_options_are_settings_with_their_types_texts_and_defaults(
 ) -> None:
     text = re.sub(r"\s+", " ", shown("fit", capsys))
     names = option_names(FitRun(), Goal(), Quality())
-    assert len(names) == 6
+    assert len(names) == 5
     for name in names:
         setting = settings()[name]
         default = flatten(FitConfig())[name]
@@ -118,9 +116,9 @@ def test_a_file_decides_and_options_win_over_it(
     assert (of_file.seed, of_file.estimator.members, of_file.judge.members) == (7, 3, 2)
     assert printed(["--config", "fit.toml"], capsys) == of_file
     # an option that is given as its default wins, too
-    given = ["--seed", "0", "--maximise", "rank", "--estimator.members", "4"]
+    given = ["--seed", "0", "--maximise", "rank", "--estimator.steps", "50"]
     both = printed([*given, "--generator.entropy", "0", "--config", "fit.toml"], capsys)
-    assert (both.seed, both.maximise, both.estimator.members) == (0, "rank", 4)
+    assert (both.seed, both.maximise, both.estimator.steps) == (0, "rank", 50)
     assert both.generator.entropy == 0
     assert both.estimator.hidden == (4,)
 
@@ -158,7 +156,7 @@ def test_a_wrong_option_or_file_prints_no_configuration(
     for arguments, message in (
         (["--seed", "-1"], "seed must lie in [0, 2**63), got -1"),
         (["--config", "absent.toml"], "the configuration absent.toml does not exist"),
-        (["--estimator.members", "0"], "estimator.members must be at least 1, got 0"),
+        (["--estimator.steps", "0"], "estimator.steps must be at least 1, got 0"),
     ):
         assert main(["fit", *arguments, "--print-config"]) == 2
         captured = capsys.readouterr()

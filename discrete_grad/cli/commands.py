@@ -29,7 +29,7 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_found, told, write_and_print_report
+from discrete_grad.cli.terminal import tell_calls, tell_found, told, write_and_print_report
 from discrete_grad.data import TableWarning, load_example, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
@@ -114,6 +114,7 @@ class Fit:
                 config,
                 rules=given.rules,
                 preferences=given.preferences,
+                scorer=self.goal.scorer,
                 resume=self.run.resume,
                 log=log,
                 device=device,
@@ -125,7 +126,7 @@ class Fit:
         with told(TableWarning):
             given = read_input(
                 path,
-                score=self.table.score,
+                score=self.table.score or (() if self.goal.scorer is None else None),
                 context=self.context.context,
                 features=self.table.features or None,
                 exclude=self.table.exclude,
@@ -188,6 +189,7 @@ class Generate:
                 share=(place, count),
             )
         write_rows(out, written)
+        tell_calls(run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ class TableColumns:
     """CSV or Parquet file with a row a line."""
     score: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(metavar="NAME", help_behavior_hint="(required, repeatable)"),
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="(required without --scorer, repeatable)"),
     ] = ()
     """Column to be made as large as possible, or as small as possible with NAME:min. Of several
     only the first is; all of them tell the aligner which rows behave alike."""
@@ -107,11 +107,18 @@ class Context:
     """Columns that rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
 
 
+_Scorer = Annotated[str | None, tyro.conf.arg(metavar="PACKAGE.MODULE:NAME", help_behavior_hint="")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """Definition of a good row."""
 
     maximise: Annotated[Maximise | None, _option("maximise")] = None
+    scorer: _Scorer = None
+    """Model of one's own that scores rows, in place of the estimators: where Python finds it, or a
+    function without arguments that returns it; the current folder counts. The table then needs no
+    score. See docs/own_scorer.md."""
     preferences: _File = None
     """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
     and, weighted with generator.preference of --config, by a reward that explains the answers."""
@@ -122,7 +129,6 @@ class Goal:
 class Quality:
     """Quality of the models against time."""
 
-    estimator_members: Annotated[int | None, _option("estimator.members")] = None
     estimator_steps: Annotated[int | None, _option("estimator.steps")] = None
     generator_steps: Annotated[int | None, _option("generator.steps")] = None
 

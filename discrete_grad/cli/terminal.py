@@ -22,7 +22,7 @@ from discrete_grad.reporting import (
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_found", "told", "write_and_print_report"]
+__all__ = ["first_process", "tell_calls", "tell_found", "told", "write_and_print_report"]
 
 
 def first_process() -> bool:
@@ -39,6 +39,12 @@ def told(*categories: type[Warning]) -> Iterator[None]:
         yield
     for warning in caught:
         _warn(str(warning.message))
+
+
+def tell_calls(run: Run) -> None:
+    """Print how many rows the scorer of a run was asked about, if it was given one."""
+    if run.scorer_facts and first_process():
+        print(f"the scorer was asked about {run.scorer_calls:,} rows")
 
 
 def tell_found(rules: Sequence[Rule]) -> None:

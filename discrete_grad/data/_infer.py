@@ -37,7 +37,7 @@ def infer_schema(table: ArrowTable, roles: Roles, minimised: list[str]) -> Schem
     """
     contexts = [_context_column(table, name, kind) for name, kind in roles.context.items()]
     features = [_feature(table, name, kind) for name, kind in roles.features.items()]
-    score, *more = roles.scores
+    score, *more = roles.scores or [""]
     embed = _embedded(contexts, table.num_rows)
     return Schema(
         tuple(features), tuple(contexts), score, tuple(more), tuple(minimised), embed_context=embed

@@ -72,7 +72,7 @@ class Roles(NamedTuple):
 
 
 def score_names(
-    score: Sequence[str] | str, columns: Sequence[str], minimised: Sequence[str] = ()
+    score: Sequence[str] | str | None, columns: Sequence[str], minimised: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """Names of the score columns, the first score first, and of those that are to be minimised.
 
@@ -84,9 +84,13 @@ def score_names(
     Raises:
         TableError: for none, or one twice.
     """
+    if score is None:
+        return [], []
     given = [score] if isinstance(score, str) else list(score)
     if not given:
-        raise TableError("no score is given: name the column to be maximised")
+        raise TableError(
+            "no score is given: name the column to be maximised, or give a scorer of the rows"
+        )
     pairs = [_split_kind(text, columns, ("min", "max")) for text in given]
     names = [name for name, _ in pairs]
     _require_once(names, "score")

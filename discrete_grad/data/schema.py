@@ -93,7 +93,7 @@ class Schema:
     Args:
         features: at least one; the order is the order of the codes' last dimension.
         context: any number of columns.
-        score: name of the score column that is to be maximised, or minimised.
+        score: name of the score column that is to be maximised, or minimised; empty without one.
         more_scores: names of the further score columns; all scores together are a row's behaviour.
         minimised: names of those scores that are to be made small.
         embed_context: whether categorical contexts travel as codes; see `ContextSpec`.

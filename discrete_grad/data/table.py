@@ -89,7 +89,7 @@ class Table:
 def read_table(
     source: Source,
     *,
-    score: str | Sequence[str],
+    score: str | Sequence[str] | None,
     context: Sequence[str] | str = (),
     features: Features = None,
     exclude: Sequence[str] | str = (),
@@ -122,7 +122,8 @@ def read_table(
             the Arrow C stream interface; or a dict of lists, arrays or tensors.
         score: the column to be maximised, or with "name:min" minimised. Of several the first is,
             and all together are a row's behaviour, by which an aligner says whether two rows behave
-            alike.
+            alike. None for a table without, whose rows a scorer of one's own scores: its `scores`
+            are NaN.
         context: columns that the generator is conditioned on. A column is numeric if its type is,
             or, in CSV, if all its values parse as numbers, and otherwise categorical; write
             "name:categorical" or "name:numeric" to decide.
@@ -173,8 +174,9 @@ def read_table(
         known = set[str]()
     else:
         more, less = tuple(names[1:]), tuple(minimised)
-        if (names[0], more, less) != (schema.score, schema.more_scores, schema.minimised):
-            schema = replace(schema, score=names[0], more_scores=more, minimised=less)
+        first_name = names[0] if names else ""
+        if (first_name, more, less) != (schema.score, schema.more_scores, schema.minimised):
+            schema = replace(schema, score=first_name, more_scores=more, minimised=less)
         roles, known = _roles_of(schema)
     could = roles.could_miss if schema is None else known
     may = could if missing == "category" else known
@@ -188,10 +190,11 @@ def read_table(
         contexts = schema.encode_context(table)
     if inferred and unseen == "drop":
         schema, codes = without_unseen(schema, codes)
-    first, *more_scores = (
+    unknown = torch.full((len(codes),), torch.nan, dtype=torch.float64)
+    first, *more_scores = [
         schema.in_units(torch.from_numpy(column.copy()), place)
         for place, column in enumerate(scores)
-    )
+    ] or [unknown]
     return Table(
         schema, codes, first, contexts, torch.stack(more_scores, 1) if more_scores else None
     )
@@ -199,7 +202,7 @@ def read_table(
 
 def _roles_of(schema: Schema) -> tuple[Roles, set[str]]:
     """The roles that a schema gives, and its columns that have a category for missing cells."""
-    scores = [schema.score, *schema.more_scores]
+    scores = [name for name in (schema.score, *schema.more_scores) if name]
     context = {
         column.name: "categorical" if isinstance(column, Vocabulary) else "numeric"
         for column in schema.context

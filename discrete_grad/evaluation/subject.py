@@ -139,7 +139,7 @@ class Subject:
         observed: the training rows.
         estimator: what the generator was trained through; a `Scorer`, or one's own model of rows,
             which counts as an ensemble of one member.
-        judge: learned from other rows; the same.
+        judge: learned from other rows; the same. None without one.
         to_units: from the estimator's scaled scores to the user's units.
         judge_to_units: the same from the judge's; None if they are alike.
         outside: for the estimator's scaled scores and their contexts 1 where the score is better
@@ -187,7 +187,7 @@ class Subject:
     labels: Sequence[str]
     observed: Observed
     estimator: Scorer | RowModel
-    judge: Scorer | RowModel
+    judge: Scorer | RowModel | None
     to_units: ToUnits
     policies: Mapping[str, Policy]
     truth: Truth | None = None
@@ -212,8 +212,9 @@ class Subject:
 
     @cached_property
     def scorers(self) -> Mapping[str, Scorer]:
-        """The `estimator` and the `judge`, as scorers."""
-        return {name: self._scorer(getattr(self, name)) for name in ("estimator", "judge")}
+        """The `estimator` and, where there is one, the `judge`, as scorers."""
+        models = {"estimator": self.estimator, "judge": self.judge}
+        return {name: self._scorer(model) for name, model in models.items() if model is not None}
 
     def _scorer(self, model: Any) -> Scorer:
         if model_has(model, "std"):
@@ -224,7 +225,8 @@ class Subject:
     def __post_init__(self) -> None:
         """Raise ValueError for parts that do not fit together."""
         require_model("a report", self.estimator, "forward")
-        require_model("a report", self.judge, "forward")
+        if self.judge is not None:
+            require_model("a report", self.judge, "forward")
         expected = 1 if self.contexts is None else len(self.contexts)
         if len(self.labels) != expected or not expected:
             raise ValueError(

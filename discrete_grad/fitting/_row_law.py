@@ -13,12 +13,17 @@ from discrete_grad.fitting._step_law import StepLaw
 from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation
 from discrete_grad.gradient.base import Function, evaluate, score_function
 from discrete_grad.objectives import entropy_bonus, kl_to_reference, leave_one_out
-from discrete_grad.policies import AutoregressiveGenerator, Conditioned, ConditionedSteps
-from discrete_grad.policies.protocol import require
+from discrete_grad.policies import (
+    AutoregressiveGenerator,
+    Conditioned,
+    ConditionedSteps,
+    OwnGenerator,
+)
+from discrete_grad.policies.protocol import has, require
 from discrete_grad.rules import Law
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["RowLaw", "check_generator", "check_method", "law_of"]
+__all__ = ["RowLaw", "as_generator", "check_generator", "check_method", "law_of"]
 
 _STEPS = (AutoregressiveGenerator, ConditionedSteps)
 
@@ -110,6 +115,14 @@ def law_of(
     logits = logits if context is not None else logits.expand(count, -1)
     given = None if obeying is None else obeying.rule_context(context)
     return RowLaw(generator.space, logits, obeying, given, noise)
+
+
+def as_generator(generator: nn.Module, space: object) -> nn.Module:
+    """The generator as it is, or any network from contexts to logits as an `OwnGenerator`."""
+    known = has(generator, "logits") or has(generator, "begin") or hasattr(generator, "space")
+    if known or not isinstance(space, CategoricalSpace):
+        return generator
+    return OwnGenerator(generator, space)
 
 
 def check_generator(generator: nn.Module, method: GradientEstimator) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Teacher", "ask", "predict_teacher"]
+__all__ = ["Teacher", "ask", "described", "predict_teacher"]
 
 Teacher = Callable[[Tensor, Tensor | None], Any]
 """Codes `(N, F)`, int64, and contexts `(N, C)` or None to N numbers, a tensor or an array."""
@@ -76,7 +76,7 @@ def ask(teacher: Teacher, space: CategoricalSpace, codes: Tensor, context: Tenso
 def _answers(
     teacher: Teacher, space: CategoricalSpace, codes: Tensor, context: Tensor | None
 ) -> Tensor:
-    first = _described(space, codes[0])
+    first = described(space, codes[0])
     try:
         with torch.no_grad():
             # a teacher that writes into what it is shown changes a copy
@@ -96,11 +96,17 @@ def _answers(
         worst = int((~fine).nonzero()[0])
         raise ValueError(
             f"the teacher must answer finite numbers, got {answers[worst].item():g} for the row "
-            f"{_described(space, codes[worst])}"
+            f"{described(space, codes[worst])}"
         )
     return answers
 
 
-def _described(space: CategoricalSpace, row: Tensor) -> str:
+def described(space: CategoricalSpace, row: Tensor) -> str:
+    """A row `(F,)` of codes by the names of its features and categories.
+
+    Example:
+        >>> described(CategoricalSpace({"cut": ["fair", "good"]}), torch.tensor([1]))
+        '(cut=good)'
+    """
     names = zip(space.names, space.categories, row.tolist(), strict=True)
     return "(" + ", ".join(f"{name}={labels[code]}" for name, labels, code in names) + ")"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import discrete_grad.gradient as gradient
 from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.fitting._row_law import check_generator, law_of
+from discrete_grad.fitting._row_law import as_generator, check_generator, law_of
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.grouping import first_rows, row_groups
@@ -140,7 +140,8 @@ def fit_generator(
 
     Args:
         generator: trained in place, then frozen; one that rules condition is trained under them.
-            One's own is a module with `space` and `logits(context)`.
+            One's own is a module with `space` and `logits(context)`, or any network from contexts
+            to logits: see `OwnGenerator`, as which it is trained.
         rows: observed rows: their contexts are trained on, the best tenth serves the alignment.
         frozen: the models it is trained by, frozen in place.
         method: differentiates the expected score; see `make_gradient_estimator`.
@@ -184,6 +185,7 @@ def fit_generator(
     for name, weight in (("reference", config.reference_kl), ("aligner", config.alignment)):
         if weight and getattr(frozen, name) is None:
             raise ValueError(f"fit_generator needs the {name} its config gives a weight to")
+    generator = as_generator(generator, getattr(frozen.estimator, "space", method.space))
     check_generator(generator, method)
     if frozen.reference is not None:
         require("the reference of fit_generator", frozen.reference, "logits")

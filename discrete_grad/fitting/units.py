@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
@@ -13,6 +15,7 @@ from discrete_grad.fitting.score_scale import ScoreScale
 __all__ = ["ScoreUnits"]
 
 _TOLERANCE = 1e-6
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class ScoreUnits:
         standard: from scores to standard ones, of the same groups; what is calibrated.
         calibration: from predictions to standard scores, a
             `discrete_grad.fitting.calibration.Calibration`, or None.
+        exact: whether the predictions are the scores themselves, as `standard` scales them; they
+            are then given as they are, wherever they lie.
 
     Example:
         >>> import torch
@@ -46,14 +51,18 @@ class ScoreUnits:
     scale: ScoreScale
     standard: ScoreScale
     calibration: Calibration | None = None
+    exact: bool = False
 
     def __call__(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, of predictions `(N,)` for rows with contexts `(N, C)`.
 
         In the units of a column that is minimised, less is better.
         """
+        free = self._free(predicted, context)
+        if self.exact:
+            return self.schema.in_units(free)
         low, high = self.scale.observed(context, len(predicted))
-        return self.schema.in_units(self._free(predicted, context).clamp(low, high))
+        return self.schema.in_units(free.clamp(low, high))
 
     def outside(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """1 for a prediction better than all observed scores, -1 for one worse, else 0; `(N,)`."""
@@ -62,6 +71,11 @@ class ScoreUnits:
         return (free > high + slack).long() - (free < low - slack).long()
 
     def _free(self, predicted: Tensor, context: Tensor | None) -> Tensor:
+        if self.exact:
+            # to the digits that float32 predictions have: 33, not 32.9999995
+            spread = self.standard.unit * float(self.standard.grid.std(1, correction=0).max())
+            digits = math.floor(-math.log10(_ROUNDING * spread))
+            return torch.round(self.standard.invert(predicted, context), decimals=digits)
         if self.calibration is None:
             return self.scale.invert(predicted, context)
         group = self.scale.groups(context, len(predicted))

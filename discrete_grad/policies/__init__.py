@@ -9,6 +9,7 @@ from discrete_grad.policies.conditioned_steps import ConditionedSteps
 from discrete_grad.policies.generator import Generator
 from discrete_grad.policies.independent import IndependentPolicy
 from discrete_grad.policies.mixture import MixtureGenerator
+from discrete_grad.policies.own import OwnGenerator
 from discrete_grad.policies.protocol import Policy
 from discrete_grad.policies.sequence import SequenceNetwork
 from discrete_grad.policies.sequential import SequentialPolicy, log_prob_by_steps
@@ -21,6 +22,7 @@ __all__ = [
     "Generator",
     "IndependentPolicy",
     "MixtureGenerator",
+    "OwnGenerator",
     "Policy",
     "SequenceNetwork",
     "SequentialPolicy",

@@ -130,7 +130,7 @@ def _scores(
     """The measures `(n,)` of each group's rows; all groups are scored in one call."""
     codes = torch.cat([group.codes for group in groups])
     context = _expand(subject, index, len(codes))
-    estimator, judge = subject.scorers["estimator"], subject.scorers["judge"]
+    estimator, judge = subject.scorers["estimator"], subject.scorers.get("judge")
     estimate = in_parts(estimator, codes, context)
     std = in_parts(estimator.std, codes, context)
 
@@ -141,9 +141,11 @@ def _scores(
         "scaled": estimate,
         "estimated": units(estimate),
         "estimated_std": (units(estimate + std) - units(estimate - std)).abs() / 2,
-        "judged": subject.judged_units(in_parts(judge, codes, context), context),
         "nearest": known.distance(codes),
     }
+    if judge is not None:
+        judged = in_parts(judge, codes, context)
+        measures["judged"] = subject.judged_units(judged, context)
     if subject.outside is not None:
         measures["beyond_observed"] = subject.outside(estimate, context) > 0
     if subject.truth is not None:
@@ -155,9 +157,12 @@ def _scores(
 
 
 def _soft_scores(subject: Subject, index: int, laws: Mapping[str, RowLaw]) -> dict[str, Tensor]:
-    """The estimator's scaled score `()` of each policy's soft row."""
+    """The estimator's scaled score `()` of each policy's soft row, if it takes such rows."""
     soft = torch.stack([_as_given(law) for law in laws.values()])
-    scores = subject.scorers["estimator"](soft, _expand(subject, index, len(soft))).double()
+    try:
+        scores = subject.scorers["estimator"](soft, _expand(subject, index, len(soft))).double()
+    except ValueError:  # a function of codes takes hard rows alone
+        return {}
     return dict(zip(laws, scores, strict=True))
 
 

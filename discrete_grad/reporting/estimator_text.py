@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from discrete_grad.reporting.scorer_text import scorer_sentences
 from discrete_grad.reporting.wording import short, sign
 
 __all__ = ["beyond_sentences", "estimator_sentences", "maximised_sentences"]
@@ -32,6 +33,9 @@ def maximised_sentences(report: Report) -> list[str]:
     part = report.get("estimator")
     if not part:
         return []
+    if "scorer" in part:
+        verb = "large" if sign(report) > 0 else "small"
+        return [f"Generated rows make the answer of the scorer as {verb} as possible."]
     name, verb = part["maximises"], "maximise" if sign(report) > 0 else "minimise"
     score = f"'{short(report['score_name'], 60)}'"
     return [f"Generated rows {verb} the {_MEASURE[name]} of {score}: {_MEANING[name]}."]
@@ -86,6 +90,9 @@ def estimator_sentences(report: Report) -> list[str]:
     part = report.get("estimator")
     if not part:
         return []
+    if "scorer" in part:
+        ranges = _ranges(part.get("numeric_contexts") or {})
+        return [*scorer_sentences(part["scorer"]), *ranges]
     improving = ["Still improving at the last step: more steps may help."]
     return [
         *_held_out(part.get("held_out") or {}),

@@ -42,10 +42,12 @@ from discrete_grad.reporting.plots import (
     scores_plot,
 )
 from discrete_grad.reporting.rules_text import rules_sentences, together_sentences
+from discrete_grad.reporting.scorer_text import scorer_columns
 from discrete_grad.reporting.style import STYLE
 from discrete_grad.reporting.wording import (
     columns,
     contexts_text,
+    measure_of,
     number,
     percent,
     short,
@@ -155,12 +157,9 @@ def _sections(report: Mapping[str, Any]) -> Iterator[str]:
         f"the {side}, the better. A vertical line is a policy that always gives the same row.",
         _figure(distribution_plot(report)),
     )
-    yield _section(
-        "agreement",
-        "Do the models agree?",
-        agreement_text(report),
-        _figure(agreement_plot(report)),
-    )
+    if measure_of(report) != "estimated":
+        plot = _figure(agreement_plot(report))
+        yield _section("agreement", "Do the models agree?", agreement_text(report), plot)
     if report.get("exploitation"):
         said = _paragraphs(exploitation_sentences(report["exploitation"]))
         plot = _figure(exploitation_plot(report))
@@ -205,7 +204,7 @@ def _table(report: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> s
 def _legend(report: Mapping[str, Any]) -> str:
     """Meaning of the columns."""
     headers, _ = columns(report["average"])
-    explained = dict(EXPLAINED)
+    explained = EXPLAINED | scorer_columns(report)
     # reports written before equal rows were merged do not count them
     if any(c.get("different_rows", c["rows"]) < c["rows"] for c in report["contexts"]):
         explained["observed"] += REPEATED

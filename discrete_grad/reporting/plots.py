@@ -12,7 +12,7 @@ import torch
 
 from discrete_grad.evaluation.gain_curve import GainCurve
 from discrete_grad.reporting._svg import BAND, INK, SERIES, drawing, panels, place_legend, to_svg
-from discrete_grad.reporting.wording import short, sign
+from discrete_grad.reporting.wording import has_judge, measure_of, short, sign
 
 __all__ = ["agreement_plot", "curves_plot", "distribution_plot", "exploitation_plot", "scores_plot"]
 
@@ -111,8 +111,8 @@ def _best_line(axes: Any, context: Context) -> None:
 
 
 def distribution_plot(report: Mapping[str, Any]) -> str:
-    """Distribution functions of the samples' scores: true where known, else the judge's."""
-    measure = "true" if report["has_truth"] else "judged"
+    """Distribution functions of the samples' scores: true where known, else the judge's, if any."""
+    measure = measure_of(report)
     contexts = _with_samples(report)
     with drawing():
         columns = 2 if len(contexts) in (2, 4) else 3
@@ -276,7 +276,8 @@ def _with_samples(report: Mapping[str, Any]) -> list[Context]:
 
 
 def _known_measures(report: Mapping[str, Any]) -> list[str]:
-    return [measure for measure in _MEASURES if measure != "true" or report["has_truth"]]
+    known = {"true": report["has_truth"], "judged": has_judge(report)}
+    return [measure for measure in _MEASURES if known.get(measure, True)]
 
 
 def _color(report: Mapping[str, Any], policy: str) -> str:

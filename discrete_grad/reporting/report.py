@@ -135,6 +135,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "has_contexts": subject.contexts is not None,
         "contexts_in_table": max(subject.contexts_in_table, len(contexts)),
         "has_truth": subject.truth is not None,
+        "has_judge": subject.judge is not None,
         "policies": list(subject.policies),
         "samples": samples,
         "nearest": {"different_rows": known.count, "compared": known.compared},
@@ -165,7 +166,7 @@ def _known_rows(subject: Subject, samples: int) -> KnownRows:
 
 
 def _exploitation(subject: Subject, seed: int) -> dict[str, Any] | None:
-    if not subject.trail or subject.reference is None:
+    if not subject.trail or subject.reference is None or subject.judge is None:
         return None
     trail = _TrailLogits(subject)
     reference = shown_logits(subject, subject.reference, "the reference")
@@ -191,8 +192,10 @@ class _TrailLogits(Mapping[int, Tensor]):
 
 
 def _robustness(subject: Subject, seed: int) -> dict[str, Any] | None:
-    """For policies of independent features alone."""
+    """For policies of independent features alone, by the truth or a judge."""
     last = list(subject.policies.values())[-1]
+    if subject.truth is None and subject.judge is None:
+        return None
     return context_robustness(subject, seed=seed) if has(last, "logits") else None
 
 

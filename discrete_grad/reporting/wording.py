@@ -188,18 +188,33 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     """
     policy = report["policies"][-1]
     row = _find(report["average"], f"{policy}, most likely row")
+    unknown = _NO_TRUTH if has_judge(report) else _NO_JUDGE
     return [
         _comparison(report, policy, row),
-        *_optimism(row, "true" if report["has_truth"] else "judged"),
-        *_wins(report, policy, "true" if report["has_truth"] else "judged"),
+        *_optimism(row, measure_of(report)),
+        *_wins(report, policy, measure_of(report)),
         *_variety(report, _find(report["average"], f"{policy}, samples")),
-        *([] if report["has_truth"] else [_NO_TRUTH]),
+        *([] if report["has_truth"] else [unknown]),
     ]
 
 
 _NO_TRUTH = (
     "The truth is not known: the judge learned from other rows than the estimator, but it may err."
 )
+
+_NO_JUDGE = "There is no judge and the truth is not known: all scores are those of the scorer."
+
+
+def has_judge(report: Mapping[str, Any]) -> bool:
+    """Whether a report knows a judge's scores; reports of earlier versions all do."""
+    return bool(report.get("has_judge", True))
+
+
+def measure_of(report: Mapping[str, Any]) -> str:
+    """The score by which rows are compared."""
+    if report["has_truth"]:
+        return "true"
+    return "judged" if has_judge(report) else "estimated"
 
 
 def _comparison(report: Mapping[str, Any], policy: str, row: Entry) -> str:
@@ -214,8 +229,10 @@ def _comparison(report: Mapping[str, Any], policy: str, row: Entry) -> str:
         rest = {n: e.get("true_percentile") for n, e in others.items()}
         texts = [f"{name}: {standing(value)}" for name, value in rest.items() if value is not None]
     else:
-        said = f"has a judge's score of {number(row.get('judged'))}"
-        rest = {n: e.get("judged") for n, e in others.items()}
+        key = "judged" if has_judge(report) else "estimated"
+        whose = "a judge's score" if has_judge(report) else "a score"
+        said = f"has {whose} of {number(row.get(key))}"
+        rest = {n: e.get(key) for n, e in others.items()}
         texts = [f"{name}: {number(value)}" for name, value in rest.items() if value is not None]
     return f"The {policy}'s most likely row {said}{average}; {', '.join(texts)}."
 
@@ -247,7 +264,7 @@ def _wins(report: Mapping[str, Any], policy: str, measure: str) -> list[str]:
     if len(known) < 2:
         return []
     wins = sum(sign(report) * (mine - best) > 0 for mine, best in known)
-    how = "truly better" if measure == "true" else "better for the judge"
+    how = {"true": "truly better", "judged": "better for the judge"}.get(measure, "better")
     return [f"It is {how} than the context's best training row in {wins} of {len(known)} contexts."]
 
 

@@ -16,10 +16,12 @@ from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.rules_file import read_rules, rules_text
 from discrete_grad.runs.run import Run
+from discrete_grad.runs.scorers import OwnScorer
 
 __all__ = [
     "FewRowsWarning",
     "FitConfig",
+    "OwnScorer",
     "Run",
     "ScoreUnits",
     "check_columns",

@@ -79,7 +79,7 @@ def write_calibration(
 
     Args:
         path: the file to write.
-        known: the estimator and the judge.
+        known: the estimator and the judge, as far as they were trained.
         standard: the scale of what is predicted, whose groups have curves of their own.
         config: of the fit. The median has no calibration: the scale maps it exactly.
     """
@@ -98,7 +98,8 @@ def write_calibration(
         curve = Calibration.fit(predicted, truth, group, len(standard.keys))
         if curve is not None and config.maximise != "median":
             tensors |= {f"{name}/x": curve.x, f"{name}/y": curve.y}
-    measured = _measured(known["estimator"], held_out["estimator"], config.seed)
+    mine = known.get("estimator")
+    measured = {} if mine is None else _measured(mine, held_out["estimator"], config.seed)
     save_tensors(path, tensors, measured)
 
 

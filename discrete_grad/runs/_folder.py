@@ -18,6 +18,7 @@ from discrete_grad.runs._table_rules import table_rules
 from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.rules_file import parsed_rules, rules_text
+from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
@@ -34,8 +35,8 @@ _PREFERENCES, _RULES = "preferences.safetensors", "rules.toml"
 _HASHED = 2**16  # rows at a time
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = re.compile(
-    r"preferences\.safetensors|rows\.safetensors|rules\.toml|schema\.json|tensorboard"
-    r"|\.(preferences\.safetensors|rows\.safetensors|rules\.toml|schema\.json|config\.json)\..*part"
+    r"(preferences|rows|scorer)\.safetensors|rules\.toml|schema\.json|tensorboard"
+    r"|\.((preferences|rows|scorer)\.safetensors|rules\.toml|(schema|config)\.json)\..*part"
 )
 
 
@@ -46,6 +47,7 @@ def open_folder(
     *,
     preferences: Preferences | None = None,
     rules: Rules | None = None,
+    scorers: Scorers | None = None,
     resume: bool,
     source: dict[str, Any],
 ) -> None:
@@ -62,6 +64,8 @@ def open_folder(
     text = "" if rules is None else rules_text(rules.rules, table)
     if rules is not None:
         settings["rules"] = {"digest": _text_digest(text), "max_states": rules.max_states}
+    if scorers is not None:
+        settings["scorers"] = scorers.settings
     path = folder / "config.json"
     if path.exists():
         if not resume:
@@ -81,6 +85,8 @@ def open_folder(
         save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
     if rules is not None:
         write_atomically(folder / _RULES, text.encode())
+    if scorers is not None:
+        scorers.save(folder)
     write_atomically(path, json.dumps(settings, indent=2).encode())
 
 
@@ -109,6 +115,8 @@ def _compare(
         raise RunError(f"{folder} is a fit of other preferences, or of none")
     if begun["rules"] != settings.get("rules"):
         raise RunError(f"{folder} is a fit under other rules, or under none")
+    if begun["scorers"] != settings.get("scorers"):
+        raise RunError(f"{folder} is a fit by another scorer or judge, or by none")
     before, now = _flatten(asdict(begun["config"])), _flatten(asdict(config))
     for name, value in now.items():
         if before[name] != value:
@@ -157,7 +165,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         kept = {name: content[name] for name in ("source", "table")}
         if not isinstance(kept["source"], dict):
             raise ValueError(f"source must be a table, got {kept['source']!r}")
-        kept |= {name: content.get(name) for name in ("preferences", "rules")}
+        kept |= {name: content.get(name) for name in ("preferences", "rules", "scorers")}
         return {"config": config, "calibrated": calibrated, **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.generator import fit_generator, make_gradient_estimator
-from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation
+from discrete_grad.gradient import GradientEstimator, LeaveOneOut, Relaxation, catalogue
+from discrete_grad.models import BaseEstimator
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import under
 from discrete_grad.runs._table_rules import ruled_config
+from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["fit_under", "run_method"]
+__all__ = ["fit_under", "fitting_method", "run_method"]
+
+
+def fitting_method(config: GeneratorConfig, estimator: BaseEstimator) -> GeneratorConfig:
+    """The settings, with a gradient estimator that the estimator allows.
+
+    A scorer without derivative takes LeaveOneOut, unless the one that is set needs none either.
+    """
+    needs = catalogue()[config.gradient_estimator].facts.needs_derivative
+    if not needs or not isinstance(estimator, ScorerModel) or estimator.bound.differentiable:
+        return config
+    return replace(
+        config, gradient_estimator="LeaveOneOut", tau=None, samples=max(2, config.samples)
+    )
 
 
 def run_method(

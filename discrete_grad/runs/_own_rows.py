@@ -93,6 +93,7 @@ def _swaps(run: RunParts, place: int, codes: Tensor, context: Tensor | None) -> 
     effects = {
         name: [value - before[column][0] for value in told[column]]
         for name, column in _EFFECTS.items()
+        if column in told
     }
     own = schema.decode_features(codes.unsqueeze(0))
     new = schema.decode_features(after)

@@ -22,6 +22,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["METRICS", "RunParts"]
@@ -46,8 +47,9 @@ class RunParts:
             (see `learning_rows`); like `judge_rows` on the device of the models.
         judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
             least 4 times, other observations of the same.
-        judge: trained on `judge_rows`.
-        estimator: trained on `rows`.
+        judge: trained on `judge_rows`, or given; the scorer itself where there is none, see
+            `has_judge`.
+        estimator: trained on `rows`, or the scorer that the fit was given.
         reference: the data policy: reproduces the observations that `rows` are merged from.
         naive: the naive baseline: reproduces them by inverse score.
         generator: trained through `estimator`.
@@ -63,6 +65,8 @@ class RunParts:
         held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
             `baseline`, that of a sum of effects of single columns; nothing for runs of versions
             that did not measure it.
+        scorer_facts: on the scorer that was given in place of the estimator, JSON; empty without:
+            `name`, `reference`, `takes`, `differentiable`, `calls` by purpose, and others.
 
     Example:
         >>> sorted(RunParts.__dataclass_fields__)[:3]
@@ -91,11 +95,23 @@ class RunParts:
     rules: Rules | None = None
     independent: Generator | None = None
     held_out: dict[str, float] = field(default_factory=dict)
+    scorer_facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Device of the models."""
         return next(self.generator.parameters()).device
+
+    @property
+    def has_judge(self) -> bool:
+        """Whether there is another judge than the scorer that the generator was trained by."""
+        return self.scorer_facts.get("judge") != "none"
+
+    @property
+    def scorer_calls(self) -> int:
+        """Rows that the scorer was asked about since the run was fitted or loaded; 0 without."""
+        model = self.estimator
+        return sum(model.bound.calls.values()) if isinstance(model, ScorerModel) else 0
 
     @property
     def policy(self) -> RunPolicy:

@@ -46,6 +46,7 @@ class Observations:
     Args:
         table: of the fit.
         config: of the fit; with the table it decides everything here.
+        judged: whether a judge learns from some of them; otherwise the others are all of them.
 
     Example:
         >>> from discrete_grad.data import read_table
@@ -55,7 +56,7 @@ class Observations:
         (48, 12, 0, 12)
     """
 
-    def __init__(self, table: Table, config: FitConfig) -> None:
+    def __init__(self, table: Table, config: FitConfig, *, judged: bool = True) -> None:
         spec, kind = table.schema.context_spec, config.score_scale
         self.table, self.config = table, config
         self.scale = ScoreScale.fit(kind, table.scores, table.context, spec)
@@ -65,6 +66,7 @@ class Observations:
         seed, share = derive_seed(config.seed, "judge rows"), config.judge_share
         mixed = config.merge_repeats
         mine, self.judged = judge_split(self.scored, share, seed=seed, spec=spec, mixed=mixed)
+        mine = mine if judged else torch.arange(len(table))
         aside = config.calibration_share if config.generator.coverage else 0
         self.aside, self.mine = mine.tensor_split([round(len(mine) * aside)])
 

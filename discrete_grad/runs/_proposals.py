@@ -26,6 +26,8 @@ __all__ = ["Proposals", "propose"]
 # numbers of codes whose rows the estimator scores: shared out over the contexts, within bounds of
 # rows for each of them
 _CODES, _MOST, _LEAST, _LEAST_A_ROW = 2**22, 2**17, 64, 8
+# of a function of one's own, which may be slow
+_MOST_ASKED = 2**14
 # the first row is one of the best so many
 _AGREED = 16
 
@@ -66,7 +68,8 @@ def propose(
     """
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
     shared = _CODES // (space.num_features * max(1, total))
-    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(_MOST, shared))
+    most = _MOST if run.scorer_facts.get("differentiable", True) else _MOST_ASKED
+    evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(most, shared))
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
     first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
@@ -94,7 +97,8 @@ def propose(
             seed=drawn,
         )
         likely = row_log_prob(policy, codes[:, :_AGREED], here, logits)
-        order = _agreed_first(likely, values)[:, :rows]
+        # a scorer of one's own says what is good: it does not overrate
+        order = _agreed_first(likely[:, :1] if run.scorer_facts else likely, values)[:, :rows]
         there = values.gather(1, order) > -torch.inf
         context, place = there.nonzero(as_tuple=True)
         found, where = codes[context, order[context, place]], context + part.start
@@ -131,7 +135,7 @@ def _agreed_first(likely: Tensor, values: Tensor) -> Tensor:
     estimator's own best row is often one that it overrates, and the generator has seen more of the
     rows around: over 15 complete tables the true percentile of the first row rises by this.
     """
-    some = values[:, :_AGREED]
+    some = values[:, : likely.shape[1]]
     likely = likely.masked_fill(some == -torch.inf, -torch.inf)
     by_law = likely.argsort(dim=-1, descending=True, stable=True).argsort(-1)
     places = torch.arange(values.shape[1], device=values.device)

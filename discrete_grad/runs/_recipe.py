@@ -22,8 +22,15 @@ def estimator_facts(run: RunParts) -> dict[str, Any]:
         JSON: `maximises`, the functional; `rows` it learned from; `settings`, those that follow
         from the number of rows; `families`, name -> weight, 0 for one left out; `held_out` as in
         `Run`; `still_improving`, whether more steps may help; `numeric_contexts`, the trained
-        range of each numeric context column.
+        range of each numeric context column. Of a scorer that was given there are `scorer`, as
+        `Run.scorer_facts`, `rows` and `numeric_contexts` alone.
     """
+    if run.scorer_facts:
+        return {
+            "scorer": run.scorer_facts,
+            "rows": len(run.rows),
+            "numeric_contexts": trained_ranges(run.table),
+        }
     config = run.config.scorer("estimator").for_rows(len(run.rows))
     settings = {
         name: getattr(config, name)

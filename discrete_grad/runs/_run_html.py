@@ -32,7 +32,7 @@ def _facts(run: RunParts) -> dict[str, str]:
     verb = "minimised" if schema.signs[0] < 0 else "maximised"
     facts = {
         "run": str(run.folder),
-        "score": f"{schema.score}, {verb} by {run.config.maximise}",
+        "score": f"{schema.score}, {verb} by {_what(run)}",
         "rows": f"{len(run.table):,}",
         "features": _listed([f"{f.name} ({len(f)})" for f in schema.features]),
     }
@@ -46,6 +46,12 @@ def _facts(run: RunParts) -> dict[str, str]:
         text = f"{run.held_out['spearman']:.2f} on rows that it has not seen"
         facts["rank correlation of the estimator with the score"] = text
     return facts
+
+
+def _what(run: RunParts) -> str:
+    """Name of the scorer that was given, or else the statistic of a row's scores."""
+    facts = run.scorer_facts
+    return str(facts["reference"] or facts["name"]) if facts else run.config.maximise
 
 
 def _listed(words: list[str]) -> str:

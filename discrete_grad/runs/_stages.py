@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
@@ -31,16 +31,17 @@ from discrete_grad.preferences.preference_model import (
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
-from discrete_grad.runs._method import fit_under, run_method
+from discrete_grad.runs._method import fit_under, fitting_method, run_method
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Snapshots
 
-__all__ = ["STAGES", "Stage", "Work"]
+__all__ = ["STAGES", "Stage", "Work", "before_generator", "new_policy", "trained"]
 
 
 @dataclass(eq=False)
@@ -56,6 +57,7 @@ class Work:
         device: where the models are.
         rules: that generated rows obey, or None.
         models: name of a stage -> its model, trained and frozen.
+        scorers: that the fit is given in place of the estimators, or None.
     """
 
     folder: Path
@@ -66,11 +68,7 @@ class Work:
     device: torch.device
     rules: Rules | None = None
     models: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Those of this fit, in their order."""
-        return tuple(stage for stage in STAGES if stage.wanted(self))
+    scorers: Scorers | None = None
 
     def weights(self, name: str) -> Path:
         """Path of the weights of a finished stage, or of the calibration."""
@@ -84,7 +82,8 @@ class Work:
     @cached_property
     def observations(self) -> Observations:
         """The table's rows, scaled and split: what a fit begins with."""
-        return Observations(self.table, self.config)
+        judged = self.scorers is None or self.scorers.trains_judge
+        return Observations(self.table, self.config, judged=judged)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -169,10 +168,6 @@ def _new_aligner(work: Work) -> Aligner:
         return Aligner(work.models["estimator"], work.config.aligner.projection_dim)
 
 
-def _aligner_trainer(work: Work) -> Callable[..., object]:
-    return partial(fit_aligner, rows=work.prepared.rows, config=work.config.aligner)
-
-
 def _new_preference(work: Work) -> nn.Module:
     data, schema = _preferences(work), work.table.schema
     return new_preference_model(
@@ -196,7 +191,7 @@ def _preferences(work: Work) -> Preferences:
     return work.preferences
 
 
-def _new_policy(work: Work) -> nn.Module:
+def new_policy(work: Work) -> nn.Module:
     """The generator, of the policy that the config names."""
     schema, config = work.table.schema, work.config.generator
     if config.policy == "independent":
@@ -208,26 +203,32 @@ def _new_policy(work: Work) -> nn.Module:
 def _independent_trainer(work: Work) -> Callable[..., object]:
     """The generator of independent features that an autoregressive one is compared with."""
     config = replace(work.config.generator, policy="independent")
-    return partial(_trained(work, config), stage="independent")
+    return partial(trained(work, config), stage="independent")
 
 
 def _generator_trainer(work: Work) -> Callable[..., object]:
-    """The last stage; before it the finished models are calibrated and its guidance is kept."""
+    before_generator(work)
+    config = work.config.generator
+    kept = Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every)
+    return partial(trained(work, config), callback=kept)
+
+
+def before_generator(work: Work) -> None:
+    """Calibrate the finished models, and keep the guidance of the generator."""
     _calibrate(work)
     numbers = json.dumps(work.guidance, indent=1).encode()
     distributed.first(partial(write_atomically, work.folder / "guidance.json", numbers))
-    config = work.config.generator
-    kept = Snapshots(work.folder / "trail", steps=config.steps, every=config.validate_every)
-    return partial(_trained(work, config), callback=kept)
 
 
-def _trained(work: Work, config: GeneratorConfig) -> Callable[..., object]:
-    """What trains a generator by the finished models."""
-    config = replace(config, pessimism=work.guidance["pessimism"])
-    models = work.models
+def trained(
+    work: Work, config: GeneratorConfig, estimator: BaseEnsemble | None = None
+) -> Callable[..., object]:
+    """What trains a generator by the finished models, through the estimator or another."""
+    models, estimator = work.models, work.models["estimator"] if estimator is None else estimator
+    config = replace(fitting_method(config, estimator), pessimism=work.guidance["pessimism"])
     frozen = FrozenModels(
-        models["estimator"],
-        models["judge"],
+        estimator,
+        models.get("judge", estimator),
         models["reference"],
         aligner=models.get("aligner"),
         preference=models.get("preference"),
@@ -248,10 +249,10 @@ def _calibrate(work: Work) -> None:
     missing = not path.is_file()
     distributed.barrier()  # all processes have looked before the first one writes
     if missing:
-        known: dict[Name, Known] = {
-            "estimator": Known(work.models["estimator"], ready.rows, seen.truth(seen.mine)),
-            "judge": Known(work.models["judge"], ready.judge_rows, seen.truth(seen.judged)),
-        }
+        mine, judged = (ready.rows, seen.mine), (ready.judge_rows, seen.judged)
+        sides: dict[Name, tuple[ScoredRows, Tensor]] = {"estimator": mine, "judge": judged}
+        fitted = [name for name in sides if work.weights(name).is_file()]  # and not given
+        known = {n: Known(work.models[n], sides[n][0], seen.truth(sides[n][1])) for n in fitted}
         distributed.first(partial(write_calibration, path, known, ready.standard, work.config))
 
 
@@ -278,7 +279,7 @@ STAGES = (
     Stage(
         "aligner",
         _new_aligner,
-        _aligner_trainer,
+        lambda work: partial(fit_aligner, rows=work.prepared.rows, config=work.config.aligner),
         wanted=lambda work: bool(work.config.generator.alignment),
     ),
     Stage(
@@ -293,6 +294,6 @@ STAGES = (
         _independent_trainer,
         wanted=lambda work: work.config.generator.policy == "autoregressive",
     ),
-    Stage("generator", _new_policy, _generator_trainer),
+    Stage("generator", new_policy, _generator_trainer),
 )
 """All stages in their order; a later one may use the models of those before it."""

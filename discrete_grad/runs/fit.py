@@ -17,10 +17,14 @@ from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._method import run_method
 from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._prepared import save_prepared
+from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
+from discrete_grad.runs.scorers._facts import check_scorers
+from discrete_grad.runs.scorers._given import Scorers, given_scorers
+from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.sampling import seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
@@ -41,6 +45,8 @@ def fit_table(
     *,
     rules: GivenRules = (),
     preferences: Preferences | None = None,
+    scorer: Given | None = None,
+    judge: Given | None = None,
     resume: bool = False,
     log: Log = no_log,
     source: dict[str, Any] | None = None,
@@ -59,6 +65,12 @@ def fit_table(
         rules: that generated rows obey and the generator is trained under, in terms of the table's
             features, categories and categorical contexts; `Rules` of its space, or a list of rules.
         preferences: between rows; a model of them joins what the generator is trained by.
+        scorer: a model of one's own that scores rows, in place of the estimators, of which none is
+            trained: the model, a `OwnScorer`, or its `package.module:name`. Its answers are in the
+            unit of the score column, and the scores of a table without one. A scorer with a
+            derivative is used through it.
+        judge: another one, in place of the judge. Without, the judge is trained on the table's
+            scores; where it has none there is no judge.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
         source: JSON to be kept with the run.
@@ -84,28 +96,35 @@ def fit_table(
         {'cut': [2]}
     """
     device = choose_device(device)
+    require_config("config of fit", config, FitConfig)
+    scorers = given_scorers(scorer, judge, table, device)
+    given, table = table, table if scorers is None else scorers.table
     made = _checked_rules(table, rules)
-    _check(table, config, made)
+    _check(table, config, made, scorers)
     if preferences is not None:
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
     with distributed.processes(device):
         folder = Path(folder)
-        begin = partial(open_folder, folder, table, config, preferences=preferences, rules=made)
-        distributed.first(partial(begin, resume=resume, source=source or {}))
+        lay_out = partial(open_folder, folder, given, config, preferences=preferences, rules=made)
+        distributed.first(partial(lay_out, scorers=scorers, resume=resume, source=source or {}))
         settings = read_settings(folder)
+        scorers = None if scorers is None else scorers.kept(folder)
+        table = table if scorers is None else scorers.table
         work = Work(
             folder, settings["config"], table, settings["source"], preferences, device, made
         )
+        begin(work, scorers)
         _fit_stages(work, log)
         return assemble(work)
 
 
-def _check(table: Table, config: FitConfig, rules: Rules | None) -> None:
+def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorers | None) -> None:
     """Whatever would fail after minutes of training fails here."""
-    require_config("config of fit", config, FitConfig)
     config.check()
+    if scorers is not None:
+        check_scorers(scorers, config)
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
@@ -137,7 +156,7 @@ def _fit_stages(work: Work, log: Log) -> None:
     if missing:
         distributed.first(partial(save_prepared, work.prepared_path, prepared))
     runner = _Runner(work, log)
-    for stage in work.stages:
+    for stage in stages_of(work):
         work.models[stage.name] = runner.finish(stage)
 
 
@@ -163,11 +182,16 @@ class _Runner:
         return frozen(model)
 
     def _train(self, stage: Stage, model: nn.Module, checkpoint: Checkpoint) -> None:
+        scorers = self.work.scorers
+        if scorers is not None:
+            scorers.begin(stage.name)
         train = stage.trainer(self.work)
         if distributed.rank() == 0 and not checkpoint.path.exists():
             self.metrics.rewind(self.logged)
         train(model, seed=self.work.config.seed, log=self._log, checkpoint=checkpoint)
         if distributed.rank() == 0:
+            if scorers is not None:
+                scorers.save_facts(self.work.folder)
             kept = {"metrics": self.metrics.position()}
             save_tensors(self.work.weights(stage.name), model.state_dict(), kept)
         distributed.barrier()

@@ -18,6 +18,7 @@ from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.fit_config import Maximise
 from discrete_grad.runs.load import load_parts
 from discrete_grad.runs.run import Run
+from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.training.logs import Log, no_log, quiet_bars
 
 __all__ = ["fit", "load_run"]
@@ -39,6 +40,8 @@ def fit(
     forbid: Sequence[str] | str = (),
     observed: Sequence[str] | str = (),
     preferences: Preferences | str | PathLike[str] | None = None,
+    scorer: Given | None = None,
+    judge: Given | None = None,
     maximise: Maximise | None = None,
     seed: int | None = None,
     resume: bool = False,
@@ -59,7 +62,8 @@ def fit(
         folder: must not exist or be empty, unless resuming.
         config: settings: a `FitConfig`, the path of a TOML file, or a dict such as
             `{"generator.steps": 400}`; what is left out has its default.
-        score: column to be maximised, or with `"name:min"` minimised; of several the first is.
+        score: column to be maximised, or with `"name:min"` minimised; of several the first is. With
+            a `scorer` there may be none.
         context: columns that rows are generated for.
         features: columns that are generated; by default all others. See `read_table`.
         exclude: columns that are left out.
@@ -70,6 +74,12 @@ def fit(
         forbid: rules in words, `"base=NaH & solvent=water"`.
         observed: columns that stand together only as in the table, `"base,solvent"` or `"auto"`.
         preferences: between rows of the table, or a file of them.
+        scorer: a model of one's own that scores rows, in place of the estimators, of which none is
+            trained: a torch module, a fitted model with `predict`, a function of a frame, one of
+            these in an `OwnScorer` that says how it takes the rows, or its `"package.module:name"`.
+            More is better, in the unit of the score column if there is one.
+        judge: another such model, which judges generated rows. By default the judge is trained on
+            the table's scores; where it has none there is no judge.
         maximise: statistic of a row's scores that is maximised; see `FitConfig`.
         seed: of every random number; by default that of `config`.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
@@ -81,7 +91,7 @@ def fit(
     Raises:
         TableError: for a table that cannot be used; all faults at once.
         RunError: for a folder that is taken or belongs to another fit, or rules or settings that
-            are wrong.
+            are wrong, or a scorer that cannot be used.
         ValueError: for too few rows, or settings out of range.
 
     Example:
@@ -95,7 +105,7 @@ def fit(
     settings = given_config(config, maximise=maximise, seed=seed)
     given = read_input(
         table,
-        score=score,
+        score=None if scorer is not None and not score else score,
         context=context,
         features=features,
         exclude=exclude,
@@ -114,6 +124,8 @@ def fit(
             settings,
             rules=given.rules,
             preferences=given.preferences,
+            scorer=scorer,
+            judge=judge,
             resume=resume,
             log=log,
             source=source,
@@ -122,16 +134,25 @@ def fit(
     return Run.of(parts)
 
 
-def load_run(folder: str | PathLike[str], *, device: str | torch.device = "cpu") -> Run:
+def load_run(
+    folder: str | PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    scorer: Given | None = None,
+    judge: Given | None = None,
+) -> Run:
     """Load a finished fit, made on whatever device.
 
     Args:
         folder: of the fit.
         device: where its models go, see `discrete_grad.training.choose_device`.
+        scorer: that the run was fitted by, where it was given as an object; one that was given as
+            `"package.module:name"` is imported again, from the current folder too.
+        judge: likewise.
 
     Raises:
-        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
-            device.
+        RunError: if there is none, it is unfinished or damaged, this machine does not have the
+            device, or its scorer is missing or answers otherwise than in the fit.
 
     Example:
         >>> from discrete_grad.training import RunError
@@ -141,4 +162,4 @@ def load_run(folder: str | PathLike[str], *, device: str | torch.device = "cpu")
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
-    return Run.of(load_parts(Path(folder), device=device))
+    return Run.of(load_parts(Path(folder), device=device, scorer=scorer, judge=judge))

@@ -85,11 +85,11 @@ def generate(
 
     That score is the estimator's, with the run's pessimism and preferences; see `row_score`. Of
     the best 16 the first is the one of the least sum of places, by that score and by the
-    generator's probability.
+    generator's probability; by a scorer of one's own it is the one of the highest score.
 
     The rows are found by `best_rows`. So many evaluations of the estimator as read four million
-    codes are shared out over the contexts, at most 131,072 for one, which is every row of a small
-    space, and at least 64, or 8 for each row wanted.
+    codes are shared out over the contexts, at most 131,072 for one (16,384 by a scorer without
+    derivative), which is every row of a small space, and at least 64, or 8 for each row wanted.
 
     Every row obeys the rules of the fit and those given here, by which the trained generator is
     conditioned, and lies within `trust_radius` of an observed row where the fit gives `trust` a
@@ -111,11 +111,12 @@ def generate(
             far outside the trained range; messages name these.
 
     Returns:
-        Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
-        units, `beyond_observed`, whether either lay outside the scores observed in the context and
-        is given as the nearest of them, and `in_table`, whether the table has the row in the same
-        context. A context that has fewer such rows gets fewer, with a `FewRowsWarning`; numeric
-        contexts far outside the trained range are told by a `FarContextWarning`.
+        Columns: the contexts', the features, `estimated_score` and, with a judge, `judge_score` in
+        the table's units, `beyond_observed`, whether either lay outside the scores observed in the
+        context and, unless it is a scorer's own, is given as the nearest of them, and `in_table`,
+        whether the table has the row in the same context. A context that has fewer such rows gets
+        fewer, with a `FewRowsWarning`; numeric contexts far outside the trained range are told by a
+        `FarContextWarning`.
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
@@ -147,7 +148,8 @@ def generate(
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
     if share[0] == 0 and places is None:
         warn_far_contexts(run.table, columns, contexts)
-    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _BEYOND, _SEEN)
+    scores = (_ESTIMATED, _JUDGED) if run.has_judge else (_ESTIMATED,)
+    names = (*columns, *schema.space.names, *scores, _BEYOND, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in names}
     short: list[tuple[int, int]] = []
     for part in propose(
@@ -259,10 +261,9 @@ def scored_columns(run: RunParts, codes: Tensor, contexts: Tensor | None) -> dic
     """
     columns = dict[str, list[Any]]()
     beyond = torch.zeros(len(codes), dtype=torch.bool)
-    for name, model, to_units in (
-        (_ESTIMATED, run.estimator, run.to_units),
-        (_JUDGED, run.judge, run.judge_to_units),
-    ):
+    models = [(_ESTIMATED, run.estimator, run.to_units)]
+    models += [(_JUDGED, run.judge, run.judge_to_units)] if run.has_judge else []
+    for name, model, to_units in models:
         predicted = predicted_scores(AskedFromCpu(model, run.device), codes, contexts)
         columns[name] = to_units(predicted, contexts).tolist()
         beyond |= to_units.outside(predicted, contexts) != 0

@@ -17,23 +17,36 @@ from discrete_grad.runs._folder import (
     read_settings,
 )
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import STAGES, Work
+from discrete_grad.runs.scorers._facts import scorer_facts
+from discrete_grad.runs.scorers._given import Role, loaded_scorers
+from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import choose_device
 
 __all__ = ["assemble", "frozen", "load_parts"]
 
 
-def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> RunParts:
+def load_parts(
+    folder: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    scorer: Given | None = None,
+    judge: Given | None = None,
+) -> RunParts:
     """Load a finished fit, made on whatever device.
 
     Args:
         folder: of the fit.
         device: where its models go, see `choose_device`.
+        scorer: that the run was fitted by, where it was given as an object; one that was given as
+            `package.module:name` is imported again.
+        judge: likewise.
 
     Raises:
-        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
-            device.
+        RunError: if there is none, it is unfinished or damaged, this machine does not have the
+            device, or its scorer is missing or answers otherwise than in the fit.
 
     Example:
         >>> try:
@@ -45,6 +58,9 @@ def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> Run
     folder = Path(folder)
     device, settings = choose_device(device), read_settings(folder)
     table = load_table(folder)
+    given: dict[Role, Given | None] = {"estimator": scorer, "judge": judge}
+    scorers = loaded_scorers(folder, settings["scorers"], table, device, given)
+    table = table if scorers is None else scorers.table
     work = Work(
         folder=folder,
         config=settings["config"],
@@ -54,7 +70,9 @@ def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> Run
         device=device,
         rules=load_rules(folder, settings, table),
     )
-    for stage in work.stages:
+    begin(work, scorers)
+    stages = stages_of(work)
+    for stage in stages:
         if not work.weights(stage.name).is_file():
             raise RunError(
                 f"{folder}: the fit is unfinished ({stage.name} is missing); use fit --resume"
@@ -62,7 +80,7 @@ def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> Run
     calibration = work.weights("calibration")
     if settings["calibrated"] and not calibration.is_file():
         raise RunError(f"{calibration} is missing: the scores of the run cannot be told")
-    for stage in work.stages:
+    for stage in stages:
         model = stage.model(work).to(device)
         load_weights(model, work.weights(stage.name))
         work.models[stage.name] = frozen(model)
@@ -81,6 +99,11 @@ def assemble(work: Work) -> RunParts:
         work.weights("calibration"), work.table.schema, ready.scale, ready.standard
     )
     made: dict[str, Any] = {stage.name: models.get(stage.name) for stage in STAGES}
+    made["judge"] = made["judge"] or made["estimator"]
+    facts: dict[str, Any] = {}
+    if work.scorers is not None:
+        units |= work.scorers.units(ready.scale)
+        facts = scorer_facts(work.scorers)
     return RunParts(
         folder=work.folder,
         config=work.config,
@@ -93,6 +116,7 @@ def assemble(work: Work) -> RunParts:
         judge_rows=ready.judge_rows,
         preferences=work.preferences,
         held_out=held_out,
+        scorer_facts=facts,
         rules=work.rules,
         pessimism=work.guidance["pessimism"],
         reward_unit=work.guidance["reward_unit"],

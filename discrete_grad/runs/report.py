@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrete_grad.data import Table, load_example
+from discrete_grad.data import ScoredRows, Table, load_example
 from discrete_grad.evaluation import (
     ExampleTruth,
     Observed,
@@ -73,7 +73,8 @@ def _subject(run: RunParts) -> Subject:
     labels = context_labels(schema, contexts)
     family = run.source.get("example")
     home = torch.device("cpu")  # of the table, and of all that is measured
-    estimator, judge = (AskedFromCpu(model, run.device) for model in (run.estimator, run.judge))
+    estimator = AskedFromCpu(run.estimator, run.device)
+    judge = AskedFromCpu(run.judge, run.device) if run.has_judge else None
     reference = _AskedFromCpu(run.reference, run.device)
     beside = {} if run.independent is None else {"independent generator": run.independent}
     policies: dict[str, Policy] = {
@@ -104,7 +105,7 @@ def _subject(run: RunParts) -> Subject:
         estimator_facts=estimator_facts(run),
         policies=policies,
         truth=ExampleTruth(load_example(family), labels) if family else None,
-        held_out={"estimator": run.judge_rows.to(home), "judge": run.rows.to(home)},
+        held_out={name: rows.to(home) for name, rows in _held_out(run).items()},
         metrics=run.metrics(),
         settings={**run.source, **json.loads(run.config.to_json())},
         # its distances are those of independent features
@@ -116,6 +117,13 @@ def _subject(run: RunParts) -> Subject:
         together_facts=together_facts(run, _some_rows(policies["generator"], contexts, run)),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
+
+
+def _held_out(run: RunParts) -> dict[str, ScoredRows]:
+    """Rows that a model has not seen; which ones a scorer of one's own has seen is not known."""
+    rows = {"estimator": run.judge_rows, "judge": run.rows}
+    known = {"trained": {"judge"}, "": set(rows)}.get(run.scorer_facts.get("judge", ""), set())
+    return {name: part for name, part in rows.items() if name in known}
 
 
 def _training_contexts(table: Table) -> TrainingContexts | None:

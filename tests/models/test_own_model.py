@@ -644,7 +644,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fitted(FrozenModels(flat(0), flat(1)), generator=flat(0)),
         TypeError,
-        "fit_generator needs a policy with `space`; Flat has none",
+        "Flat as a generator is called with contexts .N, C.: missing a required",
     ),
     (
         lambda: fitted(FrozenModels(flat(0), flat(1), reference=flat(0)), reference_kl=1.0),  # type: ignore[arg-type]
