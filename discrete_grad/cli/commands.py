@@ -28,6 +28,7 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
+from discrete_grad.cli.rounds import Propose, Tell
 from discrete_grad.cli.terminal import tell_found, tell_unseen, told, write_and_print_report
 from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
@@ -247,6 +248,8 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": Fit,
     "generate": Generate,
+    "propose": Propose,
+    "tell": Tell,
     "prefer": Prefer,
     "report": Report,
     "demo": Demo,

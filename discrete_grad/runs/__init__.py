@@ -4,6 +4,7 @@ from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.runs.config_file import config_text, read_config
 from discrete_grad.runs.fit import fit
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.folder_rounds import propose, tell
 from discrete_grad.runs.generate import (
     FewRowsWarning,
     check_columns,
@@ -14,12 +15,14 @@ from discrete_grad.runs.generate import (
 from discrete_grad.runs.load import load_run
 from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
+from discrete_grad.runs.rounds import Rounds
 from discrete_grad.runs.rules_file import read_rules, rules_text
 from discrete_grad.runs.run import Run
 
 __all__ = [
     "FewRowsWarning",
     "FitConfig",
+    "Rounds",
     "Run",
     "ScoreUnits",
     "check_columns",
@@ -30,8 +33,10 @@ __all__ = [
     "part_path",
     "polished_row",
     "prefer",
+    "propose",
     "read_config",
     "read_rules",
     "rules_text",
+    "tell",
     "write_report",
 ]

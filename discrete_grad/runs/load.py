@@ -16,6 +16,7 @@ from discrete_grad.runs._folder import (
     load_weights,
     read_settings,
 )
+from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._stages import STAGES, Work
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
@@ -25,7 +26,7 @@ __all__ = ["assemble", "frozen", "load_run"]
 
 
 def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
-    """Load a finished fit, made on whatever device.
+    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
 
     Args:
         folder: of the fit.
@@ -42,7 +43,7 @@ def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
-    folder = Path(folder)
+    folder = newest_fit(Path(folder))
     device, settings = choose_device(device), read_settings(folder)
     table = load_table(folder)
     work = Work(
