@@ -55,7 +55,7 @@ def _improvement(draws: Tensor, best: float, count: int, chance: Tensor) -> Tens
     reached = torch.full((len(draws), 1), best)
     left, chosen = torch.zeros(draws.shape[1]), []
     # where no draw is an improvement any more, the mean decides
-    mean = 1e-6 * draws.mean(0)
+    mean = 1e-6 * (draws.mean(0) + chance.log())
     for _ in range(count):
         gain = (draws - reached).clamp_min(0).mean(0) * chance
         place = (gain + mean + left).argmax()

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from discrete_grad.data import Schema, TableError
-from discrete_grad.data.columns import numbers, pick
+from discrete_grad.data.columns import missing_cells, numbers, pick
 from discrete_grad.data.errors import RowError, shown
 from discrete_grad.data.sources import Source, load
 from discrete_grad.runs._measurements import Told
@@ -57,7 +57,7 @@ def read_measured(source: Source, schema: Schema, measurement: str = "") -> Shee
     """
     table = load(source).table
     names = (schema.score, *schema.more_scores)
-    scores = np.stack([numbers(pick(table, n, "score"), n, missing=True) for n in names], 1)
+    scores = np.stack([_numbers(table, name) for name in names], 1)
     taken = {column.name for column in (*schema.features, *schema.context)} | set(names)
     failed = _failed(table, taken)
     known = ~np.isnan(scores)
@@ -77,6 +77,14 @@ def read_measured(source: Source, schema: Schema, measurement: str = "") -> Shee
         tuple(np.array(_names(table, taken, measurement), dtype=object)[kept]),
     )
     return Sheet(told, int(failed.sum()), int((~kept).sum()))
+
+
+def _numbers(table: Any, name: str) -> NDArray[np.float64]:
+    """A column of scores, NaN where one is missing."""
+    column = pick(table, name, "score")
+    if missing_cells(column).all():  # a column without a type
+        return np.full(len(column), np.nan)
+    return numbers(column, name, missing=True)
 
 
 def _check(names: tuple[str, ...], known: NDArray[np.bool_], failed: NDArray[np.bool_]) -> None:
