@@ -11,9 +11,10 @@ from tyro.conf import OmitArgPrefixes
 
 from discrete_grad.cli.options import RunFolder
 from discrete_grad.cli.terminal import told
-from discrete_grad.data import output_format, read_contexts, write_rows
-from discrete_grad.runs import FewRowsWarning, load_run, propose
-from discrete_grad.runs.folder_rounds import keep, refitted
+from discrete_grad.data import output_format, write_rows
+from discrete_grad.runs import FewRowsWarning, load_run
+from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
 
 __all__ = ["Propose", "Tell"]
 
@@ -64,12 +65,11 @@ class Propose:
         """Propose rows and write them."""
         output_format(self.run.out)
         run = refitted(load_run(self.run_folder, device=self.run.device))
-        columns, contexts = read_contexts(self.batch.contexts, run.table.schema)
+        lines = read_lines(self.batch.contexts, run.table.schema)
         with told(FewRowsWarning):
-            propose(
+            propose_rows(
                 run,
-                columns,
-                contexts,
+                lines,
                 rows=self.batch.rows,
                 explore=self.batch.explore,
                 write=lambda made: write_rows(self.run.out, made),

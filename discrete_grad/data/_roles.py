@@ -93,6 +93,18 @@ def score_names(
     return names, [n for n, goal in pairs if (goal or ("max", "min")[n in minimised]) == "min"]
 
 
+def without_excluded(data: Loaded, exclude: Sequence[str] | str) -> Loaded:
+    """The table without these columns.
+
+    Raises:
+        TableError: for a column that is missing.
+    """
+    names = [exclude] if isinstance(exclude, str) else list(exclude)
+    for name in names:
+        pick(data.table, name, "excluded")
+    return data._replace(table=data.table.drop_columns(names)) if names else data
+
+
 def find_roles(
     data: Loaded, *, scores: list[str], context: Sequence[str] | str, features: Features
 ) -> Roles:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from discrete_grad.data import Schema, TableError
 from discrete_grad.data.columns import missing_cells, numbers, pick
 from discrete_grad.data.errors import RowError, shown
+from discrete_grad.data.frames import as_rows
 from discrete_grad.data.sources import Source, load
 from discrete_grad.runs._measurements import Told
 
@@ -55,7 +56,7 @@ def read_measured(source: Source, schema: Schema, measurement: str = "") -> Shee
         >>> read_measured(columns, schema).told.scores.tolist()
         [[1.5], [nan]]
     """
-    table = load(source).table
+    table = load(as_rows(source)).table
     names = (schema.score, *schema.more_scores)
     scores = np.stack([_numbers(table, name) for name in names], 1)
     taken = {column.name for column in (*schema.features, *schema.context)} | set(names)

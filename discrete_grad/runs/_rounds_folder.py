@@ -6,7 +6,7 @@ from pathlib import Path
 
 from discrete_grad.training.checkpoint import write_atomically
 
-__all__ = ["finish_fit", "fit_folder", "measured_in", "newest_fit", "root_of"]
+__all__ = ["finish_fit", "fit_folder", "newest_fit", "root_of"]
 
 _FITS = Path("rounds") / "fits"
 
@@ -30,16 +30,6 @@ def root_of(folder: Path) -> Path:
     """
     inner = folder.parent.parts[-2:] == _FITS.parts
     return folder.parents[2] if inner else folder
-
-
-def measured_in(folder: Path) -> int:
-    """Measurements told since the first fit that the fit in a folder knows.
-
-    Example:
-        >>> measured_in(Path("run/rounds/fits/000016")), measured_in(Path("run"))
-        (16, 0)
-    """
-    return 0 if root_of(folder) == folder else int(folder.name)
 
 
 def newest_fit(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,22 @@ from discrete_grad.models import single_swap_ascent
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import likely_row, under
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
-from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
 
-__all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
+__all__ = [
+    "FewRowsWarning",
+    "check_columns",
+    "generate",
+    "part_path",
+    "polished_row",
+    "predicted_scores",
+    "scored_columns",
+]
 
 _ESTIMATED, _JUDGED = "estimated_score", "judge_score"
 _BEYOND, _SEEN = "beyond_observed", "in_table"
@@ -60,7 +69,7 @@ def check_columns(schema: Schema) -> None:
 
 @torch.no_grad()
 def generate(
-    run: Run,
+    run: RunParts,
     columns: dict[str, list[Any]],
     contexts: Tensor | None,
     *,
@@ -70,6 +79,7 @@ def generate(
     new_only: bool = True,
     rules: GivenRules = (),
     share: tuple[int, int] = (0, 1),
+    places: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
 
@@ -97,6 +107,8 @@ def generate(
         rules: further ones than the fit's, in terms of the table's features, categories and
             categorical contexts; `Rules` of its space, or a list of rules.
         share: which part of the contexts, and of how many: (1, 4) for the second quarter.
+        places: of the contexts in a longer list of them, whose caller has told of those that are
+            far outside the trained range; messages name these.
 
     Returns:
         Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
@@ -116,7 +128,7 @@ def generate(
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -129,11 +141,11 @@ def generate(
     joined = joined_rules(schema, run.rules, rules)
     policy = under(run.generator, joined)
     if isinstance(policy, ObeyingPolicy):
-        check_contexts(policy, None if contexts is None else contexts.to(run.device))
+        check_contexts(policy, None if contexts is None else contexts.to(run.device), places)
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
-    if share[0] == 0:
+    if share[0] == 0 and places is None:
         warn_far_contexts(run.table, columns, contexts)
     names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _BEYOND, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in names}
@@ -149,11 +161,14 @@ def generate(
         share=share,
     ):
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
-        for name, values in (given | _columns(run, contexts, part)).items():
+        here = None if contexts is None else contexts[part.where]
+        told = scored_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
+        for name, values in (given | schema.decode_features(part.codes) | told).items():
             written[name] += values
         short += _short(part, rows)
     kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
-    _warn(short, kind, contexts)
+    numbered = range(total) if places is None and contexts is not None else places
+    _warn(short, kind, numbered)
     return written
 
 
@@ -177,7 +192,7 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 
 @torch.no_grad()
-def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
+def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
     They climb the score the generator was trained by, obey the run's rules and further ones, and
@@ -191,7 +206,7 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -213,11 +228,13 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
     known = run.rows.codes.unique(dim=0).long()
     if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
         likely = known[fine][run.generator.log_prob(known[fine], context).argmax()]
-    climbed = single_swap_ascent(space, run.score(context), likely.unsqueeze(0), allowed=allowed)
+    climbed = single_swap_ascent(
+        space, run.objective(context), likely.unsqueeze(0), allowed=allowed
+    )
     return climbed.squeeze(0).cpu()
 
 
-def _limits(run: Run, rules: Rules | None) -> str:
+def _limits(run: RunParts, rules: Rules | None) -> str:
     """Limits to the rows, for a warning."""
     limits = ["obey the rules"] if rules is not None else []
     if run.config.generator.trust:
@@ -236,22 +253,26 @@ def _check(schema: Schema, rows: int, diversity: int) -> None:
         )
 
 
-def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, list[Any]]:
-    """Features, scores and marks of proposed rows."""
-    columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(part.codes))
-    here = None if contexts is None else contexts[part.where]
-    beyond = torch.zeros_like(part.seen)
+def scored_columns(run: RunParts, codes: Tensor, contexts: Tensor | None) -> dict[str, list[Any]]:
+    """Scores of rows `(n, F)` in contexts `(n, C)` by estimator and judge, in the table's units.
+
+    Example:
+        >>> scored_columns.__annotations__["codes"]
+        'Tensor'
+    """
+    columns = dict[str, list[Any]]()
+    beyond = torch.zeros(len(codes), dtype=torch.bool)
     for name, model, to_units in (
         (_ESTIMATED, run.estimator, run.to_units),
         (_JUDGED, run.judge, run.judge_to_units),
     ):
-        predicted = _predicted(AskedFromCpu(model, run.device), part.codes, here)
-        columns[name] = to_units(predicted, here).tolist()
-        beyond |= to_units.outside(predicted, here) != 0
-    return columns | {_BEYOND: beyond.tolist(), _SEEN: part.seen.tolist()}
+        predicted = predicted_scores(AskedFromCpu(model, run.device), codes, contexts)
+        columns[name] = to_units(predicted, contexts).tolist()
+        beyond |= to_units.outside(predicted, contexts) != 0
+    return columns | {_BEYOND: beyond.tolist()}
 
 
-def _predicted(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
+def predicted_scores(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
     """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
     parts = codes.split(_SCORED)
     here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
@@ -267,10 +288,10 @@ def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
     return [(first + i, int(counts[i])) for i in few]
 
 
-def _warn(short: list[tuple[int, int]], wanted: str, contexts: Tensor | None) -> None:
-    """Warn of contexts with too few rows: of the first ones by name."""
+def _warn(short: list[tuple[int, int]], wanted: str, places: Sequence[int] | None) -> None:
+    """Warn of contexts with too few rows: of the first ones by their places, if they have any."""
     for index, count in short[:_TOLD]:
-        place = "" if contexts is None else f"context row {index + 1}: "
+        place = "" if places is None else f"context row {places[index] + 1}: "
         warnings.warn(f"{place}only {count} {wanted}", FewRowsWarning, stacklevel=3)
     if (further := len(short) - _TOLD) > 0:
         text = f"{further:,} further contexts: too few {wanted}"

@@ -16,16 +16,16 @@ from discrete_grad.runs._folder import (
     load_weights,
     read_settings,
 )
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._stages import STAGES, Work
-from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import choose_device
 
-__all__ = ["assemble", "frozen", "load_run"]
+__all__ = ["assemble", "frozen", "load_parts"]
 
 
-def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
+def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> RunParts:
     """Load a finished fit, made on whatever device; of a folder with rounds the last one.
 
     Args:
@@ -38,7 +38,7 @@ def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
 
     Example:
         >>> try:
-        ...     load_run(Path("no/such/run"))
+        ...     load_parts(Path("no/such/run"))
         ... except RunError as error:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
@@ -75,14 +75,14 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def assemble(work: Work) -> Run:
+def assemble(work: Work) -> RunParts:
     """The run of which all stages are done."""
     ready, models = work.prepared, work.models
     units, held_out = calibrated_units(
         work.weights("calibration"), work.table.schema, ready.scale, ready.standard
     )
     made: dict[str, Any] = {stage.name: models.get(stage.name) for stage in STAGES}
-    return Run(
+    return RunParts(
         folder=work.folder,
         config=work.config,
         table=work.table,

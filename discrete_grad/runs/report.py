@@ -21,10 +21,10 @@ from discrete_grad.evaluation import (
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator, IndependentPolicy, Policy, conditioned
 from discrete_grad.reporting import build_report, render_html
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.runs.generate import polished_row
-from discrete_grad.runs.run import Run
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.devices import AskedFromCpu
@@ -36,7 +36,7 @@ __all__ = ["write_report"]
 _SOME = 256
 
 
-def write_report(run: Run) -> dict[str, Any]:
+def write_report(run: RunParts) -> dict[str, Any]:
     """Write `report.json` and `report.html` into the run's folder.
 
     The truth is part of it if the run's source names an example table: `{"example": "hpolib"}`.
@@ -50,7 +50,7 @@ def write_report(run: Run) -> dict[str, Any]:
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -65,7 +65,7 @@ def write_report(run: Run) -> dict[str, Any]:
     return report
 
 
-def _subject(run: Run) -> Subject:
+def _subject(run: RunParts) -> Subject:
     schema, table = run.table.schema, run.table
     contexts, positions = distinct_contexts(
         table.context, len(table), embedded=schema.embed_context
@@ -125,13 +125,13 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     return TrainingContexts(spec, table.context)
 
 
-def _generator_on_cpu(run: Run) -> Policy:
+def _generator_on_cpu(run: RunParts) -> Policy:
     if isinstance(run.generator, Generator):
         return _AskedFromCpu(run.generator, run.device)
     return copy.deepcopy(run.generator).cpu()
 
 
-def _some_rows(policy: Policy, contexts: Tensor | None, run: Run) -> Tensor:
+def _some_rows(policy: Policy, contexts: Tensor | None, run: RunParts) -> Tensor:
     """Rows `(n, F)` drawn from a policy, as many in each of some contexts."""
     some = None if contexts is None else contexts[:_SOME]
     count = _SOME if some is None else max(1, _SOME // len(some))
@@ -156,7 +156,7 @@ class _AskedFromCpu(IndependentPolicy):
 class _Polished(IndependentPolicy):
     """The policy that always writes the polished row."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunParts) -> None:
         self.run, self.space = run, run.table.schema.space
         self.context_spec = run.table.schema.context_spec
 
@@ -170,7 +170,7 @@ class _Polished(IndependentPolicy):
 class _Uniform(IndependentPolicy):
     """The policy of random rows."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunParts) -> None:
         self.space = run.table.schema.space
         self.context_spec = run.table.schema.context_spec
 
@@ -180,7 +180,7 @@ class _Uniform(IndependentPolicy):
         return torch.zeros(*batch, self.space.width)
 
 
-def _trail(run: Run) -> dict[int, IndependentPolicy]:
+def _trail(run: RunParts) -> dict[int, IndependentPolicy]:
     """The generator at moments of its training; nothing for a run that kept none."""
     trail = dict[int, IndependentPolicy]()
     for step, weights in load_snapshots(run.folder / "trail").items():

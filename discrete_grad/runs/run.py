@@ -1,120 +1,239 @@
-"""A finished fit, as the rest of the room reads it."""
+"""A finished fit, and all that is made from it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from discrete_grad.data.frames import frame_like
+from discrete_grad.data.sources import Source
+from discrete_grad.runs._export import export_generator
+from discrete_grad.runs._fit_input import given_rules
+from discrete_grad.runs._line_rows import rows_of_lines
+from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs._own_rows import score_rows, swap_rows
+from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._run_html import run_html
+from discrete_grad.runs._table_rules import GivenRules
+from discrete_grad.runs.folder_rounds import propose_rows, refitted, tell_rows
+from discrete_grad.runs.report import write_report
+from discrete_grad.runs.rule_words import RuleWords
 
-from discrete_grad.data import Table
-from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.fitting.pessimism import guided_score
-from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.units import ScoreUnits
-from discrete_grad.gradient import SelfSamplingFunction
-from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.rules import Rules
-from discrete_grad.runs._guides import RunPolicy, under
-from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.training.checkpoint import RunError
-
-__all__ = ["METRICS", "Run"]
-
-METRICS = "metrics.jsonl"
-"""The log of training, in the folder."""
+__all__ = ["Run"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished fit: the table, the models and what is needed to read their output.
+class Run(RunParts):
+    """A finished fit: rows for contexts, scores of one's own rows, the report, the network.
 
-    Args:
-        folder: where it lies.
-        config: how it was made.
-        table: all rows, with the schema; on the CPU, whatever the device of the models.
-        source: what the caller said of the table's origin, JSON.
-        scale: from `table.scores` to what the models predict.
-        to_units: from what the estimator predicts to scores in the units of the score column.
-        judge_to_units: from what the judge predicts.
-        rows: what the generator's side has seen, scores scaled, equal rows merged with their counts
-            (see `learning_rows`); like `judge_rows` on the device of the models.
-        judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
-            least 4 times, other observations of the same.
-        judge: trained on `judge_rows`.
-        estimator: trained on `rows`.
-        reference: the data policy: reproduces the observations that `rows` are merged from.
-        naive: the naive baseline: reproduces them by inverse score.
-        generator: trained through `estimator`.
-        aligner: None unless the generator's config gives alignment a weight.
-        pessimism: standard deviations below the mean that the generator was trained by; the
-            config's, or what its coverage asks for.
-        preferences: those given, or None.
-        preference: trained on them, or None.
-        reward_unit: standard deviation of its reward between `rows`, in log-odds.
-        rules: that the generator was trained under, and that whatever is generated obeys; or None.
-        independent: a generator of independent features, trained likewise, where the run's own
-            writes step by step; otherwise None.
-        held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
-            `baseline`, that of a sum of effects of single columns; nothing for runs of versions
-            that did not measure it.
+    `discrete_grad.fit` and `discrete_grad.load_run` make it.
 
     Example:
-        >>> sorted(Run.__dataclass_fields__)[:3]
-        ['aligner', 'config', 'estimator']
+        >>> import tempfile
+        >>> import discrete_grad
+        >>> rows = {"cut": ["fair", "good", "ideal"] * 20, "price": [2.0, 1.0, 3.0] * 20}
+        >>> quick = {"estimator.steps": 50, "judge.steps": 50, "generator.steps": 50}
+        >>> folder = tempfile.mkdtemp()
+        >>> run = discrete_grad.fit(rows, score="price", folder=folder, config=quick)
+        >>> run.generate(rows=1, new_only=False)["cut"].tolist()
+        ['ideal']
+        >>> run.score({"cut": ["ideal", "good"]})["rank"].tolist()
+        [1, 2]
     """
 
-    folder: Path
-    config: FitConfig
-    table: Table
-    source: dict[str, Any]
-    scale: ScoreScale
-    to_units: ScoreUnits
-    judge_to_units: ScoreUnits
-    rows: ScoredRows
-    judge_rows: ScoredRows
-    judge: BaseEnsemble
-    estimator: BaseEnsemble
-    reference: Generator
-    naive: Generator
-    generator: Generator | AutoregressiveGenerator
-    aligner: Aligner | None
-    pessimism: float
-    preferences: Preferences | None = None
-    preference: PreferenceModel | None = None
-    reward_unit: float = 1.0
-    rules: Rules | None = None
-    independent: Generator | None = None
-    held_out: dict[str, float] = field(default_factory=dict)
+    @classmethod
+    def of(cls, parts: RunParts) -> Run:
+        """The run of these parts.
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the models."""
-        return next(self.generator.parameters()).device
+        Example:
+            >>> issubclass(Run, RunParts)
+            True
+        """
+        return cls(**{item.name: getattr(parts, item.name) for item in fields(RunParts)})
 
-    @property
-    def policy(self) -> RunPolicy:
-        """The generator, conditioned by the rules where there are any."""
-        return under(self.generator, self.rules)
+    def generate(
+        self,
+        contexts: Source | None = None,
+        *,
+        rows: int = 8,
+        seed: int = 0,
+        diversity: int = 1,
+        new_only: bool = True,
+        rules: GivenRules | str | PathLike[str] = (),
+        fix: Sequence[str] | str = (),
+        forbid: Sequence[str] | str = (),
+        observed: Sequence[str] | str = (),
+        only_seen: bool = False,
+        within: int | None = None,
+        of: int | str | PathLike[str] | None = None,
+    ) -> Any:
+        """Good and different rows for each context, the best by the estimator's score first.
 
-    def score(self, context: Tensor | None) -> SelfSamplingFunction:
-        """Objective that the generator was trained by, in contexts `(..., C)`."""
-        config = replace(self.config.generator, pessimism=self.pessimism)
-        return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
+        Args:
+            contexts: a frame, a path or a dict with the context columns; one context as a dict of
+                single values; None for a fit without context. A column of a feature fixes it in
+                each line, where the cell is not empty; another column is refused.
+            rows: different rows for each context.
+            seed: of every random number.
+            diversity: features in which any two rows of a context differ at least.
+            new_only: leave out the rows that the table has in the same context.
+            rules: that rows obey beside those of the fit, or a TOML file of them.
+            fix: `"base=KOH|NaOH"`, one or several.
+            forbid: `"base=NaH & solvent=water"`, one or several.
+            observed: `"base,solvent"` or `"auto"`, one or several.
+            only_seen: rows are those of the table, in whatever context.
+            within: features in which a row may differ from the row `of`.
+            of: row of the table, counted from 1, or a file with one row; by default the best row
+                of a table without contexts.
 
-    def metrics(self) -> list[dict[str, float]]:
-        """The lines of the log of training.
+        Returns:
+            A frame of the kind of `contexts`, otherwise of pandas: contexts, features,
+            `estimated_score` and `judge_score` in the table's units, `beyond_observed`, whether
+            either lay outside the scores observed in the context, and `in_table`.
 
         Raises:
-            RunError: if the log is missing or damaged.
+            TableError: for contexts that do not fit the run, all faults at once.
+            RunError: for rules that leave no row, or numbers out of range.
         """
-        path = self.folder / METRICS
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+        words = RuleWords(
+            fix=fix,
+            forbid=forbid,
+            observed=observed,
+            only_seen=only_seen,
+            within=within,
+            of=None if of is None else str(of),
+        )
+        made = rows_of_lines(
+            self,
+            read_lines(contexts, self.table.schema),
+            rules=given_rules(rules, words, self.table),
+            rows=rows,
+            seed=seed,
+            diversity=diversity,
+            new_only=new_only,
+        )
+        return frame_like(contexts, made)
+
+    def score(self, rows: Source) -> Any:
+        """One's own rows with their scores by estimator and judge, and their ranks.
+
+        Args:
+            rows: a frame, a path or a dict with the features and the context columns; further
+                columns are kept.
+
+        Returns:
+            A frame of the same kind, otherwise of pandas, in the same order, with the columns
+            `estimated_score` and `judge_score` in the table's units, `beyond_observed`, `in_table`
+            and `rank`: 1 for the best by the estimator of the rows in the same context.
+
+        Raises:
+            TableError: for a missing column or cell or an unknown category, all faults at once.
+        """
+        return score_rows(self, rows)
+
+    def swaps(self, rows: Source) -> Any:
+        """What each single swap of one's own rows would change, the best swap of a row first.
+
+        Args:
+            rows: as in `score`; one row as a dict of single values.
+
+        Returns:
+            A frame of the same kind, otherwise of pandas, with a line for each row and each other
+            category of each feature that the run's rules allow: `row`, counted from 1, `feature`,
+            `from`, `to`, `estimated_effect` and `judge_effect`, the scores after the swap minus
+            those before it, in the table's units, and the scores after it as in `score`.
+
+        Raises:
+            TableError: as `score`.
+        """
+        return swap_rows(self, rows)
+
+    def propose(
+        self, contexts: Source | None = None, *, rows: int = 16, explore: float = 1.0
+    ) -> Any:
+        """Rows to be measured next for each context, those that promise most.
+
+        All that was measured decides: the rows of the table and those that were told, of which a
+        Gaussian process over rows and contexts learns, see `Rounds`. The generator guides the
+        search for candidates. Rows of the table, rows that were told and rows that were proposed
+        and are still out are not proposed again in the same context. Every row obeys the rules of
+        the fit, and lies within `trust_radius` of an observed one where the fit gives `trust` a
+        weight. Preferences do not count.
+
+        Args:
+            contexts: as in `generate`.
+            rows: different rows for each context, at least 1.
+            explore: factor of the spread around the expected scores: at 0 the rows that are
+                expected to be best, above 1 more daring ones.
+
+        Returns:
+            A frame of the kind of `contexts`, otherwise of pandas: contexts, features and
+            `estimated_score` in the table's units. A context with fewer such rows gets fewer, with
+            a `FewRowsWarning`.
+
+        Raises:
+            TableError: for contexts that do not fit the run, all faults at once.
+            RunError: for fewer than 1 row, a negative `explore`, or rules that leave no row.
+        """
+        run, lines = refitted(self), read_lines(contexts, self.table.schema)
+        return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
+
+    def tell(self, rows: Source, *, measurement: str = "") -> Run:
+        """Keep measured rows in the run's folder, and fit again to all that is known.
+
+        Any rows may be told, proposed or not. A measurement is known by its row, context, scores
+        and name, and kept once: a table may be told again, grown or not, and what it holds twice
+        was measured twice. Where a later table says of a row what an earlier one said, another name
+        says that it was measured again.
+
+        A call that is killed has kept the whole table or nothing of it, and made again it goes on
+        where it stopped. Of two calls at once both tables are kept.
+
+        Args:
+            rows: a frame, a path or a dict with features, contexts and scores; a row with an empty
+                score was not measured yet. Two more columns are read where no column of the fit
+                has their name: `failed`, yes or no, for rows that have no score because they
+                failed, and `measurement`, the name of each row's measurement, such as a date.
+            measurement: name for the rows that have none.
+
+        Returns:
+            The run of the new fit, which `load_run` loads from now on; this one is unchanged.
+
+        Raises:
+            TableError: for a faulty table, of which nothing is kept.
+            RunError: as `fit`.
+        """
+        return Run.of(tell_rows(self, rows, measurement))
+
+    def report(self) -> Path:
+        """Write `report.html` and `report.json` into the run's folder.
+
+        Returns:
+            Path of `report.html`.
+        """
+        write_report(self)
+        return self.folder / "report.html"
+
+    def export(self, path: str | PathLike[str]) -> None:
+        """Write the generator as a network, context to logits, for other programs.
+
+        It reads contexts `(N, C)` encoded as `table.schema.encode_context` does, and gives logits
+        `(N, D)`, a block of categories a feature; without contexts it has no input and gives
+        `(D,)`. The columns and categories are in the file's metadata, as JSON named `schema`.
+
+        Args:
+            path: ends in `.pt2` (read by `torch.export.load`) or `.onnx`.
+
+        Raises:
+            RunError: for another suffix, a run under rules, which the logits alone do not obey, or
+                a generator that writes step by step.
+            ImportError: for ONNX without its packages.
+        """
+        export_generator(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return run_html(self)

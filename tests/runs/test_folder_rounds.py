@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from discrete_grad.cli import main
-from discrete_grad.data import TableError, read_contexts, read_table, write_rows
+from discrete_grad.data import TableError, read_table, write_rows
 from discrete_grad.rules import Forbid
-from discrete_grad.runs import FewRowsWarning, Run, fit, load_run, propose, tell
+from discrete_grad.runs import FewRowsWarning, Run, load_run
+from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
-from discrete_grad.runs.folder_rounds import keep, refitted
+from discrete_grad.runs.fit import fit_table
+from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
 
@@ -35,7 +36,7 @@ SHEET = {
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("rounds") / "run"
-    fit(small_table(60), folder, small_config())
+    fit_table(small_table(60), folder, small_config())
     return folder
 
 
@@ -44,9 +45,7 @@ def run(fitted: Path, tmp_path: Path) -> Run:
     return load_run(shutil.copytree(fitted, tmp_path / "run"))
 
 
-def contexts(run: Run) -> tuple[dict[str, list[Any]], torch.Tensor | None]:
-    given = {"shop": ["east", "west"], "price": [0.5, 0.25]}
-    return read_contexts(given, run.table.schema)
+SHOPS = {"shop": ["east", "west"], "price": [0.5, 0.25]}
 
 
 def ledger(run: Run) -> Ledger:
@@ -117,8 +116,8 @@ def test_a_propose_killed_anywhere_and_made_again_proposes_the_same(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def proposed(run: Run) -> dict[str, list[Any]]:
-        out = run.folder / "next.csv"
-        return propose(run, *contexts(run), rows=2, write=lambda made: write_rows(out, made))
+        out, lines = run.folder / "next.csv", read_lines(SHOPS, run.table.schema)
+        return propose_rows(run, lines, rows=2, write=lambda made: write_rows(out, made))
 
     found = []
     for point in range(10):
@@ -142,13 +141,13 @@ def test_a_propose_killed_anywhere_and_made_again_proposes_the_same(
 def test_a_fit_after_a_tell_is_gone_on_with(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tell(load_run(shutil.copytree(fitted, tmp_path / "whole")), SHEET)
+    whole = load_run(shutil.copytree(fitted, tmp_path / "whole")).tell(SHEET)
     run = load_run(shutil.copytree(fitted, tmp_path / "run"))
     for point in (1, 30):
         with killed_at(monkeypatch, point), pytest.raises(Killed):
-            tell(load_run(run.folder), SHEET)
+            load_run(run.folder).tell(SHEET)
         assert len(load_run(run.folder).table) == 60
-    new = tell(load_run(run.folder), SHEET)
+    new = load_run(run.folder).tell(SHEET)
     assert len(new.table) == len(load_run(run.folder).table) == 63
     assert weights_of(new.folder) == weights_of(whole.folder)
     assert load_run(run.folder).folder == new.folder == run.folder / "rounds" / "fits" / "000003"
@@ -221,7 +220,7 @@ def test_a_faulty_table_is_told_and_nothing_of_it_kept(
     run: Run, columns: dict[str, list[Any]], message: str
 ) -> None:
     with pytest.raises(TableError, match=message):
-        tell(run, changed(**columns))
+        run.tell(changed(**columns))
     assert not len(ledger(run).told())
 
 
@@ -236,11 +235,11 @@ def test_of_several_scores_all_are_needed() -> None:
 
 
 def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(run: Run) -> None:
-    east = read_contexts({"shop": ["east"], "price": [0.5]}, run.table.schema)
+    east = read_lines({"shop": ["east"], "price": [0.5]}, run.table.schema)
     keep(run, SHEET)
-    shown = [propose(run, *east, rows=10) for _ in range(2)]
+    shown = [propose_rows(run, east, rows=10) for _ in range(2)]
     with pytest.warns(FewRowsWarning, match="context row 1: only 3 new rows of 10 are left"):
-        shown.append(propose(run, *east, rows=10))
+        shown.append(propose_rows(run, east, rows=10))
     rows = {
         row for made in shown for row in zip(made["cut"], made["shade"], made["size"], strict=True)
     }
@@ -250,26 +249,31 @@ def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(run: Ru
 
 
 def test_a_column_of_scores_makes_a_proposal_a_file_to_tell(run: Run) -> None:
-    made = propose(run, *contexts(run), rows=2)
-    assert made["shop"] == ["east", "east", "west", "west"]
-    assert keep(run, {**made, "score": [1.0, None, None, 2.0]})[0] == 2
+    made = run.propose(SHOPS, rows=2)
+    assert made["shop"].tolist() == ["east", "east", "west", "west"]
+    assert keep(run, made.assign(score=[1.0, None, None, 2.0]))[0] == 2
     assert len(ledger(run).pending()) == 2
+
+
+def test_a_column_of_a_feature_fixes_it(run: Run) -> None:
+    made = run.propose({"shop": ["east"], "price": [0.5], "cut": ["good"]}, rows=3)
+    assert made["cut"].tolist() == ["good"] * 3
 
 
 def test_rules_of_the_fit_are_obeyed(tmp_path: Path) -> None:
     table = small_table(60, context=False)
     rules = [Forbid({"cut": "ideal", "shade": 1})]
-    run = fit(table, tmp_path / "run", small_config(), rules=rules)
+    run = fit_table(table, tmp_path / "run", small_config(), rules=rules)
     with pytest.warns(FewRowsWarning, match="only 4 new rows of 12 are left to propose"):
-        found = propose(run, {}, None, rows=12)
+        found = propose_rows(run, Lines({}, None, [{}]), rows=12)
     assert ("ideal", 1) not in set(zip(found["cut"], found["shade"], strict=True))
 
 
 def test_numbers_out_of_range_are_told(run: Run) -> None:
     with pytest.raises(RunError, match="rows must be at least 1, got 0"):
-        propose(run, *contexts(run), rows=0)
+        run.propose(SHOPS, rows=0)
     with pytest.raises(RunError, match="explore must be a number of at least 0, got nan"):
-        propose(run, *contexts(run), rows=1, explore=float("nan"))
+        run.propose(SHOPS, rows=1, explore=float("nan"))
 
 
 def test_the_commands_propose_tell_and_propose_again(

@@ -1,0 +1,144 @@
+"""The front door: a table of any kind to a finished fit, and a folder back to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from discrete_grad.data import Table
+from discrete_grad.data.sources import Source
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs._fit_input import GivenConfig, given_config, read_input
+from discrete_grad.runs._table_rules import GivenRules
+from discrete_grad.runs.fit import fit_table
+from discrete_grad.runs.fit_config import Maximise
+from discrete_grad.runs.load import load_parts
+from discrete_grad.runs.run import Run
+from discrete_grad.training.logs import Log, no_log, quiet_bars
+
+__all__ = ["fit", "load_run"]
+
+
+def fit(
+    table: Table | Source,
+    folder: str | PathLike[str],
+    config: GivenConfig = None,
+    *,
+    score: str | Sequence[str] = (),
+    context: Sequence[str] | str = (),
+    features: Any = None,
+    exclude: Sequence[str] | str = (),
+    missing: Literal["error", "category", "drop"] = "error",
+    unseen: Literal["keep", "drop"] = "keep",
+    rules: GivenRules | str | PathLike[str] = (),
+    fix: Sequence[str] | str = (),
+    forbid: Sequence[str] | str = (),
+    observed: Sequence[str] | str = (),
+    preferences: Preferences | str | PathLike[str] | None = None,
+    maximise: Maximise | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    log: Log = no_log,
+    source: dict[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    quiet: bool = False,
+) -> Run:
+    """Fit judge, estimators and generator to a table; all of it is kept in a folder.
+
+    `discrete-grad fit` does the same, with options of the same names. Killed at any moment and
+    called again with `resume=True`, it ends with the same weights, bit for bit, on the CPU.
+
+    Args:
+        table: a pandas, polars or Arrow table, the path of a CSV or Parquet file, or a dict of
+            columns; or a `Table` that was read already, which the arguments up to `unseen` are not
+            given for.
+        folder: must not exist or be empty, unless resuming.
+        config: settings: a `FitConfig`, the path of a TOML file, or a dict such as
+            `{"generator.steps": 400}`; what is left out has its default.
+        score: column to be maximised, or with `"name:min"` minimised; of several the first is.
+        context: columns that rows are generated for.
+        features: columns that are generated; by default all others. See `read_table`.
+        exclude: columns that are left out.
+        missing: `error`, `category` or `drop`, see `read_table`.
+        unseen: `keep` or `drop`, see `read_table`.
+        rules: that every row obeys, or a TOML file of them.
+        fix: rules in words, `"base=KOH|NaOH"`.
+        forbid: rules in words, `"base=NaH & solvent=water"`.
+        observed: columns that stand together only as in the table, `"base,solvent"` or `"auto"`.
+        preferences: between rows of the table, or a file of them.
+        maximise: statistic of a row's scores that is maximised; see `FitConfig`.
+        seed: of every random number; by default that of `config`.
+        resume: go on with a fit of the same table and settings, if there is one in the folder.
+        log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
+        source: JSON that is kept with the run.
+        device: that computes, see `discrete_grad.training.choose_device`.
+        quiet: show no progress bars, which a terminal and a notebook otherwise have.
+
+    Raises:
+        TableError: for a table that cannot be used; all faults at once.
+        RunError: for a folder that is taken or belongs to another fit, or rules or settings that
+            are wrong.
+        ValueError: for too few rows, or settings out of range.
+
+    Example:
+        >>> import tempfile
+        >>> rows = {"cut": ["fair", "good", "ideal"] * 20, "price": [2.0, 1.0, 3.0] * 20}
+        >>> quick = {"estimator.steps": 50, "judge.steps": 50, "generator.steps": 50}
+        >>> run = fit(rows, score="price", folder=tempfile.mkdtemp(), config=quick)
+        >>> run.generate(rows=1, new_only=False)["cut"].tolist()
+        ['ideal']
+    """
+    settings = given_config(config, maximise=maximise, seed=seed)
+    given = read_input(
+        table,
+        score=score,
+        context=context,
+        features=features,
+        exclude=exclude,
+        missing=missing,
+        unseen=unseen,
+        rules=rules,
+        fix=fix,
+        forbid=forbid,
+        observed=observed,
+        preferences=preferences,
+    )
+    with quiet_bars(quiet):
+        parts = fit_table(
+            given.table,
+            Path(folder),
+            settings,
+            rules=given.rules,
+            preferences=given.preferences,
+            resume=resume,
+            log=log,
+            source=source,
+            device=device,
+        )
+    return Run.of(parts)
+
+
+def load_run(folder: str | PathLike[str], *, device: str | torch.device = "cpu") -> Run:
+    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
+
+    Args:
+        folder: of the fit.
+        device: where its models go, see `discrete_grad.training.choose_device`.
+
+    Raises:
+        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
+            device.
+
+    Example:
+        >>> from discrete_grad.training import RunError
+        >>> try:
+        ...     load_run("no/such/run")
+        ... except RunError as error:
+        ...     print(error)
+        no/such/run holds no fit: config.json is missing
+    """
+    return Run.of(load_parts(Path(folder), device=device))
