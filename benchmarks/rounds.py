@@ -33,7 +33,7 @@ import tyro
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interval, run, succeeded
 from benchmarks.rounds_peers import SEARCHES, Ours, Search
-from benchmarks.rounds_problems import COMPLETE, EHRLICH, problem
+from benchmarks.rounds_problems import COMPLETE, EHRLICH, Problem, problem
 
 OURS = "rounds"
 CHOICES = {
@@ -75,7 +75,7 @@ def cells(config: Config) -> list[Cell]:
 
 def measure(name: str, batch: int, rounds: int, method: str, seed: int) -> dict[str, Any]:
     """Regret after each round, and the seconds of the processor that the search took."""
-    task = problem(name, seed, batch)
+    task: Problem = problem(name, seed, batch)
     search: Search = (SEARCHES | CHOICES)[method](task.space, rounds * batch, batch, seed)
     spent, best, regrets, failed = 0.0, 0.0, list[float](), 0
     if len(task.first):

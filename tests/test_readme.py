@@ -26,6 +26,7 @@ EXAMPLES = {
     "problem.md": 2,
     "reward_weighted.md": 1,
     "rewards.md": 1,
+    "rounds.md": 2,
     "rules.md": 3,
     "rules_as_automata.md": 1,
     "soft_rows.md": 1,

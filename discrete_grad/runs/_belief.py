@@ -153,9 +153,10 @@ def fit_belief(
 
 
 def _some(rows: ScoredRows) -> ScoredRows:
-    """At most 1,000 rows: the best ones, and of the others the last ones."""
+    """At most 1,000 rows: the best ones, of equal ones the last, and of the others the last."""
     if len(rows) <= MOST_POINTS:
         return rows
-    best = rows.scores.argsort(descending=True, stable=True)[: MOST_POINTS // 2]
+    backwards = len(rows) - 1 - rows.scores.flip(0).argsort(descending=True, stable=True)
+    best = backwards[: MOST_POINTS // 2]
     rest = torch.ones(len(rows), dtype=torch.bool).index_fill(0, best, False).nonzero()[:, 0]
     return rows.part(torch.cat([best, rest[-(MOST_POINTS - len(best)) :]]).sort().values)

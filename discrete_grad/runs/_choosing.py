@@ -109,16 +109,19 @@ class Learned:
         self, space: CategoricalSpace, spec: ContextSpec | None, measured: Measured, *, seed: int
     ) -> None:
         self.space = space
-        self.done = measured.part(measured.scores.isfinite())
+        success = measured.scores.isfinite()
+        varied = len(measured.scores[success].unique()) > 1
+        # where all scores are equal, what can be learned is which rows have one at all
+        self.done = measured.part(success) if varied else measured
+        scores = self.done.scores if varied else success.double()
         self.belief, self.chance = None, None
-        if len(self.done.scores.unique()) < 2:
+        if len(scores.unique()) < 2:
             return
-        rows = ScoredRows(self.done.codes, normal_scores(self.done.scores), self.done.given)
+        rows = ScoredRows(self.done.codes, normal_scores(scores), self.done.given)
         self.belief = fit_belief(space, spec, rows, seed=derive_seed(seed, "scores"))
         self.expected = self.belief.mean(self.done.codes, self.done.given)
-        success = measured.scores.isfinite().float()
-        if not success.all():
-            outcomes = ScoredRows(measured.codes, success, measured.given)
+        if varied and not success.all():
+            outcomes = ScoredRows(measured.codes, success.float(), measured.given)
             self.chance = fit_belief(space, spec, outcomes, seed=derive_seed(seed, "failures"))
 
     def rows(self, wanted: Wanted, out: Measured, logits: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from discrete_grad.data import ScoredRows
 from discrete_grad.rules import Forbid, Rules
 from discrete_grad.runs import Rounds
 from discrete_grad.runs._acquisition import batch_of
-from discrete_grad.runs._belief import fit_belief
+from discrete_grad.runs._belief import _some, fit_belief
 from discrete_grad.runs._choosing import normal_scores
 from discrete_grad.sampling import seeded
 
@@ -129,6 +129,21 @@ def test_an_improvement_that_may_fail_counts_less() -> None:
 def test_equal_scores_stay_equal_and_a_huge_one_counts_no_more() -> None:
     scores = normal_scores(torch.tensor([1.0, 1.0, 5.0, 1e30]))
     assert scores[0] == scores[1] < scores[2] < scores[3] < 2
+
+
+def test_where_all_scores_are_equal_rows_that_do_not_fail_are_sought() -> None:
+    rounds = Rounds(SPACE)
+    rows = SPACE.enumerate()[::2]
+    rounds.tell(rows, torch.where(rows[:, 2] == 1, 0.0, NAN))
+    assert (rounds.propose(6)[:, 2] == 1).all()
+
+
+def test_of_many_rows_the_best_and_the_last_are_learnt_from() -> None:
+    scores = torch.cat([torch.ones(5), torch.zeros(1200), torch.ones(3)])
+    rows = ScoredRows(torch.arange(1208).unsqueeze(1), scores)
+    kept = _some(rows).codes[:, 0]
+    assert len(kept) == 1000
+    assert set(range(5)) | set(range(208 + 5, 1208)) == set(kept.tolist())
 
 
 def test_what_does_not_fit_is_told() -> None:
