@@ -59,6 +59,7 @@ VOLATILE = (
     "seeds",
     "learned_seeds",
     "datasets",
+    "batches",
     "methods",
     "switches",
 )

@@ -57,18 +57,20 @@ class Config(harness.Config):
     """Only these."""
     datasets: tuple[str, ...] = PROBLEMS
     """Only these problems."""
+    batches: tuple[int, ...] = tuple(ROUNDS)
+    """Only batches of so many rows."""
 
 
 def cells(config: Config) -> list[Cell]:
     """Every method on every problem, batch and seed; all methods of a seed before the next one."""
     rounds = dict.fromkeys(ROUNDS, 2) if config.quick else ROUNDS
     if config.quick:
-        config = replace(config, seeds=1, datasets=config.datasets[:1])
+        config = replace(config, seeds=1, datasets=config.datasets[:1], batches=(8,))
     return [
         Cell(f"{name}/{batch}/{method}/seed={seed}", (name, batch, rounds[batch], method, seed))
         for seed in range(config.seeds)
         for name in config.datasets
-        for batch in (list(ROUNDS)[:1] if config.quick else ROUNDS)
+        for batch in config.batches
         for method in config.methods
     ]
 

@@ -55,6 +55,7 @@ class Work:
         preferences: between rows, or None.
         device: where the models are.
         rules: that generated rows obey, or None.
+        before: folder of an earlier fit, from whose weights the networks go on, or None.
         models: name of a stage -> its model, trained and frozen.
     """
 
@@ -65,6 +66,7 @@ class Work:
     preferences: Preferences | None
     device: torch.device
     rules: Rules | None = None
+    before: Path | None = None
     models: dict[str, Any] = field(default_factory=dict)
 
     @property

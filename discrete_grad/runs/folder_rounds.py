@@ -16,16 +16,17 @@ from discrete_grad.data import Table
 from discrete_grad.data.sources import Source
 from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
-from discrete_grad.runs._folder import load_table
+from discrete_grad.runs._folder import load_table, read_settings
 from discrete_grad.runs._guides import guiding_logits, spelt_draws, under
 from discrete_grad.runs._lines import Lines
 from discrete_grad.runs._measured_table import Sheet, read_measured
 from discrete_grad.runs._measurements import Ledger, locked
 from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.runs._parts import RunParts
-from discrete_grad.runs._rounds_folder import finish_fit, fit_folder, root_of
+from discrete_grad.runs._rounds_folder import finish_fit, fit_folder, newest_fit, root_of
 from discrete_grad.runs._table_rules import joined_rules
 from discrete_grad.runs._trust import trusted
+from discrete_grad.runs._warm import shorter
 from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.generate import FewRowsWarning, check_columns, scored_columns
 from discrete_grad.training.checkpoint import RunError
@@ -96,12 +97,13 @@ def refitted(run: RunParts) -> RunParts:
         new = fit_table(
             table,
             folder,
-            run.config,
+            shorter(read_settings(root)["config"]),
             rules=run.rules or (),
             preferences=run.preferences,
             resume=True,
             source=run.source,
             device=run.device,
+            before=newest_fit(root),
         )
         finish_fit(folder)
         return new

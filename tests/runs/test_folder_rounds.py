@@ -6,18 +6,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from discrete_grad.cli import main
 from discrete_grad.data import TableError, read_table, write_rows
+from discrete_grad.fitting.estimator import networks_of, new_ensemble
 from discrete_grad.rules import Forbid
 from discrete_grad.runs import FewRowsWarning, Run, load_run
 from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
+from discrete_grad.runs._warm import go_on
 from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
 from discrete_grad.training import RunError
@@ -151,6 +155,25 @@ def test_a_fit_after_a_tell_is_gone_on_with(
     assert len(new.table) == len(load_run(run.folder).table) == 63
     assert weights_of(new.folder) == weights_of(whole.folder)
     assert load_run(run.folder).folder == new.folder == run.folder / "rounds" / "fits" / "000003"
+
+
+def test_networks_go_on_from_the_last_weights_where_their_shapes_are_the_same(run: Run) -> None:
+    schema, path = run.table.schema, run.folder / "weights" / "estimator.safetensors"
+    before = networks_of(run.estimator)
+    assert before is not None
+    for hidden, same in (((16, 16), True), ((8,), False)):
+        config = replace(run.config.estimator, hidden=hidden)
+        model = new_ensemble(schema.space, schema.context_spec, config, seed=1)
+        go_on(model, path)
+        networks = networks_of(model)
+        assert networks is not None
+        pairs = zip(networks.state_dict().values(), before.state_dict().values(), strict=False)
+        assert all(torch.equal(a, b) for a, b in pairs) == same
+    shop = read_lines(SHOPS, schema).contexts
+    new = load_run(run.folder).tell(SHEET)
+    drift = (new.generator(shop) - run.generator(shop)).abs().mean()
+    assert new.config.estimator.steps < run.config.estimator.steps
+    assert drift < run.generator(shop).abs().mean()
 
 
 def test_two_tells_at_once_are_both_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
