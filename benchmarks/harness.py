@@ -60,6 +60,7 @@ VOLATILE = (
     "seeds",
     "learned_seeds",
     "datasets",
+    "batches",
     "methods",
     "switches",
 )

@@ -49,6 +49,7 @@ NAMES = (
     "sizes",
     "rules",
     "edits",
+    "rounds",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")

@@ -29,6 +29,7 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
+from discrete_grad.cli.rounds import Propose, Tell
 from discrete_grad.cli.terminal import tell_calls, tell_found, told, write_and_print_report
 from discrete_grad.data import TableWarning, load_example, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
@@ -264,6 +265,8 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": Fit,
     "generate": Generate,
+    "propose": Propose,
+    "tell": Tell,
     "prefer": Prefer,
     "report": Report,
     "demo": Demo,

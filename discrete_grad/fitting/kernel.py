@@ -12,7 +12,7 @@ from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import log_correlations
 from discrete_grad.sampling import permutation, seeded
 
-__all__ = ["MOST_POINTS", "fit_kernel"]
+__all__ = ["MOST_POINTS", "KernelPrior", "fit_kernel", "fit_prior"]
 
 MOST_POINTS = 3000
 """Rows that a Gaussian process is fitted to at most: its time grows with their cube."""
@@ -64,12 +64,9 @@ def fit_kernel(
     if len(codes) > MOST_POINTS:
         raise ValueError(f"a Gaussian process takes {MOST_POINTS} rows, got {len(codes)}")
     targets, observed = scores.double(), weights.double()
-    picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
-    prior = _Prior(model.joint).to(targets.device)
     # the members share the hyperparameters: a row counts as in the one that counts it most
     counts = observed.amax(0).clamp_min(1)
-    within = torch.zeros_like(targets) if spread is None else spread.double().square()
-    _maximise(prior, codes[picked], targets[picked], counts[picked], within[picked])
+    prior = fit_prior(model.joint, codes, targets, counts, seed=seed, spread=spread)
     with torch.no_grad():
         solved = prior.values()
         covariance = solved.amplitude * prior.correlations(codes, codes)
@@ -84,15 +81,43 @@ def fit_kernel(
         )
 
 
+def fit_prior(
+    joint: JointColumns,
+    codes: Tensor,
+    scores: Tensor,
+    counts: Tensor,
+    *,
+    seed: int,
+    spread: Tensor | None = None,
+) -> KernelPrior:
+    """Amplitude, noise and correlations that maximise the marginal likelihood of some rows.
+
+    Args:
+        joint: the columns.
+        codes: joint codes `(N, columns)`.
+        scores: `(N,)`, float64, of about mean 0 and variance 1.
+        counts: `(N,)`, float64, observations that each row is the mean of.
+        seed: draws the 500 rows that are looked at.
+        spread: as for `fit_kernel`.
+    """
+    picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
+    prior = KernelPrior(joint).to(scores.device)
+    within = torch.zeros_like(scores) if spread is None else spread.double().square()
+    _maximise(prior, codes[picked], scores[picked], counts[picked], within[picked])
+    return prior
+
+
 @dataclass(frozen=True)
-class _Values:
+class KernelValues:
+    """Hyperparameters of a Gaussian process over rows."""
+
     alike: Tensor
     amplitude: Tensor
     noise: Tensor
     level: Tensor
 
 
-class _Prior(nn.Module):
+class KernelPrior(nn.Module):
     """Hyperparameters, on scales without bounds."""
 
     def __init__(self, joint: JointColumns) -> None:
@@ -103,14 +128,15 @@ class _Prior(nn.Module):
         # logarithms of amplitude, noise and the variance of the level
         self.scales = nn.Parameter(torch.tensor([0.0, -2.0, -1.0], dtype=torch.float64))
 
-    def values(self) -> _Values:
+    def values(self) -> KernelValues:
+        """The hyperparameters within their bounds."""
         differ, share, reach = self.alike.unbind(1)
         # far below, a column would decide alone; log(0) has no gradient
         differ = differ.sigmoid().clamp(1e-6, 1 - 1e-6)
         alike = torch.stack([differ, share.sigmoid(), reach.exp()], 1)
         amplitude, noise, level = self.scales.exp()
         # the jitter keeps the Cholesky factor where the noise vanishes
-        return _Values(alike, amplitude, noise + _JITTER, level)
+        return KernelValues(alike, amplitude, noise + _JITTER, level)
 
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
@@ -125,7 +151,7 @@ class _Prior(nn.Module):
 
 @torch.enable_grad()
 def _maximise(
-    prior: _Prior, codes: Tensor, targets: Tensor, counts: Tensor, within: Tensor
+    prior: KernelPrior, codes: Tensor, targets: Tensor, counts: Tensor, within: Tensor
 ) -> None:
     """Raise the marginal likelihood; its gradient in the covariance is written out (eq. 5.9)."""
     squares, freedom, total = (counts * within).sum(), (counts - 1).sum(), counts.sum()
@@ -147,7 +173,9 @@ def _maximise(
         optimiser.step()
 
 
-def _posterior(covariance: Tensor, values: _Values, targets: Tensor, weights: Tensor) -> Tensor:
+def _posterior(
+    covariance: Tensor, values: KernelValues, targets: Tensor, weights: Tensor
+) -> Tensor:
     """Coefficients `(N,)` of one member, 0 for the rows that do not count for it."""
     kept = weights.nonzero().squeeze(1)
     own = covariance[kept][:, kept] + torch.diag(values.noise / weights[kept])

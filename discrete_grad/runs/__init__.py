@@ -14,6 +14,7 @@ from discrete_grad.runs.generate import (
 )
 from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
+from discrete_grad.runs.rounds import Rounds
 from discrete_grad.runs.rules_file import read_rules, rules_text
 from discrete_grad.runs.run import Run
 from discrete_grad.runs.scorers import OwnScorer
@@ -22,6 +23,7 @@ __all__ = [
     "FewRowsWarning",
     "FitConfig",
     "OwnScorer",
+    "Rounds",
     "Run",
     "ScoreUnits",
     "check_columns",

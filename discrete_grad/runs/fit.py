@@ -20,6 +20,7 @@ from discrete_grad.runs._prepared import save_prepared
 from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
+from discrete_grad.runs._warm import go_on
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
 from discrete_grad.runs.scorers._facts import check_scorers
@@ -51,6 +52,7 @@ def fit_table(
     log: Log = no_log,
     source: dict[str, Any] | None = None,
     device: str | torch.device = "cpu",
+    before: Path | None = None,
 ) -> RunParts:
     """Fit judge, estimators, data policy, naive baseline and generator; keep all in a folder.
 
@@ -76,6 +78,7 @@ def fit_table(
         source: JSON to be kept with the run.
         device: where the models are fitted and stay, see `choose_device`. It is not kept: the run
             can be resumed and loaded on any other.
+        before: folder of an earlier fit, from whose weights the networks go on.
 
     Raises:
         RunError: if the folder is taken, belongs to another fit, or is damaged, or this machine
@@ -113,7 +116,7 @@ def fit_table(
         scorers = None if scorers is None else scorers.kept(folder)
         table = table if scorers is None else scorers.table
         work = Work(
-            folder, settings["config"], table, settings["source"], preferences, device, made
+            folder, settings["config"], table, settings["source"], preferences, device, made, before
         )
         begin(work, scorers)
         _fit_stages(work, log)
@@ -188,6 +191,8 @@ class _Runner:
         train = stage.trainer(self.work)
         if distributed.rank() == 0 and not checkpoint.path.exists():
             self.metrics.rewind(self.logged)
+        if self.work.before is not None and not checkpoint.path.exists():
+            go_on(model, self.work.before / "weights" / checkpoint.path.name)
         train(model, seed=self.work.config.seed, log=self._log, checkpoint=checkpoint)
         if distributed.rank() == 0:
             if scorers is not None:

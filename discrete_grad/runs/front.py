@@ -141,7 +141,7 @@ def load_run(
     scorer: Given | None = None,
     judge: Given | None = None,
 ) -> Run:
-    """Load a finished fit, made on whatever device.
+    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
 
     Args:
         folder: of the fit.

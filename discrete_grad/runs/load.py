@@ -17,6 +17,7 @@ from discrete_grad.runs._folder import (
     read_settings,
 )
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import STAGES, Work
 from discrete_grad.runs.scorers._facts import scorer_facts
@@ -35,7 +36,7 @@ def load_parts(
     scorer: Given | None = None,
     judge: Given | None = None,
 ) -> RunParts:
-    """Load a finished fit, made on whatever device.
+    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
 
     Args:
         folder: of the fit.
@@ -55,7 +56,7 @@ def load_parts(
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
-    folder = Path(folder)
+    folder = newest_fit(Path(folder))
     device, settings = choose_device(device), read_settings(folder)
     table = load_table(folder)
     given: dict[Role, Given | None] = {"estimator": scorer, "judge": judge}

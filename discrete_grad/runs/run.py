@@ -19,6 +19,7 @@ from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._run_html import run_html
 from discrete_grad.runs._table_rules import GivenRules
 from discrete_grad.runs.edit_rows import edit_rows
+from discrete_grad.runs.folder_rounds import propose_rows, refitted, tell_rows
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.rule_words import RuleWords
 
@@ -183,6 +184,63 @@ class Run(RunParts):
         obeyed = given_rules(rules, words, self.table)
         made = edit_rows(self, as_rows(rows), edits=edits, rules=obeyed, seed=seed)
         return frame_like(rows, made)
+
+    def propose(
+        self, contexts: Source | None = None, *, rows: int = 16, explore: float = 1.0
+    ) -> Any:
+        """Rows to be measured next for each context, those that promise most.
+
+        All that was measured decides: the rows of the table and those that were told, of which a
+        Gaussian process over rows and contexts learns, see `Rounds`. The generator guides the
+        search for candidates. Rows of the table, rows that were told and rows that were proposed
+        and are still out are not proposed again in the same context. Every row obeys the rules of
+        the fit, and lies within `trust_radius` of an observed one where the fit gives `trust` a
+        weight. Preferences do not count.
+
+        Args:
+            contexts: as in `generate`.
+            rows: different rows for each context, at least 1.
+            explore: factor of the spread around the expected scores: at 0 the rows that are
+                expected to be best, above 1 more daring ones.
+
+        Returns:
+            A frame of the kind of `contexts`, otherwise of pandas: contexts, features and
+            `estimated_score` in the table's units. A context with fewer such rows gets fewer, with
+            a `FewRowsWarning`.
+
+        Raises:
+            TableError: for contexts that do not fit the run, all faults at once.
+            RunError: for fewer than 1 row, a negative `explore`, or rules that leave no row.
+        """
+        run, lines = refitted(self), read_lines(contexts, self.table.schema)
+        return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
+
+    def tell(self, rows: Source, *, measurement: str = "") -> Run:
+        """Keep measured rows in the run's folder, and fit again to all that is known.
+
+        Any rows may be told, proposed or not. A measurement is known by its row, context, scores
+        and name, and kept once: a table may be told again, grown or not, and what it holds twice
+        was measured twice. Where a later table says of a row what an earlier one said, another name
+        says that it was measured again.
+
+        A call that is killed has kept the whole table or nothing of it, and made again it goes on
+        where it stopped. Of two calls at once both tables are kept.
+
+        Args:
+            rows: a frame, a path or a dict with features, contexts and scores; a row with an empty
+                score was not measured yet. Two more columns are read where no column of the fit
+                has their name: `failed`, yes or no, for rows that have no score because they
+                failed, and `measurement`, the name of each row's measurement, such as a date.
+            measurement: name for the rows that have none.
+
+        Returns:
+            The run of the new fit, which `load_run` loads from now on; this one is unchanged.
+
+        Raises:
+            TableError: for a faulty table, of which nothing is kept.
+            RunError: as `fit`.
+        """
+        return Run.of(tell_rows(self, rows, measurement))
 
     def report(self) -> Path:
         """Write `report.html` and `report.json` into the run's folder.
