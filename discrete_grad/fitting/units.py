@@ -30,6 +30,7 @@ class ScoreUnits:
         standard: from scores to standard ones, of the same groups; what is calibrated.
         calibration: from predictions to standard scores, a
             `discrete_grad.fitting.calibration.Calibration`, or None.
+        place: of the score among those of the table, 0 for the first.
 
     Example:
         >>> import torch
@@ -46,6 +47,7 @@ class ScoreUnits:
     scale: ScoreScale
     standard: ScoreScale
     calibration: Calibration | None = None
+    place: int = 0
 
     def __call__(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, of predictions `(N,)` for rows with contexts `(N, C)`.
@@ -53,7 +55,7 @@ class ScoreUnits:
         In the units of a column that is minimised, less is better.
         """
         low, high = self.scale.observed(context, len(predicted))
-        return self.schema.in_units(self._free(predicted, context).clamp(low, high))
+        return self.schema.in_units(self._free(predicted, context).clamp(low, high), self.place)
 
     def outside(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """1 for a prediction better than all observed scores, -1 for one worse, else 0; `(N,)`."""

@@ -30,6 +30,8 @@ from discrete_grad.preferences.preference_model import (
 )
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aim_stages import aim_parts, calibrate_aims, traded
+from discrete_grad.runs._aim_training import new_traded_generator, with_aims
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
 from discrete_grad.runs._method import fit_under, run_method
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
@@ -41,6 +43,8 @@ from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Snapshots
 
 __all__ = ["STAGES", "Stage", "Work"]
+
+_SCORERS = 2  # stages of models of the score, which come first
 
 
 @dataclass(eq=False)
@@ -69,8 +73,10 @@ class Work:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Those of this fit, in their order."""
-        return tuple(stage for stage in STAGES if stage.wanted(self))
+        """Those of this fit, in their order; of further aims after those of the first."""
+        further = tuple(Stage(*part) for part in aim_parts(self))
+        stages = (*STAGES[:_SCORERS], *further, *STAGES[_SCORERS:])
+        return tuple(stage for stage in stages if stage.wanted(self))
 
     def weights(self, name: str) -> Path:
         """Path of the weights of a finished stage, or of the calibration."""
@@ -199,6 +205,8 @@ def _preferences(work: Work) -> Preferences:
 def _new_policy(work: Work) -> nn.Module:
     """The generator, of the policy that the config names."""
     schema, config = work.table.schema, work.config.generator
+    if traded(schema) > 1:
+        return new_traded_generator(work)
     if config.policy == "independent":
         return _new_generator("generator", work)
     with isolated_seed(derive_seed(work.config.seed, "generator", "weights")):
@@ -233,11 +241,12 @@ def _trained(work: Work, config: GeneratorConfig) -> Callable[..., object]:
         preference=models.get("preference"),
         reward_unit=work.guidance["reward_unit"],
     )
+    frozen, rows = with_aims(work, frozen)
     return partial(
         fit_under,
         rules=work.rules,
         frozen=frozen,
-        rows=work.prepared.rows,
+        rows=rows,
         method=run_method(work.table.schema.space, config, work.rules).to(work.device),
         config=config,
     )
@@ -252,6 +261,7 @@ def _calibrate(work: Work) -> None:
             "estimator": Known(work.models["estimator"], ready.rows, seen.truth(seen.mine)),
             "judge": Known(work.models["judge"], ready.judge_rows, seen.truth(seen.judged)),
         }
+        calibrate_aims(work)
         distributed.first(partial(write_calibration, path, known, ready.standard, work.config))
 
 

@@ -13,6 +13,7 @@ from discrete_grad.data import Table
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aim_stages import check_aims
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._method import run_method
 from discrete_grad.runs._prepared import save_prepared
@@ -106,6 +107,7 @@ def _check(table: Table, config: FitConfig, rules: Rules | None) -> None:
     """Whatever would fail after minutes of training fails here."""
     require_config("config of fit", config, FitConfig)
     config.check()
+    check_aims(table.schema, config)
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space

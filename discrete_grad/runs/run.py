@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting.aims import at_tradeoff
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.units import ScoreUnits
@@ -20,6 +22,7 @@ from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aims import RunAims, checked_tradeoff
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import RunError
@@ -63,6 +66,8 @@ class Run:
         held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
             `baseline`, that of a sum of effects of single columns; nothing for runs of versions
             that did not measure it.
+        aims: models of several aims, of thresholds and of which rows succeed; None for one score to
+            be made large or small. `estimator`, `judge`, `scale` and units are the first aim's.
 
     Example:
         >>> sorted(Run.__dataclass_fields__)[:3]
@@ -91,6 +96,7 @@ class Run:
     rules: Rules | None = None
     independent: Generator | None = None
     held_out: dict[str, float] = field(default_factory=dict)
+    aims: RunAims | None = None
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +111,27 @@ class Run:
     def score(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
-        return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
+        model = self.estimator if self.aims is None else self.aims.objective
+        return guided_score(model, self.preference, self.reward_unit, context, config)
+
+    def at(self, tradeoff: Mapping[str, float]) -> Run:
+        """The same run at another trade-off, which its generator and its score then have.
+
+        A run of several aims is loaded at equal weights.
+
+        Args:
+            tradeoff: name of an aim -> its weight, at least 0; their sum is 1.
+
+        Raises:
+            RunError: for a run of one aim, an unknown aim, or other weights.
+        """
+        names = [] if self.aims is None else self.aims.names
+        weights = checked_tradeoff(tradeoff, names)
+        assert self.aims is not None
+        assert self.aims.generator is not None
+        spec = self.table.schema.context_spec
+        generator = at_tradeoff(self.aims.generator, spec, weights)
+        return replace(self, generator=generator, aims=self.aims.at(weights))
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of the log of training.
