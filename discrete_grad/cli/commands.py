@@ -42,11 +42,11 @@ from discrete_grad.runs import (
     part_path,
     prefer,
 )
+from discrete_grad.runs.aim_words import read_tradeoff
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
-from discrete_grad.training import RunError, TensorBoardLog
+from discrete_grad.training import RunError
 from discrete_grad.training.devices import choose_device
-from discrete_grad.training.distributed import first, processes, rank
-from discrete_grad.training.logs import no_log
+from discrete_grad.training.distributed import first, processes
 
 __all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report"]
 
@@ -109,6 +109,7 @@ class Fit:
                 features=self.table.features or None,
                 missing=self.table.missing,
                 unseen=self.table.unseen,
+                feasible=self.table.feasible,
             )
         check_columns(table.schema)
         tell_unseen(table)
@@ -118,8 +119,6 @@ class Fit:
         given = self.goal.preferences
         preferences = None if given is None else read_preferences(given, table.schema)
         with processes(device):
-            logged = self.run.tensorboard and rank() == 0
-            log = TensorBoardLog(out / "tensorboard") if logged else no_log
             done = fit(
                 table,
                 out,
@@ -127,7 +126,6 @@ class Fit:
                 rules=rules,
                 preferences=preferences,
                 resume=self.run.resume,
-                log=log,
                 device=device,
             )
             first(partial(write_and_print_report, done))
@@ -171,6 +169,8 @@ class Generate:
                 new_only=wanted.new_only,
                 rules=rules,
                 share=(place, count),
+                tradeoff=None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff),
+                front=wanted.front,
             )
         write_rows(out, written)
 

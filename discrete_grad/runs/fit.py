@@ -27,7 +27,7 @@ from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import choose_device
-from discrete_grad.training.logs import JsonLinesLog, Log, no_log
+from discrete_grad.training.logs import JsonLinesLog, Log, TensorBoardLog, no_log
 
 __all__ = ["fit"]
 
@@ -147,7 +147,10 @@ class _Runner:
     """Finishes one stage after another, each logged from where the one before it ended."""
 
     def __init__(self, work: Work, log: Log) -> None:
-        self.work, self.user_log = work, log
+        self.work = work
+        self.logs: list[Log] = [log]
+        if work.config.tensorboard and distributed.rank() == 0:
+            self.logs.append(TensorBoardLog(work.folder / "tensorboard"))
         self.metrics = JsonLinesLog(work.folder / METRICS)
         self.logged = 0  # length of the metrics at the end of the last finished stage
 
@@ -178,4 +181,5 @@ class _Runner:
     def _log(self, metrics: dict[str, float], step: int) -> None:
         if distributed.rank() == 0:
             self.metrics(metrics, step)
-            self.user_log(metrics, step)
+            for log in self.logs:
+                log(metrics, step)

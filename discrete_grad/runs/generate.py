@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,18 @@ from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.models import single_swap_ascent
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
+from discrete_grad.runs.front import propose_front
 from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
 
-_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
-_BEYOND, _SEEN = "beyond_observed", "in_table"
-_SCORED = 1024  # rows at a time
+_SEEN = "in_table"
 _TOLD = 3  # contexts with too few rows that are named one by one
 
 
@@ -51,7 +51,7 @@ def check_columns(schema: Schema) -> None:
         the table has a column 'judge_score', which generate writes itself: rename it
     """
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_ESTIMATED, _JUDGED, _BEYOND, _SEEN):
+    for name in (*tradeoff_names(schema), *estimate_names(schema), _SEEN):
         if name in taken:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"
@@ -70,6 +70,8 @@ def generate(
     new_only: bool = True,
     rules: GivenRules = (),
     share: tuple[int, int] = (0, 1),
+    tradeoff: Mapping[str, float] | None = None,
+    front: int | None = None,
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
 
@@ -97,18 +99,24 @@ def generate(
         rules: further ones than the fit's, in terms of the table's features, categories and
             categorical contexts; `Rules` of its space, or a list of rules.
         share: which part of the contexts, and of how many: (1, 4) for the second quarter.
+        tradeoff: name of an aim -> its weight, of a run of several aims; see `Run.at`.
+        front: at most so many rows of each context, spread over all trade-offs, none of which is
+            worse than another in every aim by the estimators; `rows` is then not looked at.
 
     Returns:
         Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
         units, `beyond_observed`, whether either lay outside the scores observed in the context and
         is given as the nearest of them, and `in_table`, whether the table has the row in the same
-        context. A context that has fewer such rows gets fewer, with a `FewRowsWarning`; numeric
+        context. Of several aims there are `estimated_NAME` and `judge_NAME` of each, in its units,
+        `probability_...` of each threshold and of success, and the weights `tradeoff_NAME`. A
+        context that has fewer such rows gets fewer, with a `FewRowsWarning`; numeric
         contexts far outside the trained range are told by a `FarContextWarning`.
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
             the features there are, or more shares than contexts, or rules that contradict each
-            other or leave no row in a context.
+            other or leave no row in a context; for a trade-off or a front that the run does not
+            have, or both.
 
     Example:
         >>> import tempfile
@@ -125,7 +133,12 @@ def generate(
         [2]
     """
     schema = run.table.schema
+    if front is not None and tradeoff is not None:
+        raise RunError("a front has every trade-off: give a front or a trade-off, not both")
+    if front is not None and diversity > 1:
+        raise RunError(f"a front is spread by its aims: diversity must be 1, got {diversity}")
     _check(schema, rows, diversity)
+    run = run if tradeoff is None else run.at(tradeoff)
     joined = joined_rules(schema, run.rules, rules)
     policy = under(run.generator, joined)
     if isinstance(policy, ObeyingPolicy):
@@ -135,19 +148,15 @@ def generate(
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
     if share[0] == 0:
         warn_far_contexts(run.table, columns, contexts)
-    names = (*columns, *schema.space.names, _ESTIMATED, _JUDGED, _BEYOND, _SEEN)
-    written: dict[str, list[Any]] = {name: [] for name in names}
+    made = (*tradeoff_names(schema), *schema.space.names, *estimate_names(schema), _SEEN)
+    written: dict[str, list[Any]] = {name: [] for name in (*columns, *made)}
     short: list[tuple[int, int]] = []
-    for part in propose(
-        run,
-        contexts,
-        rows=rows,
-        seed=seed,
-        diversity=diversity,
-        new_only=new_only,
-        policy=policy,
-        share=share,
-    ):
+    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "share": share}
+    if front is None:
+        parts = propose(run, contexts, rows=rows, policy=policy, diversity=diversity, **search)
+    else:
+        parts, rows = propose_front(run, contexts, count=front, rules=joined, **search), 1
+    for part in parts:
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
         for name, values in (given | _columns(run, contexts, part)).items():
             written[name] += values
@@ -238,25 +247,14 @@ def _check(schema: Schema, rows: int, diversity: int) -> None:
 
 def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, list[Any]]:
     """Features, scores and marks of proposed rows."""
-    columns: dict[str, list[Any]] = dict(run.table.schema.decode_features(part.codes))
+    schema, weights = run.table.schema, part.tradeoffs
+    if weights is None and run.aims is not None and run.aims.tradeoff is not None:
+        weights = run.aims.tradeoff.expand(len(part.codes), -1)
+    columns: dict[str, list[Any]] = dict(schema.decode_features(part.codes))
+    if weights is not None:
+        columns |= dict(zip(tradeoff_names(schema), weights.double().T.tolist(), strict=True))
     here = None if contexts is None else contexts[part.where]
-    beyond = torch.zeros_like(part.seen)
-    for name, model, to_units in (
-        (_ESTIMATED, run.estimator, run.to_units),
-        (_JUDGED, run.judge, run.judge_to_units),
-    ):
-        predicted = _predicted(AskedFromCpu(model, run.device), part.codes, here)
-        columns[name] = to_units(predicted, here).tolist()
-        beyond |= to_units.outside(predicted, here) != 0
-    return columns | {_BEYOND: beyond.tolist(), _SEEN: part.seen.tolist()}
-
-
-def _predicted(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
-    """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
-    parts = codes.split(_SCORED)
-    here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
-    scores = [model(some, context) for some, context in zip(parts, here, strict=True)]
-    return torch.cat(scores) if scores else torch.zeros(0)
+    return columns | estimate_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
 
 
 def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:

@@ -126,7 +126,10 @@ class Run:
             RunError: for a run of one aim, an unknown aim, or other weights.
         """
         names = [] if self.aims is None else self.aims.names
-        weights = checked_tradeoff(tradeoff, names)
+        return self.at_weights(checked_tradeoff(tradeoff, names))
+
+    def at_weights(self, weights: Tensor) -> Run:
+        """The same run at the trade-off of weights `(K,)`, which are not checked."""
         assert self.aims is not None
         assert self.aims.generator is not None
         spec = self.table.schema.context_spec
