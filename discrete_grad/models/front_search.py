@@ -155,8 +155,9 @@ def _joined(found: _Found, codes: Tensor, worth: Tensor, keys: Tensor) -> _Found
     codes = torch.cat([found.codes, codes])
     worth = torch.cat([found.values, worth])
     opened = torch.cat([found.opened, found.opened.new_zeros(len(keys))])
-    order, left = [], torch.arange(len(codes), device=codes.device)
-    while len(left) and sum(map(len, order)) < _LAYERS:
+    order: list[Tensor] = []
+    left = torch.arange(len(codes), device=codes.device)
+    while len(left) and sum(len(layer) for layer in order) < _LAYERS:
         best = non_dominated(worth[left])
         order.append(left[best])
         left = left[~best]

@@ -15,14 +15,13 @@ from discrete_grad.data import Schema, Table
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.aims import fit_chance
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
-from discrete_grad.fitting.repeats import learning_rows
 from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.stacking import held_out_predictions
 from discrete_grad.models import BaseEnsemble
 from discrete_grad.runs._calibrate import Known, Name, held_out_places, write_calibration
+from discrete_grad.runs._labels import labelled_rows
 from discrete_grad.runs._prepared import Observations, Prepared
 from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import RunError, save_tensors
 from discrete_grad.training.logs import Log, no_log
@@ -36,7 +35,6 @@ __all__ = [
     "check_aims",
     "further_aims",
     "has_aims",
-    "labelled_rows",
     "place_scales",
     "stage_name",
     "traded",
@@ -154,27 +152,8 @@ def _fit(
     )
 
 
-def labelled_rows(work: AimWork, *, judged: bool = False) -> ScoredRows:
-    """Rows that succeeded, with 1, and rows that failed, with 0; equal rows merged.
-
-    Args:
-        work: of a table with a column that says so.
-        judged: those of the judge's side, which the classifier never sees, or the other ones.
-    """
-    table, seen = work.table, work.observations
-    assert table.failed_codes is not None
-    count = len(table.failed_codes)
-    order = permutation(count, generator=seeded(derive_seed(work.config.seed, "failed rows")))
-    cut = round(work.config.judge_share * count)
-    failed, fine = (order[:cut], seen.judged) if judged else (order[cut:], seen.mine)
-    labels = torch.cat([torch.ones(len(fine)), torch.zeros(len(failed))])
-    codes = torch.cat([table.codes[fine], table.failed_codes[failed]])
-    context = None
-    if table.context is not None and table.failed_context is not None:
-        context = torch.cat([table.context[fine], table.failed_context[failed]])
-    shuffled = permutation(len(labels), generator=seeded(derive_seed(work.config.seed, "labels")))
-    rows = ScoredRows(codes, labels, context).part(shuffled)
-    return learning_rows(rows, table.schema.space.num_rows)
+def _labelled(work: AimWork) -> ScoredRows:
+    return labelled_rows(work.table, work.config, observations=work.observations)
 
 
 def _scaled(rows: ScoredRows) -> ScoredRows:
@@ -183,11 +162,11 @@ def _scaled(rows: ScoredRows) -> ScoredRows:
 
 
 def _new_classifier(work: AimWork) -> BaseEnsemble:
-    return _new("estimator", work, len(labelled_rows(work)))
+    return _new("estimator", work, len(_labelled(work)))
 
 
 def _classifier_trainer(work: AimWork) -> Callable[..., object]:
-    rows = _scaled(labelled_rows(work)).to(work.device)
+    rows = _scaled(_labelled(work)).to(work.device)
     return partial(_fit, rows, work.config, "estimator", FEASIBLE, False)
 
 
@@ -220,7 +199,7 @@ def calibrate_aims(work: AimWork) -> None:
         distributed.first(partial(write_calibration, path, known, standard, work.config))
     lines = {str(place): _threshold_line(work, place) for place in _thresholds(schema)}
     if schema.feasible is not None:
-        rows = labelled_rows(work)
+        rows = _labelled(work)
         lines[FEASIBLE] = _line(work, work.models[FEASIBLE], _scaled(rows), rows.scores)
     if lines:
         distributed.first(partial(save_tensors, work.weights("chances"), lines, {}))
