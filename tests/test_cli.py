@@ -225,7 +225,16 @@ def test_fit_without_a_score_is_one_line(
 
 def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     table, run, out = good_table(tmp_path), tmp_path / "run", tmp_path / "new_rows.csv"
-    arguments = ["fit", str(table), "--score", "score", "--score", "price:behaviour", "--context", "shop"]
+    arguments = [
+        "fit",
+        str(table),
+        "--score",
+        "score",
+        "--score",
+        "price:behaviour",
+        "--context",
+        "shop",
+    ]
     config = tmp_path / "aligned.toml"
     quick = Path(QUICK[1]).read_text()
     config.write_text(quick.replace("[generator]", "[generator]\nalignment = 0.5"))

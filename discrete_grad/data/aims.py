@@ -112,13 +112,13 @@ def parse_aims(
 def _parsed(text: str, columns: Sequence[str], known: Mapping[str, Aim]) -> Aim:
     if text in columns or text in known:
         return known.get(text, Aim(text))
-    if found := _SPLIT.fullmatch(text):
-        name, symbol, value = found.groups()
-        return Aim(name, _COMPARED[symbol], _number(value, text))
     name, colon, word = text.rpartition(":")
     for goal in _DIRECTIONS:
         if colon and word == goal:
             return Aim(name, goal)
+    if found := _SPLIT.fullmatch(text):
+        name, symbol, value = found.groups()
+        return Aim(name, _COMPARED[symbol], _number(value, text))
     return Aim(text)
 
 

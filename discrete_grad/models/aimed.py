@@ -26,6 +26,7 @@ Scalarisation = Literal["linear", "chebyshev", "hypervolume"]
 
 _LEAST_WEIGHT = 0.01
 _LINEAR_SHARE = 0.05
+_BELOW = 0.1
 
 
 def tradeoff_columns(weights: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def scalarised(scores: Tensor, weights: Tensor, kind: Scalarisation) -> Tensor:
     """One number `(...)` of several scores `(..., K)` under a trade-off `(..., K)`.
 
     `linear` is their weighted mean. `chebyshev` is minus the largest weighted distance below 1, and
-    `hypervolume` the least score divided by its weight: both find every part of a front, whatever
+    `hypervolume` the least height above -0.1 divided by its weight: both find every part of a front, whatever
     its shape. They stay below what they gain from a twentieth of the weighted mean, which decides
     between rows that are otherwise equal.
 
@@ -100,7 +101,8 @@ def scalarised(scores: Tensor, weights: Tensor, kind: Scalarisation) -> Tensor:
     share = (weights / weights.amax(-1, keepdim=True)).clamp_min(_LEAST_WEIGHT)
     if kind == "chebyshev":
         return 1 - (share * (1 - scores)).amax(-1) + _LINEAR_SHARE * mean
-    return (scores / share).amin(-1) + _LINEAR_SHARE * mean
+    # a row that is the worst in an aim without weight is not the worst of all
+    return ((scores + _BELOW) / share).amin(-1) - _BELOW + _LINEAR_SHARE * mean
 
 
 class Chance(nn.Module):

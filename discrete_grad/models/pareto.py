@@ -41,8 +41,8 @@ def non_dominated(values: Tensor) -> Tensor:
 def spread_front(values: Tensor, count: int, *, seed: int = 0) -> Tensor:
     """Places of at most so many rows that are not dominated, spread over the whole front.
 
-    They are chosen one by one: each adds most to the part of the box between the worst and the best
-    value of each column that is dominated, measured at 4,096 random points.
+    The best of each column come first; then each adds most to the part of the box between the worst
+    and the best value of each column that is dominated, measured at 4,096 random points.
 
     Args:
         values: `(N, K)`, more is better; N at least 1.
@@ -62,16 +62,18 @@ def spread_front(values: Tensor, count: int, *, seed: int = 0) -> Tensor:
     places = places[first]
     front = values[places].double()
     low, high = front.amin(0), front.amax(0)
-    # a little beyond the worst, so that the ends of the front add something, too
-    scaled = (front - low) / (high - low).clamp_min(1e-12) + 0.1
-    noise = uniform((_POINTS, front.shape[1]), generator=seeded(seed)).to(front) * 1.1
+    scaled = (front - low) / (high - low).clamp_min(1e-12)
+    noise = uniform((_POINTS, front.shape[1]), generator=seeded(seed)).to(front)
     covers = torch.cat([(noise <= row).all(1).unsqueeze(0) for row in scaled])
     chosen: list[int] = []
     missing = torch.ones(len(noise), dtype=torch.bool, device=front.device)
     left = torch.ones(len(places), dtype=torch.bool, device=front.device)
+    ends = front.argmax(0).tolist()
     while len(chosen) < min(count, len(places)):
         gain = (covers & missing).sum(1).masked_fill(~left, -1)
         best = int(gain.argmax())
+        while ends and not left[best := ends.pop(0)]:
+            best = int(gain.argmax())
         chosen.append(best)
         left[best] = False
         missing &= ~covers[best]

@@ -24,12 +24,8 @@ def aims_sentences(report: Report) -> list[str]:
         report: from `build_report`; nothing is said for one score.
 
     Example:
-        >>> chance = {"name": "feasible", "error": 0.02, "brier": 0.1, "base_brier": 0.2, "rows": 90}
-        >>> part = {"words": ["yield:max"], "reliability": [chance]}
-        >>> for sentence in aims_sentences({"aims": part}):
-        ...     print(sentence)
-        Aims: yield:max.
-        feasible: on 90 rows not seen in training the probability is off by 2.0% on average; its squared error is 0.1, that of the constant share 0.2.
+        >>> aims_sentences({"aims": {"words": ["yield:max", "cost:min"], "reliability": []}})
+        ['Aims: yield:max, cost:min.']
     """
     part = report.get("aims")
     if not part:
@@ -41,9 +37,9 @@ def aims_sentences(report: Report) -> list[str]:
             "One generator serves every trade-off. The sections on policies, scores and models are "
             f"about {short(part['traded'][0])} alone, with the whole weight on it.",
             f"Asked at {len(asked['weights'][0])} trade-offs, its likeliest rows are "
-            f"{asked['different_rows']} different ones. For its own trade-off a row is worth "
-            f"{number(asked['missed'], 2)} less than the best of all these rows, on average, where "
-            "the worst observed row is worth 0 and the best one 1.",
+            f"{asked['different_rows']} different ones. By the estimators a row is worth "
+            f"{number(asked['missed'], 2)} less to the trade-off it was asked by than the best row "
+            "of the front, on average: the worst observed row is worth 0 and the best one 1.",
         ]
     return said + [_reliable(chance) for chance in part["reliability"]]
 

@@ -14,6 +14,7 @@ from discrete_grad.models.pareto import tradeoff_grid
 from discrete_grad.runs._aims import RunAim
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._labels import labelled_rows
+from discrete_grad.runs._proposals import Proposals
 from discrete_grad.runs.front import front_values, propose_front
 from discrete_grad.runs.run import Run
 from discrete_grad.training.devices import AskedFromCpu
@@ -56,8 +57,13 @@ def aims_facts(
     if run.aims.tradeoff is None:
         return facts
     shown = range(1 if contexts is None else min(_CONTEXTS, len(contexts)))
-    fronts = [_front(run, contexts, index, labels[index], positions) for index in shown]
-    return facts | {"traded": run.aims.names, "fronts": fronts, "asked": _asked(run, contexts)}
+    found = [_found(run, contexts, index) for index in shown]
+    fronts = [
+        {"label": labels[index], **_front(run, contexts, index, rows, positions)}
+        for index, rows in zip(shown, found, strict=True)
+    ]
+    asked = _asked(run, contexts, found[0].codes)
+    return facts | {"traded": run.aims.names, "fronts": fronts, "asked": asked}
 
 
 def _part(part: RunAim) -> dict[str, Any]:
@@ -83,21 +89,25 @@ def _traded(run: Run) -> list[RunAim]:
     return [part for part in run.aims.parts if not part.aim.is_threshold]
 
 
-def _front(
-    run: Run, contexts: Tensor | None, index: int, label: str, positions: Tensor
-) -> dict[str, Any]:
-    """Values of the front's rows and of rows of the table, in units, one list for each aim."""
+def _found(run: Run, contexts: Tensor | None, index: int) -> Proposals:
+    """Rows of the front in one context."""
     here = None if contexts is None else contexts[index : index + 1]
     (found,) = propose_front(
         run, here, count=_FRONT, rules=run.rules, new_only=False, evaluations=_EVALUATIONS
     )
+    return found
+
+
+def _front(
+    run: Run, contexts: Tensor | None, index: int, found: Proposals, positions: Tensor
+) -> dict[str, Any]:
+    """Values of the front's rows and of rows of the table, in units, one list for each aim."""
     codes = found.codes
-    context = None if here is None else here.expand(len(codes), -1)
+    context = None if contexts is None else contexts[index].expand(len(codes), -1)
     table = run.table
     scores = table.all_scores[positions == index][:_TRAINING]
     parts = _traded(run)
     return {
-        "label": label,
         "tradeoffs": [] if found.tradeoffs is None else found.tradeoffs.tolist(),
         "estimated": [_units(part, "estimator", codes, context, run) for part in parts],
         "judged": [_units(part, "judge", codes, context, run) for part in parts],
@@ -105,8 +115,8 @@ def _front(
     }
 
 
-def _asked(run: Run, contexts: Tensor | None) -> dict[str, Any]:
-    """The likeliest row at trade-offs over the simplex, in the first context."""
+def _asked(run: Run, contexts: Tensor | None, front: Tensor) -> dict[str, Any]:
+    """The likeliest row at trade-offs over the simplex, in the first context of the given front."""
     assert run.aims is not None
     context = None if contexts is None else contexts[0].to(run.device)
     names = run.aims.names
@@ -115,16 +125,18 @@ def _asked(run: Run, contexts: Tensor | None) -> dict[str, Any]:
         [likely_row(under(run.at_weights(w).generator, run.rules), context) for w in grid]
     )
     values = front_values(run, codes, context)
-    # worth[i, j]: of the row asked for by trade-off j, to trade-off i
-    worth = scalarised(values, grid.to(values).unsqueeze(1), run.aims.objective.kind)
+    everything = torch.cat([values, front_values(run, front.to(codes.device), context)])
+    # worth[i, j]: of row j to trade-off i, which asked for row i
+    worth = scalarised(everything, grid.to(values).unsqueeze(1), run.aims.objective.kind)
     missed = worth.amax(1) - worth.diagonal()
+    asked, got = grid.T.contiguous(), values.T.cpu().contiguous()
     home = codes.cpu()
     here = None if context is None else context.cpu().expand(len(home), -1)
     return {
         "weights": grid.T.tolist(),
         "estimated": [_units(part, "estimator", home, here, run) for part in _traded(run)],
         "judged": [_units(part, "judge", home, here, run) for part in _traded(run)],
-        "agreement": [spearman(grid[:, i], values[:, i].cpu()) for i in range(len(names))],
+        "agreement": [spearman(w, v) for w, v in zip(asked, got, strict=True)],
         "missed": float(missed.mean()),
         "different_rows": len(codes.unique(dim=0)),
     }
