@@ -11,6 +11,22 @@ test: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/test_notebooks.py --whole-notebooks
 
+# the site, in docs/_build/html; its pages' examples run while it is built
+docs: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
+# the oldest versions that setup.cfg allows, and the newest of all but torch, whose newest needs
+# CUDA; each in an environment of its own
+test-oldest: CONSTRAINTS := --constraint constraints-oldest.txt
+test-newest: CONSTRAINTS := torch==2.13.0
+test-oldest test-newest:
+	$(PYTHON) -m venv .venv-$@
+	.venv-$@/bin/pip install --quiet ".[cli,examples,testing]" pytest pytest-xdist $(CONSTRAINTS)
+	OMP_NUM_THREADS=1 .venv-$@/bin/pytest -n auto tests --pyargs discrete_grad -W default
+
+release-check: $(VENV)/.installed
+	.ci/release-check
+
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
 
@@ -41,4 +57,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo lint notebooks test
+.PHONY: bench-quick clean demo docs lint notebooks release-check test test-newest test-oldest

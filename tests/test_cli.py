@@ -29,7 +29,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def contexts_file(folder: Path) -> Path:
     path = folder / "contexts.csv"
-    path.write_text("note,price,shop\nfirst,11.5,west\nsecond,12.5,east\n")
+    path.write_text("price,shop\n11.5,west\n12.5,east\n")
     return path
 
 
@@ -172,6 +172,23 @@ def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert len(lines) == 1, lines
     assert lines[0].startswith("discrete-grad: error: ")
     return lines[0]
+
+
+def test_all_faults_of_contexts_are_told_a_line_each(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.csv"
+    path.write_text("shop,cost,cut\nwst,1,fair\neast,2,far\n")
+    arguments = ["generate", str(fitted), "--contexts", str(path), "--out", str(tmp_path / "a.csv")]
+    capsys.readouterr()
+    assert main(arguments) == 2
+    first, *faults = capsys.readouterr().err.splitlines()
+    assert first == "discrete-grad: error: the table of contexts has 4 problems:"
+    named = ["column 'cost' is neither", "'shop', row 1: 'wst'", "column 'price'", "row 2: 'far'"]
+    assert all(
+        fault.startswith("  ") and n in fault for fault, n in zip(faults, named, strict=True)
+    )
+    assert not (tmp_path / "a.csv").exists()
 
 
 def test_contexts_of_one_column(tmp_path: Path) -> None:
@@ -323,7 +340,7 @@ def test_categories_that_no_row_has_are_told_in_one_line(
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     told = (
         "warning: no row has 'ideal', 'best' of feature 'cut': the estimator knows nothing of "
-        "this, and --unseen drop leaves it out"
+        "this, and --unseen drop leaves it out (in Python unseen='drop')"
     )
     assert capsys.readouterr().err.splitlines() == [told]
 
@@ -366,7 +383,7 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
         (["generate", "RUN", "--rows", "0", "--out", "x.csv"], "--rows must be at least 1"),
         (["generate", "RUN", "--rows", "2", "--out", "x.csv"], "shop"),
         (
-            ["generate", "RUN", "--contexts", "TABLE", "--diversity", "3", "--out", "x.csv"],
+            ["generate", "RUN", "--contexts", "CONTEXTS", "--diversity", "3", "--out", "x.csv"],
             "diversity must be from 1 to the number of features, 2, got 3",
         ),
         (["generate", "absent", "--out", "x.csv"], "holds no fit"),
@@ -390,7 +407,7 @@ def test_every_malformed_input_is_one_line_and_leaves_nothing_behind(
         (["fit", "TABLE", *COLUMNS, "--out", "new", "--estimator.steps", "0"], "steps"),
         (
             ["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.gradient-estimator", "Magic"],
-            "'Magic'",
+            "generator.gradient_estimator is no option but set in a file",
         ),
         (["fit", "TABLE", *COLUMNS, "--out", "new", "--generator.entropy", "-1"], "entropy"),
         (["demo", "--family", "hpolab", "--out", "new"], "hpolib"),
@@ -406,6 +423,7 @@ def test_wrong_use_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     named = {"RUN": str(fitted), "TABLE": str(fitted.parent / "good.csv")}
+    named["CONTEXTS"] = str(contexts_file(fitted.parent))
     assert message in told([named.get(word, word) for word in arguments], capsys)
     assert not list(tmp_path.iterdir())
 
@@ -427,7 +445,7 @@ def test_the_process_ends_with_the_exit_code_and_help_is_readable(tmp_path: Path
     assert failed.stderr == "discrete-grad: error: absent holds no fit: config.json is missing\n"
     shown = command("discrete_grad", "fit", "--help", folder=tmp_path)
     assert shown.returncode == 0
-    assert "--generator.gradient-estimator" in shown.stdout
+    assert "--generator.entropy" in shown.stdout
 
 
 def test_two_processes_under_torchrun_end_with_the_same_quality(

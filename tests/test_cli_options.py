@@ -88,7 +88,7 @@ def test_options_are_settings_with_their_types_texts_and_defaults(
 ) -> None:
     text = re.sub(r"\s+", " ", shown("fit", capsys))
     names = option_names(FitRun(), Goal(), Quality())
-    assert len(names) == 7
+    assert len(names) == 6
     for name in names:
         setting = settings()[name]
         default = flatten(FitConfig())[name]

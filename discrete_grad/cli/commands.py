@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from tyro.conf import OmitArgPrefixes
@@ -28,20 +29,21 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_found, tell_unseen, told, write_and_print_report
-from discrete_grad.data import TableWarning, load_example, read_contexts, read_table, write_rows
+from discrete_grad.cli.terminal import tell_found, told, write_and_print_report
+from discrete_grad.data import TableWarning, load_example, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
-from discrete_grad.preferences import read_preferences
 from discrete_grad.runs import (
     FewRowsWarning,
-    check_columns,
     config_text,
     fit,
-    generate,
     load_run,
     part_path,
     prefer,
 )
+from discrete_grad.runs._fit_input import FitInput, read_input
+from discrete_grad.runs._line_rows import rows_of_lines
+from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs._table_rules import listed
 from discrete_grad.runs.aim_words import read_tradeoff
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.training import RunError
@@ -101,34 +103,40 @@ class Fit:
             lacking = "a table" if path is None else "a folder"
             raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
-        with told(TableWarning):
-            table = read_table(
-                path,
-                score=self.table.score,
-                context=self.context.context,
-                features=self.table.features or None,
-                missing=self.table.missing,
-                unseen=self.table.unseen,
-                feasible=self.table.feasible,
-            )
-        check_columns(table.schema)
-        tell_unseen(table)
-        rules = worded_rules(RuleWords(**vars(self.rules)), table)
-        if "auto" in self.rules.observed:
-            tell_found(rules)
-        given = self.goal.preferences
-        preferences = None if given is None else read_preferences(given, table.schema)
+        given = self._input(path)
         with processes(device):
             done = fit(
-                table,
+                given.table,
                 out,
                 config,
-                rules=rules,
-                preferences=preferences,
+                rules=given.rules,
+                preferences=given.preferences,
                 resume=self.run.resume,
                 device=device,
             )
             first(partial(write_and_print_report, done))
+
+    def _input(self, path: Path) -> FitInput:
+        """The table and what speaks of its columns, as `discrete_grad.fit` reads them."""
+        with told(TableWarning):
+            given = read_input(
+                path,
+                score=self.table.score,
+                context=self.context.context,
+                features=self.table.features or None,
+                exclude=self.table.exclude,
+                missing=self.table.missing,
+                unseen=self.table.unseen,
+                feasible=self.table.feasible,
+                preferences=self.goal.preferences,
+                rules=self.rules.rules or (),
+                fix=self.rules.fix,
+                forbid=self.rules.forbid,
+                observed=self.rules.observed,
+            )
+        if "auto" in self.rules.observed:
+            tell_found(listed(given.rules))
+        return given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +162,14 @@ class Generate:
         if wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
         run = load_run(self.run_folder, device=self.run.device)
-        columns, contexts = read_contexts(wanted.contexts, run.table.schema)
+        lines = read_lines(wanted.contexts, run.table.schema)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         if "auto" in self.rules.observed:
             tell_found(rules)
         with told(FarContextWarning, FewRowsWarning):
-            written = generate(
+            written = rows_of_lines(
                 run,
-                columns,
-                contexts,
+                lines,
                 rows=wanted.rows,
                 seed=self.run.seed,
                 diversity=wanted.diversity,

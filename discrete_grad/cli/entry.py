@@ -12,6 +12,7 @@ import tyro
 from discrete_grad.cli.commands import COMMANDS, Command, Demo, Fit
 from discrete_grad.cli.options import DemoRun, FitRun, Goal, Quality, option_names
 from discrete_grad.cli.terminal import first_process
+from discrete_grad.data.errors import ManyFaults
 from discrete_grad.runs.settings import settings
 
 __all__ = ["main"]
@@ -46,13 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command.run.debug:
             traceback.print_exc()
         told = isinstance(error, (ValueError, OSError, ImportError))
-        return _fail(str(error) or type(error).__name__, kind="" if told else "unexpected ")
+        text = str(error) or type(error).__name__
+        # of many faults each has its line
+        lines = text.splitlines() if isinstance(error, ManyFaults) else [text]
+        return _fail(*lines, kind="" if told else "unexpected ")
     return 0
 
 
-def _fail(text: str, kind: str = "") -> int:
+def _fail(*lines: str, kind: str = "") -> int:
     if first_process():
-        print(f"discrete-grad: {kind}error: {' '.join(text.split())}", file=sys.stderr)
+        told = "\n  ".join(" ".join(line.split()) for line in lines)
+        print(f"discrete-grad: {kind}error: {told}", file=sys.stderr)
     return 2
 
 

@@ -97,6 +97,8 @@ class TableColumns:
     features: _Columns = ()
     """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
     of sorted text, NAME:categorical makes each value a category."""
+    exclude: _Columns = ()
+    """Columns that are left out."""
     missing: Literal["error", "category", "drop"] = "error"
     """Missing cells: refused, a category of their own, or their rows left out."""
     unseen: Literal["keep", "drop"] = "keep"
@@ -129,9 +131,6 @@ class Quality:
     estimator_members: Annotated[int | None, _option("estimator.members")] = None
     estimator_steps: Annotated[int | None, _option("estimator.steps")] = None
     generator_steps: Annotated[int | None, _option("generator.steps")] = None
-    generator_gradient_estimator: Annotated[str | None, _option("generator.gradient_estimator")] = (
-        None
-    )
 
 
 _RulesFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml", help_behavior_hint="")]

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from discrete_grad.data import Table
 from discrete_grad.preferences import held_out_accuracy
 from discrete_grad.reporting import (
     beyond_sentences,
@@ -23,7 +22,7 @@ from discrete_grad.reporting import (
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_found", "tell_unseen", "told", "write_and_print_report"]
+__all__ = ["first_process", "tell_found", "told", "write_and_print_report"]
 
 
 def first_process() -> bool:
@@ -40,17 +39,6 @@ def told(*categories: type[Warning]) -> Iterator[None]:
         yield
     for warning in caught:
         _warn(str(warning.message))
-
-
-def tell_unseen(table: Table) -> None:
-    """Print a line for each feature with categories that no row has."""
-    for name, values in table.unseen.items():
-        more = f" and {len(values) - 6:,} more" if len(values) > 6 else ""
-        some = ", ".join(map(repr, values[:6])) + more
-        _warn(
-            f"no row has {some} of feature {name!r}: the estimator knows nothing of this, "
-            "and --unseen drop leaves it out"
-        )
 
 
 def tell_found(rules: Sequence[Rule]) -> None:

@@ -75,6 +75,18 @@ class Roles(NamedTuple):
         return {*self.features, *categorical}
 
 
+def without_excluded(data: Loaded, exclude: Sequence[str] | str) -> Loaded:
+    """The table without these columns.
+
+    Raises:
+        TableError: for a column that is missing.
+    """
+    names = [exclude] if isinstance(exclude, str) else list(exclude)
+    for name in names:
+        pick(data.table, name, "excluded")
+    return data._replace(table=data.table.drop_columns(names)) if names else data
+
+
 def find_roles(
     data: Loaded,
     *,

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 __all__ = ["TableError", "TableWarning"]
 
+_MOST_LINES = 20
+
 
 class TableError(ValueError):
     """A table, a file or a column cannot be used; the message is one line.
@@ -53,15 +55,76 @@ class TableWarning(UserWarning):
     """
 
 
+class ManyFaults(TableError):
+    """Several faults; the message has a line for each."""
+
+    def __init__(self, what: str, faults: Sequence[TableError]) -> None:
+        lines = [str(fault) for fault in faults[:_MOST_LINES]]
+        rest = len(faults) - len(lines)
+        lines += [f"and {rest:,} more"] if rest else []
+        super().__init__("\n".join([f"{what} has {len(faults):,} problems:", *lines]))
+        self.what, self.faults = what, faults
+
+
+class Problems:
+    """All that is wrong with a table, told together.
+
+    Args:
+        what: what is wrong, for the message.
+
+    Example:
+        >>> problems = Problems("the table")
+        >>> for name in ("cut", "shade"):
+        ...     with problems.collect():
+        ...         raise TableError(f"column {name!r} is empty")
+        >>> try:
+        ...     problems.tell()
+        ... except TableError as error:
+        ...     print(error)
+        the table has 2 problems:
+        column 'cut' is empty
+        column 'shade' is empty
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.found: list[TableError] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep a `TableError` for later."""
+        try:
+            yield
+        except ManyFaults as error:
+            self.found += error.faults
+        except TableError as error:
+            self.found.append(error)
+
+    def tell(self) -> None:
+        """Raise `TableError` if there is a problem: the only one, or a line for each."""
+        if len(self.found) > 1:
+            raise ManyFaults(self.what, self.found)
+        for error in self.found:
+            raise error
+
+
 @contextmanager
 def counted_in(kept: NDArray[np.int64] | None) -> Iterator[None]:
     """Count the rows of errors as the file does, where only the rows `kept` `(M,)` are read."""
     try:
         yield
-    except RowError as error:
+    except (RowError, ManyFaults) as error:
         if kept is None:
             raise
-        raise RowError(error.name, kept[error.index], error.text) from error
+        raise _counted(error, kept) from error
+
+
+def _counted(error: TableError, kept: NDArray[np.int64]) -> TableError:
+    if isinstance(error, ManyFaults):
+        return ManyFaults(error.what, [_counted(fault, kept) for fault in error.faults])
+    if isinstance(error, RowError):
+        return RowError(error.name, kept[error.index], error.text)
+    return error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from discrete_grad.data._values import Value
 from discrete_grad.data.aims import Aim
 from discrete_grad.data.arrow import as_column
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import RowError, TableError, as_table_error, listing
+from discrete_grad.data.errors import Problems, RowError, TableError, as_table_error, listing
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
 from discrete_grad.space import CategoricalSpace, ContextSpec, code_dtype
@@ -233,20 +233,23 @@ class Schema:
             dtype: of the codes; `code_dtype` takes the least memory.
 
         Raises:
-            TableError: for a missing column or as `Vocabulary.encode`.
+            TableError: for a missing column or as `Vocabulary.encode`; all columns at once.
         """
         data = load(table).table
         codes = torch.empty(data.num_rows, len(self.features), dtype=dtype)
+        problems = Problems("the table")
         for i, feature in enumerate(self.features):
-            column = feature.encode(pick(data, feature.name, "feature"))
-            codes[:, i] = torch.from_numpy(column)
+            with problems.collect():
+                column = feature.encode(pick(data, feature.name, "feature"))
+                codes[:, i] = torch.from_numpy(column)
+        problems.tell()
         return codes
 
     def encode_context(self, table: Source) -> Tensor | None:
         """Contexts `(N, C)`, float32, as `ContextSpec` describes them.
 
         Raises:
-            TableError: for a missing column or as the columns' own `encode`.
+            TableError: for a missing column or as the columns' own `encode`; all at once.
         """
         spec = self.context_spec
         if spec is None:
@@ -255,14 +258,18 @@ class Schema:
         categorical, numeric = self._context_kinds
         contexts = torch.zeros(data.num_rows, spec.width)
         blocks = contexts.split([*spec.block_sizes, *(1 for _ in numeric)], 1)
+        problems = Problems("the table")
         for vocabulary, block in zip(categorical, blocks, strict=False):
-            codes = torch.from_numpy(vocabulary.encode(pick(data, vocabulary.name, "context")))
-            if spec.embedded:
-                block[:, 0] = codes
-            else:
-                block.scatter_(1, codes.unsqueeze(1), 1.0)
+            with problems.collect():
+                codes = torch.from_numpy(vocabulary.encode(pick(data, vocabulary.name, "context")))
+                if spec.embedded:
+                    block[:, 0] = codes
+                else:
+                    block.scatter_(1, codes.unsqueeze(1), 1.0)
         for column, block in zip(numeric, blocks[len(categorical) :], strict=True):
-            block[:, 0] = torch.from_numpy(column.encode(pick(data, column.name, "context")))
+            with problems.collect():
+                block[:, 0] = torch.from_numpy(column.encode(pick(data, column.name, "context")))
+        problems.tell()
         return contexts
 
     def decode_features(self, codes: Tensor) -> dict[str, list[Value]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from discrete_grad.data._feasible import feasible_rows, without_failed_scores
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
-from discrete_grad.data._roles import Features, Roles, find_roles
+from discrete_grad.data._roles import Features, Roles, find_roles, without_excluded
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
 from discrete_grad.data.aims import Aim, parse_aims, require_within
@@ -104,6 +104,7 @@ def read_table(
     score: str | Aim | Sequence[str | Aim],
     context: Sequence[str] | str = (),
     features: Features = None,
+    exclude: Sequence[str] | str = (),
     schema: Schema | None = None,
     missing: Missing = "error",
     unseen: Unseen = "keep",
@@ -142,6 +143,7 @@ def read_table(
         features: columns to be chosen; None takes all others. "name:categorical" makes each value a
             category, whatever the column; "name:ordered" also keeps their order, numbers by value
             and text by code point, and bins what has too many. A mapping gives the categories.
+        exclude: columns that are left out; none of them may have a role.
         schema: from an earlier table: its features, context columns and codes are used, and neither
             `context` nor `features` may be given. The scores are those named here, minimised if
             they are there and nothing else is written.
@@ -178,7 +180,7 @@ def read_table(
     """
     if schema is not None and (context or features is not None):
         raise ValueError("a schema says what is context and feature: give neither beside it")
-    data = load(source)
+    data = without_excluded(load(source), exclude)
     before = {aim.name: aim for aim in schema.all_aims} if schema else {}
     aims = parse_aims(score, data.table.column_names, before)
     names = [aim.name for aim in aims]

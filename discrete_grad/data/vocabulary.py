@@ -137,10 +137,12 @@ class Vocabulary:
         codes = np.array([self._code(value) for value in distinct], dtype=np.int64)[positions]
         unseen = np.flatnonzero(codes < 0)
         if unseen.size:
-            value = distinct[positions[unseen[0]]]
+            value, *others = dict.fromkeys(distinct[place] for place in positions[unseen])
+            verb = "is" if len(others) == 1 else "are"
+            more = f"; nor {verb} {listing(others, 6)} of other rows" if others else ""
             text = (
                 f"{shown(value)} is not among the {len(self):,} known categories "
-                f"{listing(self.values, 6)}{closest(value, self.labels)}"
+                f"{listing(self.values, 6)}{closest(value, self.labels)}{more}"
             )
             raise RowError(self.name, unseen[0], text)
         return codes

@@ -15,7 +15,7 @@ def best_row(codes: Tensor, scores: Tensor) -> tuple[int, float, int]:
 
     Of G different rows, the i-th of which has n_i of all N scores, with mean m_i, the shrunken mean
     is `m + (m_i - m) n_i t / (n_i t + s)`, m being the mean of all scores, s the variance within
-    rows and t that between them, by the method of moments:
+    rows and t that between them, by the method of moments::
 
         s = sum_i sum_j (x_ij - m_i)^2 / (N - G)
         t = max(0, (sum_i n_i (m_i - m)^2 - (G - 1) s) / (N - sum_i n_i^2 / N))

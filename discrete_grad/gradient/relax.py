@@ -24,7 +24,7 @@ class Relax(GradientEstimator):
     `(f(D) - c(z~)) S + grad c(z) - grad c(z~)`, with z the noisy logits of the draw D, z~ drawn
     given D, and c a module on soft rows, taken at softmax(z / tau). Each `backward()` gives the
     parameters of c the gradient of the variance (of the gradient in the logits), so an optimiser
-    over `parameters()` lowers the variance, whatever the sign of the loss:
+    over `parameters()` lowers the variance, whatever the sign of the loss::
 
         method = Relax(space)
         optimiser = Adam([*generator.parameters(), *method.parameters()])

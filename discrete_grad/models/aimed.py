@@ -75,8 +75,8 @@ def scalarised(scores: Tensor, weights: Tensor, kind: Scalarisation) -> Tensor:
     """One number `(...)` of several scores `(..., K)` under a trade-off `(..., K)`.
 
     `linear` is their weighted mean. `chebyshev` is minus the largest weighted distance below 1, and
-    `hypervolume` the least height above -0.1 divided by its weight: both find every part of a front, whatever
-    its shape. They stay below what they gain from a twentieth of the weighted mean, which decides
+    `hypervolume` the least height above -0.1 divided by its weight: both find every part of a
+    front, whatever its shape. A twentieth of the weighted mean is added to these, which decides
     between rows that are otherwise equal.
 
     Args:

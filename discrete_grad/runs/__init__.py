@@ -2,8 +2,8 @@
 
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.runs.config_file import config_text, read_config
-from discrete_grad.runs.fit import fit
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.runs.front import fit, load_run
 from discrete_grad.runs.generate import (
     FewRowsWarning,
     check_columns,
@@ -11,7 +11,6 @@ from discrete_grad.runs.generate import (
     part_path,
     polished_row,
 )
-from discrete_grad.runs.load import load_run
 from discrete_grad.runs.prefer import prefer
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.rules_file import read_rules, rules_text

@@ -14,9 +14,9 @@ from discrete_grad.models.pareto import tradeoff_grid
 from discrete_grad.runs._aims import RunAim
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._labels import labelled_rows
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._proposals import Proposals
-from discrete_grad.runs.front import front_values, propose_front
-from discrete_grad.runs.run import Run
+from discrete_grad.runs.pareto_front import front_values, propose_front
 from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["aims_facts"]
@@ -31,7 +31,7 @@ _BINS = 8
 
 @torch.no_grad()
 def aims_facts(
-    run: Run, contexts: Tensor | None, labels: Sequence[str], positions: Tensor
+    run: RunParts, contexts: Tensor | None, labels: Sequence[str], positions: Tensor
 ) -> dict[str, Any]:
     """Facts on the aims of a run; nothing for a run of one score.
 
@@ -76,7 +76,9 @@ def _part(part: RunAim) -> dict[str, Any]:
     }
 
 
-def _units(part: RunAim, name: str, codes: Tensor, context: Tensor | None, run: Run) -> list[float]:
+def _units(
+    part: RunAim, name: str, codes: Tensor, context: Tensor | None, run: RunParts
+) -> list[float]:
     """What a model expects of rows `(n, F)`, in the units of the table."""
     model = part.estimator if name == "estimator" else part.judge
     to_units = part.to_units if name == "estimator" else part.judge_to_units
@@ -84,12 +86,12 @@ def _units(part: RunAim, name: str, codes: Tensor, context: Tensor | None, run: 
     return units
 
 
-def _traded(run: Run) -> list[RunAim]:
+def _traded(run: RunParts) -> list[RunAim]:
     assert run.aims is not None
     return [part for part in run.aims.parts if not part.aim.is_threshold]
 
 
-def _found(run: Run, contexts: Tensor | None, index: int) -> Proposals:
+def _found(run: RunParts, contexts: Tensor | None, index: int) -> Proposals:
     """Rows of the front in one context."""
     here = None if contexts is None else contexts[index : index + 1]
     (found,) = propose_front(
@@ -99,7 +101,7 @@ def _found(run: Run, contexts: Tensor | None, index: int) -> Proposals:
 
 
 def _front(
-    run: Run, contexts: Tensor | None, index: int, found: Proposals, positions: Tensor
+    run: RunParts, contexts: Tensor | None, index: int, found: Proposals, positions: Tensor
 ) -> dict[str, Any]:
     """Values of the front's rows and of rows of the table, in units, one list for each aim."""
     codes = found.codes
@@ -115,7 +117,7 @@ def _front(
     }
 
 
-def _asked(run: Run, contexts: Tensor | None, front: Tensor) -> dict[str, Any]:
+def _asked(run: RunParts, contexts: Tensor | None, front: Tensor) -> dict[str, Any]:
     """The likeliest row at trade-offs over the simplex, in the first context of the given front."""
     assert run.aims is not None
     context = None if contexts is None else contexts[0].to(run.device)
@@ -142,7 +144,7 @@ def _asked(run: Run, contexts: Tensor | None, front: Tensor) -> dict[str, Any]:
     }
 
 
-def _reliability(run: Run) -> list[dict[str, Any]]:
+def _reliability(run: RunParts) -> list[dict[str, Any]]:
     """Of each chance the probabilities said, and the shares that came true, on unseen rows."""
     assert run.aims is not None
     found = []
@@ -162,7 +164,7 @@ def _reliability(run: Run) -> list[dict[str, Any]]:
 
 
 def _bins(
-    name: str, run: Run, chance: Chance, codes: Tensor, context: Tensor | None, met: Tensor
+    name: str, run: RunParts, chance: Chance, codes: Tensor, context: Tensor | None, met: Tensor
 ) -> dict[str, Any]:
     said = AskedFromCpu(chance, run.device)(codes.long(), context)
     order = said.argsort(stable=True)

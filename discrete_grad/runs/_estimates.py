@@ -11,10 +11,10 @@ from discrete_grad.data import Schema
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.models import BaseEnsemble
 from discrete_grad.runs._aim_stages import FEASIBLE, traded
-from discrete_grad.runs.run import Run
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.training.devices import AskedFromCpu
 
-__all__ = ["estimate_columns", "estimate_names", "tradeoff_names"]
+__all__ = ["estimate_columns", "estimate_names", "predicted_scores", "tradeoff_names"]
 
 _ESTIMATED, _JUDGED, _BEYOND = "estimated_score", "judge_score", "beyond_observed"
 _SCORED = 1024  # rows at a time
@@ -37,7 +37,7 @@ def tradeoff_names(schema: Schema) -> list[str]:
     return [f"tradeoff_{aim.name}" for aim in schema.aims if not aim.is_threshold]
 
 
-def estimate_columns(run: Run, codes: Tensor, context: Tensor | None) -> dict[str, list[Any]]:
+def estimate_columns(run: RunParts, codes: Tensor, context: Tensor | None) -> dict[str, list[Any]]:
     """Columns of rows `(n, F)` in contexts `(n, C)`, by the names of `estimate_names`.
 
     Of each aim what the estimator and the judge expect; the probability that each threshold is met
@@ -46,16 +46,16 @@ def estimate_columns(run: Run, codes: Tensor, context: Tensor | None) -> dict[st
     columns: list[list[Any]] = []
     beyond = torch.zeros(len(codes), dtype=torch.bool)
     for model, to_units in _models(run):
-        predicted = _asked(AskedFromCpu(model, run.device), codes, context)
+        predicted = predicted_scores(AskedFromCpu(model, run.device), codes, context)
         columns.append(to_units(predicted, context).tolist())
         beyond |= to_units.outside(predicted, context) != 0
     for chance in ({} if run.aims is None else run.aims.chances).values():
-        columns.append(_asked(AskedFromCpu(chance, run.device), codes, context).tolist())
+        columns.append(predicted_scores(AskedFromCpu(chance, run.device), codes, context).tolist())
     columns.append(beyond.tolist())
     return dict(zip(estimate_names(run.table.schema), columns, strict=True))
 
 
-def _models(run: Run) -> list[tuple[BaseEnsemble, ScoreUnits]]:
+def _models(run: RunParts) -> list[tuple[BaseEnsemble, ScoreUnits]]:
     if run.aims is None:
         return [(run.estimator, run.to_units), (run.judge, run.judge_to_units)]
     return [
@@ -65,8 +65,8 @@ def _models(run: Run) -> list[tuple[BaseEnsemble, ScoreUnits]]:
     ]
 
 
-def _asked(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
-    """Answers `(n,)` to rows `(n, F)` in contexts `(n, C)`, some at a time."""
+def predicted_scores(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
+    """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
     parts = codes.split(_SCORED)
     here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
     scores = [model(some, context) for some, context in zip(parts, here, strict=True)]

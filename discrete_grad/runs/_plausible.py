@@ -10,9 +10,9 @@ from torch import Tensor
 from discrete_grad.evaluation.together import unseen_pairs
 from discrete_grad.policies.protocol import has
 from discrete_grad.rules import Observed
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._seen_together import sparse_rules
 from discrete_grad.runs._table_rules import ruled_config
-from discrete_grad.runs.run import Run
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["rules_facts", "together_facts"]
@@ -21,7 +21,7 @@ _WORK = 2**29  # rows of all pairs of features that are counted
 _ROWS = 1024
 
 
-def rules_facts(run: Run, policy: Any, contexts: Tensor | None) -> dict[str, Any]:
+def rules_facts(run: RunParts, policy: Any, contexts: Tensor | None) -> dict[str, Any]:
     """Facts on the rules of a run.
 
     Args:
@@ -60,7 +60,7 @@ def _forbidden(policy: Any, contexts: Tensor | None) -> Tensor:
     return broken.double().mean(0)
 
 
-def together_facts(run: Run, codes: Tensor) -> dict[str, Any]:
+def together_facts(run: RunParts, codes: Tensor) -> dict[str, Any]:
     """Facts on pairs of categories that a table has together.
 
     Args:
@@ -92,7 +92,7 @@ def together_facts(run: Run, codes: Tensor) -> dict[str, Any]:
     }
 
 
-def _sparse(run: Run) -> list[dict[str, Any]]:
+def _sparse(run: RunParts) -> list[dict[str, Any]]:
     rules = () if run.rules is None else run.rules.rules
     ruled = [set(rule.features) for rule in rules if isinstance(rule, Observed)]
     return [

@@ -13,10 +13,10 @@ from discrete_grad.models import best_rows
 from discrete_grad.models.row_search import contexts_at_once
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._guides import RunPolicy, guiding_logits, row_log_prob, spelt_draws
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted, trusted_starts
-from discrete_grad.runs.run import Run
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.loop import derive_seed
 
@@ -51,7 +51,7 @@ class Proposals(NamedTuple):
 
 @torch.no_grad()
 def propose(
-    run: Run,
+    run: RunParts,
     contexts: Tensor | None,
     *,
     rows: int,

@@ -7,7 +7,7 @@ from typing import Any
 
 from discrete_grad.fitting.context_range import trained_ranges
 from discrete_grad.models import BaseEnsemble, StackedEnsemble
-from discrete_grad.runs.run import Run
+from discrete_grad.runs._parts import RunParts
 
 __all__ = ["estimator_facts"]
 
@@ -15,7 +15,7 @@ _LATE = 0.9
 _GAIN = 0.01
 
 
-def estimator_facts(run: Run) -> dict[str, Any]:
+def estimator_facts(run: RunParts) -> dict[str, Any]:
     """Facts on the estimator of a run, the same whether it was just fitted or loaded.
 
     Returns:

@@ -6,15 +6,15 @@ from torch import Tensor
 
 from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models.row_pool import ByContext
-from discrete_grad.runs.run import Run
+from discrete_grad.runs._parts import RunParts
 
 __all__ = ["row_score"]
 
 
-def row_score(run: Run, contexts: Tensor | None) -> ByContext:
+def row_score(run: RunParts, contexts: Tensor | None) -> ByContext:
     """The score the generator was trained by, less what its config says of each row.
 
-    Without `reference_kl` and `trust` that is `Run.score`. The first adds its weight times the
+    Without `reference_kl` and `trust` that is `Run.objective`. The first adds its weight times the
     row's log-probability under the data policy: the law that maximises a score less a divergence
     is the data policy times `exp(score / weight)`. The second takes off its weight times the
     features in which the row differs, beyond `trust_radius`, from the nearest observed one.
@@ -33,7 +33,7 @@ def row_score(run: Run, contexts: Tensor | None) -> ByContext:
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -46,7 +46,7 @@ def row_score(run: Run, contexts: Tensor | None) -> ByContext:
     known = run.rows.codes.unique(dim=0) if config.trust else None
 
     def score(codes: Tensor, where: Tensor) -> Tensor:
-        value = run.score(None if contexts is None else contexts[where])(codes)
+        value = run.objective(None if contexts is None else contexts[where])(codes)
         if reference is not None:
             value = value + config.reference_kl * space.log_prob(reference[where], codes)
         if known is not None:

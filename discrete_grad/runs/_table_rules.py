@@ -114,12 +114,15 @@ def ruled_config(config: GeneratorConfig, rules: Rules | None) -> GeneratorConfi
     return replace(config, gradient_estimator=name)
 
 
-def check_contexts(policy: ObeyingPolicy, contexts: Tensor | None) -> None:
+def check_contexts(
+    policy: ObeyingPolicy, contexts: Tensor | None, places: Sequence[int] | None = None
+) -> None:
     """Raise RunError, naming the first one, if rules allow no row in one of some contexts.
 
     Args:
         policy: the conditioned generator.
         contexts: `(S, C)`, or None.
+        places: of the contexts in a longer list of them, by which they are named.
     """
     given = None if contexts is None else policy.rule_context(contexts)
     if contexts is None or given is None:
@@ -134,7 +137,8 @@ def check_contexts(policy: ObeyingPolicy, contexts: Tensor | None) -> None:
             try:
                 rules.condition(free, context=one)
             except ValueError as error:
-                row = int((group == place).nonzero()[0]) + 1
+                index = int((group == place).nonzero()[0])
+                row = (index if places is None else places[index]) + 1
                 said = str(error).partition("leave no row that obeys ")[2]
                 raise RunError(f"context row {row}: no row obeys {said or error}") from error
 

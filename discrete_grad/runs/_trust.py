@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from discrete_grad.hamming import nearest_hamming
-from discrete_grad.runs.run import Run
+from discrete_grad.runs._parts import RunParts
 
 __all__ = ["trusted", "trusted_starts"]
 
 _STARTS = 256
 
 
-def trusted(run: Run) -> Callable[[Tensor], Tensor] | None:
+def trusted(run: RunParts) -> Callable[[Tensor], Tensor] | None:
     """Whether rows `(n, F)` lie within `trust_radius` of an observed one; None without `trust`.
 
     What a run writes does: the weight decides how the generator is trained, not which rows it may
@@ -31,7 +31,7 @@ def trusted(run: Run) -> Callable[[Tensor], Tensor] | None:
     return near
 
 
-def trusted_starts(run: Run) -> Tensor | None:
+def trusted_starts(run: RunParts) -> Tensor | None:
     """The best observed rows `(n, F)`, by which a search finds the trusted ones; None without."""
     if not run.config.generator.trust:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -15,7 +15,7 @@ from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.settings import flatten, sections, settings, with_settings
 from discrete_grad.training import RunError
 
-__all__ = ["config_text", "read_config"]
+__all__ = ["config_of", "config_text", "read_config"]
 
 _WIDTH = 100
 _HEAD = """\
@@ -71,7 +71,34 @@ def read_config(path: Path | str) -> FitConfig:
         estimator.memebrs in fit.toml: did you mean estimator.members?
     """
     path = Path(path)
-    values = {name: _read(name, value, path) for name, value in _entries(_parsed(path), "", path)}
+    return _config(_parsed(path), path)
+
+
+def config_of(values: Mapping[str, Any]) -> FitConfig:
+    """The configuration of a dict of settings by their dotted names, or in dicts of their groups.
+
+    Raises:
+        RunError: for a setting that does not exist, is of a wrong type or out of range.
+
+    Example:
+        >>> config_of({"seed": 3, "estimator.members": 3, "judge": {"members": 3}}).judge.members
+        3
+    """
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, key = str(name).split(".")
+        inner = nested
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        if isinstance(value, Mapping):
+            inner.setdefault(key, {}).update(value)
+        else:
+            inner[key] = list(value) if isinstance(value, tuple) else value
+    return _config(nested, "config")
+
+
+def _config(table: dict[str, Any], path: Path | str) -> FitConfig:
+    values = {name: _read(name, value, path) for name, value in _entries(table, "", path)}
     config = with_settings(FitConfig(), values)
     try:
         config.check()
@@ -102,7 +129,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is not TOML: {error}") from error
 
 
-def _entries(table: dict[str, Any], prefix: str, path: Path) -> Iterator[tuple[str, Any]]:
+def _entries(table: dict[str, Any], prefix: str, path: Path | str) -> Iterator[tuple[str, Any]]:
     """Name and value of each setting in a table and the tables in it."""
     for key, value in table.items():
         name = prefix + key
@@ -130,7 +157,7 @@ def _nearest(name: str) -> str:
     return get_close_matches(name, parts, n=1, cutoff=0)[0]
 
 
-def _read(name: str, value: Any, path: Path) -> Any:
+def _read(name: str, value: Any, path: Path | str) -> Any:
     try:
         return as_type(value, settings()[name].type)
     except (TypeError, OverflowError) as error:

@@ -16,12 +16,12 @@ from discrete_grad.rules import Rules
 from discrete_grad.runs._aim_stages import check_aims
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._method import run_method
+from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._prepared import save_prepared
 from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.load import assemble, frozen
-from discrete_grad.runs.run import METRICS, Run
 from discrete_grad.sampling import seeded
 from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
@@ -29,13 +29,13 @@ from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.logs import JsonLinesLog, Log, TensorBoardLog, no_log
 
-__all__ = ["fit"]
+__all__ = ["fit_table"]
 
 _MIN_ROWS = 10
 _MAX_RAW = 10.0
 
 
-def fit(
+def fit_table(
     table: Table,
     folder: Path | str,
     config: FitConfig,
@@ -46,7 +46,7 @@ def fit(
     log: Log = no_log,
     source: dict[str, Any] | None = None,
     device: str | torch.device = "cpu",
-) -> Run:
+) -> RunParts:
     """Fit judge, estimators, data policy, naive baseline and generator; keep all in a folder.
 
     Killed at any moment and called again with `resume=True`, it ends with bitwise the same weights
@@ -79,7 +79,7 @@ def fit(
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
         >>> folder = Path(tempfile.mkdtemp()) / "run"
-        >>> run = fit(read_table(columns, score="score"), folder, config)
+        >>> run = fit_table(read_table(columns, score="score"), folder, config)
         >>> space = run.table.schema.space
         >>> run.table.schema.decode_features(space.argmax(run.generator()).unsqueeze(0))
         {'cut': [2]}

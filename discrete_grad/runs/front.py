@@ -1,186 +1,148 @@
-"""Rows spread over the front of several aims, from one fit."""
+"""The front door: a table of any kind to a finished fit, and a folder back to one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from discrete_grad.models.aimed import scalarised
-from discrete_grad.models.front_search import best_front
-from discrete_grad.models.pareto import spread_front, tradeoff_grid
-from discrete_grad.policies.obeying import ObeyingPolicy
-from discrete_grad.rules import Rules
-from discrete_grad.runs._guides import RunPolicy, likely_row, under
-from discrete_grad.runs._proposals import Proposals
-from discrete_grad.runs._seen_rows import SeenRows
-from discrete_grad.runs._trust import trusted
+from discrete_grad.data import Table
+from discrete_grad.data.sources import Source
+from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs._fit_input import GivenConfig, given_config, read_input
+from discrete_grad.runs._table_rules import GivenRules
+from discrete_grad.runs.fit import fit_table
+from discrete_grad.runs.fit_config import Maximise
+from discrete_grad.runs.load import load_parts
 from discrete_grad.runs.run import Run
-from discrete_grad.sampling import seeded
-from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.logs import progress_bar
-from discrete_grad.training.loop import derive_seed
+from discrete_grad.training.logs import Log, no_log, quiet_bars
 
-__all__ = ["front_values", "propose_front"]
-
-_LEAST, _MOST = 32, 64  # trade-offs at which the generator is asked
-_DRAWS = 16  # rows of each
-_CODES, _EVALUATIONS = 2**22, 2**17  # as for other rows, see `propose`
+__all__ = ["fit", "load_run"]
 
 
-def front_values(run: Run, codes: Tensor, context: Tensor | None) -> Tensor:
-    """Worth `(n, K)` of rows `(n, F)` for each aim, more is better: what the front is made of.
+def fit(
+    table: Table | Source,
+    folder: str | PathLike[str],
+    config: GivenConfig = None,
+    *,
+    score: str | Sequence[str] = (),
+    context: Sequence[str] | str = (),
+    features: Any = None,
+    exclude: Sequence[str] | str = (),
+    missing: Literal["error", "category", "drop"] = "error",
+    unseen: Literal["keep", "drop"] = "keep",
+    feasible: str | None = None,
+    rules: GivenRules | str | PathLike[str] = (),
+    fix: Sequence[str] | str = (),
+    forbid: Sequence[str] | str = (),
+    observed: Sequence[str] | str = (),
+    preferences: Preferences | str | PathLike[str] | None = None,
+    maximise: Maximise | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    log: Log = no_log,
+    source: dict[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    quiet: bool = False,
+) -> Run:
+    """Fit judge, estimators and generator to a table; all of it is kept in a folder.
 
-    The score is that expected of a row if one that fails, or misses a threshold, counts as the
-    worst observed one; 0 is the worst and 1 the best of each aim, on the scale of the models.
+    `discrete-grad fit` does the same, with options of the same names. Killed at any moment and
+    called again with `resume=True`, it ends with the same weights, bit for bit, on the CPU.
 
     Args:
-        run: of several aims.
-        codes: on the device of the models.
-        context: `(C,)`, or None.
+        table: a pandas, polars or Arrow table, the path of a CSV or Parquet file, or a dict of
+            columns; or a `Table` that was read already, which the arguments up to `unseen` are not
+            given for.
+        folder: must not exist or be empty, unless resuming.
+        config: settings: a `FitConfig`, the path of a TOML file, or a dict such as
+            `{"generator.steps": 400}`; what is left out has its default.
+        score: column to be maximised, or with `"name:min"` minimised; `"ph:=7.4"`, `"purity>=.95"`
+            and `"purity<=.99"` are aims, too. Several are traded off; see `read_table`.
+        context: columns that rows are generated for.
+        features: columns that are generated; by default all others. See `read_table`.
+        exclude: columns that are left out.
+        missing: `error`, `category` or `drop`, see `read_table`.
+        unseen: `keep` or `drop`, see `read_table`.
+        feasible: column of yes/no: whether a row succeeded; rows that failed need no score.
+        rules: that every row obeys, or a TOML file of them.
+        fix: rules in words, `"base=KOH|NaOH"`.
+        forbid: rules in words, `"base=NaH & solvent=water"`.
+        observed: columns that stand together only as in the table, `"base,solvent"` or `"auto"`.
+        preferences: between rows of the table, or a file of them.
+        maximise: statistic of a row's scores that is maximised; see `FitConfig`.
+        seed: of every random number; by default that of `config`.
+        resume: go on with a fit of the same table and settings, if there is one in the folder.
+        log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
+        source: JSON that is kept with the run.
+        device: that computes, see `discrete_grad.training.choose_device`.
+        quiet: show no progress bars, which a terminal and a notebook otherwise have.
 
     Raises:
-        RunError: for a run of one aim.
+        TableError: for a table that cannot be used; all faults at once.
+        RunError: for a folder that is taken or belongs to another fit, or rules or settings that
+            are wrong.
+        ValueError: for too few rows, or settings out of range.
 
     Example:
-        >>> from discrete_grad.runs.front import front_values
-        >>> callable(front_values)
-        True
+        >>> import tempfile
+        >>> rows = {"cut": ["fair", "good", "ideal"] * 20, "price": [2.0, 1.0, 3.0] * 20}
+        >>> quick = {"estimator.steps": 50, "judge.steps": 50, "generator.steps": 50}
+        >>> run = fit(rows, score="price", folder=tempfile.mkdtemp(), config=quick)
+        >>> run.generate(rows=1, new_only=False)["cut"].tolist()
+        ['ideal']
     """
-    names = [] if run.aims is None else run.aims.names
-    if run.aims is None or len(names) < 2:
-        raise RunError("the fit has no front: it needs two or more of --score to be traded off")
-    model = run.aims.objective
-    values = model.values(codes, None if context is None else context.expand(len(codes), -1))
-    low, high = model.ends.unbind(1)
-    scores = (values[:, : len(low)] - low) / (high - low)
-    return scores * values[:, len(low) :].prod(1, keepdim=True)
+    settings = given_config(config, maximise=maximise, seed=seed)
+    given = read_input(
+        table,
+        score=score,
+        context=context,
+        features=features,
+        exclude=exclude,
+        missing=missing,
+        unseen=unseen,
+        feasible=feasible,
+        rules=rules,
+        fix=fix,
+        forbid=forbid,
+        observed=observed,
+        preferences=preferences,
+    )
+    with quiet_bars(quiet):
+        parts = fit_table(
+            given.table,
+            Path(folder),
+            settings,
+            rules=given.rules,
+            preferences=given.preferences,
+            resume=resume,
+            log=log,
+            source=source,
+            device=device,
+        )
+    return Run.of(parts)
 
 
-@torch.no_grad()
-def propose_front(
-    run: Run,
-    contexts: Tensor | None,
-    *,
-    count: int,
-    rules: Rules | None = None,
-    seed: int = 0,
-    new_only: bool = True,
-    share: tuple[int, int] = (0, 1),
-    evaluations: int | None = None,
-) -> Iterator[Proposals]:
-    """At most so many rows of each context, of which none is dominated by the estimators.
-
-    The generator is asked at trade-offs all over the simplex; a local search goes on from there,
-    see `best_front`.
+def load_run(folder: str | PathLike[str], *, device: str | torch.device = "cpu") -> Run:
+    """Load a finished fit, made on whatever device.
 
     Args:
-        run: of several aims.
-        contexts: `(S, C)`, or None.
-        count: rows, at least 1.
-        rules: that every row obeys.
-        seed: decides every random number.
-        new_only: leave out the rows that the table has in the same context.
-        share: which part of the contexts, and of how many.
-        evaluations: of rows by the estimators in each context; by default as many as four million
-            codes, shared out over the contexts, and at most 131,072.
+        folder: of the fit.
+        device: where its models go, see `discrete_grad.training.choose_device`.
 
     Raises:
-        RunError: for a run without several aims, or less than one row.
+        RunError: if there is none, it is unfinished or damaged, or this machine does not have the
+            device.
 
     Example:
-        >>> from discrete_grad.runs.front import propose_front
-        >>> callable(propose_front)
-        True
+        >>> from discrete_grad.training import RunError
+        >>> try:
+        ...     load_run("no/such/run")
+        ... except RunError as error:
+        ...     print(error)
+        no/such/run holds no fit: config.json is missing
     """
-    names = [] if run.aims is None else run.aims.names
-    if len(names) < 2:
-        raise RunError("the fit has no front: it needs two or more of --score to be traded off")
-    if count < 1:
-        raise RunError(f"front must be at least 1 row, got {count}")
-    grid = tradeoff_grid(len(names), min(max(count, _LEAST), _MOST))
-    policies = [under(run.at_weights(weights).generator, rules) for weights in grid]
-    total = 1 if contexts is None else len(contexts)
-    shared = _CODES // (run.table.schema.space.num_features * max(1, total))
-    search = partial(
-        _front_of,
-        run,
-        policies,
-        grid,
-        seen=SeenRows(run.table, contexts, device=run.device),
-        evaluations=evaluations or max(1024, min(_EVALUATIONS, shared)),
-        count=count,
-        new_only=new_only,
-        seed=derive_seed(seed, "front"),
-    )
-    first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
-    bar = progress_bar("front", last - first, 0)
-    for index in range(first, last):
-        context = None if contexts is None else contexts[index].to(run.device)
-        yield search(index, context)
-        bar.update()
-    bar.close()
-
-
-def _front_of(
-    run: Run,
-    policies: list[RunPolicy],
-    grid: Tensor,
-    index: int,
-    context: Tensor | None,
-    *,
-    seen: SeenRows,
-    evaluations: int,
-    count: int,
-    new_only: bool,
-    seed: int,
-) -> Proposals:
-    """Rows of one context."""
-
-    def known(codes: Tensor) -> Tensor:
-        return seen(codes, torch.full((len(codes),), index, device=codes.device))
-
-    def allowed(codes: Tensor) -> Tensor:
-        fine = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
-        if isinstance(policies[0], ObeyingPolicy):
-            fine &= policies[0].allows(codes, context)
-        return fine if near is None else fine & near(codes)
-
-    near = trusted(run)
-    starts = torch.cat([_starts(policy, context, seed) for policy in policies])
-    if near is not None:
-        starts = torch.cat([starts, run.rows.codes.long()])
-    codes, values = best_front(
-        run.table.schema.space,
-        starts,
-        partial(front_values, run, context=context),
-        evaluations=evaluations,
-        allowed=allowed,
-        barred=known if new_only else None,
-        seed=seed,
-    )
-    if len(codes):
-        kept = spread_front(values, count)
-        codes, values = codes[kept], values[kept]
-    asked = _answers(values, grid.to(values), run) if len(codes) else grid[:0]
-    where = torch.full((len(codes),), index)
-    span = range(index, index + 1)
-    return Proposals(codes.cpu(), where, known(codes).cpu(), span, asked.cpu())
-
-
-def _starts(policy: RunPolicy, context: Tensor | None, seed: int) -> Tensor:
-    """The likeliest row, and draws, `(n, F)`."""
-    device = next(policy.parameters()).device
-    drawn = policy.sample(context, _DRAWS - 1, generator=seeded(seed, device))
-    return torch.cat([likely_row(policy, context).unsqueeze(0), drawn])
-
-
-def _answers(values: Tensor, grid: Tensor, run: Run) -> Tensor:
-    """The trade-off `(n, K)` to which each row `(n, K)` is nearest to the best answer."""
-    assert run.aims is not None
-    kind = run.aims.objective.kind
-    worth = scalarised(values.unsqueeze(1), grid, kind)
-    best: Tensor = (worth.amax(0) - worth).argmin(1)
-    return grid[best]
+    return Run.of(load_parts(Path(folder), device=device))

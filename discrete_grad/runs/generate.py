@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,20 @@ from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
 from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
 from discrete_grad.runs._guides import likely_row, under
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
-from discrete_grad.runs.front import propose_front
-from discrete_grad.runs.run import Run
+from discrete_grad.runs.pareto_front import propose_front
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["FewRowsWarning", "check_columns", "generate", "part_path", "polished_row"]
+__all__ = [
+    "FewRowsWarning",
+    "check_columns",
+    "generate",
+    "part_path",
+    "polished_row",
+]
 
 _SEEN = "in_table"
 _TOLD = 3  # contexts with too few rows that are named one by one
@@ -60,7 +66,7 @@ def check_columns(schema: Schema) -> None:
 
 @torch.no_grad()
 def generate(
-    run: Run,
+    run: RunParts,
     columns: dict[str, list[Any]],
     contexts: Tensor | None,
     *,
@@ -72,6 +78,7 @@ def generate(
     share: tuple[int, int] = (0, 1),
     tradeoff: Mapping[str, float] | None = None,
     front: int | None = None,
+    places: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
 
@@ -102,6 +109,8 @@ def generate(
         tradeoff: name of an aim -> its weight, of a run of several aims; see `Run.at`.
         front: at most so many rows of each context, spread over all trade-offs, none of which is
             worse than another in every aim by the estimators; `rows` is then not looked at.
+        places: of the contexts in a longer list of them, whose caller has told of those that are
+            far outside the trained range; messages name these.
 
     Returns:
         Columns: the contexts', the features, `estimated_score` and `judge_score` in the table's
@@ -124,7 +133,7 @@ def generate(
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -142,11 +151,11 @@ def generate(
     joined = joined_rules(schema, run.rules, rules)
     policy = under(run.generator, joined)
     if isinstance(policy, ObeyingPolicy):
-        check_contexts(policy, None if contexts is None else contexts.to(run.device))
+        check_contexts(policy, None if contexts is None else contexts.to(run.device), places)
     total = 1 if contexts is None else len(contexts)
     if share[1] > max(1, total):
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
-    if share[0] == 0:
+    if share[0] == 0 and places is None:
         warn_far_contexts(run.table, columns, contexts)
     made = (*tradeoff_names(schema), *schema.space.names, *estimate_names(schema), _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in (*columns, *made)}
@@ -158,11 +167,15 @@ def generate(
         parts, rows = propose_front(run, contexts, count=front, rules=joined, **search), 1
     for part in parts:
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
-        for name, values in (given | _columns(run, contexts, part)).items():
+        here = None if contexts is None else contexts[part.where]
+        told = estimate_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
+        asked = _asked(run, part) | schema.decode_features(part.codes)
+        for name, values in (given | asked | told).items():
             written[name] += values
         short += _short(part, rows)
     kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
-    _warn(short, kind, contexts)
+    numbered = range(total) if places is None and contexts is not None else places
+    _warn(short, kind, numbered)
     return written
 
 
@@ -186,7 +199,7 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 
 @torch.no_grad()
-def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
+def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
     """Codes `(F,)`: from the most likely row in a context `(C,)` up the best single swaps.
 
     They climb the score the generator was trained by, obey the run's rules and further ones, and
@@ -200,7 +213,7 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -222,11 +235,13 @@ def polished_row(run: Run, context: Tensor | None, rules: GivenRules = ()) -> Te
     known = run.rows.codes.unique(dim=0).long()
     if not allowed(likely.unsqueeze(0)).all() and (fine := allowed(known)).any():
         likely = known[fine][run.generator.log_prob(known[fine], context).argmax()]
-    climbed = single_swap_ascent(space, run.score(context), likely.unsqueeze(0), allowed=allowed)
+    climbed = single_swap_ascent(
+        space, run.objective(context), likely.unsqueeze(0), allowed=allowed
+    )
     return climbed.squeeze(0).cpu()
 
 
-def _limits(run: Run, rules: Rules | None) -> str:
+def _limits(run: RunParts, rules: Rules | None) -> str:
     """Limits to the rows, for a warning."""
     limits = ["obey the rules"] if rules is not None else []
     if run.config.generator.trust:
@@ -245,16 +260,15 @@ def _check(schema: Schema, rows: int, diversity: int) -> None:
         )
 
 
-def _columns(run: Run, contexts: Tensor | None, part: Proposals) -> dict[str, list[Any]]:
-    """Features, scores and marks of proposed rows."""
-    schema, weights = run.table.schema, part.tradeoffs
+def _asked(run: RunParts, part: Proposals) -> dict[str, list[Any]]:
+    """The trade-off of each row, by the aims' columns; nothing for one aim."""
+    weights = part.tradeoffs
     if weights is None and run.aims is not None and run.aims.tradeoff is not None:
         weights = run.aims.tradeoff.expand(len(part.codes), -1)
-    columns: dict[str, list[Any]] = dict(schema.decode_features(part.codes))
-    if weights is not None:
-        columns |= dict(zip(tradeoff_names(schema), weights.double().T.tolist(), strict=True))
-    here = None if contexts is None else contexts[part.where]
-    return columns | estimate_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
+    if weights is None:
+        return {}
+    names = tradeoff_names(run.table.schema)
+    return dict(zip(names, weights.double().T.tolist(), strict=True))
 
 
 def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
@@ -265,10 +279,10 @@ def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
     return [(first + i, int(counts[i])) for i in few]
 
 
-def _warn(short: list[tuple[int, int]], wanted: str, contexts: Tensor | None) -> None:
-    """Warn of contexts with too few rows: of the first ones by name."""
+def _warn(short: list[tuple[int, int]], wanted: str, places: Sequence[int] | None) -> None:
+    """Warn of contexts with too few rows: of the first ones by their places, if they have any."""
     for index, count in short[:_TOLD]:
-        place = "" if contexts is None else f"context row {index + 1}: "
+        place = "" if places is None else f"context row {places[index] + 1}: "
         warnings.warn(f"{place}only {count} {wanted}", FewRowsWarning, stacklevel=3)
     if (further := len(short) - _TOLD) > 0:
         text = f"{further:,} further contexts: too few {wanted}"

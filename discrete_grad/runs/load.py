@@ -18,15 +18,15 @@ from discrete_grad.runs._folder import (
     load_weights,
     read_settings,
 )
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._stages import STAGES, Work
-from discrete_grad.runs.run import Run
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import choose_device
 
-__all__ = ["assemble", "frozen", "load_run"]
+__all__ = ["assemble", "frozen", "load_parts"]
 
 
-def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
+def load_parts(folder: Path | str, *, device: str | torch.device = "cpu") -> RunParts:
     """Load a finished fit, made on whatever device.
 
     Args:
@@ -39,7 +39,7 @@ def load_run(folder: Path | str, *, device: str | torch.device = "cpu") -> Run:
 
     Example:
         >>> try:
-        ...     load_run(Path("no/such/run"))
+        ...     load_parts(Path("no/such/run"))
         ... except RunError as error:
         ...     print(error)
         no/such/run holds no fit: config.json is missing
@@ -76,7 +76,7 @@ def frozen(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def assemble(work: Work) -> Run:
+def assemble(work: Work) -> RunParts:
     """The run of which all stages are done."""
     ready, models = work.prepared, work.models
     units, held_out = calibrated_units(
@@ -87,7 +87,7 @@ def assemble(work: Work) -> Run:
     if aims is not None and aims.tradeoff is not None:
         spec = work.table.schema.context_spec
         made["generator"] = at_tradeoff(made["generator"], spec, aims.tradeoff)
-    return Run(
+    return RunParts(
         folder=work.folder,
         config=work.config,
         table=work.table,

@@ -22,7 +22,7 @@ from discrete_grad.preferences.preference_file import (
 )
 from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model
 from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.runs.run import Run
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
@@ -59,7 +59,7 @@ class _Pairs:
 
 
 def prefer(
-    run: Run,
+    run: RunParts,
     path: Path,
     *,
     ask: Callable[[str], str],
@@ -96,7 +96,7 @@ def prefer(
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> table = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few, folder = EstimatorConfig(members=2, steps=50), Path(tempfile.mkdtemp())
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -129,7 +129,9 @@ def prefer(
     return answered
 
 
-def _telling_pairs(run: Run, path: Path, annotator: str, seen: Seen, seed: int) -> Iterator[_Pairs]:
+def _telling_pairs(
+    run: RunParts, path: Path, annotator: str, seen: Seen, seed: int
+) -> Iterator[_Pairs]:
     """Pairs not seen before, one at a time, by the answers in the file as they come."""
     block = 0
     while True:
@@ -151,7 +153,7 @@ def _telling_pairs(run: Run, path: Path, annotator: str, seen: Seen, seed: int) 
 
 
 @torch.no_grad()
-def _candidates(run: Run, seen: Seen, seed: int) -> _Pairs:
+def _candidates(run: RunParts, seen: Seen, seed: int) -> _Pairs:
     """Different pairs of two different rows, none of them seen."""
     noise, table = seeded(seed), run.table
     here = random_indices(len(table), (_POOL,), generator=noise)
@@ -172,7 +174,7 @@ def _candidates(run: Run, seen: Seen, seed: int) -> _Pairs:
     return pairs.take(torch.tensor(list(fresh.values()), dtype=torch.long))
 
 
-def _model(run: Run, known: Preferences | None, seed: int) -> PreferenceModel:
+def _model(run: RunParts, known: Preferences | None, seed: int) -> PreferenceModel:
     """Of the answers, once there are enough to choose by; before, the run's estimators."""
     if known is None or len(known) < _BLOCK:
         return PreferenceModel(run.estimator, ties=False).eval()

@@ -23,10 +23,10 @@ from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator, IndependentPolicy, Policy, conditioned
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.runs._aim_facts import aims_facts
+from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.runs.generate import polished_row
-from discrete_grad.runs.run import Run
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError, write_atomically
 from discrete_grad.training.devices import AskedFromCpu
@@ -38,7 +38,7 @@ __all__ = ["write_report"]
 _SOME = 256
 
 
-def write_report(run: Run) -> dict[str, Any]:
+def write_report(run: RunParts) -> dict[str, Any]:
     """Write `report.json` and `report.html` into the run's folder.
 
     The truth is part of it if the run's source names an example table: `{"example": "hpolib"}`.
@@ -52,7 +52,7 @@ def write_report(run: Run) -> dict[str, Any]:
         >>> from discrete_grad.data import read_table
         >>> from discrete_grad.fitting import EstimatorConfig, GeneratorConfig
         >>> from discrete_grad.runs.fit_config import FitConfig
-        >>> from discrete_grad.runs.fit import fit
+        >>> from discrete_grad.runs import fit
         >>> columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
         >>> few = EstimatorConfig(members=2, steps=50)
         >>> config = FitConfig(estimator=few, judge=few, generator=GeneratorConfig(steps=50))
@@ -67,7 +67,7 @@ def write_report(run: Run) -> dict[str, Any]:
     return report
 
 
-def _subject(run: Run) -> Subject:
+def _subject(run: RunParts) -> Subject:
     run = _shown(run)
     schema, table = run.table.schema, run.table
     contexts, positions = distinct_contexts(
@@ -122,7 +122,7 @@ def _subject(run: Run) -> Subject:
     )
 
 
-def _shown(run: Run) -> Run:
+def _shown(run: RunParts) -> RunParts:
     """The run, of several aims with the whole weight on the first."""
     if run.aims is None or run.aims.tradeoff is None:
         return run
@@ -136,13 +136,13 @@ def _training_contexts(table: Table) -> TrainingContexts | None:
     return TrainingContexts(spec, table.context)
 
 
-def _generator_on_cpu(run: Run) -> Policy:
+def _generator_on_cpu(run: RunParts) -> Policy:
     if isinstance(run.generator, Generator):
         return _AskedFromCpu(run.generator, run.device)
     return copy.deepcopy(run.generator).cpu()
 
 
-def _some_rows(policy: Policy, contexts: Tensor | None, run: Run) -> Tensor:
+def _some_rows(policy: Policy, contexts: Tensor | None, run: RunParts) -> Tensor:
     """Rows `(n, F)` drawn from a policy, as many in each of some contexts."""
     some = None if contexts is None else contexts[:_SOME]
     count = _SOME if some is None else max(1, _SOME // len(some))
@@ -167,7 +167,7 @@ class _AskedFromCpu(IndependentPolicy):
 class _Polished(IndependentPolicy):
     """The policy that always writes the polished row."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunParts) -> None:
         self.run, self.space = run, run.table.schema.space
         self.context_spec = run.table.schema.context_spec
 
@@ -181,7 +181,7 @@ class _Polished(IndependentPolicy):
 class _Uniform(IndependentPolicy):
     """The policy of random rows."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunParts) -> None:
         self.space = run.table.schema.space
         self.context_spec = run.table.schema.context_spec
 
@@ -191,7 +191,7 @@ class _Uniform(IndependentPolicy):
         return torch.zeros(*batch, self.space.width)
 
 
-def _trail(run: Run) -> dict[int, IndependentPolicy]:
+def _trail(run: RunParts) -> dict[int, IndependentPolicy]:
     """The generator at moments of its training; nothing for a run that kept none."""
     trail = dict[int, IndependentPolicy]()
     for step, weights in load_snapshots(run.folder / "trail").items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from torch import Tensor
@@ -31,13 +32,13 @@ class RuleWords:
         ('ligand=XPhos',)
     """
 
-    rules: Path | None = None
+    rules: str | PathLike[str] | None = None
     """TOML file, see `read_rules`."""
-    fix: Sequence[str] = ()
+    fix: Sequence[str] | str = ()
     """`feature=category`, or several categories with `|` between them."""
-    forbid: Sequence[str] = ()
+    forbid: Sequence[str] | str = ()
     """`feature=category & feature=category`."""
-    observed: Sequence[str] = ()
+    observed: Sequence[str] | str = ()
     """Columns with commas between them, or `auto`."""
     only_seen: bool = False
     """Whether rows are those of the table alone."""
@@ -62,10 +63,10 @@ def worded_rules(words: RuleWords, table: Table) -> list[Rule]:
         [Fix('cut', 'good'), Forbid({'cut': 'fair', 'size': '2'})]
     """
     names = RuleNames(table.schema)
-    found = [] if words.rules is None else read_rules(words.rules, table)
-    found += [_told("--fix", text, _fix, names) for text in words.fix]
-    found += [_told("--forbid", text, _forbid, names) for text in words.forbid]
-    for text in words.observed:
+    found = [] if words.rules is None else read_rules(Path(words.rules), table)
+    found += [_told("--fix", text, _fix, names) for text in _several(words.fix)]
+    found += [_told("--forbid", text, _forbid, names) for text in _several(words.forbid)]
+    for text in _several(words.observed):
         found += _observed(text, table)
     if words.only_seen:
         found.append(only_seen(table))
@@ -74,6 +75,11 @@ def worded_rules(words: RuleWords, table: Table) -> list[Rule]:
     elif words.of is not None:
         raise RunError("--of names the row of --within, which is missing")
     return found
+
+
+def _several(words: Sequence[str] | str) -> Sequence[str]:
+    """Words of an option that may be given once or several times."""
+    return [words] if isinstance(words, str) else words
 
 
 def _told(option: str, text: str, read: Callable[[str, RuleNames], Rule], names: RuleNames) -> Rule:

@@ -1,149 +1,190 @@
-"""A finished fit, as the rest of the room reads it."""
+"""A finished fit, and all that is made from it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from discrete_grad.data.frames import frame_like
+from discrete_grad.data.sources import Source
+from discrete_grad.runs._export import export_generator
+from discrete_grad.runs._fit_input import given_rules
+from discrete_grad.runs._line_rows import rows_of_lines
+from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs._own_rows import score_rows, swap_rows
+from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._run_html import run_html
+from discrete_grad.runs._table_rules import GivenRules
+from discrete_grad.runs.report import write_report
+from discrete_grad.runs.rule_words import RuleWords
 
-from discrete_grad.data import Table
-from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.fitting.aims import at_tradeoff
-from discrete_grad.fitting.pessimism import guided_score
-from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.fitting.units import ScoreUnits
-from discrete_grad.gradient import SelfSamplingFunction
-from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
-from discrete_grad.policies import AutoregressiveGenerator, Generator
-from discrete_grad.preferences.preferences import Preferences
-from discrete_grad.rules import Rules
-from discrete_grad.runs._aims import RunAims, checked_tradeoff
-from discrete_grad.runs._guides import RunPolicy, under
-from discrete_grad.runs.fit_config import FitConfig
-from discrete_grad.training.checkpoint import RunError
-
-__all__ = ["METRICS", "Run"]
-
-METRICS = "metrics.jsonl"
-"""The log of training, in the folder."""
+__all__ = ["Run"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished fit: the table, the models and what is needed to read their output.
+class Run(RunParts):
+    """A finished fit: rows for contexts, scores of one's own rows, the report, the network.
 
-    Args:
-        folder: where it lies.
-        config: how it was made.
-        table: all rows, with the schema; on the CPU, whatever the device of the models.
-        source: what the caller said of the table's origin, JSON.
-        scale: from `table.scores` to what the models predict.
-        to_units: from what the estimator predicts to scores in the units of the score column.
-        judge_to_units: from what the judge predicts.
-        rows: what the generator's side has seen, scores scaled, equal rows merged with their counts
-            (see `learning_rows`); like `judge_rows` on the device of the models.
-        judge_rows: what only the judge has seen, likewise: other rows, and, of rows observed at
-            least 4 times, other observations of the same.
-        judge: trained on `judge_rows`.
-        estimator: trained on `rows`.
-        reference: the data policy: reproduces the observations that `rows` are merged from.
-        naive: the naive baseline: reproduces them by inverse score.
-        generator: trained through `estimator`.
-        aligner: None unless the generator's config gives alignment a weight.
-        pessimism: standard deviations below the mean that the generator was trained by; the
-            config's, or what its coverage asks for.
-        preferences: those given, or None.
-        preference: trained on them, or None.
-        reward_unit: standard deviation of its reward between `rows`, in log-odds.
-        rules: that the generator was trained under, and that whatever is generated obeys; or None.
-        independent: a generator of independent features, trained likewise, where the run's own
-            writes step by step; otherwise None.
-        held_out: how well the estimator's members rank the `rows` they hold out: `spearman`, and
-            `baseline`, that of a sum of effects of single columns; nothing for runs of versions
-            that did not measure it.
-        aims: models of several aims, of thresholds and of which rows succeed; None for one score to
-            be made large or small. `estimator`, `judge`, `scale` and units are the first aim's.
+    `discrete_grad.fit` and `discrete_grad.load_run` make it.
 
     Example:
-        >>> sorted(Run.__dataclass_fields__)[:3]
-        ['aligner', 'config', 'estimator']
+        >>> import tempfile
+        >>> import discrete_grad
+        >>> rows = {"cut": ["fair", "good", "ideal"] * 20, "price": [2.0, 1.0, 3.0] * 20}
+        >>> quick = {"estimator.steps": 50, "judge.steps": 50, "generator.steps": 50}
+        >>> folder = tempfile.mkdtemp()
+        >>> run = discrete_grad.fit(rows, score="price", folder=folder, config=quick)
+        >>> run.generate(rows=1, new_only=False)["cut"].tolist()
+        ['ideal']
+        >>> run.score({"cut": ["ideal", "good"]})["rank"].tolist()
+        [1, 2]
     """
 
-    folder: Path
-    config: FitConfig
-    table: Table
-    source: dict[str, Any]
-    scale: ScoreScale
-    to_units: ScoreUnits
-    judge_to_units: ScoreUnits
-    rows: ScoredRows
-    judge_rows: ScoredRows
-    judge: BaseEnsemble
-    estimator: BaseEnsemble
-    reference: Generator
-    naive: Generator
-    generator: Generator | AutoregressiveGenerator
-    aligner: Aligner | None
-    pessimism: float
-    preferences: Preferences | None = None
-    preference: PreferenceModel | None = None
-    reward_unit: float = 1.0
-    rules: Rules | None = None
-    independent: Generator | None = None
-    held_out: dict[str, float] = field(default_factory=dict)
-    aims: RunAims | None = None
+    @classmethod
+    def of(cls, parts: RunParts) -> Run:
+        """The run of these parts.
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the models."""
-        return next(self.generator.parameters()).device
+        Example:
+            >>> issubclass(Run, RunParts)
+            True
+        """
+        return cls(**{item.name: getattr(parts, item.name) for item in fields(RunParts)})
 
-    @property
-    def policy(self) -> RunPolicy:
-        """The generator, conditioned by the rules where there are any."""
-        return under(self.generator, self.rules)
-
-    def score(self, context: Tensor | None) -> SelfSamplingFunction:
-        """Objective that the generator was trained by, in contexts `(..., C)`."""
-        config = replace(self.config.generator, pessimism=self.pessimism)
-        model = self.estimator if self.aims is None else self.aims.objective
-        return guided_score(model, self.preference, self.reward_unit, context, config)
-
-    def at(self, tradeoff: Mapping[str, float]) -> Run:
-        """The same run at another trade-off, which its generator and its score then have.
-
-        A run of several aims is loaded at equal weights.
+    def generate(
+        self,
+        contexts: Source | None = None,
+        *,
+        rows: int = 8,
+        seed: int = 0,
+        diversity: int = 1,
+        new_only: bool = True,
+        rules: GivenRules | str | PathLike[str] = (),
+        fix: Sequence[str] | str = (),
+        forbid: Sequence[str] | str = (),
+        observed: Sequence[str] | str = (),
+        only_seen: bool = False,
+        within: int | None = None,
+        of: int | str | PathLike[str] | None = None,
+        tradeoff: Mapping[str, float] | None = None,
+        front: int | None = None,
+    ) -> Any:
+        """Good and different rows for each context, the best by the estimator's score first.
 
         Args:
-            tradeoff: name of an aim -> its weight, at least 0; their sum is 1.
+            contexts: a frame, a path or a dict with the context columns; one context as a dict of
+                single values; None for a fit without context. A column of a feature fixes it in
+                each line, where the cell is not empty; another column is refused.
+            rows: different rows for each context.
+            seed: of every random number.
+            diversity: features in which any two rows of a context differ at least.
+            new_only: leave out the rows that the table has in the same context.
+            rules: that rows obey beside those of the fit, or a TOML file of them.
+            fix: `"base=KOH|NaOH"`, one or several.
+            forbid: `"base=NaH & solvent=water"`, one or several.
+            observed: `"base,solvent"` or `"auto"`, one or several.
+            only_seen: rows are those of the table, in whatever context.
+            within: features in which a row may differ from the row `of`.
+            of: row of the table, counted from 1, or a file with one row; by default the best row
+                of a table without contexts.
+            tradeoff: name of an aim -> its weight, of a fit of several; their sum is 1. By default
+                all weigh the same.
+            front: rows of each context that are spread over all trade-offs, instead of `rows`.
+
+        Returns:
+            A frame of the kind of `contexts`, otherwise of pandas: contexts, features,
+            `estimated_score` and `judge_score` in the table's units, `beyond_observed`, whether
+            either lay outside the scores observed in the context, and `in_table`. Of several aims
+            there are `estimated_NAME` and `judge_NAME` of each, `probability_...` of thresholds and
+            of success, and the weights `tradeoff_NAME`.
 
         Raises:
-            RunError: for a run of one aim, an unknown aim, or other weights.
+            TableError: for contexts that do not fit the run, all faults at once.
+            RunError: for rules that leave no row, or numbers out of range.
         """
-        names = [] if self.aims is None else self.aims.names
-        return self.at_weights(checked_tradeoff(tradeoff, names))
+        words = RuleWords(
+            fix=fix,
+            forbid=forbid,
+            observed=observed,
+            only_seen=only_seen,
+            within=within,
+            of=None if of is None else str(of),
+        )
+        made = rows_of_lines(
+            self,
+            read_lines(contexts, self.table.schema),
+            rules=given_rules(rules, words, self.table),
+            rows=rows,
+            seed=seed,
+            diversity=diversity,
+            new_only=new_only,
+            tradeoff=tradeoff,
+            front=front,
+        )
+        return frame_like(contexts, made)
 
-    def at_weights(self, weights: Tensor) -> Run:
-        """The same run at the trade-off of weights `(K,)`, which are not checked."""
-        assert self.aims is not None
-        assert self.aims.generator is not None
-        spec = self.table.schema.context_spec
-        generator = at_tradeoff(self.aims.generator, spec, weights)
-        return replace(self, generator=generator, aims=self.aims.at(weights))
+    def score(self, rows: Source) -> Any:
+        """One's own rows with their scores by estimator and judge, and their ranks.
 
-    def metrics(self) -> list[dict[str, float]]:
-        """The lines of the log of training.
+        Args:
+            rows: a frame, a path or a dict with the features and the context columns; further
+                columns are kept.
+
+        Returns:
+            A frame of the same kind, otherwise of pandas, in the same order, with the columns
+            `estimated_score` and `judge_score` in the table's units, `beyond_observed`, `in_table`
+            and `rank`: 1 for the best by the estimator of the rows in the same context.
 
         Raises:
-            RunError: if the log is missing or damaged.
+            TableError: for a missing column or cell or an unknown category, all faults at once.
         """
-        path = self.folder / METRICS
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+        return score_rows(self, rows)
+
+    def swaps(self, rows: Source) -> Any:
+        """What each single swap of one's own rows would change, the best swap of a row first.
+
+        Args:
+            rows: as in `score`; one row as a dict of single values.
+
+        Returns:
+            A frame of the same kind, otherwise of pandas, with a line for each row and each other
+            category of each feature that the run's rules allow: `row`, counted from 1, `feature`,
+            `from`, `to`, `estimated_effect` and `judge_effect`, the scores after the swap minus
+            those before it, in the table's units, and the scores after it as in `score`.
+
+        Raises:
+            TableError: as `score`.
+        """
+        return swap_rows(self, rows)
+
+    def report(self) -> Path:
+        """Write `report.html` and `report.json` into the run's folder.
+
+        Returns:
+            Path of `report.html`.
+        """
+        write_report(self)
+        return self.folder / "report.html"
+
+    def export(self, path: str | PathLike[str]) -> None:
+        """Write the generator as a network, context to logits, for other programs.
+
+        It reads contexts `(N, C)` encoded as `table.schema.encode_context` does, and gives logits
+        `(N, D)`, a block of categories a feature; without contexts it has no input and gives
+        `(D,)`. The columns and categories are in the file's metadata, as JSON named `schema`.
+
+        Args:
+            path: ends in `.pt2` (read by `torch.export.load`) or `.onnx`.
+
+        Raises:
+            RunError: for another suffix, a run under rules, which the logits alone do not obey, or
+                a generator that writes step by step.
+            ImportError: for ONNX without its packages.
+        """
+        export_generator(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return run_html(self)

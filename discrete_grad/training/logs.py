@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["JsonLinesLog", "Log", "TensorBoardLog", "no_log", "progress_bar"]
+__all__ = ["JsonLinesLog", "Log", "TensorBoardLog", "no_log", "progress_bar", "quiet_bars"]
 
 
 Log = Callable[[dict[str, float], int], None]
@@ -97,10 +100,39 @@ class _NoBar:
         pass
 
 
-def progress_bar(stage: str, steps: int, done: int) -> Any:
-    """A bar on a terminal; silent elsewhere and where tqdm is not installed."""
+_QUIET = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet_bars(quiet: bool = True) -> Iterator[None]:
+    """Within it no progress bar is shown, if so wanted.
+
+    Example:
+        >>> with quiet_bars():
+        ...     progress_bar("generator", 10, 0).update()
+    """
+    token = _QUIET.set(quiet)
     try:
-        from tqdm import tqdm
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
+def progress_bar(stage: str, steps: int, done: int) -> Any:
+    """A bar on a terminal or in a notebook; silent elsewhere and where tqdm is not installed."""
+    try:
+        from tqdm import auto, std
     except ImportError:
         return _NoBar()
-    return tqdm(total=steps, initial=done, desc=stage, leave=False, disable=None)
+    if _QUIET.get():
+        return _NoBar()
+    # a notebook is no terminal, and shows bars all the same
+    bar, off = (auto.tqdm, False) if _in_notebook() else (std.tqdm, None)
+    return bar(total=steps, initial=done, desc=stage, leave=False, disable=off)
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs the program."""
+    shell = sys.modules.get("IPython")
+    running = None if shell is None else shell.get_ipython()
+    return running is not None and "IPKernelApp" in getattr(running, "config", {})

@@ -89,7 +89,7 @@ def test_unseen_category_names_column_row_value_and_neighbour() -> None:
         CUT.encode(["fair", "ideal", "god", "gud"])
     assert str(raised.value) == (
         "column 'cut', row 3: 'god' is not among the 3 known categories 'fair', 'good', 'ideal'; "
-        "did you mean 'good'?"
+        "did you mean 'good'?; nor is 'gud' of other rows"
     )
 
 

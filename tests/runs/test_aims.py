@@ -12,7 +12,7 @@ from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, Reproduction
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
-from discrete_grad.runs.front import front_values
+from discrete_grad.runs.pareto_front import front_values
 from discrete_grad.training import RunError
 from tests.runs.small import small_config
 

@@ -64,7 +64,7 @@ def silent(*arguments: object, **options: object) -> Written:
 def test_all_new_rows_by_the_score_but_for_the_first(bare: Run) -> None:
     space = bare.table.schema.space
     rows = space.enumerate()
-    score = bare.score(None)(rows)
+    score = bare.objective(None)(rows)
     new = nearest_hamming(rows, bare.table.codes) > 0
     written = silent(bare, {}, None, rows=24)
     codes = codes_of(bare, written)
@@ -198,7 +198,7 @@ def test_the_data_policy_and_the_trust_region_count_in_the_score(run: Run) -> No
     _, contexts = shops(run, 1)
     where = torch.zeros(len(rows), dtype=torch.long)
     plain = row_score(run, contexts)(rows, where)
-    assert torch.equal(plain, run.score(contexts[where])(rows))
+    assert torch.equal(plain, run.objective(contexts[where])(rows))
     made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.0)
     kept = replace(run, config=replace(run.config, generator=made))
     expected = plain + 0.5 * run.table.schema.space.log_prob(run.reference(contexts)[0], rows)

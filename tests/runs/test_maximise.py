@@ -56,7 +56,7 @@ def test_each_functional_prefers_another_row(
     run = fit(gambles(minimised=minimised), tmp_path / "run", config(maximise))
     space = run.table.schema.space
     rows = space.enumerate()
-    chosen = rows[run.score(None)(rows).argmax()]
+    chosen = rows[run.objective(None)(rows).argmax()]
     assert run.table.schema.decode_features(chosen.unsqueeze(0))["kind"] == [best]
     names = run.table.schema.decode_features(rows)["kind"]
     estimates = dict(zip(names, run.to_units(run.estimator(rows)).tolist(), strict=True))

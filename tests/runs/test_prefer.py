@@ -213,7 +213,7 @@ def test_a_generator_is_trained_by_score_and_preferences(run: Run, tmp_path: Pat
     assert len(again.preferences) == 400
     assert torch.equal(likely_rows(again), likely_rows(liked))
     rows, context = run.rows.codes, run.rows.context
-    mixed = liked.score(context)(rows)
+    mixed = liked.objective(context)(rows)
     expected = liked.estimator(rows, context)
     expected = expected + 3.0 * liked.preference(rows, context) / liked.reward_unit
     assert torch.allclose(mixed, expected, atol=1e-4)

@@ -81,7 +81,7 @@ def assert_best_that_obeys(run: Run, row: Tensor, rules: Rules, context: Tensor)
     trusted = run.config.generator
     near = nearest_hamming(swaps, run.rows.codes) <= trusted.trust_radius
     swaps = swaps[rules.allows(swaps) & (near if trusted.trust else True)]
-    score = run.score(context)
+    score = run.objective(context)
     assert rules.allows(row)
     assert (score(row) >= score(swaps)).all()
 
@@ -119,7 +119,7 @@ def test_generate_proposes_the_polished_row(tmp_path: Path) -> None:
     config = small_config(polish=True)
     run = fit(small_table(context=False), tmp_path / "run", config)
     row = polished_row(run, None)
-    score = run.score(None)
+    score = run.objective(None)
     swaps = run.table.schema.space.swaps(row)
     assert score(row) >= score(swaps).max()
     values = run.table.schema.decode_features(row.unsqueeze(0))

@@ -1,0 +1,53 @@
+"""A run as a notebook shows it."""
+
+from __future__ import annotations
+
+from html import escape
+
+from discrete_grad.data import Vocabulary
+from discrete_grad.runs._parts import RunParts
+
+__all__ = ["run_html"]
+
+_NAMED = 12
+
+
+def run_html(run: RunParts) -> str:
+    """A small table of what was fitted.
+
+    Example:
+        >>> run_html.__name__
+        'run_html'
+    """
+    lines = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(value)}</td></tr>"
+        for name, value in _facts(run).items()
+    )
+    return f"<table>{lines}</table>"
+
+
+def _facts(run: RunParts) -> dict[str, str]:
+    schema = run.table.schema
+    verb = "minimised" if schema.signs[0] < 0 else "maximised"
+    facts = {
+        "run": str(run.folder),
+        "score": f"{schema.score}, {verb} by {run.config.maximise}",
+        "rows": f"{len(run.table):,}",
+        "features": _listed([f"{f.name} ({len(f)})" for f in schema.features]),
+    }
+    if schema.context:
+        sizes = [f" ({len(c)})" if isinstance(c, Vocabulary) else "" for c in schema.context]
+        names = [c.name for c in schema.context]
+        facts["contexts"] = _listed([n + s for n, s in zip(names, sizes, strict=True)])
+    if run.rules is not None:
+        facts["rules"] = _listed([rule.words() for rule in run.rules.rules])
+    if "spearman" in run.held_out:
+        text = f"{run.held_out['spearman']:.2f} on rows that it has not seen"
+        facts["rank correlation of the estimator with the score"] = text
+    return facts
+
+
+def _listed(words: list[str]) -> str:
+    more = f" and {len(words) - _NAMED:,} more" if len(words) > _NAMED else ""
+    return ", ".join(words[:_NAMED]) + more

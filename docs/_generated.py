@@ -1,0 +1,154 @@
+"""Pages of the site that come from elsewhere: the reference, the results and the notebooks."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RESULTS = ROOT / "benchmarks" / "results"
+ROOMS = {
+    "gradient": "Gradient estimators, one class each.",
+    "nn": "Layers for your own network.",
+    "space": "Features, categories and contexts.",
+    "rules": "Rules that every row obeys.",
+    "models": "Models from a row to numbers: estimators of a score, the aligner, preferences.",
+    "policies": "Distributions of rows given a context.",
+    "objectives": "Losses: pure functions of tensors.",
+    "weighting": "The reward-weighted distribution, its samplers, and guidance.",
+    "data": "Tables, vocabularies and example tables.",
+    "fitting": "Training of estimators, aligners and generators.",
+    "reinforcement": "Reinforcement learning and distillation.",
+    "preferences": "Learning from answers to pairs of rows.",
+    "training": "Optimiser, checkpoints, devices and logs.",
+    "evaluation": "Measures of gradients, rows and models.",
+    "reporting": "Tables, plots and the page of a report.",
+    "runs": "The command line's job, from Python.",
+    "testing": "Hypothesis strategies, and checks for gradient estimators.",
+}
+CELLS = """---
+file_format: mystnb
+kernelspec:
+  name: python3
+---
+"""
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the generated pages into folders that git ignores."""
+    for room, summary in ROOMS.items():
+        _write(HERE / "reference" / f"{room}.rst", room_page(f"discrete_grad.{room}", summary))
+    _write(HERE / "reference" / "index.md", index_page())
+    _write(HERE / "reference" / "command_line.md", command_page())
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        _write(HERE / "notebooks" / path.name, path.read_bytes())
+    for path in RESULTS.iterdir():
+        if path.suffix in {".md", ".png", ".svg"}:
+            name = path.name.replace("README", "index")
+            _write(HERE / "benchmarks" / name, path.read_bytes())
+
+
+def room_page(module: str, summary: str) -> str:
+    """Page of all public names of a room."""
+    title = f"``{module}``"
+    return (
+        f"{title}\n{'=' * len(title)}\n\n{summary}\n\n"
+        f".. automodule:: {module}\n   :members:\n   :imported-members:\n\n"
+        + "".join(f".. autodata:: {origin}\n   :no-value:\n\n" for origin in values(module))
+    )
+
+
+def values(module: str) -> list[str]:
+    """Public names of a room that are neither class nor function, where they are defined."""
+    room = importlib.import_module(module)
+    tree = ast.parse(inspect.getsource(room))
+    return [
+        f"{node.module}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in room.__all__ and not is_class_or_function(getattr(room, alias.name))
+    ]
+
+
+def is_class_or_function(value: object) -> bool:
+    """Whether autodoc documents it as a member of the room that imports it."""
+    return inspect.isclass(value) or inspect.isfunction(value)
+
+
+def index_page() -> str:
+    """Page that lists the rooms."""
+    lines = [f"- {{doc}}`discrete_grad.{room} <{room}>`: {text}" for room, text in ROOMS.items()]
+    tree = "\n".join(ROOMS)
+    return (
+        "# Reference\n\n"
+        "`discrete_grad` itself holds `CategoricalSpace`, `ContextSpec` and every gradient\n"
+        "estimator; all else is imported from its room.\n\n"
+        + "\n".join(lines)
+        + f"\n\n```{{toctree}}\n:hidden:\n\ncommand_line\n{tree}\n```\n"
+    )
+
+
+def command_page() -> str:
+    """Page of the command line's help texts, as the commands print them."""
+    names = re.findall(r"^\s{4,}(?:│\s+)?([a-z-]+)\s", help_of(), re.MULTILINE)
+    parts = ["# Command line\n", f"```text\n{help_of()}\n```\n"]
+    parts += [f"## discrete-grad {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
+    return "\n".join(parts)
+
+
+def help_of(*command: str) -> str:
+    """What `--help` prints, without colours, 100 columns wide."""
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    words = [sys.executable, "-m", "discrete_grad", *command, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+def as_site_page(app: Sphinx, name: str, source: list[str]) -> None:
+    """Turn a page's Python blocks into cells, and its links out of docs/ into links within."""
+    if str(app.env.doc2path(name, base=False)).endswith(".md"):
+        text = re.sub(r"\]\(((?:\.\./)+)benchmarks/results/", within_docs, source[0])
+        text = re.sub(r"\]\(((?:\.\./)+)notebooks/", within_docs, text)
+        text = text.replace("benchmarks/README.md", "benchmarks/index.md")
+        if "```python\n" in text and not name.startswith("benchmarks"):
+            text = CELLS + text.replace("```python\n", "```{code-cell} python3\n")
+        source[0] = text
+
+
+def within_docs(link: re.Match[str]) -> str:
+    """Start of a link to a folder that is copied into docs/, for a page in docs/ or deeper."""
+    folder = "benchmarks" if "benchmarks" in link[0] else "notebooks"
+    return "](" + link[1].removeprefix("../") + folder + "/"
+
+
+def check_reference(app: Sphinx, exception: Exception | None) -> None:
+    """Fail on a public name that the reference lacks."""
+    if exception is None and app.builder.name == "html":
+        known = set(app.env.get_domain("py").objects)
+        missing = [
+            f"{room}.{name}"
+            for room in ROOMS
+            for name in importlib.import_module(f"discrete_grad.{room}").__all__
+            if not any(place.endswith(f".{name}") for place in known)
+        ]
+        if missing:
+            raise RuntimeError(f"the reference lacks {', '.join(missing)}")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Write a page if it changed, so that an unchanged one is not built again."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists() or path.read_bytes() != data:
+        path.write_bytes(data)

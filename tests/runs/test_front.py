@@ -1,0 +1,232 @@
+"""The front door: frames in, the same kind of frame out, and the same rows as the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+import discrete_grad
+from discrete_grad.cli import commands, main
+from discrete_grad.data import TableError, read_table
+from discrete_grad.runs import FitConfig, Run, fit
+from discrete_grad.training import RunError
+from tests.data.malformed import good_table
+
+QUICK = Path(__file__).parent / "quick.toml"
+CONTEXTS = {"shop": ["west", "east"], "price": [11.5, 12.5]}
+SCORES = ["estimated_score", "judge_score", "beyond_observed", "in_table"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return good_table(tmp_path_factory.mktemp("front"))
+
+
+@pytest.fixture(scope="module")
+def run(table: Path) -> Run:
+    return discrete_grad.fit(
+        pd.read_csv(table),
+        score="score",
+        context=["shop", "price"],
+        folder=str(table.parent / "run"),
+        config=str(QUICK),
+        quiet=True,
+    )
+
+
+def test_python_and_command_line_give_the_same_rows(
+    run: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "write_and_print_report", lambda run: None)
+    other, out = tmp_path / "run", tmp_path / "rows.csv"
+    words = ["fit", str(table), "--score", "score", "--context", "shop", "price"]
+    assert main([*words, "--out", str(other), "--config", str(QUICK)]) == 0
+    for path in (run.folder / "weights").iterdir():
+        assert path.read_bytes() == (other / "weights" / path.name).read_bytes()
+    contexts = tmp_path / "contexts.csv"
+    contexts.write_text("shop,price,cut\nwest,11.5,\neast,12.5,good\n")
+    words = ["generate", str(other), "--contexts", str(contexts), "--rows", "2", "--seed", "5"]
+    assert main([*words, "--diversity", "1", "--fix", "shade=D|E|F", "--out", str(out)]) == 0
+    made = run.generate(contexts, rows=2, seed=5, fix="shade=D|E|F")
+    pd.testing.assert_frame_equal(made, pd.read_csv(out), check_exact=True)
+    assert set(made["cut"][2:]) == {"good"}
+    assert set(made["cut"][:2]) != {"good"}
+
+
+def test_the_same_kind_of_frame_comes_back(run: Run) -> None:
+    expected = run.generate(pd.DataFrame(CONTEXTS), rows=2)
+    assert isinstance(expected, pd.DataFrame)
+    assert [*expected] == ["shop", "price", "cut", "shade", *SCORES]
+    made = {
+        pl.DataFrame: run.generate(pl.DataFrame(CONTEXTS), rows=2),
+        pa.Table: run.generate(pa.table(CONTEXTS), rows=2),
+        pd.DataFrame: run.generate(CONTEXTS, rows=2),
+    }
+    for kind, frame in made.items():
+        assert isinstance(frame, kind)
+        plain = (
+            frame.to_dict("list")
+            if isinstance(frame, pd.DataFrame)
+            else {
+                name: list(frame[name].to_pylist() if kind is pa.Table else frame[name])
+                for name in expected
+            }
+        )
+        assert plain == expected.to_dict("list")
+
+
+def test_one_context_is_a_dict_of_single_values(run: Run) -> None:
+    one = run.generate({"shop": "east", "price": 12.5}, rows=2)
+    both = run.generate(CONTEXTS, rows=2)
+    assert one[["shop", "price"]].drop_duplicates().to_dict("records") == [
+        {"shop": "east", "price": 12.5}
+    ]
+    assert list(both["shop"]) == ["west", "west", "east", "east"]
+
+
+def test_scores_are_those_that_generate_tells(run: Run) -> None:
+    made = run.generate(CONTEXTS, rows=4)
+    own = made.assign(note="kept", judge_score=0.0).set_index(pd.Index(range(10, 18)))
+    before = own.copy()
+    scored = run.score(own)
+    pd.testing.assert_frame_equal(own, before)
+    assert list(scored.index) == list(range(10, 18))
+    assert set(scored["note"]) == {"kept"}
+    for name in SCORES:
+        assert list(scored[name]) == list(made[name])
+    for _, part in scored.groupby("shop"):
+        assert sorted(part["rank"])[0] == 1
+        better = part.sort_values("rank")["estimated_score"]
+        assert (better.diff().dropna() <= 0).all()
+
+
+def test_equal_rows_share_a_rank_and_contexts_have_their_own(run: Run) -> None:
+    rows = pl.DataFrame(
+        {
+            "cut": ["fair", "good", "fair", "ideal"],
+            "shade": ["D", "E", "D", "F"],
+            "shop": ["east", "east", "east", "west"],
+            "price": [11.5] * 4,
+        }
+    )
+    ranks = run.score(rows)["rank"].to_list()
+    assert ranks[0] == ranks[2]
+    assert ranks[3] == 1
+    assert sorted(ranks[:3]) in ([1, 1, 3], [1, 2, 2])
+
+
+def test_swaps_are_the_differences_of_scores(run: Run) -> None:
+    row = {"cut": "good", "shade": "E", "shop": "west", "price": 11.5}
+    swaps = run.swaps(row)
+    assert len(swaps) == 2 + 3
+    assert set(swaps["row"]) == {1}
+    before = run.score(row)
+    for swap in swaps.to_dict("records"):
+        after = run.score({**row, swap["feature"]: swap["to"]})
+        assert swap["from"] == row[swap["feature"]]
+        for kind in ("estimated", "judge"):
+            change = after[f"{kind}_score"][0] - before[f"{kind}_score"][0]
+            assert swap[f"{kind}_effect"] == pytest.approx(change)
+    assert list(swaps["estimated_score"]) == sorted(swaps["estimated_score"], reverse=True)
+
+
+def test_all_faults_are_told_at_once(run: Run) -> None:
+    wrong: dict[str, Any] = {"shop": ["east", "north"], "price": ["x", "1"], "note": [1, 2]}
+    with pytest.raises(TableError) as caught:
+        run.generate({**wrong, "cut": ["fair", "awful"]})
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the table of contexts has 4 problems:"
+    assert "column 'note' is neither context nor feature" in lines[1]
+    assert "'shop', row 2: 'north'" in str(caught.value)
+    assert "'price', row 1: 'x' is not a number" in str(caught.value)
+    assert "'cut', row 2: 'awful'" in str(caught.value)
+    with pytest.raises(TableError, match="the table of rows has 3 problems"):
+        run.score({"cut": ["awful"], "shade": ["Z"], "shop": ["south"], "price": [1.0]})
+    with pytest.raises(TableError, match=r"'awful' is not among .* nor are 'bad', 'ugly' of other"):
+        run.score(
+            {
+                "cut": ["awful", "bad", "awful", "ugly"],
+                "shade": ["D"] * 4,
+                **{"shop": ["east"] * 4, "price": [11.5] * 4},
+            }
+        )
+
+
+def test_a_run_is_loaded_reported_and_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = discrete_grad.load_run(str(run.folder))
+    assert isinstance(loaded, Run)
+    pd.testing.assert_frame_equal(loaded.generate(CONTEXTS), run.generate(CONTEXTS))
+    reported: list[object] = []
+    monkeypatch.setattr("discrete_grad.runs.run.write_report", reported.append)
+    assert loaded.report() == run.folder / "report.html"
+    assert reported == [loaded]
+    shown = loaded._repr_html_()
+    assert "score, maximised by rank" in shown
+    assert "cut (3), shade (4)" in shown
+
+
+def test_a_network_is_exported(run: Run, tmp_path: Path) -> None:
+    contexts = run.table.context
+    assert contexts is not None
+    expected = run.generator(contexts)
+    run.export(str(tmp_path / "generator.pt2"))
+    kept = {"schema": ""}
+    network = torch.export.load(tmp_path / "generator.pt2", extra_files=kept).module()
+    assert torch.allclose(network(contexts), expected, atol=1e-6)
+    assert kept["schema"] == run.table.schema.to_json()
+    with pytest.raises(RunError, match=r"must end in \.pt2 or \.onnx"):
+        run.export(tmp_path / "generator.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["generator.pt2"]
+
+
+def test_settings_are_given_in_every_form(table: Path, tmp_path: Path) -> None:
+    told: list[dict[str, float]] = []
+    made = fit(
+        {"cut": [0, 1, 2] * 10, "price": [1.0, 2.0, 3.0] * 10},
+        tmp_path / "run",
+        {
+            "generator.steps": 5,
+            "reproduction": {"steps": 5},
+            "estimator.steps": 5,
+            "judge.steps": 5,
+        },
+        score="price",
+        maximise="mean",
+        seed=3,
+        fix=["cut=0|1"],
+        log=lambda metrics, step: told.append(metrics),
+    )
+    assert (made.config.seed, made.config.maximise, made.config.generator.steps) == (3, "mean", 5)
+    assert made.rules is not None
+    assert told
+    with pytest.raises(RunError, match=r"estimator\.memebrs in config: did you mean"):
+        fit(table, tmp_path / "new", {"estimator.memebrs": 3}, score="score")
+    read = read_table(table, score="score")
+    with pytest.raises(ValueError, match="a Table is read already: exclude"):
+        fit(read, tmp_path / "new", FitConfig(), exclude=["cut"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_columns_are_excluded(table: Path) -> None:
+    read = read_table(table, score="score", exclude=["price", "shop"])
+    assert [feature.name for feature in read.schema.features] == ["cut", "shade"]
+    with pytest.raises(TableError, match=r"no excluded column 'prize'.*did you mean 'price'"):
+        read_table(table, score="score", exclude="prize")
+
+
+def test_the_front_door_is_opened_late() -> None:
+    code = (
+        "import sys, discrete_grad; "
+        "assert not [m for m in sys.modules if m.startswith(('discrete_grad.runs', 'pyarrow'))]; "
+        "assert {'fit', 'load_run', 'Run'} <= {*dir(discrete_grad)}; "
+        "assert discrete_grad.load_run is discrete_grad.runs.load_run"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        discrete_grad.fitt  # type: ignore[attr-defined]  # noqa: B018
