@@ -30,7 +30,7 @@ from discrete_grad.training.checkpoint import RunError, load_tensors
 
 __all__ = ["KIND", "RunAim", "RunAims", "aimed", "checked_tradeoff", "run_aims"]
 
-KIND: Scalarisation = "hypervolume"
+KIND: Scalarisation = "linear"
 _TOLERANCE = 1e-6
 
 
