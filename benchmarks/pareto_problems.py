@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.tables_files import positions
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import load_example
+from discrete_grad.models.pareto import non_dominated
 
 ROWS = 1500  # that are learnt from, drawn from all rows alike
 Columns = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A table of which every row is known.
 
@@ -36,10 +36,15 @@ class Problem:
     aims: tuple[str, ...]
     values: Tensor
 
-    def truth(self, codes: Tensor) -> Tensor:
-        """Values `(n, K)` of rows `(n, F)`, 0 for the worst row and 1 for the best of each."""
+    @functools.cached_property
+    def truth_of(self) -> Tensor:
+        """Values `(rows, K)`, 0 for the worst row and 1 for the best of each."""
         low, high = self.values.amin(0), self.values.amax(0)
-        return (self.values[positions(self.space.sizes, codes)] - low) / (high - low)
+        return (self.values - low) / (high - low)
+
+    def numbers(self, codes: Tensor) -> Tensor:
+        """Places `(n,)` of rows `(n, F)` among all."""
+        return self.space.row_number(codes.long())
 
     def columns(self, count: int, seed: int) -> Columns:
         """So many rows, drawn from all alike."""
@@ -72,7 +77,7 @@ def _small(family: str, dataset: str, metric: str) -> NDArray[np.float64]:
 
 
 def _attributes(family: str, dataset: str, *small: str) -> tuple[list[str], list[Any]]:
-    """The score of `load_example`, and attributes that are to be small, as minus their logarithm."""
+    """The score of `load_example`, and attributes to be small, as minus their logarithms."""
     score = load_example(family, [dataset]).scores[0].numpy()
     names = ["score", *(f"{metric}:min" for metric in small)]
     return names, [score, *(_small(family, dataset, metric) for metric in small)]
@@ -120,3 +125,31 @@ def load(name: str) -> Problem:
     aims, values = make()
     space = load_example(family).space
     return Problem(space, tuple(aims), torch.from_numpy(np.stack(values, 1)))
+
+
+def hypervolume(values: Tensor) -> float:
+    """Volume of what rows `(N, K)` dominate above 0, exact; K is 2 or 3.
+
+    Example:
+        >>> hypervolume(torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+        0.75
+    """
+    values = values.double().clamp_min(0)
+    values = values[non_dominated(values)]
+    if values.shape[1] == 2:
+        return _area(values)
+    # slices between neighbouring values of the last aim
+    values = values[values[:, 2].argsort(descending=True)]
+    height = values[:, 2] - torch.cat([values[1:, 2], values.new_zeros(1)])
+    return sum(
+        float(step) * _area(values[: place + 1, :2])
+        for place, step in enumerate(height)
+        if step > 0
+    )
+
+
+def _area(values: Tensor) -> float:
+    values = values[values[:, 0].argsort(descending=True)]
+    top = values[:, 1].cummax(0).values
+    before = torch.cat([values.new_zeros(1), top[:-1]])
+    return float((values[:, 0] * (top - before)).sum())
