@@ -18,6 +18,7 @@ PAGES = [
 ]
 EXAMPLES = {
     "README.md": 4,
+    "aims.md": 1,
     "bias_and_variance.md": 1,
     "gradient_estimators.md": 2,
     "index.md": 0,

@@ -118,7 +118,7 @@ class Chance(nn.Module):
         >>> from discrete_grad.space import CategoricalSpace
         >>> space = CategoricalSpace.from_sizes((2, 3))
         >>> chance = Chance(EstimatorEnsemble([Estimator(space)]), torch.tensor([0.0, 2.0]))
-        >>> chance(torch.tensor([1, 2]))
+        >>> chance(torch.tensor([1, 2])).detach()
         tensor(0.8808)
     """
 
