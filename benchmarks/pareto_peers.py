@@ -24,7 +24,7 @@ Search = Callable[[Problem, Tensor, Tensor, Tensor, int, int], Tensor]
 POPULATION = 100
 BASELINE = 16  # rows learnt from that qLogNEHVI begins with
 CANDIDATES = 32
-SECONDS = 20.0
+SECONDS = 10.0
 
 
 class _Spent(Exception):

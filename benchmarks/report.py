@@ -47,6 +47,7 @@ NAMES = (
     "estimators",
     "sizes",
     "rules",
+    "pareto",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")
