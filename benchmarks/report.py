@@ -50,6 +50,7 @@ NAMES = (
     "rules",
     "edits",
     "rounds",
+    "pareto",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")

@@ -148,7 +148,9 @@ def test_report_is_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_tensorboard_lies_in_the_folder(fitted: Path, tmp_path: Path) -> None:
-    arguments = ["fit", str(fitted.parent / "good.csv"), *COLUMNS, *QUICK, "--tensorboard"]
+    config = tmp_path / "logged.toml"
+    config.write_text(f"tensorboard = true\n{Path(QUICK[1]).read_text()}")
+    arguments = ["fit", str(fitted.parent / "good.csv"), *COLUMNS, "--config", str(config)]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
@@ -241,7 +243,16 @@ def test_fit_without_a_score_is_one_line(
 
 def test_several_scores_from_fit_to_report(tmp_path: Path) -> None:
     table, run, out = good_table(tmp_path), tmp_path / "run", tmp_path / "new_rows.csv"
-    arguments = ["fit", str(table), "--score", "score", "--score", "price", "--context", "shop"]
+    arguments = [
+        "fit",
+        str(table),
+        "--score",
+        "score",
+        "--score",
+        "price:behaviour",
+        "--context",
+        "shop",
+    ]
     config = tmp_path / "aligned.toml"
     quick = Path(QUICK[1]).read_text()
     config.write_text(quick.replace("[generator]", "[generator]\nalignment = 0.5"))
@@ -341,7 +352,7 @@ def test_nothing_is_written_into_a_strangers_folder(
     table, folder = good_table(tmp_path), tmp_path / "mine"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    arguments = ["fit", str(table), *COLUMNS, "--tensorboard", "--out", str(folder)]
+    arguments = ["fit", str(table), *COLUMNS, "--out", str(folder)]
     assert "not empty" in told(arguments, capsys)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 

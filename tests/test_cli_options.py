@@ -192,7 +192,7 @@ def test_nothing_is_written_for_a_wrong_file(
     table = good_table(Path())
     before = sorted(Path().iterdir())
     arguments = ["fit", str(table), "--score", "score", "--context", "shop", "price"]
-    assert main([*arguments, "--config", "fit.toml", "--out", "run", "--tensorboard"]) == 2
+    assert main([*arguments, "--config", "fit.toml", "--out", "run"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (

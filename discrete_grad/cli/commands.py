@@ -46,11 +46,11 @@ from discrete_grad.runs._fit_input import FitInput, read_input
 from discrete_grad.runs._line_rows import rows_of_lines
 from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._table_rules import listed
+from discrete_grad.runs.aim_words import read_tradeoff
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
-from discrete_grad.training import RunError, TensorBoardLog
+from discrete_grad.training import RunError
 from discrete_grad.training.devices import choose_device
-from discrete_grad.training.distributed import first, processes, rank
-from discrete_grad.training.logs import no_log
+from discrete_grad.training.distributed import first, processes
 
 __all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report"]
 
@@ -107,8 +107,6 @@ class Fit:
         device = choose_device(self.run.device)  # before a large table is read
         given = self._input(path)
         with processes(device):
-            logged = self.run.tensorboard and rank() == 0
-            log = TensorBoardLog(out / "tensorboard") if logged else no_log
             done = fit(
                 given.table,
                 out,
@@ -117,7 +115,6 @@ class Fit:
                 preferences=given.preferences,
                 scorer=self.goal.scorer,
                 resume=self.run.resume,
-                log=log,
                 device=device,
             )
             first(partial(write_and_print_report, done))
@@ -133,6 +130,7 @@ class Fit:
                 exclude=self.table.exclude,
                 missing=self.table.missing,
                 unseen=self.table.unseen,
+                feasible=self.table.feasible,
                 preferences=self.goal.preferences,
                 rules=self.rules.rules or (),
                 fix=self.rules.fix,
@@ -188,6 +186,8 @@ class Generate:
                 new_only=wanted.new_only,
                 rules=rules,
                 share=(place, count),
+                tradeoff=None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff),
+                front=wanted.front,
             )
         write_rows(out, written)
         tell_calls(run)

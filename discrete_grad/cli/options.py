@@ -86,8 +86,14 @@ class TableColumns:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME", help_behavior_hint="(required without --scorer, repeatable)"),
     ] = ()
-    """Column to be made as large as possible, or as small as possible with NAME:min. Of several
-    only the first is; all of them tell the aligner which rows behave alike."""
+    """Column to be made as large as possible. NAME:min makes it small, "NAME:=7.4" brings it near a
+    number, "NAME>=.95" and "NAME<=.95" make that probable; NAME:behaviour only tells the aligner
+    which rows behave alike. Several are traded off: see --tradeoff and --front of generate."""
+    feasible: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none)")
+    ] = None
+    """Column of yes/no, true/false or 1/0: whether a row succeeded. Rows that failed need no
+    score."""
     features: _Columns = ()
     """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
     of sorted text, NAME:categorical makes each value a category."""
@@ -191,8 +197,6 @@ class FitRun:
     """Print all settings and what they mean, as a file for --config, and fit nothing."""
     resume: bool = False
     """Go on with a fit that was interrupted."""
-    tensorboard: bool = False
-    """Also log for TensorBoard, in the folder's subfolder tensorboard."""
     device: _Device = "auto"
     debug: _Debug = False
 
@@ -210,6 +214,13 @@ class Rows:
     """Changes of a row of --edit, at most."""
     rows: int = 8
     """Different rows for each context."""
+    tradeoff: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME=WEIGHT,...", help_behavior_hint="")
+    ] = None
+    """Weights of the aims of a fit of several, such as yield=.7,cost=.3; their sum is 1. By default
+    all weigh the same."""
+    front: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    """Rows of each context that are spread over all trade-offs, instead of --rows."""
     diversity: int = 1
     """Features in which any two rows of a context differ at least."""
     new_only: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True

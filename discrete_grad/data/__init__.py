@@ -1,5 +1,6 @@
 """Tables and molecules to rows and back: vocabularies, contexts, the complete example tables."""
 
+from discrete_grad.data.aims import Aim
 from discrete_grad.data.chemistry import (
     MOLECULE_ATTRIBUTES,
     molecule_attributes,
@@ -18,6 +19,7 @@ from discrete_grad.data.writing import output_format, write_rows
 
 __all__ = [
     "MOLECULE_ATTRIBUTES",
+    "Aim",
     "Drug",
     "Example",
     "MoleculeSpace",

@@ -29,7 +29,7 @@ _MAX_ONE_HOT = 256
 _MAX_NUMBERS = 2**27
 
 
-def infer_schema(table: ArrowTable, roles: Roles, minimised: list[str]) -> Schema:
+def infer_schema(table: ArrowTable, roles: Roles) -> Schema:
     """Schema of a table; a missing cell is a category wherever there is one.
 
     Raises:
@@ -37,10 +37,9 @@ def infer_schema(table: ArrowTable, roles: Roles, minimised: list[str]) -> Schem
     """
     contexts = [_context_column(table, name, kind) for name, kind in roles.context.items()]
     features = [_feature(table, name, kind) for name, kind in roles.features.items()]
-    score, *more = roles.scores or [""]
     embed = _embedded(contexts, table.num_rows)
     return Schema(
-        tuple(features), tuple(contexts), score, tuple(more), tuple(minimised), embed_context=embed
+        tuple(features), tuple(contexts), next(iter(roles.scores), ""), embed_context=embed
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -49,17 +50,20 @@ class Roles(NamedTuple):
         scores: the scores; the first is the one to be maximised.
         context: name -> "categorical" or "numeric".
         features: name -> "categorical", "ordered" or "numeric", or the vocabulary that is given.
+        feasible: the column that says whether a row succeeded; None without.
     """
 
     scores: list[str]
     context: dict[str, str]
     features: dict[str, str | Vocabulary]
+    feasible: str | None = None
 
     @property
     def used(self) -> dict[str, str]:
-        """Name of each column -> `score`, `context` or `feature`."""
+        """Name of each column -> `score`, `feasible`, `context` or `feature`."""
         return {
             **dict.fromkeys(self.scores, "score"),
+            **({} if self.feasible is None else {self.feasible: "feasible"}),
             **dict.fromkeys(self.context, "context"),
             **dict.fromkeys(self.features, "feature"),
         }
@@ -69,32 +73,6 @@ class Roles(NamedTuple):
         """Columns that can have a category for missing cells."""
         categorical = (name for name, kind in self.context.items() if kind == "categorical")
         return {*self.features, *categorical}
-
-
-def score_names(
-    score: Sequence[str] | str | None, columns: Sequence[str], minimised: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Names of the score columns, the first score first, and of those that are to be minimised.
-
-    Args:
-        score: as in `read_table`.
-        columns: of the table.
-        minimised: scores that are to be minimised where `score` does not say which.
-
-    Raises:
-        TableError: for none, or one twice.
-    """
-    if score is None:
-        return [], []
-    given = [score] if isinstance(score, str) else list(score)
-    if not given:
-        raise TableError(
-            "no score is given: name the column to be maximised, or give a scorer of the rows"
-        )
-    pairs = [_split_kind(text, columns, ("min", "max")) for text in given]
-    names = [name for name, _ in pairs]
-    _require_once(names, "score")
-    return names, [n for n, goal in pairs if (goal or ("max", "min")[n in minimised]) == "min"]
 
 
 def without_excluded(data: Loaded, exclude: Sequence[str] | str) -> Loaded:
@@ -110,7 +88,12 @@ def without_excluded(data: Loaded, exclude: Sequence[str] | str) -> Loaded:
 
 
 def find_roles(
-    data: Loaded, *, scores: list[str], context: Sequence[str] | str, features: Features
+    data: Loaded,
+    *,
+    scores: list[str],
+    context: Sequence[str] | str,
+    features: Features,
+    feasible: str | None = None,
 ) -> Roles:
     """Roles of the columns of a table; the arguments are those of `read_table`.
 
@@ -120,12 +103,14 @@ def find_roles(
     names = data.table.column_names
     contexts = _given_kinds(context, names, ("categorical", "numeric"), "context")
     if features is None:
-        chosen = dict.fromkeys(n for n in names if n not in {*scores, *contexts})
+        chosen = dict.fromkeys(n for n in names if n not in {*scores, *contexts, feasible})
     elif isinstance(features, Mapping):
         chosen = dict.fromkeys(features)
     else:
         chosen = _given_kinds(features, names, ("categorical", "ordered"), "feature")
-    _require_one_role(scores, list(contexts), list(chosen))
+    given = [] if feasible is None else [feasible]
+    roles = {"score": scores, "feasible": given, "context": contexts, "feature": chosen}
+    _require_one_role(roles)
     for name in scores:
         pick(data.table, name, "score")
     return Roles(
@@ -134,6 +119,7 @@ def find_roles(
         _given_vocabularies(data.table, features)
         if isinstance(features, Mapping)
         else _feature_kinds(data, chosen, named=features is not None),
+        feasible,
     )
 
 
@@ -160,9 +146,8 @@ def _require_once(names: list[str], role: str) -> None:
         raise TableError(f"{role} columns are given twice: {listing(repeated)}")
 
 
-def _require_one_role(scores: list[str], context: list[str], features: list[str]) -> None:
-    roles = {"score": scores, "context": context, "feature": features}
-    for first, second in (("score", "context"), ("score", "feature"), ("context", "feature")):
+def _require_one_role(roles: Mapping[str, Iterable[str]]) -> None:
+    for first, second in combinations(roles, 2):
         for name in roles[first]:
             if name in roles[second]:
                 raise TableError(f"column {name!r} cannot be both {first} and {second}")

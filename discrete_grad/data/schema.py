@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from discrete_grad.data._values import Value
+from discrete_grad.data.aims import Aim
 from discrete_grad.data.arrow import as_column
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import Problems, RowError, TableError, as_table_error, listing
@@ -97,6 +99,9 @@ class Schema:
         more_scores: names of the further score columns; all scores together are a row's behaviour.
         minimised: names of those scores that are to be made small.
         embed_context: whether categorical contexts travel as codes; see `ContextSpec`.
+        aims: those of several, or one that is no direction, in the order of the scores; further
+            scores are behaviour alone. Without any the first score is the only aim.
+        feasible: name of the column that says whether a row succeeded; None without.
 
     Raises:
         TableError: without features, with one name for two columns, or with a minimised column
@@ -119,6 +124,8 @@ class Schema:
     more_scores: tuple[str, ...] = ()
     minimised: tuple[str, ...] = ()
     embed_context: bool = False
+    aims: tuple[Aim, ...] = ()
+    feasible: str | None = None
 
     def __post_init__(self) -> None:
         columns = [column.name for column in (*self.features, *self.context)]
@@ -128,6 +135,8 @@ class Schema:
             raise TableError("no feature is left: a table needs at least one besides the score")
         if len(set(names)) < len(names):
             raise TableError(f"each column has one role, got {listing(names)}")
+        if [aim.name for aim in self.aims] != scores[: len(self.aims)]:
+            raise TableError(f"the aims must be the first of the scores {listing(scores)}")
         if not set(self.minimised) <= set(scores):
             raise TableError(f"{listing(self.minimised)} are not all scores: {listing(scores)}")
 
@@ -142,6 +151,42 @@ class Schema:
         """
         scores = (self.score, *self.more_scores)
         return tuple(-1 if name in self.minimised else 1 for name in scores)
+
+    @property
+    def all_aims(self) -> tuple[Aim, ...]:
+        """What is wanted of each score, in their order.
+
+        Example:
+            >>> cut = Vocabulary("cut", ("fair", "good"))
+            >>> [aim.words for aim in Schema((cut,), (), "cost", minimised=("cost",)).all_aims]
+            ['cost:min']
+        """
+        first = Aim(self.score, "max" if self.signs[0] > 0 else "min")
+        aims = self.aims or (first,)
+        scores = (self.score, *self.more_scores)
+        return (*aims, *(Aim(name, "behaviour") for name in scores[len(aims) :]))
+
+    def with_aims(self, aims: Sequence[Aim]) -> Schema:
+        """The same columns with other scores; the aims are in their order, as `parse_aims` gives.
+
+        Example:
+            >>> schema = Schema((Vocabulary("cut", (1, 2)),), (), "cost")
+            >>> schema.with_aims([Aim("yield"), Aim("cost", "min")]).minimised
+            ('cost',)
+        """
+        names = [aim.name for aim in aims]
+        wanted = tuple(aim for aim in aims if aim.goal != "behaviour")
+        less = {aim.name for aim in aims if aim.sign < 0}
+        # the sign of what is behaviour alone does not matter, and stays as it was
+        less |= {aim.name for aim in aims if aim.goal == "behaviour"} & set(self.minimised)
+        plain = len(wanted) == 1 and wanted[0].value is None
+        return replace(
+            self,
+            score=next(iter(names), ""),
+            more_scores=tuple(names[1:]),
+            minimised=tuple(name for name in names if name in less),
+            aims=() if plain else wanted,
+        )
 
     def in_units(self, scores: Tensor, place: int = 0) -> Tensor:
         """Scores `(...)` that are to be maximised, in the units of the score column; and back.
@@ -248,6 +293,8 @@ class Schema:
             # the text is part of a run's digest: one score, one text
             **{name: given for name, given in scores.items() if given},
             **({"embed_context": True} if self.embed_context else {}),
+            **({"aims": [aim.to_dict() for aim in self.aims]} if self.aims else {}),
+            **({"feasible": self.feasible} if self.feasible else {}),
         }
         return json.dumps(columns)
 
@@ -263,7 +310,17 @@ class Schema:
             features = tuple(Vocabulary(**column) for column in data["features"])
             more, minimised = (tuple(data.get(name, ())) for name in ("more_scores", "minimised"))
             embed = bool(data.get("embed_context", False))
-            return cls(features, tuple(context), data["score"], more, minimised, embed)
+            aims = tuple(Aim(**aim) for aim in data.get("aims", ()))
+            return cls(
+                features,
+                tuple(context),
+                data["score"],
+                more,
+                minimised,
+                embed,
+                aims,
+                data.get("feasible"),
+            )
 
     @property
     def _context_kinds(self) -> tuple[list[Vocabulary], list[NumericColumn]]:

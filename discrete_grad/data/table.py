@@ -11,11 +11,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from discrete_grad.data._feasible import feasible_rows, without_failed_scores
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
-from discrete_grad.data._roles import Features, Roles, find_roles, score_names, without_excluded
+from discrete_grad.data._roles import Features, Roles, find_roles, without_excluded
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
+from discrete_grad.data.aims import Aim, parse_aims, require_within
 from discrete_grad.data.arrow import ArrowColumn
 from discrete_grad.data.columns import numbers, pick
 from discrete_grad.data.errors import TableError, counted_in, listing
@@ -39,6 +41,8 @@ class Table:
         context: `(N, C)`, float32; None without context columns.
         more_scores: `(N, S - 1)`, float64, the further scores in the order of `schema.more_scores`,
             likewise with the sign under which more is better; None without.
+        failed_codes: `(M, F)`, rows that failed and have no score; None without `schema.feasible`.
+        failed_context: `(M, C)`, theirs; None without context columns.
 
     Example:
         >>> table = read_table({"cut": ["fair", "good"], "score": [1.0, 2.0]}, score="score")
@@ -51,6 +55,8 @@ class Table:
     scores: Tensor
     context: Tensor | None
     more_scores: Tensor | None = None
+    failed_codes: Tensor | None = None
+    failed_context: Tensor | None = None
 
     def __len__(self) -> int:
         """N, the number of rows."""
@@ -83,19 +89,26 @@ class Table:
         index = index if index.numel() else index.long()
         context = None if self.context is None else self.context[index]
         more = None if self.more_scores is None else self.more_scores[index]
-        return Table(self.schema, self.codes[index], self.scores[index], context, more)
+        return replace(
+            self,
+            codes=self.codes[index],
+            scores=self.scores[index],
+            context=context,
+            more_scores=more,
+        )
 
 
 def read_table(
     source: Source,
     *,
-    score: str | Sequence[str] | None,
+    score: str | Aim | Sequence[str | Aim] | None,
     context: Sequence[str] | str = (),
     features: Features = None,
     exclude: Sequence[str] | str = (),
     schema: Schema | None = None,
     missing: Missing = "error",
     unseen: Unseen = "keep",
+    feasible: str | None = None,
 ) -> Table:
     """Read a table of categorical features and a score, or several.
 
@@ -120,10 +133,11 @@ def read_table(
     Args:
         source: path of a CSV or Parquet file; a pandas, polars or Arrow table, or any other with
             the Arrow C stream interface; or a dict of lists, arrays or tensors.
-        score: the column to be maximised, or with "name:min" minimised. Of several the first is,
-            and all together are a row's behaviour, by which an aligner says whether two rows behave
-            alike. None for a table without, whose rows a scorer of one's own scores: its `scores`
-            are NaN.
+        score: the column to be maximised, or one of the words of `parse_aims`: "cost:min",
+            "ph:=7.4" for a small distance to a number, "purity>=.95" for a high probability, and
+            "weight:behaviour" for a column that is no aim. All together are a row's behaviour, by
+            which an aligner says whether two rows behave alike. None for a table without, whose
+            rows a scorer of one's own scores: its `scores` are NaN.
         context: columns that the generator is conditioned on. A column is numeric if its type is,
             or, in CSV, if all its values parse as numbers, and otherwise categorical; write
             "name:categorical" or "name:numeric" to decide.
@@ -139,6 +153,8 @@ def read_table(
             leaves out rows with one, with a `TableWarning`. NaN of a floating column is missing.
         unseen: "drop" leaves out the categories of a feature that no row has; "keep" keeps those
             that are declared or given by `features`, see `Table.unseen`. A schema is kept.
+        feasible: column of yes/no, true/false or 1/0: whether the row succeeded. The scores of
+            rows that failed are not read, and their cells may be missing; see `Table.failed_codes`.
 
     Raises:
         TableError: if anything is wrong with the table; the message names column, value and row.
@@ -166,26 +182,38 @@ def read_table(
     if schema is not None and (context or features is not None):
         raise ValueError("a schema says what is context and feature: give neither beside it")
     data = without_excluded(load(source), exclude)
-    before = schema.minimised if schema else ()
-    names, minimised = score_names(score, data.table.column_names, before)
+    before = {aim.name: aim for aim in schema.all_aims} if schema else {}
+    aims = parse_aims(score, data.table.column_names, before)
+    names = [aim.name for aim in aims]
     inferred = schema is None
     if schema is None:
-        roles = find_roles(data, scores=names, context=context, features=features)
+        roles = find_roles(
+            data, scores=names, context=context, features=features, feasible=feasible
+        )
         known = set[str]()
     else:
-        more, less = tuple(names[1:]), tuple(minimised)
-        first_name = names[0] if names else ""
-        if (first_name, more, less) != (schema.score, schema.more_scores, schema.minimised):
-            schema = replace(schema, score=first_name, more_scores=more, minimised=less)
+        wanted = replace(schema.with_aims(aims), feasible=feasible or schema.feasible)
+        schema = schema if wanted == schema else wanted
         roles, known = _roles_of(schema)
     could = roles.could_miss if schema is None else known
     may = could if missing == "category" else known
-    table, kept = complete_rows(data.table, roles.used, missing, may_miss=may, could_miss=could)
+    given, succeeded = data.table, None
+    if roles.feasible is not None:
+        succeeded = feasible_rows(given, roles.feasible)
+        given = without_failed_scores(given, names, succeeded)
+    table, kept = complete_rows(given, roles.used, missing, may_miss=may, could_miss=could)
+    if succeeded is not None and kept is not None:
+        succeeded = succeeded[kept]
     with counted_in(kept):
-        scores = [numbers(pick(table, name, "score"), name) for name in names]
+        scores = [
+            aim.measured(
+                _observed(numbers(pick(table, aim.name, "score"), aim.name), aim, inferred)
+            )
+            for aim in aims
+        ]
         if schema is None:
-            _require_varied(dict(zip(names, scores, strict=True)))
-            schema = infer_schema(table, roles, minimised)
+            _require_varied({a.label: c for a, c in zip(aims, scores, strict=True)})
+            schema = replace(infer_schema(table, roles).with_aims(aims), feasible=feasible)
         codes = schema.encode_features(table, dtype=schema.code_dtype)
         contexts = schema.encode_context(table)
     if inferred and unseen == "drop":
@@ -195,9 +223,23 @@ def read_table(
         schema.in_units(torch.from_numpy(column.copy()), place)
         for place, column in enumerate(scores)
     ] or [unknown]
-    return Table(
-        schema, codes, first, contexts, torch.stack(more_scores, 1) if more_scores else None
-    )
+    more = torch.stack(more_scores, 1) if more_scores else None
+    made = Table(schema, codes, first, contexts, more)
+    return made if succeeded is None else _parted(made, torch.from_numpy(succeeded))
+
+
+def _observed(column: NDArray[np.float64], aim: Aim, checked: bool) -> NDArray[np.float64]:
+    """A score column, in which a table to be fitted has values on both sides of a threshold."""
+    if checked:
+        require_within(aim, column)
+    return column
+
+
+def _parted(table: Table, succeeded: Tensor) -> Table:
+    """The rows that succeeded `(N,)`, and beside them those that failed."""
+    failed = None if table.context is None else table.context[~succeeded]
+    codes = table.codes[~succeeded]
+    return replace(table.take(succeeded), failed_codes=codes, failed_context=failed)
 
 
 def _roles_of(schema: Schema) -> tuple[Roles, set[str]]:
@@ -210,7 +252,7 @@ def _roles_of(schema: Schema) -> tuple[Roles, set[str]]:
     features = {feature.name: feature for feature in schema.features}
     columns = (*schema.features, *schema.context)
     known = {c.name for c in columns if isinstance(c, Vocabulary) and c.has_missing}
-    return Roles(scores, context, dict(features)), known
+    return Roles(scores, context, dict(features), schema.feasible), known
 
 
 def read_contexts(

@@ -158,6 +158,7 @@ class Subject:
         uniform: the policy of random rows; None for all rows of the space.
         rules_facts: on the rules that rows obey, kept in the report as `rules`.
         together_facts: on pairs of categories that stand together, kept as `together`.
+        aims_facts: on several aims and on chances, kept as `aims`.
 
     Raises:
         ValueError: if labels and contexts differ in number, there is no policy or one with the name
@@ -204,6 +205,7 @@ class Subject:
     uniform: Policy | None = None
     rules_facts: Mapping[str, Any] = field(default_factory=dict)
     together_facts: Mapping[str, Any] = field(default_factory=dict)
+    aims_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def judged_units(self) -> ToUnits:

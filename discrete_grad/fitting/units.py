@@ -35,6 +35,7 @@ class ScoreUnits:
             `discrete_grad.fitting.calibration.Calibration`, or None.
         exact: whether the predictions are the scores themselves, as `standard` scales them; they
             are then given as they are, wherever they lie.
+        place: of the score among those of the table, 0 for the first.
 
     Example:
         >>> import torch
@@ -52,6 +53,7 @@ class ScoreUnits:
     standard: ScoreScale
     calibration: Calibration | None = None
     exact: bool = False
+    place: int = 0
 
     def __call__(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """Scores `(N,)`, float64, of predictions `(N,)` for rows with contexts `(N, C)`.
@@ -60,9 +62,9 @@ class ScoreUnits:
         """
         free = self._free(predicted, context)
         if self.exact:
-            return self.schema.in_units(free)
+            return self.schema.in_units(free, self.place)
         low, high = self.scale.observed(context, len(predicted))
-        return self.schema.in_units(free.clamp(low, high))
+        return self.schema.in_units(free.clamp(low, high), self.place)
 
     def outside(self, predicted: Tensor, context: Tensor | None = None) -> Tensor:
         """1 for a prediction better than all observed scores, -1 for one worse, else 0; `(N,)`."""

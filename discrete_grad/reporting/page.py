@@ -29,6 +29,7 @@ from discrete_grad.reporting._robustness_page import (
     robustness_table,
     robustness_text,
 )
+from discrete_grad.reporting.aims_text import aims_html
 from discrete_grad.reporting.estimator_text import (
     beyond_sentences,
     estimator_sentences,
@@ -133,6 +134,8 @@ def _count(count: int, noun: str) -> str:
 
 
 def _sections(report: Mapping[str, Any]) -> Iterator[str]:
+    if report.get("aims"):
+        yield f'<section id="aims"><h2>The aims</h2>{aims_html(report)}</section>'
     several = len(report["contexts"]) > 1
     better, side = ("higher", "right") if sign(report) > 0 else ("lower", "left")
     average = f", average over {contexts_text(report)}" if several else ""

@@ -71,8 +71,8 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
     `held_out` tells how well the models predict what they have not seen: `rows` drawn of those
     there are, `of`; a row with a count is there as often;
     `exploitation` from `exploitation_report`, None without a trail of the policy's training;
-    `robustness` from `context_robustness`, None for a conditioned policy; `estimator`, `rules` and
-    `together`, the subject's facts.
+    `robustness` from `context_robustness`, None for a conditioned policy; `estimator`, `rules`,
+    `together` and `aims`, the subject's facts.
 
     Args:
         subject: what to report on.
@@ -154,6 +154,7 @@ def build_report(subject: Subject, *, samples: int = 256, seed: int = 0) -> dict
         "robustness": _robustness(subject, seed),
         "rules": dict(subject.rules_facts) or None,
         "together": dict(subject.together_facts) or None,
+        "aims": dict(subject.aims_facts) or None,
     }
     cleaned: dict[str, Any] = _jsonable(report)
     return cleaned

@@ -25,7 +25,7 @@ from discrete_grad.sampling import permutation, seeded
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
 
-__all__ = ["Known", "Name", "calibrated_units", "write_calibration"]
+__all__ = ["Known", "Name", "calibrated_units", "held_out_places", "write_calibration"]
 
 _BASELINE_ROWS = 2**16
 
@@ -48,7 +48,7 @@ class Known:
 
 
 def calibrated_units(
-    path: Path, schema: Schema, scale: ScoreScale, standard: ScoreScale
+    path: Path, schema: Schema, scale: ScoreScale, standard: ScoreScale, place: int = 0
 ) -> tuple[dict[Name, ScoreUnits], dict[str, float]]:
     """Units of what each model predicts, and the measures of the estimator.
 
@@ -57,6 +57,7 @@ def calibrated_units(
         schema: of the run's table.
         scale: what the models are trained on.
         standard: the scale of what is calibrated.
+        place: of the score among those of the table.
 
     Raises:
         RunError: if the file is damaged or of another fit.
@@ -65,7 +66,8 @@ def calibrated_units(
     measured: dict[str, float] = {}
     if path.is_file():
         curves, measured = _load_calibration(path, len(standard.keys) + 1)
-    return {n: ScoreUnits(schema, scale, standard, c) for n, c in curves.items()}, measured
+    units = {n: ScoreUnits(schema, scale, standard, c, place=place) for n, c in curves.items()}
+    return units, measured
 
 
 @torch.no_grad()
@@ -84,7 +86,7 @@ def write_calibration(
         config: of the fit. The median has no calibration: the scale maps it exactly.
     """
     tensors: dict[str, Tensor] = {}
-    held_out = {name: _held_out(name, part, config) for name, part in known.items()}
+    held_out = {name: held_out_places(name, part, config) for name, part in known.items()}
     for name, part in known.items():
         rows = part.rows.to(torch.device("cpu"))
         predicted = held_out_predictions(part.model, part.rows, held_out[name]).flatten().cpu()
@@ -127,7 +129,7 @@ def _load_calibration(
     return calibrations, measured
 
 
-def _held_out(name: Name, part: Known, config: FitConfig) -> Tensor:
+def held_out_places(name: Name, part: Known, config: FitConfig) -> Tensor:
     """Places `(M, H)` of the rows that each member of the model holds out."""
     count, settings = len(part.rows), config.scorer(name)
     seed = derive_seed(config.seed, name, "rows")

@@ -96,6 +96,8 @@ def _tensors(table: Table) -> dict[str, Tensor]:
         "scores": table.scores,
         "context": table.context,
         "more_scores": table.more_scores,
+        "failed_codes": table.failed_codes,
+        "failed_context": table.failed_context,
     }
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -192,9 +194,15 @@ def load_table(folder: Path) -> Table:
         schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
-    more = tensors.get("more_scores")
-    codes = tensors["codes"].to(schema.code_dtype)
-    return Table(schema, codes, tensors["scores"], tensors.get("context"), more)
+    further = {name: tensors.get(name) for name in ("context", "more_scores", "failed_context")}
+    failed = tensors.get("failed_codes")
+    return Table(
+        schema,
+        tensors["codes"].to(schema.code_dtype),
+        tensors["scores"],
+        failed_codes=None if failed is None else failed.to(schema.code_dtype),
+        **further,
+    )
 
 
 def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | None:

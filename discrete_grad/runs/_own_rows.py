@@ -13,14 +13,12 @@ from discrete_grad.data.frames import as_rows, frame_like, with_columns
 from discrete_grad.data.sources import Loaded, Source, load
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies.obeying import ObeyingPolicy
+from discrete_grad.runs._estimates import estimate_columns, predicted_scores
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._seen_rows import SeenRows
-from discrete_grad.runs.generate import predicted_scores, scored_columns
 from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["score_rows", "swap_rows"]
-
-_EFFECTS = {"estimated_effect": "estimated_score", "judge_effect": "judge_score"}
 
 
 class _OwnRows(NamedTuple):
@@ -37,7 +35,7 @@ def score_rows(run: RunParts, rows: Source) -> Any:
     count = len(own.codes)
     seen = SeenRows(run.table, own.contexts)
     where = torch.zeros(count).long() if own.contexts is None else torch.arange(count)
-    told = scored_columns(run, own.codes, own.contexts)
+    told = estimate_columns(run, own.codes, own.contexts)
     told["in_table"] = seen(own.codes, where).tolist()
     told["rank"] = _ranks(_predicted(run, own.codes, own.contexts), own.contexts).tolist()
     return with_columns(rows, own.loaded.table, typed | told)
@@ -67,7 +65,9 @@ def _read(schema: Schema, rows: Source) -> _OwnRows:
 
 
 def _predicted(run: RunParts, codes: Tensor, contexts: Tensor | None) -> Tensor:
-    return predicted_scores(AskedFromCpu(run.estimator, run.device), codes, contexts)
+    """What rows are ranked by: the estimator, or of several aims their trade-off."""
+    model = run.estimator if run.aims is None else run.aims.objective
+    return predicted_scores(AskedFromCpu(model, run.device), codes, contexts)
 
 
 def _ranks(values: Tensor, contexts: Tensor | None) -> Tensor:
@@ -88,12 +88,13 @@ def _swaps(run: RunParts, place: int, codes: Tensor, context: Tensor | None) -> 
     here = _repeated(context, len(after))
     after = after[_predicted(run, after, here).argsort(descending=True, stable=True)]
     feature = (after != codes).long().argmax(-1).tolist()
-    told = scored_columns(run, after, here)
-    before = scored_columns(run, codes.unsqueeze(0), _repeated(context, 1))
+    told = estimate_columns(run, after, here)
+    before = estimate_columns(run, codes.unsqueeze(0), _repeated(context, 1))
     effects = {
-        name: [value - before[column][0] for value in told[column]]
-        for name, column in _EFFECTS.items()
-        if column in told
+        # estimated_score is said to have an estimated_effect
+        f"{column.removesuffix('_score')}_effect": [value - before[column][0] for value in values]
+        for column, values in told.items()
+        if column.startswith(("estimated_", "judge_"))
     }
     own = schema.decode_features(codes.unsqueeze(0))
     new = schema.decode_features(after)

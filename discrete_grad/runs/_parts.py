@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting.aims import at_tradeoff
 from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.units import ScoreUnits
@@ -20,6 +22,7 @@ from discrete_grad.models import Aligner, BaseEnsemble, PreferenceModel
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aims import RunAims, checked_tradeoff
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.scorers._model import ScorerModel
@@ -67,6 +70,8 @@ class RunParts:
             that did not measure it.
         scorer_facts: on the scorer that was given in place of the estimator, JSON; empty without:
             `name`, `reference`, `takes`, `differentiable`, `calls` by purpose, and others.
+        aims: models of several aims, of thresholds and of which rows succeed; None for one score to
+            be made large or small. `estimator`, `judge`, `scale` and units are the first aim's.
 
     Example:
         >>> sorted(RunParts.__dataclass_fields__)[:3]
@@ -96,6 +101,7 @@ class RunParts:
     independent: Generator | None = None
     held_out: dict[str, float] = field(default_factory=dict)
     scorer_facts: dict[str, Any] = field(default_factory=dict)
+    aims: RunAims | None = None
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +127,30 @@ class RunParts:
     def objective(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
-        return guided_score(self.estimator, self.preference, self.reward_unit, context, config)
+        model = self.estimator if self.aims is None else self.aims.objective
+        return guided_score(model, self.preference, self.reward_unit, context, config)
+
+    def at(self, tradeoff: Mapping[str, float]) -> Self:
+        """The same run at another trade-off, which its generator and its objective then have.
+
+        A run of several aims is loaded at equal weights.
+
+        Args:
+            tradeoff: name of an aim -> its weight, at least 0; their sum is 1.
+
+        Raises:
+            RunError: for a run of one aim, an unknown aim, or other weights.
+        """
+        names = [] if self.aims is None else self.aims.names
+        return self.at_weights(checked_tradeoff(tradeoff, names))
+
+    def at_weights(self, weights: Tensor) -> Self:
+        """The same run at the trade-off of weights `(K,)`, which are not checked."""
+        assert self.aims is not None
+        assert self.aims.generator is not None
+        spec = self.table.schema.context_spec
+        generator = at_tradeoff(self.aims.generator, spec, weights)
+        return replace(self, generator=generator, aims=self.aims.at(weights))
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of the log of training.

@@ -79,9 +79,21 @@ class Observations:
         rows, judged = (self.scored.part(places) for places in (self.mine, self.judged))
         return Prepared(self.scale, standard, self._merged(rows), self._merged(judged))
 
-    def truth(self, places: Tensor) -> Tensor:
-        """Scores in the table's units of the rows that observations at some places merge to."""
-        return self._merged(replace(self.scored, scores=self.table.scores).part(places)).scores
+    def truth(self, places: Tensor, aim: int = 0) -> Tensor:
+        """Scores in the table's units of the rows that observations at some places merge to.
+
+        Args:
+            places: of the observations.
+            aim: place of the score among those of the table.
+        """
+        column = self.table.all_scores[:, aim]
+        rows = replace(self.scored, scores=column, behaviour=None)
+        return self._merged(rows.part(places)).scores
+
+    def aim_rows(self, aim: int, places: Tensor) -> ScoredRows:
+        """What the models of an aim learn from, of observations at some places, like `prepared`."""
+        scores = self.scored.all_scores[:, aim]
+        return self._merged(replace(self.scored, scores=scores, behaviour=None).part(places))
 
     def quantiles(self) -> Tensor:
         """Share of the table's scores at most as large `(M,)`, in (0, 1], of the observations."""

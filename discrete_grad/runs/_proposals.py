@@ -37,7 +37,7 @@ class Proposals(NamedTuple):
 
     Example:
         >>> Proposals._fields
-        ('codes', 'where', 'seen', 'contexts')
+        ('codes', 'where', 'seen', 'contexts', 'tradeoffs')
     """
 
     codes: Tensor
@@ -48,6 +48,8 @@ class Proposals(NamedTuple):
     """`(n,)`, whether the table has the row in that context."""
     contexts: range
     """The contexts' numbers."""
+    tradeoffs: Tensor | None = None
+    """`(n, K)`, at which each was found, where it is not the run's own."""
 
 
 @torch.no_grad()

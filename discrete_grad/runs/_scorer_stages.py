@@ -17,7 +17,7 @@ from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
 from discrete_grad.models import BaseEnsemble
 from discrete_grad.runs._guides import under
 from discrete_grad.runs._method import fitting_method
-from discrete_grad.runs._stages import STAGES, Stage, Work, before_generator, new_policy, trained
+from discrete_grad.runs._stages import Stage, Work, before_generator, new_policy, trained
 from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.sampling import seeded
@@ -44,7 +44,7 @@ def stages_of(work: Work) -> tuple[Stage, ...]:
     through a student of the scorer's answers. That of the better draws becomes the generator.
     """
     scorers = work.scorers
-    wanted = {stage.name: stage for stage in STAGES if stage.wanted(work)}
+    wanted = {stage.name: stage for stage in work.stages}
     if scorers is None:
         return tuple(wanted.values())
     del wanted["estimator"]

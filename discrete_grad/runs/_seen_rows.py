@@ -14,7 +14,7 @@ _ODD = 0x9E3779B97F4A7C15 - 2**64  # spreads the numbers of the contexts over 64
 
 
 class SeenRows:
-    """The rows of a table that have one of the given contexts.
+    """The rows of a table, failed ones included, that have one of the given contexts.
 
     Args:
         table: with or without contexts.
@@ -35,11 +35,12 @@ class SeenRows:
         self, table: Table, contexts: Tensor | None, *, device: torch.device | None = None
     ) -> None:
         self.space = table.schema.space
-        groups, group = _groups(table.context, contexts, len(table))
+        codes, context = _all_rows(table)
+        groups, group = _groups(context, contexts, len(codes))
         known = torch.isin(groups, group)
-        keys, order = self._keys(table.codes[known], groups[known]).sort()
+        keys, order = self._keys(codes[known], groups[known]).sort()
         self.keys, self.group = keys.to(device), group.to(device)
-        self.codes = table.codes[known][order].to(device)
+        self.codes = codes[known][order].to(device)
 
     def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
         """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`."""
@@ -55,6 +56,16 @@ class SeenRows:
 
     def _keys(self, codes: Tensor, group: Tensor) -> Tensor:
         return row_keys(self.space, codes) + group * _ODD
+
+
+def _all_rows(table: Table) -> tuple[Tensor, Tensor | None]:
+    """Codes and contexts of a table's rows, of those that failed, too."""
+    if table.failed_codes is None:
+        return table.codes, table.context
+    codes = torch.cat([table.codes, table.failed_codes])
+    if table.context is None or table.failed_context is None:
+        return codes, None
+    return codes, torch.cat([table.context, table.failed_context])
 
 
 def _groups(table: Tensor | None, contexts: Tensor | None, rows: int) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ from discrete_grad.preferences.preference_model import (
 )
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aim_stages import aim_parts, calibrate_aims, traded
+from discrete_grad.runs._aim_training import new_traded_generator, with_aims
 from discrete_grad.runs._calibrate import Known, Name, write_calibration
 from discrete_grad.runs._method import fit_under, fitting_method, run_method
 from discrete_grad.runs._prepared import Observations, Prepared, load_prepared
@@ -42,6 +44,8 @@ from discrete_grad.training.loop import derive_seed
 from discrete_grad.training.snapshots import Snapshots
 
 __all__ = ["STAGES", "Stage", "Work", "before_generator", "new_policy", "trained"]
+
+_SCORERS = 2  # stages of models of the score, which come first
 
 
 @dataclass(eq=False)
@@ -71,6 +75,13 @@ class Work:
     before: Path | None = None
     models: dict[str, Any] = field(default_factory=dict)
     scorers: Scorers | None = None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of a fit that trains its estimators; of further aims after the first's."""
+        further = tuple(Stage(*part) for part in aim_parts(self))
+        stages = (*STAGES[:_SCORERS], *further, *STAGES[_SCORERS:])
+        return tuple(stage for stage in stages if stage.wanted(self))
 
     def weights(self, name: str) -> Path:
         """Path of the weights of a finished stage, or of the calibration."""
@@ -196,6 +207,8 @@ def _preferences(work: Work) -> Preferences:
 def new_policy(work: Work) -> nn.Module:
     """The generator, of the policy that the config names."""
     schema, config = work.table.schema, work.config.generator
+    if traded(schema) > 1:
+        return new_traded_generator(work)
     if config.policy == "independent":
         return _new_generator("generator", work)
     with isolated_seed(derive_seed(work.config.seed, "generator", "weights")):
@@ -236,11 +249,12 @@ def trained(
         preference=models.get("preference"),
         reward_unit=work.guidance["reward_unit"],
     )
+    frozen, rows = with_aims(work, frozen)
     return partial(
         fit_under,
         rules=work.rules,
         frozen=frozen,
-        rows=work.prepared.rows,
+        rows=rows,
         method=run_method(work.table.schema.space, config, work.rules).to(work.device),
         config=config,
     )
@@ -255,6 +269,7 @@ def _calibrate(work: Work) -> None:
         sides: dict[Name, tuple[ScoredRows, Tensor]] = {"estimator": mine, "judge": judged}
         fitted = [name for name in sides if work.weights(name).is_file()]  # and not given
         known = {n: Known(work.models[n], sides[n][0], seen.truth(sides[n][1])) for n in fitted}
+        calibrate_aims(work)
         distributed.first(partial(write_calibration, path, known, ready.standard, work.config))
 
 

@@ -13,6 +13,7 @@ from discrete_grad.data import Table
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aim_stages import check_aims, has_aims
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
 from discrete_grad.runs._method import run_method
 from discrete_grad.runs._parts import METRICS, RunParts
@@ -31,7 +32,7 @@ from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
 from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import choose_device
-from discrete_grad.training.logs import JsonLinesLog, Log, no_log
+from discrete_grad.training.logs import JsonLinesLog, Log, TensorBoardLog, no_log
 
 __all__ = ["fit_table"]
 
@@ -126,8 +127,14 @@ def fit_table(
 def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorers | None) -> None:
     """Whatever would fail after minutes of training fails here."""
     config.check()
+    check_aims(table.schema, config)
     if scorers is not None:
         check_scorers(scorers, config)
+        if has_aims(table.schema):
+            raise RunError(
+                "a scorer of one's own takes the place of the estimator of one score: leave out "
+                "further aims, thresholds and feasible rows"
+            )
     if len(table) < _MIN_ROWS:
         raise RunError(f"a fit needs at least {_MIN_ROWS} rows, the table has {len(table)}")
     space = table.schema.space
@@ -167,7 +174,10 @@ class _Runner:
     """Finishes one stage after another, each logged from where the one before it ended."""
 
     def __init__(self, work: Work, log: Log) -> None:
-        self.work, self.user_log = work, log
+        self.work = work
+        self.logs: list[Log] = [log]
+        if work.config.tensorboard and distributed.rank() == 0:
+            self.logs.append(TensorBoardLog(work.folder / "tensorboard"))
         self.metrics = JsonLinesLog(work.folder / METRICS)
         self.logged = 0  # length of the metrics at the end of the last finished stage
 
@@ -205,4 +215,5 @@ class _Runner:
     def _log(self, metrics: dict[str, float], step: int) -> None:
         if distributed.rank() == 0:
             self.metrics(metrics, step)
-            self.user_log(metrics, step)
+            for log in self.logs:
+                log(metrics, step)

@@ -50,6 +50,8 @@ class FitConfig:
     polish: bool = False
     """Climb from the most likely row by the best swaps, under the score that the generator was
     trained by: the report shows the row that is reached, and `generate` begins with it."""
+    tensorboard: bool = False
+    """Also log for TensorBoard, in the folder's subfolder tensorboard."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     """Ensemble of estimators that the generator is trained through."""
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
@@ -137,7 +139,7 @@ _SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}
 
 # settings of runs made before these could be set
 _BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}
-_BEFORE["policy"] = "independent"
+_BEFORE |= {"policy": "independent", "tensorboard": False}
 
 
 def _build(cls: Any, values: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from discrete_grad.data import Table
 from discrete_grad.data.sources import Source
 from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
+from discrete_grad.runs._estimates import estimate_columns
 from discrete_grad.runs._folder import load_table, read_settings
 from discrete_grad.runs._guides import guiding_logits, spelt_draws, under
 from discrete_grad.runs._lines import Lines
@@ -28,7 +29,7 @@ from discrete_grad.runs._table_rules import joined_rules
 from discrete_grad.runs._trust import trusted
 from discrete_grad.runs._warm import shorter
 from discrete_grad.runs.fit import fit_table
-from discrete_grad.runs.generate import FewRowsWarning, check_columns, scored_columns
+from discrete_grad.runs.generate import FewRowsWarning, check_columns
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
 
@@ -79,6 +80,7 @@ def tell_rows(run: RunParts, source: Source, measurement: str = "") -> RunParts:
 
 def keep(run: RunParts, source: Source, measurement: str = "") -> tuple[int, Sheet]:
     """Keep measured rows, and fit nothing; how many are new, and the table that was read."""
+    _check_score(run)
     sheet = read_measured(source, run.table.schema, measurement)
     root = root_of(run.folder)
     with locked(root, "tell"):
@@ -125,7 +127,19 @@ def _joined(table: Table, ledger: Ledger) -> Table:
     )
 
 
+def _check_score(run: RunParts) -> None:
+    """Rounds are of a score that is measured, and of one."""
+    schema = run.table.schema
+    if run.scorer_facts:
+        raise RunError(
+            "rounds are of measured scores: this fit has a scorer of one's own, which can be asked"
+        )
+    if schema.aims or schema.feasible is not None:
+        raise RunError("rounds seek one score: the fit has further aims, thresholds or feasibility")
+
+
 def _check(run: RunParts, rows: int, explore: float) -> None:
+    _check_score(run)
     check_columns(run.table.schema)
     if rows < 1:
         raise RunError(f"rows must be at least 1, got {rows}")
@@ -185,7 +199,7 @@ def _guide(run: RunParts, rules: Rules | None, context: Tensor | None, seed: int
 def _columns(run: RunParts, lines: Lines, found: Measured, where: list[int]) -> Columns:
     """Contexts as they were given, features, and the estimator's scores."""
     given = {name: [values[i] for i in where] for name, values in lines.columns.items()}
-    scored = scored_columns(run, found.codes, found.given)
+    scored = estimate_columns(run, found.codes, found.given)
     features = run.table.schema.decode_features(found.codes)
     return {**given, **features, "estimated_score": scored["estimated_score"]}
 

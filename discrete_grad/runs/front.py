@@ -35,6 +35,7 @@ def fit(
     exclude: Sequence[str] | str = (),
     missing: Literal["error", "category", "drop"] = "error",
     unseen: Literal["keep", "drop"] = "keep",
+    feasible: str | None = None,
     rules: GivenRules | str | PathLike[str] = (),
     fix: Sequence[str] | str = (),
     forbid: Sequence[str] | str = (),
@@ -62,13 +63,15 @@ def fit(
         folder: must not exist or be empty, unless resuming.
         config: settings: a `FitConfig`, the path of a TOML file, or a dict such as
             `{"generator.steps": 400}`; what is left out has its default.
-        score: column to be maximised, or with `"name:min"` minimised; of several the first is. With
-            a `scorer` there may be none.
+        score: column to be maximised, or with `"name:min"` minimised; `"ph:=7.4"`, `"purity>=.95"`
+            and `"purity<=.99"` are aims, too. Several are traded off; see `read_table`. With a
+            `scorer` there may be none.
         context: columns that rows are generated for.
         features: columns that are generated; by default all others. See `read_table`.
         exclude: columns that are left out.
         missing: `error`, `category` or `drop`, see `read_table`.
         unseen: `keep` or `drop`, see `read_table`.
+        feasible: column of yes/no: whether a row succeeded; rows that failed need no score.
         rules: that every row obeys, or a TOML file of them.
         fix: rules in words, `"base=KOH|NaOH"`.
         forbid: rules in words, `"base=NaH & solvent=water"`.
@@ -111,6 +114,7 @@ def fit(
         exclude=exclude,
         missing=missing,
         unseen=unseen,
+        feasible=feasible,
         rules=rules,
         fix=fix,
         forbid=forbid,

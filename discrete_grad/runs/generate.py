@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import climbed
 from discrete_grad.runs._proposals import Proposals, propose
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
+from discrete_grad.runs.pareto_front import propose_front
 from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = [
     "FewRowsWarning",
@@ -29,13 +30,9 @@ __all__ = [
     "generate",
     "part_path",
     "polished_row",
-    "predicted_scores",
-    "scored_columns",
 ]
 
-_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
-_BEYOND, _SEEN = "beyond_observed", "in_table"
-_SCORED = 1024  # rows at a time
+_SEEN = "in_table"
 _TOLD = 3  # contexts with too few rows that are named one by one
 
 
@@ -60,7 +57,7 @@ def check_columns(schema: Schema) -> None:
         the table has a column 'judge_score', which generate writes itself: rename it
     """
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_ESTIMATED, _JUDGED, _BEYOND, _SEEN):
+    for name in (*tradeoff_names(schema), *estimate_names(schema), _SEEN):
         if name in taken:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"
@@ -79,6 +76,8 @@ def generate(
     new_only: bool = True,
     rules: GivenRules = (),
     share: tuple[int, int] = (0, 1),
+    tradeoff: Mapping[str, float] | None = None,
+    front: int | None = None,
     places: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
     """Good and different rows for each context, the best first, by the score trained by.
@@ -107,6 +106,9 @@ def generate(
         rules: further ones than the fit's, in terms of the table's features, categories and
             categorical contexts; `Rules` of its space, or a list of rules.
         share: which part of the contexts, and of how many: (1, 4) for the second quarter.
+        tradeoff: name of an aim -> its weight, of a run of several aims; see `Run.at`.
+        front: at most so many rows of each context, spread over all trade-offs, none of which is
+            worse than another in every aim by the estimators; `rows` is then not looked at.
         places: of the contexts in a longer list of them, whose caller has told of those that are
             far outside the trained range; messages name these.
 
@@ -114,14 +116,17 @@ def generate(
         Columns: the contexts', the features, `estimated_score` and, with a judge, `judge_score` in
         the table's units, `beyond_observed`, whether either lay outside the scores observed in the
         context and, unless it is a scorer's own, is given as the nearest of them, and `in_table`,
-        whether the table has the row in the same context. A context that has fewer such rows gets
+        whether the table has the row in the same context. Of several aims there are
+        `estimated_NAME` and `judge_NAME` of each, in its units, `probability_...` of each threshold
+        and of success, and the weights `tradeoff_NAME`. A context that has fewer such rows gets
         fewer, with a `FewRowsWarning`; numeric contexts far outside the trained range are told by a
         `FarContextWarning`.
 
     Raises:
         RunError: as `check_columns`, for fewer than 1 row, a diversity that is below 1 or more than
             the features there are, or more shares than contexts, or rules that contradict each
-            other or leave no row in a context.
+            other or leave no row in a context; for a trade-off or a front that the run does not
+            have, or both.
 
     Example:
         >>> import tempfile
@@ -138,7 +143,12 @@ def generate(
         [2]
     """
     schema = run.table.schema
+    if front is not None and tradeoff is not None:
+        raise RunError("a front has every trade-off: give a front or a trade-off, not both")
+    if front is not None and diversity > 1:
+        raise RunError(f"a front is spread by its aims: diversity must be 1, got {diversity}")
     _check(schema, rows, diversity)
+    run = run if tradeoff is None else run.at(tradeoff)
     joined = joined_rules(schema, run.rules, rules)
     policy = under(run.generator, joined)
     if isinstance(policy, ObeyingPolicy):
@@ -148,24 +158,21 @@ def generate(
         raise RunError(f"more processes than contexts: {share[1]} for {total}")
     if share[0] == 0 and places is None:
         warn_far_contexts(run.table, columns, contexts)
-    scores = (_ESTIMATED, _JUDGED) if run.has_judge else (_ESTIMATED,)
-    names = (*columns, *schema.space.names, *scores, _BEYOND, _SEEN)
-    written: dict[str, list[Any]] = {name: [] for name in names}
+    estimates = estimate_names(schema, judged=run.has_judge)
+    made = (*tradeoff_names(schema), *schema.space.names, *estimates, _SEEN)
+    written: dict[str, list[Any]] = {name: [] for name in (*columns, *made)}
     short: list[tuple[int, int]] = []
-    for part in propose(
-        run,
-        contexts,
-        rows=rows,
-        seed=seed,
-        diversity=diversity,
-        new_only=new_only,
-        policy=policy,
-        share=share,
-    ):
+    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "share": share}
+    if front is None:
+        parts = propose(run, contexts, rows=rows, policy=policy, diversity=diversity, **search)
+    else:
+        parts, rows = propose_front(run, contexts, count=front, rules=joined, **search), 1
+    for part in parts:
         given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
         here = None if contexts is None else contexts[part.where]
-        told = scored_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
-        for name, values in (given | schema.decode_features(part.codes) | told).items():
+        told = estimate_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
+        asked = _asked(run, part) | schema.decode_features(part.codes)
+        for name, values in (given | asked | told).items():
             written[name] += values
         short += _short(part, rows)
     kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
@@ -252,30 +259,15 @@ def _check(schema: Schema, rows: int, diversity: int) -> None:
         )
 
 
-def scored_columns(run: RunParts, codes: Tensor, contexts: Tensor | None) -> dict[str, list[Any]]:
-    """Scores of rows `(n, F)` in contexts `(n, C)` by estimator and judge, in the table's units.
-
-    Example:
-        >>> scored_columns.__annotations__["codes"]
-        'Tensor'
-    """
-    columns = dict[str, list[Any]]()
-    beyond = torch.zeros(len(codes), dtype=torch.bool)
-    models = [(_ESTIMATED, run.estimator, run.to_units)]
-    models += [(_JUDGED, run.judge, run.judge_to_units)] if run.has_judge else []
-    for name, model, to_units in models:
-        predicted = predicted_scores(AskedFromCpu(model, run.device), codes, contexts)
-        columns[name] = to_units(predicted, contexts).tolist()
-        beyond |= to_units.outside(predicted, contexts) != 0
-    return columns | {_BEYOND: beyond.tolist()}
-
-
-def predicted_scores(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
-    """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
-    parts = codes.split(_SCORED)
-    here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
-    scores = [model(some, context) for some, context in zip(parts, here, strict=True)]
-    return torch.cat(scores) if scores else torch.zeros(0)
+def _asked(run: RunParts, part: Proposals) -> dict[str, list[Any]]:
+    """The trade-off of each row, by the aims' columns; nothing for one aim."""
+    weights = part.tradeoffs
+    if weights is None and run.aims is not None and run.aims.tradeoff is not None:
+        weights = run.aims.tradeoff.expand(len(part.codes), -1)
+    if weights is None:
+        return {}
+    names = tradeoff_names(run.table.schema)
+    return dict(zip(names, weights.double().T.tolist(), strict=True))
 
 
 def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from discrete_grad.fitting.aims import at_tradeoff
+from discrete_grad.runs._aims import run_aims
 from discrete_grad.runs._calibrate import calibrated_units
 from discrete_grad.runs._folder import (
     load_preferences,
@@ -101,6 +103,10 @@ def assemble(work: Work) -> RunParts:
     )
     made: dict[str, Any] = {stage.name: models.get(stage.name) for stage in STAGES}
     made["judge"] = made["judge"] or made["estimator"]
+    aims = run_aims(work, made["generator"])
+    if aims is not None and aims.tradeoff is not None:
+        spec = work.table.schema.context_spec
+        made["generator"] = at_tradeoff(made["generator"], spec, aims.tradeoff)
     facts: dict[str, Any] = {}
     if work.scorers is not None:
         units |= work.scorers.units(ready.scale)
@@ -121,5 +127,6 @@ def assemble(work: Work) -> RunParts:
         rules=work.rules,
         pessimism=work.guidance["pessimism"],
         reward_unit=work.guidance["reward_unit"],
+        aims=aims,
         **made,
     )

@@ -18,9 +18,11 @@ from discrete_grad.evaluation import (
     context_labels,
     distinct_contexts,
 )
+from discrete_grad.fitting.aims import at_tradeoff
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator, IndependentPolicy, Policy, conditioned
 from discrete_grad.reporting import build_report, render_html
+from discrete_grad.runs._aim_facts import aims_facts
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
@@ -66,6 +68,7 @@ def write_report(run: RunParts) -> dict[str, Any]:
 
 
 def _subject(run: RunParts) -> Subject:
+    run = _shown(run)
     schema, table = run.table.schema, run.table
     contexts, positions = distinct_contexts(
         table.context, len(table), embedded=schema.embed_context
@@ -115,6 +118,7 @@ def _subject(run: RunParts) -> Subject:
         uniform=None if run.rules is None else conditioned(_Uniform(run), run.rules),
         rules_facts=rules_facts(run, policies["generator"], contexts),
         together_facts=together_facts(run, _some_rows(policies["generator"], contexts, run)),
+        aims_facts=aims_facts(run, contexts, labels, positions),
         contexts_in_table=0 if table.context is None else int(row_groups(table.context).max()) + 1,
     )
 
@@ -124,6 +128,13 @@ def _held_out(run: RunParts) -> dict[str, ScoredRows]:
     rows = {"estimator": run.judge_rows, "judge": run.rows}
     known = {"trained": {"judge"}, "": set(rows)}.get(run.scorer_facts.get("judge", ""), set())
     return {name: part for name, part in rows.items() if name in known}
+
+
+def _shown(run: RunParts) -> RunParts:
+    """The run, of several aims with the whole weight on the first."""
+    if run.aims is None or run.aims.tradeoff is None:
+        return run
+    return run.at_weights(torch.eye(len(run.aims.tradeoff))[0])
 
 
 def _training_contexts(table: Table) -> TrainingContexts | None:
@@ -192,12 +203,15 @@ def _trail(run: RunParts) -> dict[int, IndependentPolicy]:
     """The generator at moments of its training; nothing for a run that kept none."""
     trail = dict[int, IndependentPolicy]()
     for step, weights in load_snapshots(run.folder / "trail").items():
-        generator = copy.deepcopy(run.generator)
+        traded = None if run.aims is None else run.aims.generator
+        generator = copy.deepcopy(run.generator if traded is None else traded)
         assert isinstance(generator, Generator)
         try:
             generator.load_state_dict(weights)
         except RuntimeError as error:
             where = f"{run.folder / 'trail'}: step {step}"
             raise RunError(f"{where} does not fit the run's settings") from error
+        if traded is not None and run.aims is not None and run.aims.tradeoff is not None:
+            generator = at_tradeoff(generator, run.table.schema.context_spec, run.aims.tradeoff)
         trail[step] = _AskedFromCpu(generator, run.device)
     return trail

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -70,6 +70,8 @@ class Run(RunParts):
         only_seen: bool = False,
         within: int | None = None,
         of: int | str | PathLike[str] | None = None,
+        tradeoff: Mapping[str, float] | None = None,
+        front: int | None = None,
     ) -> Any:
         """Good and different rows for each context, the best by the estimator's score first.
 
@@ -89,11 +91,16 @@ class Run(RunParts):
             within: features in which a row may differ from the row `of`.
             of: row of the table, counted from 1, or a file with one row; by default the best row
                 of a table without contexts.
+            tradeoff: name of an aim -> its weight, of a fit of several; their sum is 1. By default
+                all weigh the same.
+            front: rows of each context that are spread over all trade-offs, instead of `rows`.
 
         Returns:
             A frame of the kind of `contexts`, otherwise of pandas: contexts, features,
             `estimated_score` and `judge_score` in the table's units, `beyond_observed`, whether
-            either lay outside the scores observed in the context, and `in_table`.
+            either lay outside the scores observed in the context, and `in_table`. Of several aims
+            there are `estimated_NAME` and `judge_NAME` of each, `probability_...` of thresholds and
+            of success, and the weights `tradeoff_NAME`.
 
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
@@ -115,6 +122,8 @@ class Run(RunParts):
             seed=seed,
             diversity=diversity,
             new_only=new_only,
+            tradeoff=tradeoff,
+            front=front,
         )
         return frame_like(contexts, made)
 

@@ -23,8 +23,8 @@ def tables() -> tuple[Table, Table]:
     score = {**columns, "score": table.scores, "weight": table.scores**2}
     cost = {**columns, "cost": -table.scores, "weight": table.scores**2}
     return (
-        read_table(score, score=["score", "weight"], context="shop"),
-        read_table(cost, score=["cost:min", "weight"], context="shop"),
+        read_table(score, score=["score", "weight:behaviour"], context="shop"),
+        read_table(cost, score=["cost:min", "weight:behaviour"], context="shop"),
     )
 
 

@@ -1,0 +1,204 @@
+"""A run of several aims, a threshold and rows that may fail, from fit to report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from discrete_grad.data import Table, read_contexts, read_table
+from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
+from discrete_grad.models.pareto import non_dominated
+from discrete_grad.rules import Fix
+from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
+from discrete_grad.runs.pareto_front import front_values
+from discrete_grad.training import RunError
+from tests.runs.small import small_config
+
+AIMS = ["yield", "cost:min", "purity>=0.5"]
+CONFIG = FitConfig(
+    estimator=EstimatorConfig(members=2, families=("anova",)),
+    judge=EstimatorConfig(members=2, steps=100, families=("networks",), hidden=(16,)),
+    reproduction=ReproductionConfig(steps=5),
+    generator=GeneratorConfig(steps=150, hidden=(16,)),
+)
+
+
+def columns() -> dict[str, Any]:
+    """Yield and cost rise with x, cost with y; rows with z = 2 fail, those of w < 2 are pure."""
+    rng = np.random.default_rng(0)
+    x, y, z, w = rng.integers(0, 4, (4, 400))
+    failed = z == 2
+    return {
+        "x": x,
+        "y": y,
+        "z": z,
+        "w": w,
+        "shop": np.array(["east", "west"])[rng.integers(0, 2, 400)],
+        "yield": np.where(failed, np.nan, 10.0 * x + z),
+        "cost": 2.0 * x + y + 0.1 * rng.normal(size=400),
+        "purity": np.where(w < 2, 0.9, 0.1) + 0.01 * rng.normal(size=400),
+        "ok": ~failed,
+    }
+
+
+def read(score: list[str] | str, **given: Any) -> Table:
+    return read_table(
+        columns(),
+        score=score,
+        context="shop",
+        features=["x", "y", "z", "w"],
+        feasible="ok",
+        **given,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return fit(read(AIMS), tmp_path_factory.mktemp("aims") / "run", CONFIG)
+
+
+def rows_of(run: Run, **given: Any) -> dict[str, list[Any]]:
+    contexts = read_contexts({"shop": ["east"]}, run.table.schema)
+    return generate(run, *contexts, rows=4, new_only=False, **given)
+
+
+def test_the_trade_off_decides_which_rows_are_written(run: Run) -> None:
+    high, low = (rows_of(run, tradeoff={name: 1.0}) for name in ("yield", "cost"))
+    assert set(high["x"]) == {3}
+    assert set(low["x"]) == {0}
+    assert min(high["estimated_yield"]) > 25 > 10 > max(low["estimated_yield"])
+    assert max(low["estimated_cost"]) < 4 < min(high["estimated_cost"])
+    assert min(high["judge_yield"]) > max(low["judge_yield"])
+    for rows in (high, low):
+        assert 2 not in rows["z"]
+        assert max(rows["w"]) < 2
+        assert min(rows["probability_feasible"]) > 0.9
+        assert min(rows["probability_purity>=0.5"]) > 0.9
+    assert high["tradeoff_yield"] == [1.0] * 4
+    assert rows_of(run)["tradeoff_cost"] == [0.5] * 4
+
+
+def test_likeliest_rows_follow_the_trade_off_without_any_search(run: Run) -> None:
+    context = run.table.schema.encode_context({"shop": ["east"]})
+    space = run.table.schema.space
+    high, low = (
+        space.argmax(run.at({name: 1.0}).generator(context))[0].tolist()
+        for name in ("yield", "cost")
+    )
+    assert high[0] == 3
+    assert low[0] < 2
+    assert low[1] == 0
+    assert high[2] != 2
+    assert low[2] != 2
+
+
+def test_the_front_is_not_dominated_and_reaches_both_ends(run: Run) -> None:
+    rows = rows_of(run, front=6)
+    assert list(rows)[:3] == ["shop", "tradeoff_yield", "tradeoff_cost"]
+    assert 3 <= len(rows["x"]) <= 6
+    schema = run.table.schema
+    context = schema.encode_context({"shop": ["east"]})
+    assert context is not None
+    codes = schema.encode_features({name: rows[name] for name in schema.space.names})
+    values = front_values(run, codes, context[0])
+    # by what the models say; shown scores stay within those observed, where they may be equal
+    everything = front_values(run, schema.space.enumerate(), context[0])
+    assert non_dominated(torch.cat([values, everything]))[: len(values)].all()
+    assert rows["x"][0] == 3
+    assert rows["x"][-1] == 0
+    assert rows["tradeoff_yield"] == sorted(rows["tradeoff_yield"], reverse=True)
+    assert 2 not in rows["z"]
+
+
+def test_a_loaded_run_writes_the_same_rows(run: Run) -> None:
+    again = load_run(run.folder)
+    assert again.table.schema == run.table.schema
+    for given in ({"tradeoff": {"yield": 0.7, "cost": 0.3}}, {"front": 4}):
+        assert rows_of(again, **given) == rows_of(run, **given)
+
+
+def test_rules_hold_on_the_front(run: Run) -> None:
+    rows = rows_of(run, front=6, rules=[Fix("x", 1)])
+    assert set(rows["x"]) == {1}
+    assert 2 not in rows["z"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tradeoff": {"yeild": 1.0}}, "'yeild' is no aim that is traded off.*mean 'yield'"),
+        ({"tradeoff": {"purity": 1.0}}, "'purity' is no aim that is traded off"),
+        ({"tradeoff": {"yield": 1.5, "cost": -0.5}}, "'cost' must be at least 0, got -0.5"),
+        ({"tradeoff": {"yield": 0.5}}, "sum 1, theirs is 0.5"),
+        ({"tradeoff": {"yield": float("nan")}}, "must be at least 0, got nan"),
+        ({"tradeoff": {"yield": 1.0}, "front": 3}, "not both"),
+        ({"front": 0}, "at least 1 row, got 0"),
+        ({"front": 3, "diversity": 2}, "diversity must be 1, got 2"),
+    ],
+)
+def test_a_wrong_trade_off_is_told(run: Run, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(RunError, match=told):
+        rows_of(run, **given)
+
+
+def test_the_report_says_what_was_asked_and_got(run: Run) -> None:
+    report = write_report(run)
+    part = report["aims"]
+    assert part["words"] == ["yield:max", "cost:min", "purity>=0.5"]
+    assert part["asked"]["agreement"][0] > 0.5
+    assert part["asked"]["agreement"][1] > 0.5
+    assert part["asked"]["missed"] < 0.1
+    assert {chance["name"] for chance in part["reliability"]} == {"purity>=0.5", "feasible"}
+    for chance in part["reliability"]:
+        assert chance["brier"] < 0.5 * chance["base_brier"]
+    assert report["score_name"] == "yield"
+    page = (run.folder / "report.html").read_text()
+    assert '<section id="aims">' in page
+    assert report["exploitation"] is not None
+
+
+def test_a_killed_fit_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    log: list[str] = []
+
+    def killed(metrics: dict[str, float], step: int) -> None:
+        log.extend(metrics)
+        if any(name.startswith("judge-3/") for name in metrics):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(read(AIMS), folder, CONFIG, log=killed)
+    assert any(name.startswith("judge-2/") for name in log)
+    fit(read(AIMS), folder, CONFIG, resume=True)
+    for path in sorted((run.folder / "weights").iterdir()):
+        assert (folder / "weights" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_single_threshold_is_met(tmp_path: Path) -> None:
+    run = fit(read("purity<=0.5"), tmp_path / "run", CONFIG)
+    rows = rows_of(load_run(tmp_path / "run"))
+    assert min(rows["w"]) >= 2
+    assert min(rows["probability_purity<=0.5"]) > 0.9
+    assert "tradeoff_purity" not in rows
+    with pytest.raises(RunError, match="no aims to be traded off"):
+        run.at({"purity": 1.0})
+    with pytest.raises(RunError, match="the fit has no front"):
+        rows_of(run, front=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"coverage": 0.8}, "coverage calibrates the score of one aim"),
+        ({"policy": "autoregressive"}, "must be 'independent', got 'autoregressive'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    config = small_config(generator=GeneratorConfig(steps=5, **change))
+    with pytest.raises(RunError, match=told):
+        fit(read(AIMS), tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
