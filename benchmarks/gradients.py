@@ -21,6 +21,7 @@ import tyro
 from torch import Tensor
 
 from benchmarks.gradients_tables import (
+    AGAIN,
     BATCH,
     BOTH,
     BUDGETS,
@@ -67,7 +68,7 @@ class Config(HarnessConfig):
     steps: int = 300
     """Of the training of an estimator on a real table."""
     only: tuple[str, ...] = ()
-    """Names of the gradient estimators to measure; all where none is given."""
+    """Names of gradient estimators to measure into cells of their own beside the others' cells."""
 
 
 def cells(config: Config) -> list[Cell]:
@@ -85,7 +86,8 @@ def cells(config: Config) -> list[Cell]:
             for logits in LOGITS
         ]
         options = (config.only, config.rounds, config.warm_up, config.steps)
-    return [Cell("/".join(map(str, problem)), (*problem, *options)) for problem in plan]
+    suffix = "".join(f"{AGAIN}{name}" for name in config.only)
+    return [Cell("/".join(map(str, problem)) + suffix, (*problem, *options)) for problem in plan]
 
 
 # --- measuring ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ BOTH = (OWN, OTHER)
 SIX = ("additive", "multilinear", "quadratic", "smooth", "rough", "motifs")
 LINEAR = ("additive", "multilinear", "interactions")  # their own formula; the other one is bent
 EXACT = 1e-6  # a relative error that is rounding
+AGAIN = "+"  # before the names of the methods alone in a cell, which replace those of the problem's
 TWIN = "DecoupledStraightThrough"  # at its defaults the same as StraightThrough
 ALWAYS = ("StraightThrough", "ReinMax", "LeaveOneOut")
 
@@ -74,16 +75,18 @@ class _Problem(NamedTuple):
 
 
 def _read(results: Results) -> list[_Problem]:
-    problems = []
+    problems: dict[str, _Problem] = {}
     for key, cell in sorted(succeeded(results).items()):
-        where, kind, extension, logits, _ = key.split("/")
+        problem = key.split(AGAIN)[0]
+        where, kind, extension, logits, _ = problem.split("/")
         told = {n: mine for n, mine in cell["methods"].items() if "failed" not in mine}
         methods = {
             name: {int(b): None if isinstance(f, dict) else Figures(*f) for b, f in mine.items()}
             for name, mine in told.items()
         }
-        problems.append(_Problem(where, kind, extension, logits, methods))
-    return problems
+        found = problems.setdefault(problem, _Problem(where, kind, extension, logits, {}))
+        found.methods.update(methods)  # the problem's own cell comes first
+    return list(problems.values())
 
 
 Found = Mapping[int, Figures | None]

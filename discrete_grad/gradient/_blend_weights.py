@@ -10,17 +10,20 @@ from discrete_grad.gradient._blend_parts import NAMES, UNBIASED
 __all__ = ["best_weights"]
 
 COUNT = len(NAMES)
-# standard errors from which on a bias counts; below, chance may have made it. Not two, for the
-# noise of a squared bias has heavy tails
-SIGNIFICANT = 5.0
+# standard errors from which on a bias counts; below, chance may have made it. A squared bias has
+# noise with heavy tails; where an average leaves the bias alone, a small one must be seen, too
+SIGNIFICANT, LEAST_SIGNIFICANT = 5.0, 2.0
 POOLED = 16.0  # elements of the batch that the weights common to all features are worth
+APART = 4.0  # degrees of freedom that components without covariance are worth
 RIDGE = 1e-3  # of the smallest mean squared error, against components that are nearly the same
 FLOOR = 1e-10  # of a usual one, against components without any error
 SMALL = 1e-6  # of a variance: a direction with less is taken to have this much
 SURE = 1e-12  # of a squared bias, likewise
 
 
-def best_weights(covariance: Tensor, bias: Tensor, elements: Tensor) -> Tensor:
+def best_weights(
+    covariance: Tensor, bias: Tensor, elements: Tensor, samples: int, averaged: int
+) -> Tensor:
     """Weights `(F, 7)` that minimise the mean squared error of each feature's gradient.
 
     With M the mean squared errors and their products, `w = M^-1 1 / (1' M^-1 1)`. The M of a
@@ -31,9 +34,15 @@ def best_weights(covariance: Tensor, bias: Tensor, elements: Tensor) -> Tensor:
         bias: `(F, 7, 7)`, products of the components' biases, each less that of the double
             control variate, as measured: noisy, so that a square of one may be below 0.
         elements: `()`, elements of the batches that both are an average over.
+        samples: N, rows of each element.
+        averaged: elements whose gradients are averaged in the end, which leaves their biases and
+            divides their covariance.
     """
+    known = elements * (samples - 1)
+    alone = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
+    covariance = covariance.lerp(alone, APART / (APART + known))
     pairs = [torch.cat([part, part.sum(0, keepdim=True)]) for part in (covariance, bias)]
-    errors = _errors(pairs[0], pairs[1], elements)
+    errors = _errors(pairs[0], pairs[1], elements, averaged)
     own, all_of_them = errors[:-1], errors[-1]
     scale = _usual(own) / _usual(all_of_them).clamp_min(torch.finfo(own.dtype).tiny)
     share = POOLED / (POOLED + elements)
@@ -57,24 +66,25 @@ def _usual(errors: Tensor) -> Tensor:
     return errors.diagonal(dim1=-2, dim2=-1)[..., :UNBIASED].mean(-1)
 
 
-def _errors(covariance: Tensor, bias: Tensor, elements: Tensor) -> Tensor:
-    """Covariance plus what is sure of the bias, `(..., K, K)`."""
+def _errors(covariance: Tensor, bias: Tensor, elements: Tensor, averaged: int) -> Tensor:
+    """Covariance of the average plus what is sure of the bias, `(..., K, K)`."""
     # biases are told against the best unbiased combination rather than one component
     against = torch.eye(COUNT, dtype=bias.dtype, device=bias.device).expand_as(bias).clone()
     against[..., :UNBIASED] -= _least(covariance[..., :UNBIASED, :UNBIASED]).unsqueeze(-2)
     against = against[..., UNBIASED:, :]
     noise = against @ covariance @ against.mT
-    found = _sure(against @ bias @ against.mT, noise, elements)
-    return covariance + torch.nn.functional.pad(found, (UNBIASED, 0, UNBIASED, 0))
+    deviations = max(LEAST_SIGNIFICANT, SIGNIFICANT / averaged**0.5)
+    found = _sure(against @ bias @ against.mT, noise, deviations * (2 / elements).sqrt())
+    return covariance / averaged + torch.nn.functional.pad(found, (UNBIASED, 0, UNBIASED, 0))
 
 
-def _sure(bias: Tensor, noise: Tensor, elements: Tensor) -> Tensor:
+def _sure(bias: Tensor, noise: Tensor, limit: Tensor) -> Tensor:
     """Positive semi-definite part of the bias that stands out of its noise.
 
     In coordinates in which the components' differences have the covariance 1 in each direction, a
     measured square of a bias has the standard error sqrt(2 / elements): each eigenvalue is shrunk
-    by the non-negative garrotte. So a difference between two components that are nearly without
-    noise is seen even where the one from the unbiased ones is not.
+    by the non-negative garrotte, to 0 at the limit `()`. So a difference between two components
+    that are nearly without noise is seen even where the one from the unbiased ones is not.
     """
     size, axes = torch.linalg.eigh(noise)
     # where the rows drawn were all alike there is no noise, and every difference is sure
@@ -83,7 +93,6 @@ def _sure(bias: Tensor, noise: Tensor, elements: Tensor) -> Tensor:
     root = size.clamp_min(floor).sqrt()
     whitened = axes.mT @ bias @ axes / (root.unsqueeze(-1) * root.unsqueeze(-2))
     seen, turn = torch.linalg.eigh((whitened + whitened.mT) / 2)
-    limit = SIGNIFICANT * (2 / elements).sqrt()
     kept = (seen - limit**2 / seen.clamp_min(limit)).clamp_min(0)
     back = axes @ (root.unsqueeze(-1) * turn)
     found: Tensor = (back * kept.unsqueeze(-2)) @ back.mT

@@ -120,7 +120,8 @@ class Blend(GradientEstimator):
         )
         gradient = weighted_sum(space, parts.components, self.weight)
         if self._learns(values):
-            self._learn(space, parts)
+            # logits that are no leaf come from parameters that the batch shares
+            self._learn(space, parts, averaged=1 if logits.is_leaf else logits[..., 0].numel())
         return with_gradient(values.mean(0), logits, gradient)
 
     def _without_slopes(
@@ -145,7 +146,7 @@ class Blend(GradientEstimator):
             )
 
     @torch.no_grad()
-    def _learn(self, space: CategoricalSpace, parts: Parts) -> None:
+    def _learn(self, space: CategoricalSpace, parts: Parts, *, averaged: int) -> None:
         """Count this call's measurements in, and find the weights of the next."""
         parts = measured(parts)
         covariance, products = spreads(space, parts)
@@ -156,7 +157,8 @@ class Blend(GradientEstimator):
         self.has_slopes.fill_(True)
         total, squares = self.seen.clamp_min(1)  # 0 if f has given no number so far
         covariance = self.covariance / (total * self.samples)
-        weight = best_weights(covariance, self.bias / total, total**2 / squares)
+        elements = total**2 / squares
+        weight = best_weights(covariance, self.bias / total, elements, self.samples, averaged)
         self.weight.copy_(torch.where(self.seen[0] > 0, weight, self.weight))
 
     def _count(self, found: Tensor) -> None:

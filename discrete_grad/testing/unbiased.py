@@ -86,9 +86,12 @@ def default_detects(truth: Tensor) -> float:
 
 
 def gradient_sampler(method: Method, f: Function, logits: Tensor) -> Sampler:
-    """Draws of the method's gradient at logits `(D,)`."""
-    method = copy.deepcopy(method)
-    return lambda count, seed: estimate(method, f, logits.expand(count, -1), seed=seed)[1]
+    """Draws of the gradient at logits `(D,)`; none learns from those before it."""
+
+    def draws(count: int, seed: int) -> Tensor:
+        return estimate(copy.deepcopy(method), f, logits.expand(count, -1), seed=seed)[1]
+
+    return draws
 
 
 def category_name(space: CategoricalSpace, column: int) -> str:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from discrete_grad import (
     Blend,
+    CategoricalSpace,
     Darn,
     DoubleControlVariate,
     GradientEstimator,
@@ -42,14 +43,15 @@ TWINS: dict[str, Callable[..., GradientEstimator]] = {
 }
 
 
-def with_weights(weights: Tensor, *, samples: int = 2, space: object = TINY) -> Blend:
-    method = Blend(space, samples=samples).eval()  # type: ignore[arg-type]
+def with_weights(weights: Tensor, *, samples: int = 2, space: CategoricalSpace = TINY) -> Blend:
+    method = Blend(space, samples=samples).eval()
     method.weight.copy_(weights)
     return method
 
 
-def only(name: str, **options: int) -> Blend:
-    return with_weights(torch.tensor([float(other == name) for other in NAMES]), **options)
+def only(name: str, *, samples: int = 2, space: CategoricalSpace = TINY) -> Blend:
+    weights = torch.tensor([float(other == name) for other in NAMES])
+    return with_weights(weights, samples=samples, space=space)
 
 
 def tuples(samples: int) -> tuple[Tensor, Tensor]:
@@ -177,7 +179,7 @@ def check_least_error() -> None:
     """With everything known for sure no other weights that add up to 1 have a smaller error."""
     covariance, bias = measured()
     errors = covariance + bias
-    weights = best_weights(covariance, bias, torch.tensor(1e12, dtype=torch.float64))
+    weights = best_weights(covariance, bias, torch.tensor(1e12, dtype=torch.float64), 2, 1)
     assert_close(weights.sum(-1), torch.ones(3, dtype=torch.float64))
     ones = torch.ones(3, COUNT, dtype=torch.float64)
     best = torch.linalg.solve(errors, ones)
@@ -193,9 +195,9 @@ def test_least_error() -> None:
 def check_bias_within_noise_counts_for_nothing() -> None:
     covariance, bias = measured()
     elements = torch.tensor(200.0, dtype=torch.float64)
-    none = best_weights(covariance, 0 * bias, elements)
-    chance = best_weights(covariance, 1e-3 * bias, elements)
-    sure = best_weights(covariance, 10 * bias, elements)
+    none = best_weights(covariance, 0 * bias, elements, 9, 1)
+    chance = best_weights(covariance, 1e-3 * bias, elements, 9, 1)
+    sure = best_weights(covariance, 10 * bias, elements, 9, 1)
     assert_close(chance, none)
     assert (sure[:, UNBIASED:].abs().sum(-1) < 0.7 * none[:, UNBIASED:].abs().sum(-1)).all()
 
@@ -204,10 +206,32 @@ def test_bias_within_noise_counts_for_nothing() -> None:
     check_bias_within_noise_counts_for_nothing()
 
 
+def test_an_average_over_the_batch_trusts_the_unbiased_more() -> None:
+    covariance, bias = measured()
+    elements = torch.tensor(1e6, dtype=torch.float64)
+    alone, averaged = (best_weights(covariance, bias, elements, 9, n) for n in (1, 64))
+    biases = [torch.einsum("fk,fkl,fl->", w, bias, w) for w in (alone, averaged)]
+    assert biases[1] < 0.1 * biases[0]
+
+
+def test_logits_of_shared_parameters_are_averaged() -> None:
+    parameters = TINY_LOGITS.clone().requires_grad_()
+    learned = []
+    for shared in (False, True):
+        method = Blend(TINY, samples=3)
+        for seed in range(30):
+            logits = parameters.expand(16, -1)
+            logits = logits if shared else logits.detach()
+            method.expectation(CUBIC, logits, generator=contract.seeded(seed))
+        learned.append(sum(method.weights()[name] for name in NAMES[:UNBIASED]))
+    assert learned[1] > learned[0] + 0.1
+
+
 def test_few_elements_have_the_weights_of_all_features() -> None:
     covariance, bias = measured()
     few, many = (
-        best_weights(covariance, bias, torch.tensor(n, dtype=torch.float64)) for n in (1.0, 1e9)
+        best_weights(covariance, bias, torch.tensor(n, dtype=torch.float64), 9, 1)
+        for n in (1.0, 1e9)
     )
     assert few.var(0).sum() < 0.2 * many.var(0).sum()
 
@@ -216,8 +240,10 @@ def test_few_elements_have_the_weights_of_all_features() -> None:
 def test_weights_of_any_scale(scale: float) -> None:
     covariance, bias = measured()
     elements = torch.tensor(100.0, dtype=torch.float64)
-    found = best_weights(scale * covariance, scale * bias, elements)
-    expected = best_weights(covariance, bias, elements) if scale else torch.full_like(found, 1 / 7)
+    found = best_weights(scale * covariance, scale * bias, elements, 9, 1)
+    expected = (
+        best_weights(covariance, bias, elements, 9, 1) if scale else torch.full_like(found, 1 / 7)
+    )
     assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -226,7 +252,7 @@ def test_rows_that_are_all_alike_leave_the_weights_finite() -> None:
     zeros = torch.zeros(2, COUNT, COUNT, dtype=torch.float64)
     bias = zeros.clone()
     bias[:, -1, -1] = 1.0
-    found = best_weights(zeros, bias, torch.tensor(8.0, dtype=torch.float64))
+    found = best_weights(zeros, bias, torch.tensor(8.0, dtype=torch.float64), 2, 1)
     assert_close(found.sum(-1), torch.ones(2, dtype=torch.float64))
 
 
@@ -263,6 +289,21 @@ def test_exact_where_the_mean_field_is(kind: str) -> None:
     _, gradient = contract.value_and_gradient(method, f, logits, generator=contract.seeded())
     truth = exact_gradient(f, RAGGED_LOGITS, RAGGED)
     assert ((gradient - truth).norm(dim=-1) < 1e-2 * truth.norm()).all()
+
+
+def test_weights_learned_from_one_element_do_no_harm() -> None:
+    # of three rows: what looks like two components whose errors cancel is chance
+    space = CategoricalSpace.from_sizes((2, 3, 4, 5, 6))
+    matrix = torch.randn(20, 16, generator=contract.seeded(), dtype=torch.float64)
+    logits, sizes = torch.zeros(20, dtype=torch.float64), torch.zeros(2)
+    for seed in range(30):
+        method, noise = Blend(space, samples=3), contract.seeded(seed)
+        for call in range(2):
+            found = contract.value_and_gradient(
+                method, lambda rows: (rows @ matrix).tanh().sum(-1), logits, generator=noise
+            )
+            sizes[call] += found[1].square().sum()
+    assert sizes[1] < 2 * sizes[0]
 
 
 def test_a_state_goes_on_bitwise() -> None:
@@ -319,10 +360,10 @@ def test_processes_learn_from_the_rows_of_all(monkeypatch: pytest.MonkeyPatch) -
 
     call(whole, slice(None))
     sent: list[Tensor] = []
-    monkeypatch.setattr(blend.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(blend.dist, "all_reduce", lambda found: sent.append(found.clone()))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda found: sent.append(found.clone()))
     call(first, slice(0, 1))
-    monkeypatch.setattr(blend.dist, "all_reduce", lambda found: found.add_(sent[0]))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda found: found.add_(sent[0]))
     call(second, slice(1, 2))
     for mine, expected in zip(second.buffers(), whole.buffers(), strict=True):
         assert_close(mine, expected)
@@ -382,11 +423,11 @@ def weights_of_the_other_feature(space: object, parts: object, weights: Tensor) 
     return _blend_parts.weighted_sum(space, parts, weights.flip(-1))  # type: ignore[arg-type]
 
 
-def every_bias_counts(bias: Tensor, noise: Tensor, elements: Tensor) -> Tensor:
+def every_bias_counts(bias: Tensor, noise: Tensor, limit: Tensor) -> Tensor:
     return bias
 
 
-def no_bias_counts(bias: Tensor, noise: Tensor, elements: Tensor) -> Tensor:
+def no_bias_counts(bias: Tensor, noise: Tensor, limit: Tensor) -> Tensor:
     return 0 * bias
 
 
