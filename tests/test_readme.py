@@ -12,6 +12,7 @@ EXAMPLES = {
     "README.md": 4,
     "gradient_estimators.md": 2,
     "own_model.md": 3,
+    "python.md": 3,
     "rewards.md": 1,
     "rules.md": 3,
     "soften.md": 1,
