@@ -1,4 +1,4 @@
-"""The command line: `discrete-grad fit | generate | prefer | report | demo`."""
+"""The command line: `discrete-grad fit | generate | score | prefer | report | demo`."""
 
 try:
     import tyro as _tyro  # noqa: F401

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes
 
 from discrete_grad.cli.options import (
     Answers,
+    Candidates,
     Context,
     DemoRun,
     Example,
@@ -29,8 +30,8 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import tell_found, told, write_and_print_report
-from discrete_grad.data import TableWarning, load_example, read_table, write_rows
+from discrete_grad.cli.terminal import print_ranked, tell_found, told, write_and_print_report
+from discrete_grad.data import TableWarning, load_example, output_format, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
     FewRowsWarning,
@@ -50,7 +51,7 @@ from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes, rank
 from discrete_grad.training.logs import no_log
 
-__all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report"]
+__all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report", "Score"]
 
 # set by torchrun; without it there is one process
 _PROCESSES = {"RANK": "0", "WORLD_SIZE": "1"}
@@ -183,6 +184,33 @@ class Generate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """Rank rows of your own by the estimator of a fit.
+
+    Every row gets its scores by estimator and judge in the table's units, whether the table of the
+    fit has it, and its rank, 1 for the best by the estimator among the rows of the same context.
+    Without --out the best are printed. Python: `Run.score`.
+    """
+
+    run_folder: RunFolder
+    """Folder of a fit."""
+    candidates: OmitArgPrefixes[Candidates]
+    run: OmitArgPrefixes[ReportRun]
+
+    def execute(self) -> None:
+        """Score the rows and write or print them."""
+        out = self.candidates.out
+        if out is not None:
+            output_format(out)
+        run = load_run(self.run_folder, device=self.run.device)
+        scored = run.score(self.candidates.rows)
+        if out is None:
+            print_ranked(scored)
+        else:
+            write_rows(out, scored.astype(object).where(scored.notna(), None).to_dict("list"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prefer:
     """Show two rows at a time and record which is liked; `fit --preferences` learns from it.
 
@@ -254,6 +282,7 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": Fit,
     "generate": Generate,
+    "score": Score,
     "prefer": Prefer,
     "report": Report,
     "demo": Demo,

@@ -14,11 +14,12 @@ from torch import Tensor
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, score_names, without_excluded
+from discrete_grad.data._scores import score_numbers
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
-from discrete_grad.data.arrow import ArrowColumn
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import TableError, counted_in, listing
+from discrete_grad.data.errors import Problems, RowError, TableError, counted_in, listing
 from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
@@ -140,7 +141,8 @@ def read_table(
             that are declared or given by `features`, see `Table.unseen`. A schema is kept.
 
     Raises:
-        TableError: if anything is wrong with the table; the message names column, value and row.
+        TableError: if anything is wrong with the table; the message names column, value and row,
+            and has a line for each of several faults.
             Rows count from 1 without the header. Without `schema` there must also be two rows or
             more with different scores, in each score column.
         ValueError: for `schema` together with `context` or `features`.
@@ -167,9 +169,11 @@ def read_table(
     data = without_excluded(load(source), exclude)
     before = schema.minimised if schema else ()
     names, minimised = score_names(score, data.table.column_names, before)
-    inferred = schema is None
+    inferred, problems = schema is None, Problems("the table")
     if schema is None:
-        roles = find_roles(data, scores=names, context=context, features=features)
+        roles = find_roles(
+            data, scores=names, context=context, features=features, problems=problems
+        )
         known = set[str]()
     else:
         more, less = tuple(names[1:]), tuple(minimised)
@@ -178,14 +182,19 @@ def read_table(
         roles, known = _roles_of(schema)
     could = roles.could_miss if schema is None else known
     may = could if missing == "category" else known
-    table, kept = complete_rows(data.table, roles.used, missing, may_miss=may, could_miss=could)
+    table, kept = complete_rows(
+        data.table, roles.used, missing, may_miss=may, could_miss=could, problems=problems
+    )
     with counted_in(kept):
-        scores = [numbers(pick(table, name, "score"), name) for name in names]
+        scores = _scores(table, roles.scores, problems, varied=inferred)
         if schema is None:
-            _require_varied(dict(zip(names, scores, strict=True)))
-            schema = infer_schema(table, roles, minimised)
-        codes = schema.encode_features(table, dtype=schema.code_dtype)
-        contexts = schema.encode_context(table)
+            schema = infer_schema(table, roles, minimised, problems)
+        problems.tell()
+        with problems.collect():
+            codes = schema.encode_features(table, dtype=schema.code_dtype)
+        with problems.collect():
+            contexts = schema.encode_context(table)
+        problems.tell()
     if inferred and unseen == "drop":
         schema, codes = without_unseen(schema, codes)
     first, *more_scores = (
@@ -263,11 +272,26 @@ def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
         return parsed
 
 
-def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:
-    for name, column in scores.items():
-        if len(column) < 2:
-            raise TableError("the table has only 1 row: nothing can be learned from it")
-        if column.min() == column.max():
-            raise TableError(
-                f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
-            )
+def _scores(
+    table: ArrowTable, names: Sequence[str], problems: Problems, *, varied: bool
+) -> list[NDArray[np.float64]]:
+    """The columns of scores that are no problems already."""
+    wrong = {fault.name for fault in problems.found if isinstance(fault, RowError)}
+    scores = []
+    for name in names:
+        if name in wrong:
+            continue
+        with problems.collect():
+            scores.append(score_numbers(pick(table, name, "score"), name))
+            if varied:
+                _require_varied(name, scores[-1])
+    return scores
+
+
+def _require_varied(name: str, column: NDArray[np.float64]) -> None:
+    if len(column) < 2:
+        raise TableError("the table has only 1 row: nothing can be learned from it")
+    if column.min() == column.max():
+        raise TableError(
+            f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
+        )

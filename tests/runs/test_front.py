@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,34 @@ def test_the_front_door_is_opened_late() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         discrete_grad.fitt  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_command_line_ranks_rows_of_ones_own(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "own.csv"
+    lines = [f"{c},{s},east,11.5,my note" for c in ("fair", "good", "ideal") for s in "DEFG"]
+    rows.write_text("\n".join(["cut,shade,shop,price,note", *lines, *lines, ""]))
+    out = tmp_path / "ranked.csv"
+    assert main(["score", str(run.folder), str(rows), "--out", str(out)]) == 0
+    assert capsys.readouterr() == ("", "")
+    pd.testing.assert_frame_equal(pd.read_csv(out), run.score(rows))
+    assert main(["score", str(run.folder), str(rows)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["cut", "shade", "shop", "price", "note", *SCORES, "rank"]
+    ranks = [int(line.split()[-1]) for line in printed[1:21]]
+    assert ranks == sorted(ranks)
+    assert ranks[0] == 1
+    assert printed[21:] == ["and 4 more: --out FILE writes all"]
+    rows.write_text("cut,shade,shop,price\nfar,D,east,11.5\nfair,Z,east,11.5\n")
+    assert main(["score", str(run.folder), str(rows)]) == 2
+    told = capsys.readouterr().err
+    assert "column 'cut', row 1: 'far' is not among" in told
+    assert "column 'shade', row 2: 'Z' is not among" in told
+    assert main(["score", str(run.folder), str(rows), "--out", "a.txt"]) == 2
+    assert "must end in .csv or .parquet" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"discrete-grad {version('discrete_grad')}\n"
