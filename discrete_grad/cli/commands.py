@@ -44,6 +44,7 @@ from discrete_grad.runs import (
 from discrete_grad.runs._fit_input import FitInput, read_input
 from discrete_grad.runs._line_rows import rows_of_lines
 from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs._refit import RefitWarning
 from discrete_grad.runs._table_rules import listed
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.training import RunError, TensorBoardLog
@@ -105,7 +106,7 @@ class Fit:
             raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
         given = self._input(path)
-        with processes(device):
+        with told(RefitWarning), processes(device):
             logged = self.run.tensorboard and rank() == 0
             log = TensorBoardLog(out / "tensorboard") if logged else no_log
             done = fit(

@@ -35,13 +35,24 @@ def first_process() -> bool:
 
 @contextmanager
 def told(*categories: type[Warning]) -> Iterator[None]:
-    """Print warnings of these categories as one line each."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Print warnings of these categories as one line each, at once."""
+    with warnings.catch_warnings():
         for category in categories:
             warnings.simplefilter("always", category)
+        warnings.showwarning = _showing(categories, warnings.showwarning)
         yield
-    for warning in caught:
-        _warn(str(warning.message))
+
+
+def _showing(categories: tuple[type[Warning], ...], others: Any) -> Any:
+    """A `showwarning` for some categories, beside that of the others."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, categories):
+            _warn(str(message))
+        else:
+            others(message, category, *where, **more)
+
+    return show
 
 
 def print_ranked(scored: Any) -> None:
