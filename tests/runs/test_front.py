@@ -16,6 +16,7 @@ import discrete_grad
 from discrete_grad.cli import commands, main
 from discrete_grad.data import TableError, read_table
 from discrete_grad.runs import FitConfig, Run, fit
+from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.training import RunError
 from tests.data.malformed import good_table
 
@@ -262,3 +263,14 @@ def test_the_command_line_ranks_rows_of_ones_own(
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"discrete-grad {version('discrete_grad')}\n"
+
+
+def test_the_report_begins_with_the_rows_that_generate_writes(run: Run) -> None:
+    part = rows_to_try(run)
+    assert part["columns"] == ["shop", "price", "cut", "shade", "estimated_score", "judge_score"]
+    shown = pd.DataFrame(part["rows"], columns=part["columns"])
+    assert (part["contexts"], part["of"], len(shown)) == (6, 10, 12)
+    contexts = shown[["shop", "price"]].drop_duplicates()
+    made = run.generate(contexts, rows=2)
+    pd.testing.assert_frame_equal(shown, made[part["columns"]])
+    assert part["new"]
