@@ -26,11 +26,12 @@ def rows_section(report: Mapping[str, Any]) -> str:
     if not part or not part["rows"]:
         return ""
     text = _csv(part)
+    file = quote(text, safe="")
     return (
         f'<section id="rows"><h2>Rows to try</h2><p>{escape(_said(part))}</p>{_table(part)}'
         '<details><summary>As text, to be copied</summary><p class="note">A click selects all of '
         f'it.</p><pre class="copy">{escape(text)}</pre></details>'
-        f'<p><a download="rows_to_try.csv" href="data:text/csv;charset=utf-8,{quote(text, safe="")}">'
+        f'<p><a download="rows_to_try.csv" href="data:text/csv;charset=utf-8,{file}">'
         "Save as rows_to_try.csv</a></p></section>"
     )
 

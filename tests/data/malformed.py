@@ -101,13 +101,12 @@ _TEXTS: dict[str, tuple[str | bytes, str]] = {
     "header_only": (f"{HEADER}\n", "no rows"),
     "header_without_newline": (HEADER, "no rows"),
     "one_row": (csv_of(LINES[:1]), "only 1 row"),
-    "semicolons": (csv_of(LINES).replace(",", ";"), "only one column"),
-    "tabs": (csv_of(LINES).replace(",", "\t"), "only one column"),
+    "spaces": (csv_of(LINES).replace(",", " "), "no score column 'score', only 'cut shade"),
     "duplicate_columns": (
         csv_of(LINES, "cut,cut,shop,price,score"),
         "duplicate column names: 'cut'",
     ),
-    "unnamed_column": (csv_of(LINES, ",shade,shop,price,score"), "column 1 has no name"),
+    "unnamed_column": (csv_of(LINES, "cut,,shop,price,score"), "column 2 has no name"),
     "missing_category": (
         _with_row(2, ",D,east,1.5,2"),
         "column 'cut', row 2: the value is missing",

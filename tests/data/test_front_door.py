@@ -161,3 +161,47 @@ def test_intervals_with_missing_cells() -> None:
     assert feature.values == ("(0, 5]", "(5, 10]", "(10, 100]", None)
     with pytest.raises(TableError, match="column 'size', row 9: the value is missing"):
         read_table(frame, score="price")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_marks_between_columns_are_read(mark: str, tmp_path: Path) -> None:
+    text = mark.join(["cut", "price"]) + "\n" + "".join(f'"a,{i % 2}"{mark}{i}\n' for i in range(8))
+    (tmp_path / "rows.csv").write_text(text)
+    table = read_table(tmp_path / "rows.csv", score="price")
+    assert table.schema.features[0].values == ("a,0", "a,1")
+    (tmp_path / "rows.csv").write_text(text + f"a{mark}1{mark}2\n")
+    with pytest.raises(TableError, match="row 9 has 3 values, the header has 2"):
+        read_table(tmp_path / "rows.csv", score="price")
+
+
+@pytest.mark.parametrize("head", [",cut,price", '"",cut,price'])
+def test_an_index_without_a_name_is_left_out(head: str, tmp_path: Path) -> None:
+    lines = [head, *(f"{i},{CUTS[i]},{i}" for i in range(8))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    assert [f.name for f in read_table(tmp_path / "rows.csv", score="price").schema.features] == [
+        "cut"
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(lines).replace("cut", "", 1))
+    with pytest.raises(TableError, match="column 1 has no name"):
+        read_table(tmp_path / "rows.csv", score="price")
+
+
+def test_words_for_missing_numbers_are_missing_and_stay_categories_among_text(
+    tmp_path: Path,
+) -> None:
+    lines = ["country,size,price", "NA,1,2", "NA,NA,3", "DE,2,N/A", "FR,?,5", "FR,1,1"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    told = r"read as missing cells: 2 in 'size', 1 in 'price'"
+    with (
+        pytest.warns(TableWarning, match=told),
+        pytest.warns(TableWarning, match="1 of 5 rows has a missing cell"),
+    ):
+        table = read_table(
+            tmp_path / "rows.csv", score="price", features=["country"], missing="drop"
+        )
+    assert table.schema.features[0].values == ("FR", "NA")
+    with (
+        pytest.warns(TableWarning, match=told),
+        pytest.raises(TableError, match=r"'price', row 3: the value is missing; with missing='dr"),
+    ):
+        read_table(tmp_path / "rows.csv", score="price", missing="category")
