@@ -149,12 +149,15 @@ def test_wrong_rules_are_one_line_and_leave_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fit_goes_on_under_the_same_rules_alone(
+def test_a_fit_goes_on_under_the_same_rules(
     fitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fitted.parent
     words = ["fit", str(folder / "cities.csv"), "--score", "score", "--out", str(fitted), *QUICK]
-    assert main([*words, "--resume"]) == 2
-    assert "is a fit under other rules, or under none" in capsys.readouterr().err
+    kept = (folder / "rules.toml").write_bytes((fitted / "rules.toml").read_bytes())
+    assert kept
+    assert main(words) == 2
+    assert "if only settings of the generator or rules changed" in capsys.readouterr().err
     # what the run keeps is a file of rules
-    assert main([*words, "--resume", "--rules", str(fitted / "rules.toml")]) == 0
+    assert main([*words, "--resume", "--rules", str(folder / "rules.toml")]) == 0
+    assert "fitted anew" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: `discrete-grad fit | generate | propose | tell | prefer | report | demo`."""
+"""The command line: `discrete-grad fit | generate | score | propose | tell | report | ...`."""
 
 try:
     import tyro as _tyro  # noqa: F401

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes
 
 from discrete_grad.cli.options import (
     Answers,
+    Candidates,
     Context,
     DemoRun,
     Example,
@@ -30,8 +31,14 @@ from discrete_grad.cli.options import (
     fit_config,
 )
 from discrete_grad.cli.rounds import Propose, Tell
-from discrete_grad.cli.terminal import tell_calls, tell_found, told, write_and_print_report
-from discrete_grad.data import TableWarning, load_example, read_table, write_rows
+from discrete_grad.cli.terminal import (
+    print_ranked,
+    tell_calls,
+    tell_found,
+    told,
+    write_and_print_report,
+)
+from discrete_grad.data import TableWarning, load_example, output_format, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
     FewRowsWarning,
@@ -45,6 +52,7 @@ from discrete_grad.runs import (
 from discrete_grad.runs._fit_input import FitInput, read_input
 from discrete_grad.runs._line_rows import rows_of_lines
 from discrete_grad.runs._lines import read_lines
+from discrete_grad.runs._refit import RefitWarning
 from discrete_grad.runs._table_rules import listed
 from discrete_grad.runs.aim_words import read_tradeoff
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
@@ -52,7 +60,7 @@ from discrete_grad.training import RunError
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes
 
-__all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report"]
+__all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report", "Score"]
 
 # set by torchrun; without it there is one process
 _PROCESSES = {"RANK": "0", "WORLD_SIZE": "1"}
@@ -106,7 +114,7 @@ class Fit:
             raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
         given = self._input(path)
-        with processes(device):
+        with told(RefitWarning), processes(device):
             done = fit(
                 given.table,
                 out,
@@ -194,6 +202,33 @@ class Generate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score:
+    """Rank rows of your own by the estimator of a fit.
+
+    Every row gets its scores by estimator and judge in the table's units, whether the table of the
+    fit has it, and its rank, 1 for the best by the estimator among the rows of the same context.
+    Without --out the best are printed. Python: `Run.score`.
+    """
+
+    run_folder: RunFolder
+    """Folder of a fit."""
+    candidates: OmitArgPrefixes[Candidates]
+    run: OmitArgPrefixes[ReportRun]
+
+    def execute(self) -> None:
+        """Score the rows and write or print them."""
+        out = self.candidates.out
+        if out is not None:
+            output_format(out)
+        run = load_run(self.run_folder, device=self.run.device)
+        scored = run.score(self.candidates.rows)
+        if out is None:
+            print_ranked(scored)
+        else:
+            write_rows(out, scored.astype(object).where(scored.notna(), None).to_dict("list"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prefer:
     """Show two rows at a time and record which is liked; `fit --preferences` learns from it.
 
@@ -265,6 +300,7 @@ class Demo:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "fit": Fit,
     "generate": Generate,
+    "score": Score,
     "propose": Propose,
     "tell": Tell,
     "prefer": Prefer,

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import tyro
 
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if list(words) == ["--version"]:
+        print(f"discrete-grad {version('discrete_grad')}")
+        return 0
     if name := _setting_of_the_file(words):
         return _fail(
             f"{name} is no option but set in a file, --config FILE; --print-config writes one"
@@ -33,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
         prog="discrete-grad",
-        description="Train a generator of categories through a frozen model that scores them.",
+        description="Train a generator of categories through a frozen model that scores them. "
+        "discrete-grad --version tells the version.",
         args=_one_score_a_flag(words),
         config=(tyro.conf.FlagCreatePairsOff,),
     )

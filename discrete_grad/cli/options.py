@@ -14,6 +14,7 @@ from discrete_grad.runs.settings import flatten, settings, with_settings
 
 __all__ = [
     "Answers",
+    "Candidates",
     "Context",
     "DemoRun",
     "Example",
@@ -237,6 +238,16 @@ class GenerateRun:
     seed: _Seed = 0
     device: _Device = "auto"
     debug: _Debug = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Rows that are ranked."""
+
+    rows: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """CSV or Parquet file with the features and the context columns; further columns are kept."""
+    out: _File = None
+    """File to write, .csv or .parquet, with all rows in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)

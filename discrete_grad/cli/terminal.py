@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from discrete_grad.preferences import held_out_accuracy
 from discrete_grad.reporting import (
@@ -22,7 +23,16 @@ from discrete_grad.reporting import (
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
-__all__ = ["first_process", "tell_calls", "tell_found", "told", "write_and_print_report"]
+__all__ = [
+    "first_process",
+    "print_ranked",
+    "tell_calls",
+    "tell_found",
+    "told",
+    "write_and_print_report",
+]
+
+_SHOWN = 20
 
 
 def first_process() -> bool:
@@ -32,13 +42,32 @@ def first_process() -> bool:
 
 @contextmanager
 def told(*categories: type[Warning]) -> Iterator[None]:
-    """Print warnings of these categories as one line each."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Print warnings of these categories as one line each, at once."""
+    with warnings.catch_warnings():
         for category in categories:
             warnings.simplefilter("always", category)
+        warnings.showwarning = _showing(categories, warnings.showwarning)
         yield
-    for warning in caught:
-        _warn(str(warning.message))
+
+
+def _showing(categories: tuple[type[Warning], ...], others: Any) -> Any:
+    """A `showwarning` for some categories, beside that of the others."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, categories):
+            _warn(str(message))
+        else:
+            others(message, category, *where, **more)
+
+    return show
+
+
+def print_ranked(scored: Any) -> None:
+    """Print the best rows of a frame that `Run.score` made, and how many more there are."""
+    best = scored.sort_values("rank", kind="stable").head(_SHOWN)
+    print(best.to_string(index=False, float_format=lambda number: f"{number:.4g}"))
+    if (rest := len(scored) - len(best)) > 0:
+        print(f"and {rest:,} more: --out FILE writes all")
 
 
 def tell_calls(run: Run) -> None:

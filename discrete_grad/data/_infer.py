@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from discrete_grad.data._bins import bin_edges
-from discrete_grad.data._roles import MANY_SHARE, MANY_VALUES, Roles
+from discrete_grad.data._choices import MANY_SHARE, MANY_VALUES
+from discrete_grad.data._intervals import interval_ends
+from discrete_grad.data._roles import Roles
 from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import (
@@ -19,7 +21,7 @@ from discrete_grad.data.columns import (
     numbers,
     pick,
 )
-from discrete_grad.data.errors import TableError, shown
+from discrete_grad.data.errors import Problems, RowError, TableError, shown
 from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.vocabulary import Vocabulary
 
@@ -27,16 +29,27 @@ __all__: list[str] = []
 
 _MAX_ONE_HOT = 256
 _MAX_NUMBERS = 2**27
+_OUT = "leave it out with exclude= (--exclude)"
 
 
-def infer_schema(table: ArrowTable, roles: Roles) -> Schema:
+def infer_schema(table: ArrowTable, roles: Roles, problems: Problems) -> Schema:
     """Schema of a table; a missing cell is a category wherever there is one.
 
     Raises:
-        TableError: for a column that cannot have its role.
+        TableError: for columns that cannot have their role, and all problems before.
     """
-    contexts = [_context_column(table, name, kind) for name, kind in roles.context.items()]
-    features = [_feature(table, name, kind) for name, kind in roles.features.items()]
+    contexts: list[Vocabulary | NumericColumn] = []
+    features: list[Vocabulary] = []
+    wrong = {fault.name for fault in problems.found if isinstance(fault, RowError)}
+    for name, context in roles.context.items():
+        if name not in wrong:
+            with problems.collect():
+                contexts.append(_context_column(table, name, context))
+    for name, kind in roles.features.items():
+        if name not in wrong:
+            with problems.collect():
+                features.append(_feature(table, name, kind))
+    problems.tell()
     embed = _embedded(contexts, table.num_rows)
     return Schema(
         tuple(features), tuple(contexts), next(iter(roles.scores), ""), embed_context=embed
@@ -58,7 +71,7 @@ def _context_column(table: ArrowTable, name: str, kind: str) -> Vocabulary | Num
     if not is_declared(column) and len(vocabulary) > max(MANY_VALUES, MANY_SHARE * rows):
         raise TableError(
             f"column {name!r} has {len(vocabulary):,} different values in {rows:,} rows, "
-            "too many for categories: bin it, or leave it out"
+            "too many for categories: bin it, or take it from the contexts"
         )
     return vocabulary
 
@@ -80,12 +93,16 @@ def _feature(table: ArrowTable, name: str, kind: str | Vocabulary) -> Vocabulary
     elif kind == "numeric":
         vocabulary = _binned(column, name)
     else:
-        ordered = kind == "ordered" or is_ordered(column)
-        vocabulary = Vocabulary(name, _categories(column, name), ordered)
+        values, ordered = _categories(column, name), kind == "ordered" or is_ordered(column)
+        # intervals by their ends and not by their letters
+        ends = {} if is_declared(column) else {v: interval_ends(v) for v in values if v is not None}
+        if ordered and ends and None not in ends.values():
+            values = (*sorted(ends, key=lambda value: ends[value] or ()), *values[len(ends) :])
+        vocabulary = Vocabulary(name, values, ordered)
     if len(vocabulary) == 1:
         raise TableError(
             f"feature {name!r} has one category, {shown(vocabulary.values[0])}: "
-            "there is nothing to choose, leave it out"
+            f"there is nothing to choose, {_OUT}"
         )
     return vocabulary
 
@@ -108,7 +125,7 @@ def _categories(column: ArrowColumn, name: str) -> tuple[Value, ...]:
     values, _ = factorize(column, name, missing=True)
     known = [value for value in values if value is not None]
     if not known:
-        raise TableError(f"column {name!r} has only missing cells: leave it out")
+        raise TableError(f"column {name!r} has only missing cells: {_OUT}")
     missing = [None] * (len(values) - len(known))
     # one kind only, so there is an order
     known = known if is_declared(column) else sorted(known)

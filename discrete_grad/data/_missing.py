@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import missing_cells, pick
-from discrete_grad.data.errors import RowError, TableError, TableWarning
+from discrete_grad.data.errors import Problems, RowError, TableError, TableWarning
 
 __all__: list[str] = []
 
@@ -27,6 +27,7 @@ def complete_rows(
     *,
     may_miss: Set[str],
     could_miss: Set[str] = frozenset(),
+    problems: Problems,
 ) -> tuple[ArrowTable, NDArray[np.int64] | None]:
     """The rows without a missing cell in the columns that need one, and their places `(M,)`.
 
@@ -36,26 +37,37 @@ def complete_rows(
         missing: as in `read_table`.
         may_miss: those of them in which a missing cell is a category.
         could_miss: those in which it would be one if `missing` said so.
+        problems: takes absent columns, and of each other column the first missing cell that is
+            neither a category nor to be left out.
 
     Returns:
         The table and None, or its rows without missing cells and their places in it.
 
     Raises:
-        TableError: for an absent column, at the first missing cell that is neither a category nor
-            to be left out, or if no row is left.
+        TableError: if no row is left.
     """
-    columns = {name: pick(table, name, role) for name, role in used.items()}
+    columns = dict[str, ArrowColumn]()
+    for name, role in used.items():
+        with problems.collect():
+            columns[name] = pick(table, name, role)
     if missing == "drop":
         return _without_gaps(table, columns)
     for name, column in columns.items():
         cells = missing_cells(column)
         if name not in may_miss and cells.any():
-            category = "with missing='category' it is a category, " * (name in could_miss)
+            category = f"{_option('category')} it is a category, " * (name in could_miss)
             if missing == "category" and used[name] == "context":
                 category = f"'{name}:categorical' makes it a category, "
-            text = f"the value is missing; {category}with missing='drop' such rows are left out"
-            raise RowError(name, int(cells.argmax()), text)
+            further = int(cells.sum()) - 1
+            also = f" (and in {further:,} more)" if further else ""
+            text = f"{category}{_option('drop')} such rows are left out"
+            with problems.collect():
+                raise RowError(name, int(cells.argmax()), f"the value is missing{also}; {text}")
     return table, None
+
+
+def _option(value: str) -> str:
+    return f"with missing='{value}' (--missing {value})"
 
 
 def _without_gaps(

@@ -11,31 +11,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from discrete_grad.data._choices import (
+    NO_CHOICE,
+    as_constant,
+    as_identifier,
+    known_rows,
+    numbers_of,
+    whole,
+)
+from discrete_grad.data._intervals import interval_ends
 from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import (
     distinct_count,
-    distinct_numbers,
+    factorize,
     holds_dates,
     is_declared,
     is_numeric,
     is_numeric_text,
-    is_padded,
-    missing_cells,
+    is_text,
     pick,
 )
-from discrete_grad.data.errors import TableError, TableWarning, listing
+from discrete_grad.data.errors import Problems, TableError, TableWarning, listing
 from discrete_grad.data.sources import Loaded
 from discrete_grad.data.vocabulary import Vocabulary
 
 __all__: list[str] = []
 
-# above both, a column is an identifier and no choice between categories
-MANY_VALUES = 1_000
-MANY_SHARE = 0.5
-# a column of so many rows is an identifier, too, if so large a share of its values differ
-_SOME_ROWS = 20
-_NEARLY_ALL = 0.95
 # a numeric column is binned above so many values; one of integers if few rows share a value
 _FEW_NUMBERS = 16
 _ROWS_A_NUMBER = 10
@@ -93,12 +95,15 @@ def find_roles(
     scores: list[str],
     context: Sequence[str] | str,
     features: Features,
+    problems: Problems,
     feasible: str | None = None,
 ) -> Roles:
     """Roles of the columns of a table; the arguments are those of `read_table`.
 
+    Columns that are missing or cannot have their role are among the problems and not the roles.
+
     Raises:
-        TableError: for a column that is missing, has two roles or cannot have its role.
+        TableError: for a column that is given twice or has two roles.
     """
     names = data.table.column_names
     contexts = _given_kinds(context, names, ("categorical", "numeric"), "context")
@@ -111,16 +116,31 @@ def find_roles(
     given = [] if feasible is None else [feasible]
     roles = {"score": scores, "feasible": given, "context": contexts, "feature": chosen}
     _require_one_role(roles)
-    for name in scores:
-        pick(data.table, name, "score")
-    return Roles(
-        scores,
-        {name: kind or _context_kind(data, name) for name, kind in contexts.items()},
-        _given_vocabularies(data.table, features)
-        if isinstance(features, Mapping)
-        else _feature_kinds(data, chosen, named=features is not None),
-        feasible,
-    )
+    there = _Present(data.table, problems)
+    kinds = {n: contexts[n] or _context_kind(data, n) for n in there.those(contexts, "context")}
+    scores, named = there.those(scores, "score"), features is not None
+    if isinstance(features, Mapping):
+        known = _given_vocabularies(features, there.those(features, "feature"))
+        return Roles(scores, kinds, known, feasible)
+    chosen = {name: chosen[name] for name in there.those(chosen, "feature")}
+    found = _feature_kinds(data, chosen, named=named, problems=problems)
+    return Roles(scores, kinds, found, feasible)
+
+
+class _Present:
+    """Columns that a table has; those that it lacks are problems."""
+
+    def __init__(self, table: ArrowTable, problems: Problems) -> None:
+        self.table, self.problems = table, problems
+
+    def those(self, names: Iterable[str], role: str) -> list[str]:
+        """The names of columns that there are."""
+        found = []
+        for name in names:
+            with self.problems.collect():
+                pick(self.table, name, role)
+                found.append(name)
+        return found
 
 
 def _given_kinds(
@@ -160,51 +180,47 @@ def _context_kind(data: Loaded, name: str) -> str:
 
 
 def _given_vocabularies(
-    table: ArrowTable, features: Mapping[str, Vocabulary | Sequence[Value]]
+    features: Mapping[str, Vocabulary | Sequence[Value]], names: Sequence[str]
 ) -> dict[str, str | Vocabulary]:
-    for name in features:
-        pick(table, name, "feature")
+    given = {name: features[name] for name in names}
     return {
-        name: given if isinstance(given, Vocabulary) else Vocabulary(name, tuple(given))
-        for name, given in features.items()
+        name: one if isinstance(one, Vocabulary) else Vocabulary(name, tuple(one))
+        for name, one in given.items()
     }
 
 
 def _feature_kinds(
-    data: Loaded, chosen: Mapping[str, str | None], *, named: bool
+    data: Loaded, chosen: Mapping[str, str | None], *, named: bool, problems: Problems
 ) -> dict[str, str | Vocabulary]:
-    """Kinds of the features, without the identifiers among them if they are not named."""
+    """Kinds of the features; of those that are not named, without what gives no choice."""
     kinds: dict[str, str | Vocabulary] = {}
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     for name, given in chosen.items():
-        column = pick(data.table, name, "feature")
-        distinct = None if given == "categorical" else _numbers(data, column, name)
-        fault = None if given else _as_identifier(column, name, distinct)
-        if fault is None:
-            kinds[name] = _feature_kind(column, name, given, distinct)
-        elif named:
-            raise TableError(f"column {name!r} {fault}; '{name}:categorical' keeps it all the same")
-        else:
-            left_out.append(f"column {name!r} {fault}")
-    if left_out and not kinds:
-        raise TableError(f"no feature is left: {'; '.join(left_out[:3])}")
-    for text in left_out:
-        keep = "name the features, with ':categorical' after its name, to keep it"
-        warnings.warn(f"{text}, and is left out; {keep}", TableWarning, stacklevel=4)
+        with problems.collect():
+            column = pick(data.table, name, "feature")
+            distinct = None if given == "categorical" else numbers_of(data, column, name)
+            fault = None if given else as_identifier(column, name, distinct)
+            if fault and named:
+                keep = f"'{name}:categorical' keeps it all the same"
+                raise TableError(f"column {name!r} {fault}; {keep}")
+            fault = fault or (None if named else as_constant(column, name))
+            if fault:
+                left_out[name] = fault
+            else:
+                kinds[name] = _feature_kind(column, name, given, distinct)
+    if left_out and not kinds and not problems.found:
+        faults = [f"column {name!r} {fault}" for name, fault in left_out.items()]
+        raise TableError(f"no feature is left: {'; '.join(faults[:3])}")
+    _warn_left_out(left_out)
     return kinds
 
 
-def _numbers(data: Loaded, column: ArrowColumn, name: str) -> NDArray[np.float64] | None:
-    """Different numbers `(M,)` of a column, sorted; None if it holds categories.
-
-    Digits after a leading zero are a code and no number.
-    """
-    if is_declared(column):
-        return None
-    numeric = is_numeric(column)
-    if data.is_text:
-        numeric = is_numeric_text(column) and not is_padded(column)
-    return distinct_numbers(column, name) if numeric else None
+def _warn_left_out(faults: Mapping[str, str]) -> None:
+    for name, fault in faults.items():
+        keep = "name the features, with ':categorical' after its name, to keep it"
+        more = "" if fault.endswith(NO_CHOICE) else f"; {keep}"
+        text = f"column {name!r} {fault}, and is left out{more}"
+        warnings.warn(text, TableWarning, stacklevel=5)
 
 
 def _feature_kind(
@@ -213,40 +229,20 @@ def _feature_kind(
     if given == "categorical":
         return "categorical"
     if distinct is not None:
-        most = max(_FEW_NUMBERS, _known_rows(column) / _ROWS_A_NUMBER * _whole(distinct))
+        most = max(_FEW_NUMBERS, known_rows(column) / _ROWS_A_NUMBER * whole(distinct))
         if len(distinct) > most:
             return "numeric"
     elif given is None and holds_dates(column):
         count = distinct_count(column, name)
         text = f"column {name!r} holds dates: they are {count:,} categories, as text"
         warnings.warn(text, TableWarning, stacklevel=5)
-    return given or "categorical"
+    return given or ("ordered" if _holds_intervals(column, name) else "categorical")
 
 
-def _as_identifier(
-    column: ArrowColumn, name: str, distinct: NDArray[np.float64] | None
-) -> str | None:
-    """A few words on what makes a column an identifier; None if it is none."""
-    rows = _known_rows(column)
-    if not rows or (distinct is not None and not _is_gapless(distinct)):
-        return None
-    count = distinct_count(column, name) if distinct is None else len(distinct)
-    nearly_all = rows >= _SOME_ROWS and count > _NEARLY_ALL * rows
-    many = count > max(MANY_VALUES, MANY_SHARE * rows) and not is_declared(column)
-    if not (nearly_all or many):
-        return None
-    what = "holds dates" if holds_dates(column) else "looks like an identifier"
-    return f"{what}, with {count:,} different values in {rows:,} rows"
-
-
-def _known_rows(column: ArrowColumn) -> int:
-    return len(column) - int(missing_cells(column).sum())
-
-
-def _is_gapless(distinct: NDArray[np.float64]) -> bool:
-    """Whether sorted numbers are all the integers between the first and the last."""
-    return _whole(distinct) and bool(distinct[-1] == distinct[0] + (len(distinct) - 1))
-
-
-def _whole(values: NDArray[np.float64]) -> bool:
-    return bool((values == np.floor(values)).all())
+def _holds_intervals(column: ArrowColumn, name: str) -> bool:
+    """Whether all values, missing ones aside, are text that says intervals of numbers."""
+    if is_declared(column) or not is_text(column):
+        return False
+    values, _ = factorize(column, name, missing=True)
+    known = [value for value in values if value is not None]
+    return bool(known) and all(interval_ends(value) is not None for value in known)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
+from discrete_grad.data._intervals import closed_ends, interval_texts
 from discrete_grad.data.errors import TableError, as_table_error, listing, shown
 
 __all__: list[str] = []
@@ -96,7 +97,7 @@ def as_column(values: object, name: str) -> ArrowColumn:
     """
     pa = arrow()
     if isinstance(values, pa.ChunkedArray):
-        return values
+        return _without_intervals(values)
     if isinstance(values, Tensor):
         # numpy has no bfloat16
         values = (values.float() if values.is_floating_point() else values).detach().cpu().numpy()
@@ -107,7 +108,8 @@ def as_column(values: object, name: str) -> ArrowColumn:
         raise TableError(f"column {name!r} must have one dimension, got shape {shape}")
     with as_table_error(f"column {name!r} cannot be converted to Arrow"):
         streams = isinstance(values, ArrowStream)
-        return pa.chunked_array(values) if streams else pa.chunked_array([pa.array(values)])
+        column = pa.chunked_array(values) if streams else pa.chunked_array([pa.array(values)])
+        return _without_intervals(column)
 
 
 def decoded(column: ArrowColumn) -> ArrowColumn:
@@ -144,7 +146,8 @@ def from_mapping(source: Mapping[Any, object]) -> ArrowTable:
 def _tidy(table: ArrowTable) -> ArrowTable:
     """Without unnamed pandas indices; polars Categoricals, whose order means nothing, as text.
 
-    String views are large strings, because most of pyarrow's kernels do not take views.
+    Intervals of pandas are text. String views are large strings, because most of pyarrow's kernels
+    do not take views.
     """
     table = table.drop_columns([n for n in table.column_names if _UNNAMED_INDEX.fullmatch(n)])
     for i, field in enumerate(table.schema):
@@ -152,4 +155,33 @@ def _tidy(table: ArrowTable) -> ArrowTable:
             table = table.set_column(i, field.name, decoded(table.column(i)))
         elif arrow().types.is_string_view(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(arrow().large_string()))
+        elif closed_ends(_kind(field.type), field.metadata):
+            plain = _without_intervals(table.column(i), field.metadata)
+            table = table.set_column(i, field.name, plain)
     return table
+
+
+def _kind(kind: Any) -> Any:
+    """The type itself, of a dictionary that of its values."""
+    return kind.value_type if arrow().types.is_dictionary(kind) else kind
+
+
+def _without_intervals(column: ArrowColumn, metadata: Any = None) -> ArrowColumn:
+    """The column, with intervals of pandas as their texts, in their declared order if any."""
+    closed = closed_ends(_kind(column.type), metadata)
+    if closed is None:
+        return column
+    pa = arrow()
+    if not pa.types.is_dictionary(column.type):
+        texts = [interval_texts(chunk, closed) for chunk in column.chunks]
+        return pa.chunked_array([pa.array(t, pa.large_string()) for t in texts], pa.large_string())
+    kind = pa.dictionary(column.type.index_type, pa.large_string(), column.type.ordered)
+    chunks = [
+        pa.DictionaryArray.from_arrays(
+            chunk.indices,
+            pa.array(interval_texts(chunk.dictionary, closed), pa.large_string()),
+            ordered=column.type.ordered,
+        )
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, type=kind)

@@ -56,6 +56,11 @@ def is_ordered(column: ArrowColumn) -> bool:
     return is_declared(column) and bool(column.type.ordered)
 
 
+def is_text(column: ArrowColumn) -> bool:
+    """Whether the column holds text, with or without categories of its own."""
+    return _is_text(_kind(column))
+
+
 def holds_numbers(column: ArrowColumn) -> bool:
     """Whether all values, missing ones aside, are numbers or text that parses as some."""
     if is_declared(column):

@@ -70,7 +70,7 @@ def with_columns(source: Source, table: ArrowTable, columns: Mapping[str, Sequen
         polars = importlib.import_module("polars")
         further = [polars.Series(name, values) for name, values in columns.items()]
         return source.with_columns(further)  # type: ignore[union-attr]
-    kept = {n: table.column(n) for n in table.column_names if n not in columns}
+    kept = {name: table.column(name) for name in table.column_names}
     if kind != "pyarrow":
         kept = {name: column.to_pylist() for name, column in kept.items()}
     return frame_like(source, kept | dict(columns))

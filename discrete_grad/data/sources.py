@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from discrete_grad.data._gaps import with_gaps
 from discrete_grad.data.arrow import (
     ArrowStream,
     ArrowTable,
@@ -30,6 +31,7 @@ _OTHER_FORMATS = {
     b"ARROW1": "an Arrow IPC (Feather) file",
 }
 _BLOCK_BYTES = 1 << 24
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 class Loaded(NamedTuple):
@@ -94,39 +96,50 @@ def _read_parquet(path: Path) -> ArrowTable:
 
 
 def _read_csv(path: Path) -> ArrowTable:
-    names = _csv_header(path)
+    header = _csv_header(path)
     try:
-        table = arrow("csv").read_csv(str(path), **_csv_options(names))
-        if table.column_names != names:
+        table = arrow("csv").read_csv(str(path), **_csv_options(header))
+        if table.column_names != header.names:
             raise TableError(f"{path} is not CSV: its header is quoted badly")
     # for a header that is not UTF-8 pyarrow has no exception of its own
     except (arrow().ArrowException, UnicodeDecodeError, OSError) as error:
-        raise TableError(f"{path}{_csv_fault(path, names, error)}") from error
+        raise TableError(f"{path}{_csv_fault(path, header, error)}") from error
     _require_closed_quotes(path, table)
-    return table
+    if header.names[0] == "":  # the index of a pandas frame, or the names of rows in R
+        table = table.drop_columns([""])
+    return with_gaps(table)
 
 
-def _csv_header(path: Path) -> list[str]:
+class _Header(NamedTuple):
+    names: list[str]
+    delimiter: str
+
+
+def _csv_header(path: Path) -> _Header:
+    """Names of the columns, and what separates them: a comma, unless there is none."""
+    found = [_Header(_first_row(path, delimiter), delimiter) for delimiter in _DELIMITERS]
+    header = next((one for one in found if len(one.names) > 1), found[0])
+    several = len(header.names) > 1
+    check_names(header.names[1:] if several and header.names[0] == "" else header.names)
+    return header
+
+
+def _first_row(path: Path, delimiter: str) -> list[str]:
     with as_table_error(f"{path} is not CSV"):
         # an invalid byte is reported by the reader of the whole file
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            names = next(row for row in csv.reader(file) if row)
-    check_names(names)
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise TableError(
-            f"{path} has only one column, {names[0]!r}: columns are separated by commas, "
-            "not by semicolons, tabs or spaces"
-        )
-    return names
+            return next(row for row in csv.reader(file, delimiter=delimiter) if row)
 
 
-def _csv_options(names: list[str]) -> dict[str, Any]:
+def _csv_options(header: _Header) -> dict[str, Any]:
     csv_module = arrow("csv")
     return {
         "read_options": csv_module.ReadOptions(block_size=_BLOCK_BYTES),
-        "parse_options": csv_module.ParseOptions(newlines_in_values=True),
+        "parse_options": csv_module.ParseOptions(
+            delimiter=header.delimiter, newlines_in_values=True
+        ),
         "convert_options": csv_module.ConvertOptions(
-            column_types=dict.fromkeys(names, arrow().string()),
+            column_types=dict.fromkeys(header.names, arrow().string()),
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
@@ -134,11 +147,11 @@ def _csv_options(names: list[str]) -> dict[str, Any]:
     }
 
 
-def _csv_fault(path: Path, names: list[str], error: Exception) -> str:
+def _csv_fault(path: Path, header: _Header, error: Exception) -> str:
     line = _line_that_is_not_utf8(path)
     if line is not None:
         return f" is not UTF-8 text: see line {line}"
-    row = _first_ragged_row(path, names)
+    row = _first_ragged_row(path, header)
     if row is not None:
         quote = "; is a quote left open?" if row.text.count('"') % 2 else ""
         return (
@@ -151,7 +164,7 @@ def _csv_fault(path: Path, names: list[str], error: Exception) -> str:
     return f" is not CSV: {' '.join(str(error).split())[:300]}"
 
 
-def _first_ragged_row(path: Path, names: list[str]) -> Any | None:
+def _first_ragged_row(path: Path, header: _Header) -> Any | None:
     """Found by a second reading, because rows are numbered only when one thread reads them."""
     found: list[Any] = []
 
@@ -159,7 +172,7 @@ def _first_ragged_row(path: Path, names: list[str]) -> Any | None:
         found.append(row)
         return "error"
 
-    options = _csv_options(names)
+    options = _csv_options(header)
     options["read_options"].use_threads = False
     options["parse_options"].invalid_row_handler = stop
     with suppress(arrow().ArrowException):

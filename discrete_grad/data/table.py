@@ -15,12 +15,13 @@ from discrete_grad.data._feasible import feasible_rows, without_failed_scores
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, without_excluded
+from discrete_grad.data._scores import score_numbers
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
 from discrete_grad.data.aims import Aim, parse_aims, require_within
-from discrete_grad.data.arrow import ArrowColumn
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import TableError, counted_in, listing
+from discrete_grad.data.errors import Problems, RowError, TableError, counted_in, listing
 from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
@@ -157,7 +158,8 @@ def read_table(
             rows that failed are not read, and their cells may be missing; see `Table.failed_codes`.
 
     Raises:
-        TableError: if anything is wrong with the table; the message names column, value and row.
+        TableError: if anything is wrong with the table; the message names column, value and row,
+            and has a line for each of several faults.
             Rows count from 1 without the header. Without `schema` there must also be two rows or
             more with different scores, in each score column.
         ValueError: for `schema` together with `context` or `features`.
@@ -185,10 +187,15 @@ def read_table(
     before = {aim.name: aim for aim in schema.all_aims} if schema else {}
     aims = parse_aims(score, data.table.column_names, before)
     names = [aim.name for aim in aims]
-    inferred = schema is None
+    inferred, problems = schema is None, Problems("the table")
     if schema is None:
         roles = find_roles(
-            data, scores=names, context=context, features=features, feasible=feasible
+            data,
+            scores=names,
+            context=context,
+            features=features,
+            feasible=feasible,
+            problems=problems,
         )
         known = set[str]()
     else:
@@ -200,22 +207,24 @@ def read_table(
     given, succeeded = data.table, None
     if roles.feasible is not None:
         succeeded = feasible_rows(given, roles.feasible)
-        given = without_failed_scores(given, names, succeeded)
-    table, kept = complete_rows(given, roles.used, missing, may_miss=may, could_miss=could)
+        given = without_failed_scores(given, roles.scores, succeeded)
+    table, kept = complete_rows(
+        given, roles.used, missing, may_miss=may, could_miss=could, problems=problems
+    )
     if succeeded is not None and kept is not None:
         succeeded = succeeded[kept]
     with counted_in(kept):
-        scores = [
-            aim.measured(
-                _observed(numbers(pick(table, aim.name, "score"), aim.name), aim, inferred)
-            )
-            for aim in aims
-        ]
+        here = [aim for aim in aims if aim.name in roles.scores]
+        scores = _scores(table, here, problems, checked=inferred)
         if schema is None:
-            _require_varied({a.label: c for a, c in zip(aims, scores, strict=True)})
-            schema = replace(infer_schema(table, roles).with_aims(aims), feasible=feasible)
-        codes = schema.encode_features(table, dtype=schema.code_dtype)
-        contexts = schema.encode_context(table)
+            schema = infer_schema(table, roles, problems).with_aims(aims)
+            schema = replace(schema, feasible=feasible)
+        problems.tell()
+        with problems.collect():
+            codes = schema.encode_features(table, dtype=schema.code_dtype)
+        with problems.collect():
+            contexts = schema.encode_context(table)
+        problems.tell()
     if inferred and unseen == "drop":
         schema, codes = without_unseen(schema, codes)
     unknown = torch.full((len(codes),), torch.nan, dtype=torch.float64)
@@ -226,13 +235,6 @@ def read_table(
     more = torch.stack(more_scores, 1) if more_scores else None
     made = Table(schema, codes, first, contexts, more)
     return made if succeeded is None else _parted(made, torch.from_numpy(succeeded))
-
-
-def _observed(column: NDArray[np.float64], aim: Aim, checked: bool) -> NDArray[np.float64]:
-    """A score column, in which a table to be fitted has values on both sides of a threshold."""
-    if checked:
-        require_within(aim, column)
-    return column
 
 
 def _parted(table: Table, succeeded: Tensor) -> Table:
@@ -308,11 +310,31 @@ def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
         return parsed
 
 
-def _require_varied(scores: dict[str, NDArray[np.float64]]) -> None:
-    for name, column in scores.items():
-        if len(column) < 2:
-            raise TableError("the table has only 1 row: nothing can be learned from it")
-        if column.min() == column.max():
-            raise TableError(
-                f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
-            )
+def _scores(
+    table: ArrowTable, aims: Sequence[Aim], problems: Problems, *, checked: bool
+) -> list[NDArray[np.float64]]:
+    """What is measured of the scores that are no problems already.
+
+    Of a table to be fitted (`checked`) it has to vary, on both sides of a threshold.
+    """
+    wrong = {fault.name for fault in problems.found if isinstance(fault, RowError)}
+    scores = []
+    for aim in aims:
+        if aim.name in wrong:
+            continue
+        with problems.collect():
+            column = score_numbers(pick(table, aim.name, "score"), aim.name)
+            scores.append(aim.measured(column))
+            if checked:
+                require_within(aim, column)
+                _require_varied(aim.label, scores[-1])
+    return scores
+
+
+def _require_varied(name: str, column: NDArray[np.float64]) -> None:
+    if len(column) < 2:
+        raise TableError("the table has only 1 row: nothing can be learned from it")
+    if column.min() == column.max():
+        raise TableError(
+            f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
+        )

@@ -42,6 +42,7 @@ from discrete_grad.reporting.plots import (
     exploitation_plot,
     scores_plot,
 )
+from discrete_grad.reporting.rows_page import rows_section
 from discrete_grad.reporting.rules_text import rules_sentences, together_sentences
 from discrete_grad.reporting.scorer_text import scorer_columns
 from discrete_grad.reporting.style import STYLE
@@ -100,6 +101,7 @@ def render_html(report: Mapping[str, Any]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<header><h1>{escape(title)}</h1>{_facts(report)}</header>",
+            rows_section(report),
             '<section class="verdict" id="verdict">',
             _paragraphs(
                 [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]

@@ -51,6 +51,11 @@ p { margin: .35rem 0 .8rem; max-width: 46rem; overflow-wrap: anywhere; }
 .verdict p { margin: .2rem 0; max-width: none; }
 .verdict p:first-child { font-size: 1.1rem; font-weight: 600; }
 .wide { overflow-x: auto; }
+table.rows td { font-size: .95rem; }
+pre.copy {
+  user-select: all; overflow-x: auto; padding: .6rem .8rem; background: var(--panel);
+  border-radius: 6px; font-size: .84rem;
+}
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem .45rem; text-align: right; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; line-height: 1.25; }

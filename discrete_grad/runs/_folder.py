@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._refit import changed_settings, first_stage, forget_stages
+from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._table_rules import table_rules
 from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
@@ -69,8 +70,25 @@ def open_folder(
     path = folder / "config.json"
     if path.exists():
         if not resume:
-            raise RunError(f"{folder} holds a fit; use --resume or another folder")
-        _compare(folder, read_settings(folder), settings, config)
+            raise RunError(
+                f"{folder} holds a fit; use --resume or another folder (--resume goes on with it; "
+                "if only settings of the generator or rules changed, it fits the generator anew)"
+            )
+        begun = read_settings(folder)
+        first = first_stage(begun, settings, config)
+        if first is None:
+            _compare(folder, begun, settings, config)
+        else:
+            if newest_fit(folder) != folder:
+                raise RunError(
+                    f"{folder} holds rounds, whose fits have the settings of the first one; "
+                    "fit other settings in another folder"
+                )
+            forget_stages(folder, first)
+            settings["source"] = begun["source"]
+        _write_inputs(folder, preferences, text if rules is not None else None)
+        if first is not None:
+            write_atomically(path, json.dumps(settings, indent=2).encode())
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is not a folder")
@@ -80,14 +98,19 @@ def open_folder(
         raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
     write_atomically(folder / "schema.json", table.schema.to_json().encode())
     save_tensors(folder / "rows.safetensors", _tensors(table), {})
+    _write_inputs(folder, preferences, text if rules is not None else None)
+    if scorers is not None:
+        scorers.save(folder)
+    write_atomically(path, json.dumps(settings, indent=2).encode())
+
+
+def _write_inputs(folder: Path, preferences: Preferences | None, rules: str | None) -> None:
+    """Write preferences and rules; a fit that was killed may have left those of another."""
     if preferences is not None:
         names = {"annotators": preferences.annotators}
         save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
     if rules is not None:
-        write_atomically(folder / _RULES, text.encode())
-    if scorers is not None:
-        scorers.save(folder)
-    write_atomically(path, json.dumps(settings, indent=2).encode())
+        write_atomically(folder / _RULES, rules.encode())
 
 
 def _tensors(table: Table) -> dict[str, Tensor]:
@@ -119,21 +142,11 @@ def _compare(
         raise RunError(f"{folder} is a fit under other rules, or under none")
     if begun["scorers"] != settings.get("scorers"):
         raise RunError(f"{folder} is a fit by another scorer or judge, or by none")
-    before, now = _flatten(asdict(begun["config"])), _flatten(asdict(config))
-    for name, value in now.items():
-        if before[name] != value:
-            raise RunError(
-                f"{folder} was begun with {name} = {before[name]}, not {value}; "
-                "resume with the same settings"
-            )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        nested = isinstance(value, dict)
-        flat |= _flatten(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return flat
+    for name, (before, now) in changed_settings(begun, config).items():
+        raise RunError(
+            f"{folder} was begun with {name} = {before}, not {now}; "
+            "resume with the same settings, but for those of the generator"
+        )
 
 
 def _digest(table: Table) -> str:

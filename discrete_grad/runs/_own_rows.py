@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from discrete_grad.data import Schema
+from discrete_grad.data import Schema, read_contexts
 from discrete_grad.data.errors import Problems
 from discrete_grad.data.frames import as_rows, frame_like, with_columns
 from discrete_grad.data.sources import Loaded, Source, load
@@ -31,7 +31,7 @@ class _OwnRows(NamedTuple):
 def score_rows(run: RunParts, rows: Source) -> Any:
     """The rows as a frame, with their scores and ranks; see `Run.score`."""
     own, schema = _read(run.table.schema, rows), run.table.schema
-    typed = schema.decode_features(own.codes) if own.loaded.is_text else {}
+    typed = _typed(schema, own) if own.loaded.is_text else {}
     count = len(own.codes)
     seen = SeenRows(run.table, own.contexts)
     where = torch.zeros(count).long() if own.contexts is None else torch.arange(count)
@@ -50,6 +50,12 @@ def swap_rows(run: RunParts, rows: Source) -> Any:
         for name, values in _swaps(run, place, codes, context).items():
             found.setdefault(name, []).extend(values)
     return frame_like(rows, found)
+
+
+def _typed(schema: Schema, own: _OwnRows) -> dict[str, list[Any]]:
+    """The columns that the run knows, in their own types: CSV has text alone."""
+    contexts = read_contexts(own.loaded.table, schema)[0] if schema.context else {}
+    return contexts | schema.decode_features(own.codes)
 
 
 def _read(schema: Schema, rows: Source) -> _OwnRows:

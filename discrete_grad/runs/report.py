@@ -26,6 +26,7 @@ from discrete_grad.runs._aim_facts import aims_facts
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
+from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.runs.generate import polished_row
 from discrete_grad.sampling import seeded
 from discrete_grad.training.checkpoint import RunError, write_atomically
@@ -44,7 +45,7 @@ def write_report(run: RunParts) -> dict[str, Any]:
     The truth is part of it if the run's source names an example table: `{"example": "hpolib"}`.
 
     Returns:
-        The report, as `discrete_grad.reporting.build_report` makes it.
+        The report, as `discrete_grad.reporting.build_report` makes it, with `rows_to_try`.
 
     Example:
         >>> import tempfile
@@ -62,6 +63,7 @@ def write_report(run: RunParts) -> dict[str, Any]:
         ('best training row', True)
     """
     report = build_report(_subject(run), seed=run.config.seed)
+    report["rows_to_try"] = rows_to_try(run)
     write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
     write_atomically(run.folder / "report.html", render_html(report).encode())
     return report

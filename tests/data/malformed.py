@@ -101,13 +101,12 @@ _TEXTS: dict[str, tuple[str | bytes, str]] = {
     "header_only": (f"{HEADER}\n", "no rows"),
     "header_without_newline": (HEADER, "no rows"),
     "one_row": (csv_of(LINES[:1]), "only 1 row"),
-    "semicolons": (csv_of(LINES).replace(",", ";"), "only one column"),
-    "tabs": (csv_of(LINES).replace(",", "\t"), "only one column"),
+    "spaces": (csv_of(LINES).replace(",", " "), "no score column 'score', only 'cut shade"),
     "duplicate_columns": (
         csv_of(LINES, "cut,cut,shop,price,score"),
         "duplicate column names: 'cut'",
     ),
-    "unnamed_column": (csv_of(LINES, ",shade,shop,price,score"), "column 1 has no name"),
+    "unnamed_column": (csv_of(LINES, "cut,,shop,price,score"), "column 2 has no name"),
     "missing_category": (
         _with_row(2, ",D,east,1.5,2"),
         "column 'cut', row 2: the value is missing",
@@ -119,7 +118,10 @@ _TEXTS: dict[str, tuple[str | bytes, str]] = {
     "infinite_score": (_with_row(3, "fair,D,east,1.5,-inf"), "row 3: -inf is not a finite number"),
     "infinite_context": (_with_row(5, "fair,D,east,inf,2"), "'price', row 5: inf is not a finite"),
     "constant_score": (csv_of([f"{c},D,east,1,2" for c in CUTS]), "every row has the score 2"),
-    "one_category": (csv_of([f"fair,D,east,1,{i}" for i in range(9)]), "one category, 'fair'"),
+    "one_category": (
+        csv_of([f"fair,D,east,1,{i}" for i in range(9)]),
+        "no feature is left: column 'cut' has one category, 'fair': there is nothing to choose",
+    ),
     "no_feature": (csv_of(["east,1,2", "west,2,3"], "shop,price,score"), "no feature is left"),
     "identifiers_alone": (
         csv_of([f"x{i},{'ab'[i % 2]},1.5,{i}" for i in range(30)], "cut,shop,price,score"),
@@ -185,7 +187,7 @@ _BOTH = {
     "gap_in_a_feature": (
         _GAPS,
         "--features cut",
-        "column 'score', row 27: the value is missing; with missing='drop' such rows are left out",
+        "column 'score', row 27: the value is missing; with missing='drop' (--missing drop) such",
     ),
     "gap_in_a_numeric_context": (
         _GAPS.replace("1.5,\n", "1.5,4\n"),
@@ -194,8 +196,8 @@ _BOTH = {
     ),
     "only_gaps": (
         _NO_WHOLE_ROW,
-        "--missing category",
-        "column 'cut' has only missing cells: leave it out",
+        "--missing category --features cut",
+        "column 'cut' has only missing cells: leave it out with exclude= (--exclude)",
     ),
     "gap_in_the_score": (
         _GAPS,
@@ -204,7 +206,7 @@ _BOTH = {
     ),
     "no_whole_row": (
         _NO_WHOLE_ROW,
-        "--missing drop",
+        "--missing drop --features cut",
         "every row has a missing cell: 24 in 'cut'",
     ),
     "bad_cell_after_a_dropped_row": (

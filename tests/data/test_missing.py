@@ -81,9 +81,14 @@ def test_a_missing_cell_of_a_column_that_is_not_used_drops_nothing() -> None:
 def test_by_default_a_missing_cell_is_an_error_that_says_how_to_go_on(
     convert: Any, tmp_path: Path
 ) -> None:
+    options = (
+        "with missing='category' (--missing category) it is a category, "
+        "with missing='drop' (--missing drop) such rows are left out"
+    )
     expected = (
-        "column 'cut', row 2: the value is missing; with missing='category' it is a category, "
-        "with missing='drop' such rows are left out"
+        "the table has 2 problems:\n"
+        f"column 'cut', row 2: the value is missing; {options}\n"
+        f"column 'size', row 3: the value is missing; {options}"
     )
     with pytest.raises(TableError) as raised:
         read_table(convert(ROWS, tmp_path), score="score", features=["cut", "size"])

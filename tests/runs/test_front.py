@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import discrete_grad
 from discrete_grad.cli import commands, main
 from discrete_grad.data import TableError, read_table
 from discrete_grad.runs import FitConfig, Run, fit
+from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.training import RunError
 from tests.data.malformed import good_table
 
@@ -236,3 +238,45 @@ def test_rows_are_edited_as_frames(run: Run) -> None:
     edited = run.edit(run.generate(pd.DataFrame(CONTEXTS), rows=1), edits=1)
     assert type(edited).__module__.startswith("pandas")
     assert (edited["estimated_score"] >= edited["score_before"]).all()
+
+
+def test_the_command_line_ranks_rows_of_ones_own(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "own.csv"
+    lines = [f"{c},{s},east,11.5,my note" for c in ("fair", "good", "ideal") for s in "DEFG"]
+    rows.write_text("\n".join(["cut,shade,shop,price,note", *lines, *lines, ""]))
+    out = tmp_path / "ranked.csv"
+    assert main(["score", str(run.folder), str(rows), "--out", str(out)]) == 0
+    assert capsys.readouterr() == ("", "")
+    pd.testing.assert_frame_equal(pd.read_csv(out), run.score(rows))
+    assert main(["score", str(run.folder), str(rows)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["cut", "shade", "shop", "price", "note", *SCORES, "rank"]
+    ranks = [int(line.split()[-1]) for line in printed[1:21]]
+    assert ranks == sorted(ranks)
+    assert ranks[0] == 1
+    assert printed[21:] == ["and 4 more: --out FILE writes all"]
+    rows.write_text("cut,shade,shop,price\nfar,D,east,11.5\nfair,Z,east,11.5\n")
+    assert main(["score", str(run.folder), str(rows)]) == 2
+    told = capsys.readouterr().err
+    assert "column 'cut', row 1: 'far' is not among" in told
+    assert "column 'shade', row 2: 'Z' is not among" in told
+    assert main(["score", str(run.folder), str(rows), "--out", "a.txt"]) == 2
+    assert "must end in .csv or .parquet" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"discrete-grad {version('discrete_grad')}\n"
+
+
+def test_the_report_begins_with_the_rows_that_generate_writes(run: Run) -> None:
+    part = rows_to_try(run)
+    assert part["columns"] == ["shop", "price", "cut", "shade", "estimated_score", "judge_score"]
+    shown = pd.DataFrame(part["rows"], columns=part["columns"])
+    assert (part["contexts"], part["of"], len(shown)) == (6, 10, 12)
+    contexts = shown[["shop", "price"]].drop_duplicates()
+    made = run.generate(contexts, rows=2)
+    pd.testing.assert_frame_equal(shown, made[part["columns"]])
+    assert part["new"]

@@ -1,0 +1,40 @@
+"""Words for a missing cell among the numbers of a CSV file."""
+
+from __future__ import annotations
+
+import warnings
+
+from discrete_grad.data.arrow import ArrowTable, arrow
+from discrete_grad.data.columns import is_numeric_text
+from discrete_grad.data.errors import TableWarning
+
+__all__: list[str] = []
+
+_WORDS = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "?", ".", "-")
+
+
+def with_gaps(table: ArrowTable) -> ArrowTable:
+    """The table with `NA` and the like missing, in columns that otherwise hold numbers alone.
+
+    Among text such a word stays a category: NA is a country, too.
+    """
+    compute, words = arrow("compute"), arrow().array(_WORDS)
+    found: dict[str, int] = {}
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        different = compute.unique(column)
+        named = compute.is_in(different, value_set=words)
+        others = different.filter(compute.invert(named)).drop_null()
+        if not compute.any(named).as_py() or not len(others):
+            continue
+        if is_numeric_text(arrow().chunked_array([others])):
+            gaps = compute.is_in(column, value_set=words)
+            found[name] = compute.sum(gaps).as_py()
+            missing = arrow().scalar(None, column.type)
+            table = table.set_column(place, name, compute.if_else(gaps, missing, column))
+    if found:
+        counts = ", ".join(f"{count:,} in {name!r}" for name, count in [*found.items()][:6])
+        more = f" and in {len(found) - 6:,} more columns" if len(found) > 6 else ""
+        text = f"words such as NA among numbers are read as missing cells: {counts}{more}"
+        warnings.warn(text, TableWarning, stacklevel=5)
+    return table
