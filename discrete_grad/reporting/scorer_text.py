@@ -87,7 +87,9 @@ def _used(facts: Mapping[str, Any]) -> list[str]:
 def _agreement(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("agreement") is None:
         return []
+    falls = "It falls where the score rises: is more better, and are the categories in its order?"
     return [
         f"Rank correlation of the scorer with the table's score: {number(facts['agreement'], 3)} "
-        f"on {facts['rows']:,} rows, of which it may have learned."
+        f"on {facts['rows']:,} rows, of which it may have learned.",
+        *([falls] if facts["agreement"] < 0 else []),
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -96,11 +97,14 @@ def test_fitted_models_of_every_form_answer_as_they_do_to_their_own_rows(table: 
     rows = frame()
     given = rows[["dose", "cut", "size"]]
     codes = np.column_stack([table.codes, rows["dose"]])
+    values = np.column_stack([table.codes[:, 0], rows[["size", "dose"]]])
     hot = np.column_stack([table.schema.space.one_hot(table.codes.long()), rows["dose"]])
     trees = XGBRegressor(n_estimators=5, enable_categorical=True, n_jobs=1)
+    texts = given.astype({"cut": "category"})
     models = {
         "frame": (transformed(), given),
         "categories": (trees, categories(given)),
+        "text-categories": (clone(trees), texts),
         "one-hot": (LinearRegression(), hot),
     }
     for takes, (model, inputs) in models.items():
@@ -109,10 +113,12 @@ def test_fitted_models_of_every_form_answer_as_they_do_to_their_own_rows(table: 
         assert (found.form.takes, found.differentiable) == (takes, False)
         expected = torch.from_numpy(np.asarray(model.predict(inputs), dtype=np.float64))
         torch.testing.assert_close(answers(found, table), expected)
-    linear = LinearRegression().fit(codes, rows["price"])
-    found = bound(linear, table)  # text has no values that an array could hold
-    assert found.form.takes == "codes"
-    torch.testing.assert_close(answers(found, table), torch.from_numpy(linear.predict(codes)))
+    for takes, inputs in {"codes": codes, "values": values}.items():
+        linear = LinearRegression().fit(inputs, rows["price"])
+        with pytest.raises(RunError, match=r"takes rows in several forms: .*'values', .*'codes'"):
+            bound(linear, table)
+        found = bound(OwnScorer(linear, takes=takes), table)
+        torch.testing.assert_close(answers(found, table), torch.from_numpy(linear.predict(inputs)))
 
 
 def test_an_array_of_numbers_with_gaps_may_be_values_or_codes() -> None:

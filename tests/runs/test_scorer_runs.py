@@ -18,7 +18,7 @@ from discrete_grad.data import read_table
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.training import RunError
-from discrete_grad.training.checkpoint import load_tensors
+from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import weights_of
 from tests.runs.test_scorer import BEST, ByName, Compares, best_rows, columns, few, of_frame, table
@@ -231,6 +231,9 @@ def test_the_folder_says_by_whom_it_was_fitted(whole: Run) -> None:
     assert settings["scorers"] == {"scorer": said}
     (whole.folder / "scorer.json").write_text("[]")
     with pytest.raises(RunError, match=r"scorer.json is damaged"):
+        load_run(whole.folder, scorer=of_frame)
+    save_tensors(whole.folder / "scorer.safetensors", {"estimator": torch.ones(3)}, {})
+    with pytest.raises(RunError, match=r"scorer.safetensors does not fit the run's table"):
         load_run(whole.folder, scorer=of_frame)
 
 

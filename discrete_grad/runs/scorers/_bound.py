@@ -42,7 +42,7 @@ class FrameForm:
 
     def answer(self, row: Tensor, context: Tensor | None) -> Any:
         """Answer to codes `(N, F)`, on the CPU."""
-        if self.takes not in ("frame", "numbers", "categories"):
+        if self.takes in ("values", "codes", "one-hot"):
             return self.ask(self.columns.array(row, context, self.takes))
         frame = self.columns.frame(row, context, self.takes)
         return self.ask(frame if self.names is None else frame[self.names])

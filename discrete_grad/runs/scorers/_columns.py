@@ -69,37 +69,40 @@ class RowColumns:
         Args:
             codes: `(N, F)`, int64.
             context: `(N, C)`, or None.
-            form: `frame`; `numbers`, with text that is a number in every category as numbers; or
+            form: `frame`; `numbers`, with text that is a number in every category as numbers;
                 `categories`, features and categorical contexts as pandas categoricals with all
-                categories of the table in their order.
+                categories of the table in their order; or `text-categories`, text alone.
         """
         try:
             import pandas as pd
         except ImportError as error:
             raise ImportError(_PANDAS) from error
-        if form != "categories":
+        if form not in ("categories", "text-categories"):
             known = self._numbers if form == "numbers" else self._values
-            found = self._looked_up(known, codes, context)
+            given = self._looked_up(known, codes, context)
             # text as lists, of which pandas makes its own type
-            listed = {n: v.tolist() if v.dtype == object else v for n, v in found.items()}
+            listed = {n: v.tolist() if v.dtype == object else v for n, v in given.items()}
             return pd.DataFrame({name: pd.Series(column) for name, column in listed.items()})
         kinds = {v.name: v for v in (*self.schema.features, *self.categorical)}
-        columns = self.tensors(codes, context)
-        return pd.DataFrame(
-            {
-                name: pd.Categorical.from_codes(
-                    self._coded(kinds[name], column.numpy()), categories=self._known(kinds[name])
-                )
-                if name in kinds
-                else column.numpy()
-                for name, column in columns.items()
-            }
-        )
+        found: dict[str, Any] = dict(self._looked_up(self._numbers, codes, context))
+        for name, column in self.tensors(codes, context).items():
+            text = name in kinds and self._numbers[name].dtype == object
+            if text or (form == "categories" and name in kinds):
+                places = self._coded(kinds[name], column.numpy())
+                found[name] = pd.Categorical.from_codes(places, self._known(kinds[name]))
+        return pd.DataFrame(found)
 
     def array(self, codes: Tensor, context: Tensor | None, form: str) -> NDArray[np.float64]:
-        """Numbers `(N, n)`: `values`, `codes` or `one-hot` of the columns in the table's order."""
+        """Numbers `(N, n)` of the columns in the table's order.
+
+        Args:
+            codes: `(N, F)`, int64.
+            context: `(N, C)`, or None.
+            form: `values`, where text has codes; `codes` or `one-hot` of all categories.
+        """
         if form == "values":
-            found = self._looked_up(self._numbers, codes, context)
+            places = {n: np.arange(len(v)) for n, v in self._numbers.items() if v.dtype == object}
+            found = self._looked_up(self._numbers | places, codes, context)
             return np.column_stack([*found.values()]).astype(np.float64)
         columns = self.tensors(codes, context)
         sizes = {v.name: len(v) for v in (*self.schema.features, *self.categorical)}
@@ -118,15 +121,12 @@ class RowColumns:
         return any(given is not read for given, read in kinds)
 
     @property
-    def numbers_alone(self) -> bool:
-        """Whether every feature and categorical context has numbers as its categories."""
-        return all(values.dtype.kind in "ifb" for values in self._numbers.values())
-
-    @property
     def codes_are_values(self) -> bool:
-        """Whether the code of every category is the category itself."""
-        return self.numbers_alone and all(
-            (values == np.arange(len(values))).all() for values in self._numbers.values()
+        """Whether the code of every category that is a number is that number."""
+        return all(
+            (values == np.arange(len(values))).all()
+            for values in self._numbers.values()
+            if values.dtype != object
         )
 
     @property

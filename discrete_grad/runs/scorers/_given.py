@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,10 +112,9 @@ class Scorers:
         Raises:
             RunError: if the folder's are of another scorer.
         """
-        found, _ = load_tensors(folder / _ANSWERS)
+        kept = _kept_answers(folder, self.bound, len(self.table))
         for role, mine in self.answers.items():
-            _compare(self.bound[role], mine, found[role])
-        kept = {role: found[role] for role in self.bound}
+            _compare(self.bound[role], mine, kept[role])
         scorers = replace(self, answers=kept, table=_scored(self.table, self.had_scores, kept))
         scorers.facts.update(_facts(folder))
         return scorers
@@ -124,10 +124,10 @@ class Scorers:
         for one in self.bound.values():
             one.purpose = purpose
 
-    def save_facts(self, folder: Path, **facts: Any) -> None:
-        """Add the calls since to those that a folder keeps, and further facts."""
+    def save_facts(self, folder: Path) -> None:
+        """Write the facts, with the calls since they were last written."""
         before = Counter(self.facts.get("calls", {}))
-        self.facts.update(facts, calls=dict(before + self.scorer.calls))
+        self.facts["calls"] = dict(before + self.scorer.calls)
         self.scorer.calls.clear()
         write_atomically(folder / _FACTS, json.dumps(self.facts, indent=1).encode())
 
@@ -190,10 +190,9 @@ def loaded_scorers(
 
 
 def _restored(folder: Path, few: Scorers, table: Table) -> Scorers:
-    found, _ = load_tensors(folder / _ANSWERS)
+    answers = _kept_answers(folder, few.bound, len(table))
     for role, mine in few.answers.items():
-        _compare(few.bound[role], mine, found[role])
-    answers = {role: found[role] for role in few.bound}
+        _compare(few.bound[role], mine, answers[role])
     scored = _scored(table, few.had_scores, answers)
     few.scorer.calls.clear()
     return replace(few, table=scored, answers=answers, facts=_facts(folder))
@@ -240,6 +239,14 @@ def _compare(bound: BoundScorer, mine: Tensor, kept: Tensor) -> None:
             f"{bound.role} is not that of the fit: to row {place + 1} of the table it answers "
             f"{mine[place].item():.6g}, and answered {kept[place].item():.6g}"
         )
+
+
+def _kept_answers(folder: Path, roles: Iterable[Role], count: int) -> dict[Role, Tensor]:
+    found, _ = load_tensors(path := folder / _ANSWERS)
+    for role in roles:
+        if role not in found or found[role].shape != (count,):
+            raise RunError(f"{path} does not fit the run's table")
+    return {role: found[role] for role in roles}
 
 
 def _facts(folder: Path) -> dict[str, Any]:

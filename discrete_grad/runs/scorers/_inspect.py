@@ -77,7 +77,7 @@ def _frame_form(scorer: OwnScorer, columns: RowColumns, rows: Rows, role: str) -
     failed: dict[Takes, str] = {}
     _refuse_classifier(scorer, role)
     for takes in [scorer.takes] if scorer.takes else _likely_frames(scorer, columns, role):
-        if takes == "categories" and found:
+        if takes in _CATEGORIES and found:
             continue  # what is fitted to values takes categoricals, too
         form = FrameForm(scorer, columns, takes)
         if failure := _failure(form, rows):
@@ -105,12 +105,12 @@ def _likely_frames(scorer: OwnScorer, columns: RowColumns, role: str) -> list[Ta
                 f"the {role} {scorer.name} was fitted to a column {unknown[0]!r}, which is no "
                 f"feature or context of the table: it has {', '.join(columns.names)}"
             )
-        return [*frames, "categories"]
+        return [*frames, *_CATEGORIES]
     fitted = getattr(model, "n_features_in_", None)
     if not scorer.predicts or fitted is None:
         return frames
     if fitted == len(columns.names):
-        return ["codes"] if columns.codes_are_values or not columns.numbers_alone else _BOTH
+        return ["codes"] if columns.codes_are_values else ["values", "codes"]
     if fitted == columns.one_hot_width:
         return ["one-hot"]
     raise RunError(
@@ -119,7 +119,7 @@ def _likely_frames(scorer: OwnScorer, columns: RowColumns, role: str) -> list[Ta
     )
 
 
-_BOTH: list[Takes] = ["values", "codes"]
+_CATEGORIES: list[Takes] = ["text-categories", "categories"]
 
 
 def _refuse_classifier(scorer: OwnScorer, role: str) -> None:

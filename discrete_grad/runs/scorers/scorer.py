@@ -18,6 +18,7 @@ Takes = Literal[
     "frame",
     "numbers",
     "categories",
+    "text-categories",
     "values",
 ]
 
@@ -34,8 +35,9 @@ FRAMES: dict[Takes, str] = {
     "frame": "a pandas frame of the table's values",
     "numbers": "the same with text that is a number as numbers, as pandas reads CSV",
     "categories": "a pandas frame of categoricals",
-    "values": "an array of the table's values",
-    "codes": "an array of codes",
+    "text-categories": "a pandas frame of numbers, and of text as categoricals",
+    "values": "an array of the table's values, of text as codes",
+    "codes": "an array of codes of all categories",
     "one-hot": "an array of one-hot blocks",
 }
 """Forms in which anything else may take them."""
@@ -57,8 +59,9 @@ class OwnScorer:
             names of its arguments: features as codes, categorical contexts as codes, numeric ones
             as they are in the table. Anything else: `frame`, the table's values under their names;
             `numbers`, the same where text that is a number in every category is one, as pandas
-            reads CSV; `categories`, as pandas categoricals; `values`, `codes` and `one-hot`, an
-            array with the columns in the table's order. None for the form that works.
+            reads CSV; `categories`, as pandas categoricals; `text-categories`, text alone as such;
+            `values` (text as codes), `codes` and `one-hot`, an array with the columns in the
+            table's order. None for the form that works.
 
     Raises:
         ValueError: for a form that there is not, or not for such a model.
