@@ -60,7 +60,7 @@ class Work:
         preferences: between rows, or None.
         device: where the models are.
         rules: that generated rows obey, or None.
-        before: folder of an earlier fit, from whose weights the networks go on, or None.
+        before: folder of an earlier fit, from whose weights the generators go on, or None.
         models: name of a stage -> its model, trained and frozen.
         scorers: that the fit is given in place of the estimators, or None.
     """

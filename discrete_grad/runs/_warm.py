@@ -1,4 +1,4 @@
-"""A fit that goes on from the weights of an earlier one, on more rows."""
+"""A fit that goes on from the generator of an earlier one, on more rows."""
 
 from __future__ import annotations
 
@@ -7,43 +7,38 @@ from pathlib import Path
 
 from torch import nn
 
-from discrete_grad.fitting.estimator import networks_of
-from discrete_grad.models import BaseEnsemble
+from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import load_tensors
 
 __all__ = ["go_on", "shorter"]
 
-_SHARE = 0.3  # of the steps that networks are trained for from the beginning
+_SHARE = 1 / 3  # of the steps that a generator is trained for from the beginning
 
 
 def go_on(model: nn.Module, path: Path) -> None:
-    """Load the weights of the networks of a stage, where they are of the same shapes.
+    """Load the weights of a generator, where they are of the same shapes.
+
+    Estimators begin anew: the weights of earlier ones have learned from rows that their members
+    would now hold out, so that what they are held to be worth would be too much.
 
     Args:
-        model: of the stage, untrained; what it has beside networks is fitted anew.
+        model: of a stage, untrained.
         path: weights of the same stage of an earlier fit.
     """
-    networks = networks_of(model) if isinstance(model, BaseEnsemble) else model
-    if networks is None or not path.is_file():
+    if not isinstance(model, Generator | AutoregressiveGenerator) or not path.is_file():
         return
-    names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-    kept, _ = load_tensors(path)
-    own = networks.state_dict(keep_vars=True)
-    known = {name: kept.get(names[id(tensor)]) for name, tensor in own.items()}
-    if all(t is not None and t.shape == own[name].shape for name, t in known.items()):
-        networks.load_state_dict(known)
+    kept, own = load_tensors(path)[0], model.state_dict()
+    if {n: t.shape for n, t in kept.items()} == {n: t.shape for n, t in own.items()}:
+        model.load_state_dict(kept)
 
 
 def shorter(config: FitConfig) -> FitConfig:
-    """Settings under which estimators that go on from earlier weights are trained.
+    """Settings under which a generator that goes on from earlier weights is trained.
 
     Example:
-        >>> shorter(FitConfig()).estimator.steps
-        300
+        >>> shorter(FitConfig()).generator.steps
+        100
     """
-    judge, estimator = (
-        replace(part, steps=max(1, round(_SHARE * part.steps)))
-        for part in (config.judge, config.estimator)
-    )
-    return replace(config, judge=judge, estimator=estimator)
+    steps = max(1, round(_SHARE * config.generator.steps))
+    return replace(config, generator=replace(config.generator, steps=steps))

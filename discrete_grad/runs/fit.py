@@ -79,7 +79,7 @@ def fit_table(
         source: JSON to be kept with the run.
         device: where the models are fitted and stay, see `choose_device`. It is not kept: the run
             can be resumed and loaded on any other.
-        before: folder of an earlier fit, from whose weights the networks go on.
+        before: folder of an earlier fit, from whose weights the generators go on.
 
     Raises:
         RunError: if the folder is taken, belongs to another fit, or is damaged, or this machine

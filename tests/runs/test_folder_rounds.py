@@ -1,12 +1,12 @@
 """Rounds in the folder of a run: every measurement kept once, whatever ends a call."""
 
+import copy
 import os
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from discrete_grad.cli import main
 from discrete_grad.data import TableError, read_table, write_rows
-from discrete_grad.fitting.estimator import networks_of, new_ensemble
+from discrete_grad.policies import Generator
 from discrete_grad.rules import Forbid
 from discrete_grad.runs import FewRowsWarning, Run, load_run
 from discrete_grad.runs._lines import Lines, read_lines
@@ -157,23 +157,21 @@ def test_a_fit_after_a_tell_is_gone_on_with(
     assert load_run(run.folder).folder == new.folder == run.folder / "rounds" / "fits" / "000003"
 
 
-def test_networks_go_on_from_the_last_weights_where_their_shapes_are_the_same(run: Run) -> None:
-    schema, path = run.table.schema, run.folder / "weights" / "estimator.safetensors"
-    before = networks_of(run.estimator)
-    assert before is not None
-    for hidden, same in (((16, 16), True), ((8,), False)):
-        config = replace(run.config.estimator, hidden=hidden)
-        model = new_ensemble(schema.space, schema.context_spec, config, seed=1)
-        go_on(model, path)
-        networks = networks_of(model)
-        assert networks is not None
-        pairs = zip(networks.state_dict().values(), before.state_dict().values(), strict=False)
+def test_a_generator_goes_on_from_the_last_weights_and_estimators_begin_anew(run: Run) -> None:
+    schema, kept = run.table.schema, run.folder / "weights"
+    for hidden, same in ((16, True), (8, False)):
+        model = Generator(schema.space, schema.context_spec, hidden=(hidden,))
+        go_on(model, kept / "generator.safetensors")
+        pairs = zip(model.parameters(), run.generator.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs) == same
-    shop = read_lines(SHOPS, schema).contexts
-    new = load_run(run.folder).tell(SHEET)
-    drift = (new.generator(shop) - run.generator(shop)).abs().mean()
-    assert new.config.estimator.steps < run.config.estimator.steps
-    assert drift < run.generator(shop).abs().mean()
+    estimator = copy.deepcopy(run.judge)
+    go_on(estimator, kept / "estimator.safetensors")
+    pairs = zip(estimator.state_dict().values(), run.judge.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    new = run.tell(SHEET)
+    assert new.config.generator.steps == 20
+    assert new.config.estimator == run.config.estimator
+    assert run.tell(changed(score=[1.0, 2.0, 3.0])).config.generator.steps == 20
 
 
 def test_two_tells_at_once_are_both_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
