@@ -20,6 +20,7 @@ from discrete_grad.reporting import (
     together_sentences,
     verdict,
 )
+from discrete_grad.reporting.aims_text import aims_sentences
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs import Run, write_report
 
@@ -93,7 +94,8 @@ def write_and_print_report(run: Run) -> None:
     report = write_report(run)
     said = [*maximised_sentences(report), *verdict(report), *beyond_sentences(report)]
     plausible = [*rules_sentences(report), *together_sentences(report)]
-    for lines in ([format_table(report)], said, plausible, estimator_sentences(report)):
+    estimated = [*estimator_sentences(report), *aims_sentences(report)]
+    for lines in ([format_table(report)], said, plausible, estimated):
         if lines:
             print("\n".join(lines) + "\n")
     if run.preferences is not None and run.preference is not None:

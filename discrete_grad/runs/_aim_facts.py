@@ -63,7 +63,8 @@ def aims_facts(
         for index, rows in zip(shown, found, strict=True)
     ]
     asked = _asked(run, contexts, found[0].codes)
-    return facts | {"traded": run.aims.names, "fronts": fronts, "asked": asked}
+    traded = [part.aim.label for part in _traded(run)]
+    return facts | {"traded": traded, "fronts": fronts, "asked": asked}
 
 
 def _part(part: RunAim) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class RunParts:
 
     Example:
         >>> sorted(RunParts.__dataclass_fields__)[:3]
-        ['aligner', 'config', 'estimator']
+        ['aims', 'aligner', 'config']
     """
 
     folder: Path

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrete_grad.models.aimed import scalarised
 from discrete_grad.models.front_search import best_front
-from discrete_grad.models.pareto import spread_front, tradeoff_grid
+from discrete_grad.models.pareto import non_dominated, spread_front, tradeoff_grid
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
 from discrete_grad.runs._guides import RunPolicy, likely_row, under
@@ -44,10 +44,6 @@ def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor
     Raises:
         RunError: for a run of one aim.
 
-    Example:
-        >>> from discrete_grad.runs.pareto_front import front_values
-        >>> callable(front_values)
-        True
     """
     names = [] if run.aims is None else run.aims.names
     if run.aims is None or len(names) < 2:
@@ -73,8 +69,8 @@ def propose_front(
 ) -> Iterator[Proposals]:
     """At most so many rows of each context, of which none is dominated by the estimators.
 
-    The generator is asked at trade-offs all over the simplex; a local search goes on from there,
-    see `best_front`.
+    The generator is asked at trade-offs all over the simplex; a local search goes on from there and
+    from the observed rows that are not dominated, see `best_front`.
 
     Args:
         run: of several aims.
@@ -90,10 +86,6 @@ def propose_front(
     Raises:
         RunError: for a run without several aims, or less than one row.
 
-    Example:
-        >>> from discrete_grad.runs.pareto_front import propose_front
-        >>> callable(propose_front)
-        True
     """
     names = [] if run.aims is None else run.aims.names
     if len(names) < 2:
@@ -149,9 +141,8 @@ def _front_of(
         return fine if near is None else fine & near(codes)
 
     near = trusted(run)
-    starts = torch.cat([_starts(policy, context, seed) for policy in policies])
-    if near is not None:
-        starts = torch.cat([starts, run.rows.codes.long()])
+    drawn = [_starts(policy, context, seed) for policy in policies]
+    starts = torch.cat([_best_observed(run, everything=near is not None), *drawn])
     codes, values = best_front(
         run.table.schema.space,
         starts,
@@ -168,6 +159,17 @@ def _front_of(
     where = torch.full((len(codes),), index)
     span = range(index, index + 1)
     return Proposals(codes.cpu(), where, known(codes).cpu(), span, asked.cpu())
+
+
+def _best_observed(run: RunParts, *, everything: bool) -> Tensor:
+    """Observed rows `(n, F)` that no other one dominates; all of them where few rows are near any.
+
+    They may be of another context.
+    """
+    assert run.aims is not None
+    scores = run.rows.all_scores[:, : len(run.aims.names)]
+    best = torch.ones(len(scores), dtype=torch.bool) if everything else non_dominated(scores)
+    return run.rows.codes[best.to(run.rows.codes.device)].long()
 
 
 def _starts(policy: RunPolicy, context: Tensor | None, seed: int) -> Tensor:

@@ -30,7 +30,8 @@ __all__ = ["Run"]
 class Run(RunParts):
     """A finished fit: rows for contexts, scores of one's own rows, the report, the network.
 
-    `discrete_grad.fit` and `discrete_grad.load_run` make it.
+    `discrete_grad.fit` and `discrete_grad.load_run` make it. Its `aims`, where it has several, are
+    the models of each: a `discrete_grad.runs._aims.RunAims`.
 
     Example:
         >>> import tempfile

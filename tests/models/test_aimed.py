@@ -86,8 +86,9 @@ def test_a_row_that_fails_counts_as_the_worst() -> None:
         aimed = AimedEnsemble([model], ENDS[:1], [chance], names=["a"])
         score = model.predictions(rows, shop)
         torch.testing.assert_close(aimed.predictions(rows, shop), -1 + share * (score + 1))
-    both = AimedEnsemble([], ENDS[:0], [chance, Chance(ensemble(1), torch.zeros(2))], names=[])
-    torch.testing.assert_close(both(rows, shop), torch.full((len(rows),), 0.5))
+    even = [Chance(ensemble(seed), torch.zeros(2)) for seed in (1, 2)]
+    both = AimedEnsemble([], ENDS[:0], even, names=[])
+    torch.testing.assert_close(both(rows, shop), torch.full((len(rows),), 0.25))
     with pytest.raises(ValueError, match="needs an aim or a chance"):
         AimedEnsemble([], ENDS[:0], names=[])
 
