@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from benchmarks.edits_problems import PRICE, Meter, Method, Problem
 from discrete_grad.gradient import Relaxation
 from discrete_grad.models import swap_search
-from discrete_grad.models.editing import Worth
 from discrete_grad.sampling import seeded
 
 ROWS = 16  # drawn at a time, ledidi's default
@@ -23,7 +23,7 @@ def by_swaps(**options: Any) -> Method:
 
     def method(asked: Problem, meter: Meter, seed: int) -> None:
         swap_search(
-            worth(asked, meter),
+            Worth(asked, meter),
             meter.start[None],
             space=asked.space,
             price=PRICE,
@@ -34,16 +34,23 @@ def by_swaps(**options: Any) -> Method:
     return method
 
 
-def worth(asked: Problem, model: nn.Module) -> Worth:
-    """Minus the mean squared distance of the outputs from the target."""
-    return Worth([model], asked.space, asked.target, None)
+class Worth(nn.Module):
+    """Minus the mean squared distance `(n,)` of a model's outputs from the target."""
+
+    def __init__(self, asked: Problem, model: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.target = model, torch.tensor(asked.target)
+        self.takes_codes = bool(getattr(model, "takes_codes", False))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """See the class."""
+        return -(self.model(rows) - self.target).square().mean(1)
 
 
 def together(asked: Problem, **options: Any) -> float:
     """Processor seconds of a start where `swap_search` edits them all in one batch."""
     cpu = time.process_time()
-    f = worth(asked, asked.model)  # type: ignore[arg-type]
-    swap_search(f, asked.starts, space=asked.space, price=PRICE, **options)
+    swap_search(Worth(asked, asked.model), asked.starts, space=asked.space, price=PRICE, **options)
     return (time.process_time() - cpu) / len(asked.starts)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.edits import Config, cells, tables
-from benchmarks.edits_methods import by_layer, by_swaps, worth
+from benchmarks.edits_methods import Worth, by_layer, by_swaps
 from benchmarks.edits_problems import LOOKS, PRICE, STARTS, TASKS, Meter, Problem, graded
 from discrete_grad import CategoricalSpace, StraightThrough
 from discrete_grad.sampling import random_codes, seeded
@@ -38,11 +38,8 @@ def test_the_meter_counts_rows_and_gradients_and_keeps_the_least_loss() -> None:
     assert meter.found.after(2) == meter.found.after(7) == float(losses[:2].min())
     assert meter.found.after(8) == float(losses.min())
     start = SPACE.one_hot(asked.starts[:1])
-    assert torch.equal(worth(asked, meter)(start), -((model(start) - meter_target()) ** 2).mean(1))
-
-
-def meter_target() -> Tensor:
-    return torch.tensor([1.0, -1.0])
+    wanted = torch.tensor([1.0, -1.0])
+    assert torch.equal(Worth(asked, meter)(start), -((model(start) - wanted) ** 2).mean(1))
 
 
 def test_methods_keep_their_budgets_and_the_swap_search_is_the_best_here() -> None:
