@@ -199,6 +199,7 @@ def tables(results: Results) -> list[Table]:
     """The leading table, the leaders of every problem, and every method on every function."""
     problems = _read(results)
     by_function = _by_function(problems)
+    against = blend_table([problem.methods for problem in problems])
     costs = [(f"budget {budget}", at_cost(budget)) for budget in BUDGETS]
     times = [(f"{limit:g} ms", at_time(limit)) for limit in TIMES]
     interpolated = (
@@ -207,7 +208,7 @@ def tables(results: Results) -> list[Table]:
     )
     return [
         _leading(by_function, _reference(results)),
-        blend_table([problem.methods for problem in problems]),
+        *([against] if against.rows else []),
         _shares(by_function, costs + times),
         _leaders("Leaders at equal cost", problems, costs, TIES),
         _leaders("Leaders at equal wall time", problems, times, interpolated),
