@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 import tyro
 from torch import Tensor
 
+from benchmarks.gradients_blend import ONE_CALL
 from benchmarks.gradients_tables import (
     AGAIN,
     BATCH,
@@ -36,11 +38,12 @@ from benchmarks.gradients_tables import (
 from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.harness import Config as HarnessConfig
 from benchmarks.problems import Problem, make_problem
-from discrete_grad import GradientEstimator
+from discrete_grad import Blend, GradientEstimator
 from discrete_grad.gradient import catalogue
 from discrete_grad.gradient.recommend import at_budget
 from discrete_grad.sampling import isolated_seed, seeded
 
+VARIANTS = {ONE_CALL: partial(Blend, averaged=1)}
 SLOW = 0.1  # processor seconds a call may take
 LEARNING_RATE = 0.01  # Adam's, of the parameters of a gradient estimator
 LOGITS = ("flat", "peaked", "trajectory")
@@ -158,7 +161,7 @@ def measured(
     """The figures of a problem, as `measure` tells them."""
     logits, noise = problem.logits(logits_kind, seed), seeded(seed)
     runs: dict[str, list[_Run] | str] = {}
-    for name, cls in catalogue().items():
+    for name, cls in (catalogue() | VARIANTS).items():
         if only and name not in only:
             continue
         try:
@@ -193,16 +196,17 @@ def _estimate(
 
 
 def _begun(
-    cls: type[GradientEstimator],
+    cls: Callable[..., GradientEstimator],
     problem: Problem,
     logits: Tensor,
     warm_up: int,
     noise: torch.Generator,
 ) -> Iterator[_Run]:
     """The method at each budget that makes a difference, up to the first that fails or is slow."""
+    least: int = getattr(cls, "func", cls).min_samples  # type: ignore[attr-defined]
     learned, cost, spent = dict[str, Any](), 0, list[float]()
     for budget in BUDGETS:
-        if cls(problem.space, samples=cls.min_samples).cost(problem.space).total > budget:
+        if cls(problem.space, samples=least).cost(problem.space).total > budget:
             continue
         method = at_budget(cls, problem.space, budget)
         if method.cost(problem.space).total == cost:

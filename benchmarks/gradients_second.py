@@ -40,8 +40,10 @@ def cells(config: Config) -> list[Cell]:
     if config.quick:
         places = {kind: where for where, kinds in PLAN.items() for kind in kinds}
         some = [(places[kind], kind, BOTH[i % 2], LOGITS[0], 0) for i, kind in enumerate(places)]
-        return [Cell("/".join(map(str, problem)), (*problem, 2, 3, 20)) for problem in some]
-    options = (config.rounds, config.warm_up, config.steps)
+        return [
+            Cell("/".join(map(str, problem)), (*problem, config.only, 2, 3, 20)) for problem in some
+        ]
+    options = (config.only, config.rounds, config.warm_up, config.steps)
     plan = [
         (where, kind, extension, kind_of_logits, seed)
         for seed in range(config.seeds)
@@ -54,12 +56,18 @@ def cells(config: Config) -> list[Cell]:
 
 
 def measure(
-    where: str, kind: str, extension: str, logits_kind: str, seed: int, *options: int
+    where: str,
+    kind: str,
+    extension: str,
+    logits_kind: str,
+    seed: int,
+    only: tuple[str, ...],
+    *options: int,
 ) -> dict[str, Any]:
     """The figures of a problem; see `benchmarks.gradients.measured`."""
     rounds, warm_up, steps = options
     problem = make_second(where, kind, extension, seed, steps=steps)
-    return measured(problem, logits_kind, seed, rounds, warm_up)
+    return measured(problem, logits_kind, seed, rounds, warm_up, only)
 
 
 BENCHMARK = Benchmark(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.gradients_blend import blend_table
+from benchmarks.gradients_blend import NAME, ONE_CALL, blend_table
 from benchmarks.harness import Results, Table, failures, succeeded
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.gradient import catalogue
@@ -223,6 +223,9 @@ def tables(results: Results, family: Family = FIRST) -> list[Table]:
     """The leading table, the leaders of every problem, and every method on every function."""
     problems = _read(results)
     by_function = _by_function(problems, family)
+    against = [
+        blend_table([problem.methods for problem in problems], name) for name in (NAME, ONE_CALL)
+    ]
     costs = [(f"budget {budget}", at_cost(budget)) for budget in BUDGETS]
     times = [(f"{limit:g} ms", at_time(limit)) for limit in TIMES]
     interpolated = (
@@ -231,7 +234,7 @@ def tables(results: Results, family: Family = FIRST) -> list[Table]:
     )
     return [
         _leading(by_function, family.about, _reference(results)),
-        blend_table([problem.methods for problem in problems]),
+        *(table for table in against if table.rows),
         _shares(by_function, costs + times),
         _leaders("Leaders at equal cost", problems, costs, TIES),
         _leaders("Leaders at equal wall time", problems, times, interpolated),
@@ -289,7 +292,7 @@ def _shares(
 
 
 def _is_unbiased(name: str) -> bool:
-    return catalogue()[name].facts.bias == "none"
+    return catalogue()[name.partition(",")[0]].facts.bias == "none"
 
 
 def _share(values: Sequence[float], problems: int) -> str:

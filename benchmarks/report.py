@@ -27,7 +27,6 @@ from discrete_grad.reporting.style import STYLE
 
 NAMES = (
     "gradients",
-    "blend",
     "polynomial",
     "indecater",
     "vae",

@@ -38,7 +38,10 @@ class Blend(GradientEstimator):
     has weights that add up to 1 and minimise the mean squared error: the components' covariance,
     measured between the rows, plus their bias, measured against the unbiased ones and counted
     where it is larger than chance explains. Both are averaged over the batch, of which 64
-    elements at most are measured, and, with a decay of 0.98 a call, over the calls.
+    elements at most are measured, and, with a decay of 0.98 a call, over the calls. In training,
+    noise averages out over the steps and bias stays: the covariance counts divided by `averaged`,
+    and by the elements of the batch, too, where the logits are no leaf, for then the batch shares
+    the parameters they come from.
 
     The weights of a call come from the calls before it, never from its own rows, so its bias is
     that of a fixed linear combination. The first call has a quarter each of
@@ -54,7 +57,9 @@ class Blend(GradientEstimator):
     weight of a component falls with the bias seen; the unbiased ones are always in.
     **Evaluations of f:** N + 1 forward, N + 1 backward a call; without a derivative N forward.
     **Needs df/dx:** no, but it is used where f has one.
-    **Hyperparameters:** `samples` N = 8, at least 2.
+    **Hyperparameters:** `averaged` = 4, at least 1: the number of calls whose gradients count
+    together; at 1 the error of each call's own gradient is least, and training may keep a bias;
+    `samples` N = 8, at least 2.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 2, 2))
@@ -82,8 +87,13 @@ class Blend(GradientEstimator):
     weight: Tensor
     has_slopes: Tensor
 
-    def __init__(self, space: CategoricalSpace | None = None, *, samples: int = 8) -> None:
+    def __init__(
+        self, space: CategoricalSpace | None = None, *, averaged: int = 4, samples: int = 8
+    ) -> None:
         super().__init__(space, samples=samples)
+        if type(averaged) is not int or averaged < 1:
+            raise ValueError(f"averaged must be an integer >= 1, got {averaged!r}")
+        self.averaged = averaged
         features, count = 1 if space is None else space.num_features, len(NAMES)
         first = torch.tensor([(name in FIRST) / len(FIRST) for name in NAMES])
         zeros = torch.zeros(features, count, count, dtype=torch.float64)
@@ -121,7 +131,8 @@ class Blend(GradientEstimator):
         gradient = weighted_sum(space, parts.components, self.weight)
         if self._learns(values):
             # logits that are no leaf come from parameters that the batch shares
-            self._learn(space, parts, averaged=1 if logits.is_leaf else logits[..., 0].numel())
+            elements = 1 if logits.is_leaf else logits[..., 0].numel()
+            self._learn(space, parts, averaged=self.averaged * elements)
         return with_gradient(values.mean(0), logits, gradient)
 
     def _without_slopes(

@@ -70,7 +70,7 @@ def of_every_tuple(method: GradientEstimator, f: Function, samples: int) -> tupl
 
 
 def trained(samples: int = 4, calls: int = 10, f: Function = CUBIC) -> Blend:
-    method = Blend(TINY, samples=samples)
+    method = Blend(TINY, averaged=1, samples=samples)
     for seed in range(calls):
         logits = TINY_LOGITS.expand(8, -1)
         method.expectation(f, logits, generator=contract.seeded(seed))
@@ -218,7 +218,7 @@ def test_logits_of_shared_parameters_are_averaged() -> None:
     parameters = TINY_LOGITS.clone().requires_grad_()
     learned = []
     for shared in (False, True):
-        method = Blend(TINY, samples=3)
+        method = Blend(TINY, averaged=1, samples=3)
         for seed in range(30):
             logits = parameters.expand(16, -1)
             logits = logits if shared else logits.detach()
@@ -307,7 +307,7 @@ def test_weights_learned_from_one_element_do_no_harm() -> None:
 
 
 def test_a_state_goes_on_bitwise() -> None:
-    method, again = trained(), Blend(TINY, samples=4)
+    method, again = trained(), Blend(TINY, averaged=1, samples=4)
     again.load_state_dict(method.state_dict())
     for seed in range(3):
         logits = random_logits(TINY, (5,), generator=seed)
@@ -400,6 +400,22 @@ def test_an_error_of_f_is_not_taken_for_a_missing_derivative() -> None:
 
     with pytest.raises(ValueError, match="of f's own"):
         Blend(TINY).expectation(broken, TINY_LOGITS)
+
+
+@pytest.mark.parametrize("averaged", [0, 1.5, True])
+def test_averaged_is_a_number_of_calls(averaged: object) -> None:
+    with pytest.raises(ValueError, match="averaged must be an integer >= 1"):
+        Blend(TINY, averaged=averaged)  # type: ignore[arg-type]
+
+
+def test_more_calls_averaged_trust_the_unbiased_more() -> None:
+    learned = []
+    for averaged in (1, 64):
+        method = Blend(TINY, averaged=averaged, samples=3)
+        for seed in range(30):
+            method.expectation(CUBIC, TINY_LOGITS.expand(16, -1), generator=contract.seeded(seed))
+        learned.append(sum(method.weights()[name] for name in NAMES[:UNBIASED]))
+    assert learned[1] > learned[0] + 0.1
 
 
 def test_weights_by_name_add_up_to_one() -> None:
