@@ -30,7 +30,13 @@ from discrete_grad.cli.options import (
     TableColumns,
     fit_config,
 )
-from discrete_grad.cli.terminal import print_ranked, tell_found, told, write_and_print_report
+from discrete_grad.cli.terminal import (
+    print_ranked,
+    tell_found,
+    told,
+    told_at_once,
+    write_and_print_report,
+)
 from discrete_grad.data import TableWarning, load_example, output_format, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
@@ -106,7 +112,7 @@ class Fit:
             raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
         given = self._input(path)
-        with told(RefitWarning), processes(device):
+        with told_at_once(RefitWarning), processes(device):
             logged = self.run.tensorboard and rank() == 0
             log = TensorBoardLog(out / "tensorboard") if logged else no_log
             done = fit(
