@@ -203,10 +203,10 @@ def _begun(
     noise: torch.Generator,
 ) -> Iterator[_Run]:
     """The method at each budget that makes a difference, up to the first that fails or is slow."""
-    least: int = getattr(cls, "func", cls).min_samples  # type: ignore[attr-defined]
+    origin: Any = cls.func if isinstance(cls, partial) else cls
     learned, cost, spent = dict[str, Any](), 0, list[float]()
     for budget in BUDGETS:
-        if cls(problem.space, samples=least).cost(problem.space).total > budget:
+        if cls(problem.space, samples=origin.min_samples).cost(problem.space).total > budget:
             continue
         method = at_budget(cls, problem.space, budget)
         if method.cost(problem.space).total == cost:

@@ -36,6 +36,7 @@ from discrete_grad.cli.terminal import (
     tell_calls,
     tell_found,
     told,
+    told_at_once,
     write_and_print_report,
 )
 from discrete_grad.data import TableWarning, load_example, output_format, read_table, write_rows
@@ -114,7 +115,7 @@ class Fit:
             raise RunError(f"{lacking} is missing: fit TABLE --score NAME --out FOLDER")
         device = choose_device(self.run.device)  # before a large table is read
         given = self._input(path)
-        with told(RefitWarning), processes(device):
+        with told_at_once(RefitWarning), processes(device):
             done = fit(
                 given.table,
                 out,

@@ -30,6 +30,7 @@ __all__ = [
     "tell_calls",
     "tell_found",
     "told",
+    "told_at_once",
     "write_and_print_report",
 ]
 
@@ -43,7 +44,18 @@ def first_process() -> bool:
 
 @contextmanager
 def told(*categories: type[Warning]) -> Iterator[None]:
-    """Print warnings of these categories as one line each, at once."""
+    """Print warnings of these categories as one line each, unless there is an error to tell."""
+    with warnings.catch_warnings(record=True) as caught:
+        for category in categories:
+            warnings.simplefilter("always", category)
+        yield
+    for warning in caught:
+        _warn(str(warning.message))
+
+
+@contextmanager
+def told_at_once(*categories: type[Warning]) -> Iterator[None]:
+    """Print warnings of these categories as one line each, before what they are about is done."""
     with warnings.catch_warnings():
         for category in categories:
             warnings.simplefilter("always", category)

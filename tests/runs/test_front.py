@@ -1,5 +1,6 @@
 """The front door: frames in, the same kind of frame out, and the same rows as the command line."""
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -59,6 +60,28 @@ def test_python_and_command_line_give_the_same_rows(
     pd.testing.assert_frame_equal(made, pd.read_csv(out), check_exact=True)
     assert set(made["cut"][2:]) == {"good"}
     assert set(made["cut"][:2]) != {"good"}
+
+
+def test_the_command_line_fits_the_generator_anew_and_says_so(
+    run: Run,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(commands, "write_and_print_report", lambda run: None)
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    before = (folder / "weights" / "generator.safetensors").read_bytes()
+    words = ["fit", str(table), "--score", "score", "--context", "shop", "price"]
+    words += ["--out", str(folder), "--config", str(QUICK), "--resume"]
+    assert main([*words, "--generator.entropy", "0.3"]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: {folder} holds a fit with other settings: judge, estimators and data policy are "
+        "kept, and the generator is fitted anew\n"
+    )
+    assert (folder / "weights" / "generator.safetensors").read_bytes() != before
+    assert main([*words, "--seed", "3"]) == 2
+    assert "was begun with seed = 0, not 3" in capsys.readouterr().err
 
 
 def test_the_same_kind_of_frame_comes_back(run: Run) -> None:
