@@ -17,7 +17,7 @@ from discrete_grad.runs._table_rules import GivenRules
 from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.fit_config import Maximise
 from discrete_grad.runs.load import load_parts
-from discrete_grad.runs.run import Run
+from discrete_grad.runs.run import Run, run_of
 from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.training.logs import Log, no_log, quiet_bars
 
@@ -135,7 +135,7 @@ def fit(
             source=source,
             device=device,
         )
-    return Run.of(parts)
+    return run_of(parts)
 
 
 def load_run(
@@ -166,4 +166,4 @@ def load_run(
         ...     print(error)
         no/such/run holds no fit: config.json is missing
     """
-    return Run.of(load_parts(Path(folder), device=device, scorer=scorer, judge=judge))
+    return run_of(load_parts(Path(folder), device=device, scorer=scorer, judge=judge))

@@ -23,7 +23,7 @@ from discrete_grad.runs.folder_rounds import propose_rows, refitted, tell_rows
 from discrete_grad.runs.report import write_report
 from discrete_grad.runs.rule_words import RuleWords
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_of"]
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,6 @@ class Run(RunParts):
         >>> run.score({"cut": ["ideal", "good"]})["rank"].tolist()
         [1, 2]
     """
-
-    @classmethod
-    def of(cls, parts: RunParts) -> Run:
-        """The run of these parts.
-
-        Example:
-            >>> issubclass(Run, RunParts)
-            True
-        """
-        return cls(**{item.name: getattr(parts, item.name) for item in fields(RunParts)})
 
     def generate(
         self,
@@ -250,7 +240,7 @@ class Run(RunParts):
             TableError: for a faulty table, of which nothing is kept.
             RunError: as `fit`.
         """
-        return Run.of(tell_rows(self, rows, measurement))
+        return run_of(tell_rows(self, rows, measurement))
 
     def report(self) -> Path:
         """Write `report.html` and `report.json` into the run's folder.
@@ -281,3 +271,13 @@ class Run(RunParts):
     def _repr_html_(self) -> str:
         """For notebooks."""
         return run_html(self)
+
+
+def run_of(parts: RunParts) -> Run:
+    """The run of these parts.
+
+    Example:
+        >>> issubclass(Run, RunParts)
+        True
+    """
+    return Run(**{item.name: getattr(parts, item.name) for item in fields(RunParts)})
