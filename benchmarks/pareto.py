@@ -191,7 +191,7 @@ def tables(results: Results) -> list[Table]:
 
 
 def _methods() -> list[str]:
-    return [OURS, *pareto_peers.SEARCHES]
+    return [OURS, *pareto_peers.NAMES]
 
 
 def _values(results: Results, problem: str, name: str, kind: str) -> list[float]:
