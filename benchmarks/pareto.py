@@ -191,7 +191,7 @@ def tables(results: Results) -> list[Table]:
 
 
 def _methods() -> list[str]:
-    return [OURS, *pareto_peers.SEARCHES]
+    return [OURS, *pareto_peers.NAMES]
 
 
 def _values(results: Results, problem: str, name: str, kind: str) -> list[float]:
@@ -219,9 +219,9 @@ def _front_table(results: Results, kind: str, title: str) -> Table:
     whose = "the estimators' own values" if kind == "estimated" else "true values"
     note = (
         f"Hypervolume of up to {COUNT} rows by {whose}, relative to that of all rows of the table "
-        "(1 is the best possible); mean over seeds, ± half the 95% interval. Every method sees "
-        "the same ensembles. The first line of a table counts the evaluations of the search after "
-        "the fit alone. The second counts the generator's training, too: "
+        "(1 is the best possible); mean over seeds, with the 95% interval where there are several. "
+        "Every method sees the same ensembles. The first line of a table counts the evaluations of "
+        "the search after the fit alone. The second counts the generator's training, too: "
         f"{TRAINING:,} draws and 3,600 rows in the search."
     )
     return Table(title, header, rows, note)

@@ -159,3 +159,5 @@ SEARCHES: dict[str, Search] = {
     **{n: f for n, (package, f) in _PEERS.items() if importlib.util.find_spec(package)},
     "random rows": by_random,
 }
+NAMES = (*_PEERS, "random rows")
+"""Of all searches, installed or not."""
