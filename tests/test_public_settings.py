@@ -40,7 +40,12 @@ NOT_MADE_BY_USERS = {"Law", "Steps"}
 """Classes that a method returns."""
 FACES = [m.name for m in pkgutil.iter_modules(discrete_grad.__path__) if m.name[0] != "_"]
 FACES.remove("testing")
-EXPORTED = {id(value) for room in FACES for value in face(room).values()}
+EXPORTED = {
+    id(base)  # who has the class has an instance of its bases
+    for room in FACES
+    for value in face(room).values()
+    for base in getattr(value, "__mro__", (value,))
+}
 
 
 def classes_in(hint: Any) -> Iterator[type]:

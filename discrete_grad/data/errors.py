@@ -89,12 +89,14 @@ class Problems:
     def __init__(self, what: str) -> None:
         self.what = what
         self.found: list[TableError] = []
+        self.kept: NDArray[np.int64] | None = None  # rows that are read from now on
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Keep a `TableError` for later."""
+        """Keep a `TableError` for later, its rows counted as the file does."""
         try:
-            yield
+            with counted_in(self.kept):
+                yield
         except ManyFaults as error:
             self.found += error.faults
         except TableError as error:

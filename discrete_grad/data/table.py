@@ -21,7 +21,7 @@ from discrete_grad.data._values import Value
 from discrete_grad.data.aims import Aim, parse_aims, require_within
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import Problems, RowError, TableError, counted_in, listing
+from discrete_grad.data.errors import Problems, RowError, TableError, listing
 from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
@@ -213,18 +213,18 @@ def read_table(
     )
     if succeeded is not None and kept is not None:
         succeeded = succeeded[kept]
-    with counted_in(kept):
-        here = [aim for aim in aims if aim.name in roles.scores]
-        scores = _scores(table, here, problems, checked=inferred)
-        if schema is None:
-            schema = infer_schema(table, roles, problems).with_aims(aims)
-            schema = replace(schema, feasible=feasible)
-        problems.tell()
-        with problems.collect():
-            codes = schema.encode_features(table, dtype=schema.code_dtype)
-        with problems.collect():
-            contexts = schema.encode_context(table)
-        problems.tell()
+    problems.kept = kept
+    here = [aim for aim in aims if aim.name in roles.scores]
+    scores = _scores(table, here, problems, checked=inferred)
+    if schema is None:
+        schema = infer_schema(table, roles, problems).with_aims(aims)
+        schema = replace(schema, feasible=feasible)
+    problems.tell()
+    with problems.collect():
+        codes = schema.encode_features(table, dtype=schema.code_dtype)
+    with problems.collect():
+        contexts = schema.encode_context(table)
+    problems.tell()
     if inferred and unseen == "drop":
         schema, codes = without_unseen(schema, codes)
     unknown = torch.full((len(codes),), torch.nan, dtype=torch.float64)
