@@ -35,12 +35,12 @@ def fitted(codes: Tensor, scores: Tensor, weights: Tensor) -> KernelEnsemble:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[kernel._Values]:
+def found(monkeypatch: pytest.MonkeyPatch) -> list[kernel.KernelValues]:
     """The hyperparameters of the fits."""
-    values: list[kernel._Values] = []
+    values: list[kernel.KernelValues] = []
     maximise = kernel._maximise
 
-    def noted(prior: kernel._Prior, *rest: Tensor) -> None:
+    def noted(prior: kernel.KernelPrior, *rest: Tensor) -> None:
         maximise(prior, *rest)
         with torch.no_grad():
             values.append(prior.values())
@@ -55,7 +55,7 @@ def as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_maximise", lambda *_: None)
 
 
-def covariance(values: kernel._Values, first: Tensor, second: Tensor) -> np.ndarray:
+def covariance(values: kernel.KernelValues, first: Tensor, second: Tensor) -> np.ndarray:
     """Prior covariance of rows, entry by entry."""
     alike, amplitude = values.alike.tolist(), float(values.amplitude)
     table = np.zeros((len(first), len(second)))
@@ -72,7 +72,7 @@ def covariance(values: kernel._Values, first: Tensor, second: Tensor) -> np.ndar
     return table
 
 
-def test_the_posterior_mean_is_the_textbooks(found: list[kernel._Values]) -> None:
+def test_the_posterior_mean_is_the_textbooks(found: list[kernel.KernelValues]) -> None:
     codes, scores = noisy(90)
     counts = 1 + torch.arange(90) % 3
     weights = torch.stack([torch.ones(90), counts.double()]).double()
@@ -90,18 +90,18 @@ def test_the_posterior_mean_is_the_textbooks(found: list[kernel._Values]) -> Non
         )
 
 
-def test_likelihood_rises_and_what_matters_is_told_apart(found: list[kernel._Values]) -> None:
+def test_likelihood_rises_and_what_matters_is_told_apart(found: list[kernel.KernelValues]) -> None:
     codes, scores = noisy(400)
     model = fitted(codes, scores, torch.ones(1, 400))
     (values,) = found
 
-    def evidence(values: kernel._Values) -> float:
+    def evidence(values: kernel.KernelValues) -> float:
         own = covariance(values, codes[:200], codes[:200]) + float(values.noise) * np.eye(200)
         y = scores[:200].numpy()
         return float(-y @ np.linalg.solve(own, y) / 2 - np.linalg.slogdet(own)[1] / 2)
 
     with torch.no_grad():
-        before = kernel._Prior(model.joint).values()
+        before = kernel.KernelPrior(model.joint).values()
     assert evidence(values) > evidence(before) + 20
     differ, share, _ = values.alike.unbind(1)
     assert differ[1] > 0.97 > differ[0]  # b makes no difference
@@ -113,7 +113,7 @@ def test_likelihood_rises_and_what_matters_is_told_apart(found: list[kernel._Val
 
 def test_the_slope_of_the_likelihood_is_the_true_one() -> None:
     codes, scores = noisy(40)
-    prior, counts = kernel._Prior(KernelEnsemble(SPACE).joint), 1.0 + torch.arange(40) % 2
+    prior, counts = kernel.KernelPrior(KernelEnsemble(SPACE).joint), 1.0 + torch.arange(40) % 2
     values = prior.values()
     own = values.amplitude * prior.correlations(codes, codes) + values.level
     own = own + torch.diag(values.noise / counts)
