@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rules_dna import SPACE, Motifs, by_channel, implanted
+from benchmarks.rules_dna import SPACE, Motifs, Scorer, by_channel, implanted
 from discrete_grad.models import Estimator
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from discrete_grad.space import CategoricalSpace
@@ -33,23 +33,13 @@ TASKS = ("raise", "lower", "two outputs", "wide")
 class Twin(nn.Module):
     """Binding strengths `(N, 2)` of flat rows `(N, 800)`."""
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv1d(4, channels, 11, padding=5),
-            nn.ReLU(),
-            nn.MaxPool1d(4),
-            nn.Conv1d(channels, channels, 5, padding=2),
-            nn.ReLU(),
-        )
-        self.head = nn.Sequential(
-            nn.Linear(2 * channels, channels), nn.ReLU(), nn.Linear(channels, 2)
-        )
+        self.scorer = Scorer(outputs=2)
 
     def forward(self, rows: Tensor) -> Tensor:
         """See the class."""
-        seen: Tensor = self.body(by_channel(rows))
-        found: Tensor = self.head(torch.cat([seen.amax(-1), seen.mean(-1)], -1))
+        found: Tensor = self.scorer(by_channel(rows))
         return found
 
 

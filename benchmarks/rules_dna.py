@@ -37,9 +37,9 @@ LOOKS = (500, 1000, 2000, 5000, 10_000, 20_000)
 
 
 class Scorer(nn.Module):
-    """Binding strength `(N, 1)` of one-hot sequences `(N, 4, L)`, as tools for DNA lay them out."""
+    """Binding strengths `(N, outputs)` of one-hot sequences `(N, 4, L)`, as DNA tools lay them out."""
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self, channels: int = 32, outputs: int = 1) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv1d(4, channels, 11, padding=5),
@@ -49,7 +49,7 @@ class Scorer(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Sequential(
-            nn.Linear(2 * channels, channels), nn.ReLU(), nn.Linear(channels, 1)
+            nn.Linear(2 * channels, channels), nn.ReLU(), nn.Linear(channels, outputs)
         )
 
     def forward(self, sequences: Tensor) -> Tensor:

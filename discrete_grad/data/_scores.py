@@ -1,16 +1,18 @@
-"""A column of scores as numbers: numbers, true and false, and text that says either."""
+"""Columns of scores as numbers: numbers, true and false, and text that says either."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from discrete_grad.data._values import parse
-from discrete_grad.data.arrow import ArrowColumn
-from discrete_grad.data.columns import factorize, is_text, numbers
-from discrete_grad.data.errors import RowError
+from discrete_grad.data.aims import Aim, require_within
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable
+from discrete_grad.data.columns import factorize, is_text, numbers, pick
+from discrete_grad.data.errors import Problems, RowError, TableError
 
 __all__: list[str] = []
 
@@ -50,3 +52,33 @@ def _hint(value: object) -> str:
         plain = re.sub(r"[^\d.+-]", "", text)
         return f"write it without signs and separators, as {plain}"
     return ""
+
+
+def measured_scores(
+    table: ArrowTable, aims: Sequence[Aim], problems: Problems, *, checked: bool
+) -> list[NDArray[np.float64]]:
+    """What is measured of the scores that are no problems already.
+
+    Of a table to be fitted (`checked`) it has to vary, on both sides of a threshold.
+    """
+    wrong = {fault.name for fault in problems.found if isinstance(fault, RowError)}
+    scores = []
+    for aim in aims:
+        if aim.name in wrong:
+            continue
+        with problems.collect():
+            column = score_numbers(pick(table, aim.name, "score"), aim.name)
+            scores.append(aim.measured(column))
+            if checked:
+                require_within(aim, column)
+                _require_varied(aim.label, scores[-1])
+    return scores
+
+
+def _require_varied(name: str, column: NDArray[np.float64]) -> None:
+    if len(column) < 2:
+        raise TableError("the table has only 1 row: nothing can be learned from it")
+    if column.min() == column.max():
+        raise TableError(
+            f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
+        )

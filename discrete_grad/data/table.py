@@ -6,22 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from discrete_grad.data._feasible import feasible_rows, without_failed_scores
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, without_excluded
-from discrete_grad.data._scores import score_numbers
+from discrete_grad.data._scores import measured_scores
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
-from discrete_grad.data.aims import Aim, parse_aims, require_within
-from discrete_grad.data.arrow import ArrowColumn, ArrowTable
+from discrete_grad.data.aims import Aim, parse_aims
+from discrete_grad.data.arrow import ArrowColumn
 from discrete_grad.data.columns import numbers, pick
-from discrete_grad.data.errors import Problems, RowError, TableError, listing
+from discrete_grad.data.errors import Problems, TableError, listing
 from discrete_grad.data.schema import NumericColumn, Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
@@ -215,7 +214,7 @@ def read_table(
         succeeded = succeeded[kept]
     problems.kept = kept
     here = [aim for aim in aims if aim.name in roles.scores]
-    scores = _scores(table, here, problems, checked=inferred)
+    scores = measured_scores(table, here, problems, checked=inferred)
     if schema is None:
         schema = infer_schema(table, roles, problems).with_aims(aims)
         schema = replace(schema, feasible=feasible)
@@ -308,33 +307,3 @@ def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
     except ValueError:
         parsed: list[Any] = numbers(column, kind.name).tolist()
         return parsed
-
-
-def _scores(
-    table: ArrowTable, aims: Sequence[Aim], problems: Problems, *, checked: bool
-) -> list[NDArray[np.float64]]:
-    """What is measured of the scores that are no problems already.
-
-    Of a table to be fitted (`checked`) it has to vary, on both sides of a threshold.
-    """
-    wrong = {fault.name for fault in problems.found if isinstance(fault, RowError)}
-    scores = []
-    for aim in aims:
-        if aim.name in wrong:
-            continue
-        with problems.collect():
-            column = score_numbers(pick(table, aim.name, "score"), aim.name)
-            scores.append(aim.measured(column))
-            if checked:
-                require_within(aim, column)
-                _require_varied(aim.label, scores[-1])
-    return scores
-
-
-def _require_varied(name: str, column: NDArray[np.float64]) -> None:
-    if len(column) < 2:
-        raise TableError("the table has only 1 row: nothing can be learned from it")
-    if column.min() == column.max():
-        raise TableError(
-            f"column {name!r}: every row has the score {column[0]:g}, nothing can be learned"
-        )
