@@ -37,7 +37,7 @@ LOOKS = (500, 1000, 2000, 5000, 10_000, 20_000)
 
 
 class Scorer(nn.Module):
-    """Binding strengths `(N, outputs)` of one-hot sequences `(N, 4, L)`, as DNA tools lay them out."""
+    """Binding strengths `(N, outputs)` of one-hot sequences `(N, 4, L)`, channels first."""
 
     def __init__(self, channels: int = 32, outputs: int = 1) -> None:
         super().__init__()
