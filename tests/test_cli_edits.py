@@ -78,7 +78,7 @@ def test_edits_are_written_with_the_gain_of_every_change(
     swaps = space.swaps(start)
     assert run.rules is not None
     swaps = swaps[run.rules.allows(swaps)]
-    best = swaps[run.score(context[0])(swaps).argmax()]
+    best = swaps[run.objective(context[0])(swaps).argmax()]
     names = schema.decode_features(best[None])
     assert [first[name] for name in names] == [str(v[0]) for v in names.values()]
     gain = float(first["estimated_score"]) - float(first["score_before"])
