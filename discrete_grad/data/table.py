@@ -70,7 +70,7 @@ class Table:
 
     @property
     def unseen(self) -> dict[str, list[Value]]:
-        """Feature name -> its categories that no row has; features without any are left out.
+        """Feature name -> its categories that no row has, failed rows counted; without empty ones.
 
         Example:
             >>> rows = {"cut": ["fair", "good"], "score": [1.0, 2.0]}
@@ -78,8 +78,10 @@ class Table:
             >>> table.unseen
             {'cut': ['ideal']}
         """
-        found = {}
-        for feature, codes in zip(self.schema.features, self.codes.unbind(1), strict=True):
+        rows, found = self.codes, {}
+        if self.failed_codes is not None:
+            rows = torch.cat([rows, self.failed_codes.to(rows.dtype)])
+        for feature, codes in zip(self.schema.features, rows.unbind(1), strict=True):
             found[feature.name] = feature.decode(unused(feature, codes).nonzero()[:, 0])
         return {name: values for name, values in found.items() if values}
 
