@@ -70,7 +70,7 @@ class Table:
 
     @property
     def unseen(self) -> dict[str, list[Value]]:
-        """Feature name -> its categories that no row has, failed rows counted; without empty ones.
+        """Feature name -> its categories that no row has; features without any are left out.
 
         Example:
             >>> rows = {"cut": ["fair", "good"], "score": [1.0, 2.0]}
