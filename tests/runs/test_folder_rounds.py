@@ -171,7 +171,8 @@ def test_a_generator_goes_on_from_the_last_weights_and_estimators_begin_anew(run
     new = run.tell(SHEET)
     assert new.config.generator.steps == run.config.generator.steps // 3
     assert new.config.estimator == run.config.estimator
-    assert run.tell(changed(score=[1.0, 2.0, 3.0])).config.generator.steps == new.config.generator.steps
+    again = run.tell(changed(score=[1.0, 2.0, 3.0]))
+    assert again.config.generator.steps == new.config.generator.steps
 
 
 def test_two_tells_at_once_are_both_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
