@@ -16,7 +16,7 @@ _MOST_LINES = 20
 
 
 class TableError(ValueError):
-    """A table, a file or a column cannot be used; the message is one line.
+    """A table, a file or a column cannot be used; the message has a line for each fault.
 
     It names the column, the value and the row where there is one. Rows are counted from 1 and the
     header is not counted: "row 3" is the third row of data.
@@ -25,10 +25,10 @@ class TableError(ValueError):
         >>> from discrete_grad.data.errors import TableError
         >>> from discrete_grad.data.table import read_table
         >>> try:
-        ...     read_table({"cut": ["fair", "good"], "score": [1.0, None]}, score="score")
+        ...     read_table({"cut": ["fair", "good"], "score": [1, "x"]}, score="score")
         ... except TableError as error:
         ...     print(error)
-        column 'score', row 2: the value is missing; with missing='drop' such rows are left out
+        column 'score', row 2: 'x' is not a number
     """
 
 
