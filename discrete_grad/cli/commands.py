@@ -170,6 +170,7 @@ class Generate:
     def execute(self) -> None:
         """Generate rows and write them."""
         place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
+        place = place if count > 1 else 0  # a rank may be left in the environment
         out, wanted = part_path(self.run.out, place, count), self.rows
         if wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")

@@ -39,7 +39,8 @@ _SHOWN = 20
 
 def first_process() -> bool:
     """Whether this process speaks: under torchrun the others would repeat it."""
-    return os.environ.get("RANK", "0") == "0"
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"  # whatever else left a rank behind
+    return alone or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._aim_stages import check_aims, has_aims
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
+from discrete_grad.runs._lock import only_process
 from discrete_grad.runs._method import run_method
 from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._prepared import save_prepared
@@ -109,8 +111,9 @@ def fit_table(
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
-    with distributed.processes(device):
-        folder = Path(folder)
+    folder = Path(folder)
+    with distributed.processes(device), ExitStack() as held:
+        distributed.first(lambda: held.enter_context(only_process(folder)))
         lay_out = partial(open_folder, folder, given, config, preferences=preferences, rules=made)
         distributed.first(partial(lay_out, scorers=scorers, resume=resume, source=source or {}))
         settings = read_settings(folder)

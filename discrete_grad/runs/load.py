@@ -60,7 +60,7 @@ def load_parts(
     """
     folder = newest_fit(Path(folder))
     device, settings = choose_device(device), read_settings(folder)
-    table = load_table(folder)
+    table = load_table(folder, settings)
     given: dict[Role, Given | None] = {"estimator": scorer, "judge": judge}
     scorers = loaded_scorers(folder, settings["scorers"], table, device, given)
     table = table if scorers is None else scorers.table
@@ -84,10 +84,23 @@ def load_parts(
     if settings["calibrated"] and not calibration.is_file():
         raise RunError(f"{calibration} is missing: the scores of the run cannot be told")
     for stage in stages:
+        _check_size(stage.name, work)
         model = stage.model(work).to(device)
         load_weights(model, work.weights(stage.name))
         work.models[stage.name] = frozen(model)
     return assemble(work)
+
+
+def _check_size(name: str, work: Work) -> None:
+    """Raise RunError before a model is made that is larger than the file of its weights."""
+    path, config = work.weights(name), getattr(work.config, name, None)
+    held = path.stat().st_size
+    sizes = [getattr(config, size, 0) for size in ("members", "dim", "projection_dim")]
+    for size in (*sizes, *getattr(config, "hidden", ())):
+        if size > held:  # each costs a byte at least
+            raise RunError(
+                f"{path} does not fit the run's settings: a size of {size:,} is too much"
+            )
 
 
 def frozen(model: nn.Module) -> nn.Module:
