@@ -59,6 +59,15 @@ def open_to_append(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: if it cannot be written, or is a link.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> for text in (b"one", b"two"):
+        ...     with open_to_append(path) as file:
+        ...         _ = file.write(text)
+        >>> path.read_text()
+        'onetwo'
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK
     with _naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as file:

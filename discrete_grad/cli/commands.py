@@ -33,6 +33,7 @@ from discrete_grad.cli.options import (
 from discrete_grad.cli.rounds import Propose, Tell
 from discrete_grad.cli.terminal import (
     print_ranked,
+    say,
     tell_calls,
     tell_found,
     told,
@@ -251,7 +252,7 @@ class Prefer:
             run,
             path,
             ask=input,
-            show=print,
+            show=say,
             annotator=self.answers.annotator,
             pairs=self.answers.pairs,
             seed=self.run.seed,

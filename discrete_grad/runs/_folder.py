@@ -21,7 +21,7 @@ from discrete_grad.runs._table_rules import table_rules
 from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.rules_file import parsed_rules, rules_text
-from discrete_grad.runs.scorers._given import Scorers
+from discrete_grad.runs.scorers._given import ROLES, Scorers
 from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
@@ -180,11 +180,23 @@ def read_settings(folder: Path) -> dict[str, Any]:
         if not isinstance(kept["source"], dict):
             raise ValueError(f"source must be a table, got {kept['source']!r}")
         kept |= {name: content.get(name) for name in ("preferences", "rules", "scorers")}
+        _check_inputs(kept)
         return {"config": config, "calibrated": calibrated, **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise RunError(f"{path} is damaged, or of another version: {error}") from error
+
+
+def _check_inputs(kept: dict[str, Any]) -> None:
+    """Raise an error for what is said of rules and scorers in a wrong form."""
+    rules, scorers = kept["rules"], kept["scorers"]
+    if rules is not None and not isinstance(rules["digest"], str):
+        raise ValueError(f"the digest of rules must be text, got {rules['digest']!r}")
+    if scorers is not None and not (isinstance(scorers, dict) and {*scorers} <= {*ROLES.values()}):
+        raise ValueError(f"scorers must be a table of {[*ROLES.values()]}, got {scorers!r}")
+    for said in (scorers or {}).values():
+        _ = said["reference"], said["name"], said["takes"]
 
 
 def _check_settings(config: FitConfig) -> None:

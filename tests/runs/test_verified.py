@@ -1,5 +1,6 @@
 """A run that is loaded is what was fitted: what was changed, damaged or led astray is refused."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -197,3 +198,69 @@ def test_a_rank_without_processes_silences_no_error(
     (copied / "config.json").unlink()
     assert main(["report", str(copied)]) == 2
     assert "config.json is missing" in capsys.readouterr().err
+
+
+def without_metadata(path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    save_tensors(path, tensors, {})
+
+
+def as_list(path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    save_tensors(path, tensors, [1])  # type: ignore[arg-type]
+
+
+def flat(path: Path) -> None:
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, {name: t.flatten()[:1] for name, t in tensors.items()}, metadata)
+
+
+def nothing(path: Path) -> None:
+    save_tensors(path, {}, {})
+
+
+@pytest.mark.parametrize("fault", [without_metadata, as_list, flat, nothing])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepared.safetensors",
+        "rows.safetensors",
+        "trail/000000.safetensors",
+        *(f"weights/{stage}.safetensors" for stage in ("calibration", "judge", "generator")),
+    ],
+)
+def test_whatever_a_file_holds_no_error_is_unexpected(
+    copied: Path, capsys: pytest.CaptureFixture[str], name: str, fault: Callable[[Path], None]
+) -> None:
+    fault(copied / name)
+    words = ["generate", str(copied), "--rows", "1", "--no-new-only"]
+    main([*words, "--out", str(copied / "rows.csv")])
+    with contextlib.suppress(RunError):
+        (copied / "weights" / "naive.safetensors").unlink()
+        fit(small_table(context=False), copied, small_config(), resume=True)
+    told = capsys.readouterr().err
+    assert "unexpected" not in told
+    assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[]", '{"config": []}', '{"config": {}, "source": {}, "table": ""}', "3", '"a"']
+)
+@pytest.mark.parametrize("key", [None, "rules", "scorers", "preferences", "config"])
+def test_settings_of_a_wrong_form_are_told(copied: Path, key: str | None, wrong: str) -> None:
+    path = copied / "config.json"
+    content = json.loads(path.read_text())
+    made = json.loads(wrong) if key is None else content | {key: json.loads(wrong)}
+    path.write_text(json.dumps(made))
+    with pytest.raises(RunError) as told:
+        load_run(copied)
+    assert "\n" not in str(told.value)
+
+
+def test_a_checkpoint_of_another_stage_is_damage(copied: Path) -> None:
+    (copied / "weights" / "generator.safetensors").unlink()
+    state = copied / "state" / "generator.safetensors"
+    for tensors, metadata in (({}, {}), ({}, {"metrics": 0}), ({}, {"metrics": 0, "step": "x"})):
+        save_tensors(state, tensors, metadata)
+        with pytest.raises(RunError, match=r"state/generator\.safetensors is damaged"):
+            fit(small_table(context=False), copied, small_config(), resume=True)
