@@ -2,12 +2,14 @@
 
 import builtins
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from discrete_grad.cli import main
+from discrete_grad.cli import commands, main
 from discrete_grad.cli.terminal import harmless, say
 from discrete_grad.data import read_table
+from discrete_grad.runs import _proposals as proposals
 from discrete_grad.runs import fit
 from tests.runs.small import small_config
 
@@ -73,3 +75,40 @@ def test_the_seed_of_prefer_decides_the_pairs(
         for i, seed in enumerate((0, 0, 1))
     )
     assert first == again != other
+
+
+def test_the_seed_of_generate_reaches_the_search(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, best_rows = [], proposals.best_rows
+
+    def spy(*arguments: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return best_rows(*arguments, seed=seed, **options)
+
+    monkeypatch.setattr(proposals, "best_rows", spy)
+    contexts = tmp_path / "contexts.csv"
+    contexts.write_text("shop\nb\n")
+    words = ["generate", str(folder), "--contexts", str(contexts), "--rows", "1", "--no-new-only"]
+    for seed in ("0", "0", "1"):
+        assert main([*words, "--seed", seed, "--out", str(tmp_path / "rows.csv")]) == 0
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_the_seed_of_the_demo_decides_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    class Rows:
+        features = ("cut",)
+
+        def training_rows(self, count: int, *, seed: int) -> None:
+            asked.append((count, seed))
+            raise ValueError("enough")
+
+    monkeypatch.setattr(commands, "load_example", lambda family: Rows())
+    for seed in ("3", "4"):
+        out = str(tmp_path / seed)
+        assert main(["demo", "--rows", "20", "--seed", seed, "--out", out]) == 2
+    assert asked == [(20, 3), (20, 4)]
