@@ -41,6 +41,7 @@ __all__ = ["fit_table"]
 
 _MIN_ROWS = 10
 _MAX_RAW = 10.0
+_MAX_SCORE = 1e300
 
 
 def fit_table(
@@ -149,8 +150,13 @@ def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorer
         aside = Observations(table, config).aside
         covering_rank(config.generator.coverage, config.estimator.members, len(aside))
     largest, column = table.all_scores.abs().amax(0).max(0)
+    name = (table.schema.score, *table.schema.more_scores)[column]
+    if largest > _MAX_SCORE:
+        raise RunError(
+            f"scores must lie within {_MAX_SCORE:g} of 0, or a report could not average and draw "
+            f"them; column {name!r} reaches {largest:g}: divide it"
+        )
     if config.maximise == "raw" and largest > _MAX_RAW:
-        name = (table.schema.score, *table.schema.more_scores)[column]
         raise RunError(
             f"maximise raw trains on the scores as they are, which must lie within "
             f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"

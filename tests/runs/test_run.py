@@ -266,6 +266,15 @@ def test_a_coverage_that_lacks_rows_is_told_before_anything_is_trained(tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+def test_scores_that_no_report_could_draw_are_told_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    columns = {"cut": [0, 1, 2] * 20, "score": [1.0, -1.5e308, 1e308] * 20}
+    with pytest.raises(RunError, match=r"1e\+300 of 0.*'score' reaches 1\.5e\+308: divide it"):
+        fit(read_table(columns, score="score"), tmp_path / "run", small_config())
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_smallest_table_fits(tmp_path: Path) -> None:
     run = fit(small_table(10), tmp_path / "run", small_config())
     assert torch.isfinite(run.generator(run.table.context)).all()

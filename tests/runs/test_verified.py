@@ -146,7 +146,7 @@ def test_two_fits_of_one_folder_are_refused(copied: Path, tmp_path: Path) -> Non
     before = weights_of(copied)
     holder = (
         "import fcntl, os, sys\n"
-        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)\n"
         "print('held', flush=True)\nsys.stdin.read()"
     )
     words = [sys.executable, "-c", holder, str(copied)]
