@@ -77,7 +77,7 @@ def load_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
         >>> load_snapshots(Path("no/such/folder"))
         {}
     """
-    loaded = (load_tensors(path) for path in folder.glob("*.safetensors"))
+    loaded = [load_tensors(path) for path in folder.glob("*.safetensors")]
     try:
         snapshots = {int(metadata["step"]): tensors for tensors, metadata in loaded}
     except (KeyError, TypeError, ValueError) as error:
