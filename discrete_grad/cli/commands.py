@@ -33,6 +33,7 @@ from discrete_grad.cli.options import (
 from discrete_grad.cli.rounds import Propose, Tell
 from discrete_grad.cli.terminal import (
     print_ranked,
+    say,
     tell_calls,
     tell_found,
     told,
@@ -170,6 +171,7 @@ class Generate:
     def execute(self) -> None:
         """Generate rows and write them."""
         place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
+        place = place if count > 1 else 0  # a rank may be left in the environment
         out, wanted = part_path(self.run.out, place, count), self.rows
         if wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
@@ -250,7 +252,7 @@ class Prefer:
             run,
             path,
             ask=input,
-            show=print,
+            show=say,
             annotator=self.answers.annotator,
             pairs=self.answers.pairs,
             seed=self.run.seed,

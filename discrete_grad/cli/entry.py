@@ -12,7 +12,7 @@ import tyro
 
 from discrete_grad.cli.commands import COMMANDS, Command, Demo, Fit
 from discrete_grad.cli.options import DemoRun, FitRun, Goal, Quality, option_names
-from discrete_grad.cli.terminal import first_process
+from discrete_grad.cli.terminal import first_process, say
 from discrete_grad.data.errors import ManyFaults
 from discrete_grad.runs.settings import settings
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(*lines: str, kind: str = "") -> int:
     if first_process():
         told = "\n  ".join(" ".join(line.split()) for line in lines)
-        print(f"discrete-grad: {kind}error: {told}", file=sys.stderr)
+        say(f"discrete-grad: {kind}error: {told}", error=True)
     return 2
 
 

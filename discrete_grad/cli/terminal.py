@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,9 @@ from discrete_grad.runs import Run, write_report
 
 __all__ = [
     "first_process",
+    "harmless",
     "print_ranked",
+    "say",
     "tell_calls",
     "tell_found",
     "told",
@@ -35,11 +38,34 @@ __all__ = [
 ]
 
 _SHOWN = 20
+# characters that move the cursor, colour or retitle the terminal, or turn the direction of text
+_ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    r"""The text with what a terminal would act upon spelled out; lines and tabs stay.
+
+    Example:
+        >>> harmless("fair\x1b[2J\n")
+        'fair\\x1b[2J\n'
+    """
+    return _ACTING.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def say(text: str, *, error: bool = False) -> None:
+    r"""Print text that may hold names and categories of anybody's table.
+
+    Example:
+        >>> say("fair\x1b[2J")
+        fair\x1b[2J
+    """
+    print(harmless(text), file=sys.stderr if error else None)
 
 
 def first_process() -> bool:
     """Whether this process speaks: under torchrun the others would repeat it."""
-    return os.environ.get("RANK", "0") == "0"
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"  # whatever else left a rank behind
+    return alone or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -78,7 +104,7 @@ def _showing(categories: tuple[type[Warning], ...], others: Any) -> Any:
 def print_ranked(scored: Any) -> None:
     """Print the best rows of a frame that `Run.score` made, and how many more there are."""
     best = scored.sort_values("rank", kind="stable").head(_SHOWN)
-    print(best.to_string(index=False, float_format=lambda number: f"{number:.4g}"))
+    say(best.to_string(index=False, float_format=lambda number: f"{number:.4g}"))
     if (rest := len(scored) - len(best)) > 0:
         print(f"and {rest:,} more: --out FILE writes all")
 
@@ -93,12 +119,12 @@ def tell_found(rules: Sequence[Rule]) -> None:
     """Print the rules of columns that combine sparsely, or that there are none."""
     if first_process():
         found = [f"rule: {rule.words()}" for rule in rules if isinstance(rule, Observed)]
-        print("\n".join(found or ["rule: none, as no columns combine sparsely"]))
+        say("\n".join(found or ["rule: none, as no columns combine sparsely"]))
 
 
 def _warn(text: str) -> None:
     if first_process():
-        print(f"warning: {text}", file=sys.stderr)
+        say(f"warning: {text}", error=True)
 
 
 def write_and_print_report(run: Run) -> None:
@@ -109,7 +135,7 @@ def write_and_print_report(run: Run) -> None:
     estimated = [*estimator_sentences(report), *aims_sentences(report)]
     for lines in ([format_table(report)], said, plausible, estimated):
         if lines:
-            print("\n".join(lines) + "\n")
+            say("\n".join(lines) + "\n")
     if run.preferences is not None and run.preference is not None:
         config, seed = run.config.preference, run.config.seed
         answers = run.preferences.to(run.device)

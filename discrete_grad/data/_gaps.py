@@ -1,16 +1,18 @@
-"""Words for a missing cell among the numbers of a CSV file."""
+"""Words among the numbers of a column: for a missing cell, or by a slip."""
 
 from __future__ import annotations
 
 import warnings
 
-from discrete_grad.data.arrow import ArrowTable, arrow
-from discrete_grad.data.columns import is_numeric_text
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow
+from discrete_grad.data.columns import is_declared, is_numeric_text, is_text
 from discrete_grad.data.errors import TableWarning
 
 __all__: list[str] = []
 
 _WORDS = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "?", ".", "-")
+# text that is no number is a slip, and no category, among so many different numbers
+_SOME_NUMBERS, _FEW_TEXTS = 10, 0.1
 
 
 def with_gaps(table: ArrowTable) -> ArrowTable:
@@ -38,3 +40,27 @@ def with_gaps(table: ArrowTable) -> ArrowTable:
         text = f"words such as NA among numbers are read as missing cells: {counts}{more}"
         warnings.warn(text, TableWarning, stacklevel=5)
     return table
+
+
+def stray_text(column: ArrowColumn) -> tuple[int, str, int] | None:
+    """The first text among numbers: its row, from 0, itself, and how many numbers there are.
+
+    None where a column holds no text, numbers alone, or too few of them to be meant as numbers.
+    """
+    if is_declared(column) or not is_text(column):
+        return None
+    compute = arrow("compute")
+    texts = [text for text in compute.unique(column).drop_null().to_pylist() if text.strip()]
+    strange = [text for text in texts if not _is_number(text)]
+    count = len(texts) - len(strange)
+    if not strange or count < _SOME_NUMBERS or len(strange) > _FEW_TEXTS * len(texts):
+        return None
+    return compute.index(column, strange[0]).as_py(), strange[0], count
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -19,6 +19,7 @@ from discrete_grad.data._choices import (
     numbers_of,
     whole,
 )
+from discrete_grad.data._gaps import stray_text
 from discrete_grad.data._intervals import interval_ends
 from discrete_grad.data._values import Value
 from discrete_grad.data.arrow import ArrowColumn, ArrowTable
@@ -32,7 +33,7 @@ from discrete_grad.data.columns import (
     is_text,
     pick,
 )
-from discrete_grad.data.errors import Problems, TableError, TableWarning, listing
+from discrete_grad.data.errors import Problems, TableError, TableWarning, listing, shown
 from discrete_grad.data.sources import Loaded
 from discrete_grad.data.vocabulary import Vocabulary
 
@@ -176,6 +177,14 @@ def _require_one_role(roles: Mapping[str, Iterable[str]]) -> None:
 def _context_kind(data: Loaded, name: str) -> str:
     column = pick(data.table, name, "context")
     numeric = is_numeric_text(column) if data.is_text else is_numeric(column)
+    if not numeric and (typo := stray_text(column)) is not None:
+        row, value, count = typo
+        text = (
+            f"context {name!r} is read as categories: row {row + 1} holds {shown(value)}, which is "
+            f"no number as the others are ({count:,} different ones); with '{name}:categorical' "
+            "that is what is meant"
+        )
+        warnings.warn(text, TableWarning, stacklevel=5)
     return "numeric" if numeric else "categorical"
 
 

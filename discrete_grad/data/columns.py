@@ -149,7 +149,7 @@ def factorize(
     codes = np.concatenate(parts)
     if (codes < 0).any():
         codes[codes < 0] = positions.setdefault(None, len(positions))
-    _require_finite_values(list(positions), codes, name)
+    _require_categories(list(positions), codes, name)
     return list(positions), codes
 
 
@@ -250,11 +250,11 @@ def _plain(dictionary: Any, name: str) -> list[Value]:
     return [value + 0.0 for value in values] if kind == pa.float64() else values
 
 
-def _require_finite_values(values: list[Value], codes: NDArray[np.int64], name: str) -> None:
-    bad = [i for i, v in enumerate(values) if isinstance(v, float) and not np.isfinite(v)]
+def _require_categories(values: list[Value], codes: NDArray[np.int64], name: str) -> None:
+    bad = [i for i, value in enumerate(values) if _no_category(value)]
     if bad:
         rows = np.flatnonzero(codes == bad[0])
-        text = f"{values[bad[0]]} cannot be a category"
+        text = f"{shown(values[bad[0]])} cannot be a category"
         raise RowError(name, rows[0], text) if rows.size else TableError(f"column {name!r}: {text}")
 
 
@@ -284,3 +284,10 @@ def _fails(text: ArrowColumn) -> bool:
     except arrow().ArrowInvalid:
         return True
     return False
+
+
+def _no_category(value: Value) -> bool:
+    """Whether it is no number that is finite, or text that no CSV file can hold."""
+    if isinstance(value, str):
+        return "\0" in value
+    return isinstance(value, float) and not np.isfinite(value)

@@ -9,6 +9,8 @@ from discrete_grad.grouping import first_rows, row_groups
 
 __all__ = ["best_row"]
 
+_HUGE = 1e100  # above it a square is near the largest number
+
 
 def best_row(codes: Tensor, scores: Tensor) -> tuple[int, float, int]:
     """The row with the largest shrunken mean of its scores; the first of several.
@@ -41,7 +43,11 @@ def best_row(codes: Tensor, scores: Tensor) -> tuple[int, float, int]:
         >>> best_row(codes, scores)
         (0, 1.0, 3)
     """
-    group, scores = row_groups(codes), scores.double()
+    scores = scores.double()
+    if (largest := float(scores.abs().max())) > _HUGE:
+        found, small, rows = best_row(codes, scores / largest)
+        return found, small * largest, rows
+    group = row_groups(codes)
     first = first_rows(group)
     different, number = len(first), len(scores)
     if different == number:

@@ -16,7 +16,13 @@ from discrete_grad.models import BaseEnsemble, BaseEstimator
 from discrete_grad.models.own import drawn_member_scores, member_scores
 from discrete_grad.models.protocol import require
 
-__all__ = ["PessimisticScore", "PreferredScore", "conformal_pessimism", "guided_score"]
+__all__ = [
+    "PessimisticScore",
+    "PreferredScore",
+    "conformal_pessimism",
+    "covering_rank",
+    "guided_score",
+]
 
 # keeps the variance off 0, where its root has no derivative
 _EPSILON = 1e-8
@@ -187,18 +193,27 @@ def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: floa
         0.0
     """
     require("conformal_pessimism", ensemble, "predictions", "num_members")
-    count = len(rows)
-    # the decimal that was written: 100 * 0.55 is 55, and a little more in floating point
-    share = Fraction(repr(float(coverage))) if 0 < coverage < 1 else Fraction(1)
-    # count + 1: the new row is one of them, at every rank with the same probability
-    rank = math.ceil((count + 1) * share)
-    if ensemble.num_members < 2 or rank > count:
-        raise ValueError(
-            f"a coverage of {coverage} needs to lie between 0 and 1 and, for it, 2 members and "
-            f"{math.ceil(share / (1 - share)) if share < 1 else 1} rows to calibrate "
-            f"on, got {ensemble.num_members} and {count}"
-        )
+    rank = covering_rank(coverage, ensemble.num_members, len(rows))
     predicted = ensemble.predictions(rows.codes, rows.context)
     # mean - k std <= score where k is at least this
     deviations = (predicted.mean(0) - rows.scores) / _spread(predicted)
     return max(0.0, deviations.sort().values[rank - 1].item())
+
+
+def covering_rank(coverage: float, members: int, count: int) -> int:
+    """The rank, from 1, that `conformal_pessimism` takes of the deviations of so many rows.
+
+    Raises:
+        ValueError: for one member, a coverage out of range, or too few rows for it.
+    """
+    # the decimal that was written: 100 * 0.55 is 55, and a little more in floating point
+    share = Fraction(repr(float(coverage))) if 0 < coverage < 1 else Fraction(1)
+    # count + 1: the new row is one of them, at every rank with the same probability
+    rank = math.ceil((count + 1) * share)
+    if members < 2 or rank > count:
+        raise ValueError(
+            f"a coverage of {coverage} needs to lie between 0 and 1 and, for it, 2 members and "
+            f"{math.ceil(share / (1 - share)) if share < 1 else 1} rows to calibrate "
+            f"on, got {members} and {count}"
+        )
+    return rank

@@ -80,12 +80,19 @@ class ScoreScale:
         return self._map(small, context, lambda knots, x: interpolate(knots, _AXIS, x)).float()
 
     def invert(self, scaled: Tensor, context: Tensor | None = None) -> Tensor:
-        """Scores `(N,)`, float64, in the table's units, of scaled ones."""
+        """Scores `(N,)`, float64, in the table's units, of scaled ones.
+
+        Raises:
+            ValueError: for a scaled score that is not finite.
+        """
+        if not scaled.isfinite().all():
+            raise ValueError("a model predicts NaN or infinity, which is no score")
         if self.kind == "raw":
             return scaled.double()
         small = self._map(scaled, context, lambda knots, x: interpolate(_AXIS, knots, x))
         # far beyond the scores seen, times the unit, the largest float64 may be exceeded
-        return (small * self.unit).nan_to_num()
+        most = torch.finfo(torch.float64).max
+        return (small * self.unit).clamp(-most, most)
 
     def groups(self, context: Tensor | None, count: int) -> Tensor:
         """Place `(N,)` of the group that scales each of N rows with contexts `(N, C)`."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.objectives._shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape, unit_rows
 
 __all__ = ["acc_con", "rank_n_contrast"]
 
@@ -86,7 +85,7 @@ def acc_con(
     check_rows(projections, temperature)
     if not 0 <= near < 1:
         raise ValueError(f"near must lie in [0, 1), got {near}")
-    unit = F.normalize(projections, dim=-1)
+    unit = unit_rows(projections)
     distance = _score_distances(projections, scores)
     share = distance / distance.amax().clamp_min(torch.finfo(distance.dtype).tiny)
     positive = share <= near

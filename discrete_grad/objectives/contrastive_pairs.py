@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrete_grad.objectives._shapes import check_same_shape
+from discrete_grad.objectives._shapes import check_same_shape, unit_rows
 from discrete_grad.objectives.contrastive import check_rows, mean_over_positives
 
 __all__ = ["mined_contrast", "nt_xent", "sup_con"]
@@ -41,7 +41,7 @@ def nt_xent(anchors: Tensor, positives: Tensor, *, temperature: float = 0.5) -> 
     """
     check_rows(anchors, temperature)
     check_same_shape(anchors=anchors, positives=positives)
-    unit = F.normalize(torch.cat([anchors, positives]), dim=-1)
+    unit = unit_rows(torch.cat([anchors, positives]))
     similarity = (unit @ unit.T / temperature).fill_diagonal_(-math.inf)
     # of 2N rows, i and i + N are partners: a shift by N either way
     partner = torch.arange(len(unit), device=unit.device).roll(len(anchors))
@@ -82,7 +82,7 @@ def sup_con(projections: Tensor, positives: Tensor, *, temperature: float = 0.1)
     if positives.shape != (count, count) or positives.dtype != torch.bool:
         got = f"{tuple(positives.shape)} of {positives.dtype}"
         raise ValueError(f"positives must be ({count},), or bool ({count}, {count}), got {got}")
-    unit = F.normalize(projections, dim=-1)
+    unit = unit_rows(projections)
     return mean_over_positives(unit @ unit.T / temperature, positives)
 
 
@@ -121,9 +121,9 @@ def mined_contrast(
     """
     check_same_shape(anchors=anchors, positives=positives)
     _check_negatives(anchors, negatives, known, temperature)
-    anchor = F.normalize(anchors, dim=-1).unsqueeze(-2)
-    near = (anchor * F.normalize(positives, dim=-1).unsqueeze(-2)).sum(-1)
-    far = (anchor * F.normalize(negatives, dim=-1)).sum(-1)
+    anchor = unit_rows(anchors).unsqueeze(-2)
+    near = (anchor * unit_rows(positives).unsqueeze(-2)).sum(-1)
+    far = (anchor * unit_rows(negatives)).sum(-1)
     if known is not None:
         far = far.masked_fill(~known, -math.inf)
     return -(torch.cat([near, far], -1) / temperature).log_softmax(-1)[:, 0].mean()

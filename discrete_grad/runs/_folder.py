@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._lock import refuse_links
 from discrete_grad.runs._refit import changed_settings, first_stage, forget_stages
 from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._table_rules import table_rules
 from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.rules_file import parsed_rules, rules_text
-from discrete_grad.runs.scorers._given import Scorers
+from discrete_grad.runs.scorers._given import ROLES, Scorers
 from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 _PREFERENCES, _RULES = "preferences.safetensors", "rules.toml"
+# in the order of the digest
+_ROWS = ("codes", "scores", "context", "more_scores", "failed_codes", "failed_context")
 _HASHED = 2**16  # rows at a time
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = re.compile(
@@ -59,7 +63,9 @@ def open_folder(
     Raises:
         RunError: if the folder is taken or belongs to another fit.
     """
+    refuse_links(folder)
     settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
+    settings["version"] = version("discrete_grad")
     if preferences is not None:
         settings["preferences"] = _digest_of(_pair_tensors(preferences), preferences.annotators)
     text = "" if rules is None else rules_text(rules.rules, table)
@@ -90,8 +96,6 @@ def open_folder(
         if first is not None:
             write_atomically(path, json.dumps(settings, indent=2).encode())
         return
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is not a folder")
     found = [path.name for path in folder.glob("*")] if folder.exists() else []
     strangers = [name for name in found if not _OURS.fullmatch(name)]
     if strangers:
@@ -114,14 +118,7 @@ def _write_inputs(folder: Path, preferences: Preferences | None, rules: str | No
 
 
 def _tensors(table: Table) -> dict[str, Tensor]:
-    tensors = {
-        "codes": table.codes,
-        "scores": table.scores,
-        "context": table.context,
-        "more_scores": table.more_scores,
-        "failed_codes": table.failed_codes,
-        "failed_context": table.failed_context,
-    }
+    tensors = {name: getattr(table, name) for name in _ROWS}
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -166,12 +163,14 @@ def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Content of `open_folder`'s files: `config` (a FitConfig), `source` and the digests.
 
-    `calibrated` says whether the version that made the run calibrated its models.
+    `calibrated` says whether the version that made the run calibrated its models; the file also
+    holds the version.
 
     Raises:
         RunError: if there is no fit or its settings are damaged.
     """
     path = folder / "config.json"
+    refuse_links(folder)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         config = FitConfig.from_json(json.dumps(content["config"]))
@@ -181,11 +180,23 @@ def read_settings(folder: Path) -> dict[str, Any]:
         if not isinstance(kept["source"], dict):
             raise ValueError(f"source must be a table, got {kept['source']!r}")
         kept |= {name: content.get(name) for name in ("preferences", "rules", "scorers")}
+        _check_inputs(kept)
         return {"config": config, "calibrated": calibrated, **kept}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise RunError(f"{path} is damaged, or of another version: {error}") from error
+
+
+def _check_inputs(kept: dict[str, Any]) -> None:
+    """Raise an error for what is said of rules and scorers in a wrong form."""
+    rules, scorers = kept["rules"], kept["scorers"]
+    if rules is not None and not isinstance(rules["digest"], str):
+        raise ValueError(f"the digest of rules must be text, got {rules['digest']!r}")
+    if scorers is not None and not (isinstance(scorers, dict) and {*scorers} <= {*ROLES.values()}):
+        raise ValueError(f"scorers must be a table of {[*ROLES.values()]}, got {scorers!r}")
+    for said in (scorers or {}).values():
+        _ = said["reference"], said["name"], said["takes"]
 
 
 def _check_settings(config: FitConfig) -> None:
@@ -200,13 +211,22 @@ def _check_settings(config: FitConfig) -> None:
     config.check()
 
 
-def load_table(folder: Path) -> Table:
-    """The table a run was fitted to."""
-    tensors, _ = load_tensors(folder / "rows.safetensors")
+def load_table(folder: Path, settings: dict[str, Any]) -> Table:
+    """The table a run was fitted to, as `read_settings` of the folder says.
+
+    Raises:
+        RunError: if it is missing, damaged, or was changed after the fit.
+    """
+    path = folder / "rows.safetensors"
+    tensors, _ = load_tensors(path)
     try:
-        schema = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = (folder / "schema.json").read_text(encoding="utf-8")
+        schema = Schema.from_json(text)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
+    ordered = {name: tensors[name] for name in _ROWS if name in tensors}
+    if len(ordered) < len(tensors) or _digest_of(ordered, text) != settings["table"]:
+        raise RunError(f"{path} or schema.json was changed after the fit, or is of another one")
     further = {name: tensors.get(name) for name in ("context", "more_scores", "failed_context")}
     failed = tensors.get("failed_codes")
     return Table(
@@ -246,8 +266,20 @@ def _text_digest(text: str) -> str:
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:
-    """Load a finished stage's weights into its model; returns their metadata."""
+    """Load a finished stage's weights into its model; returns their metadata.
+
+    Raises:
+        RunError: if the file is missing, damaged, of other settings, or holds a number that is not
+            finite.
+    """
     tensors, metadata = load_tensors(path)
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and tensor.dtype != own[name].dtype:
+            wanted = f"{own[name].dtype}, got {tensor.dtype}"
+            raise RunError(f"{path} does not fit the run's settings: {name} must be {wanted}")
+        if not tensor.isfinite().all():
+            raise RunError(f"{path} is damaged: {name} holds NaN or infinity")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from discrete_grad.data import Schema
 from discrete_grad.runs._choosing import Measured
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 
-__all__ = ["Ledger", "Line", "Told", "locked"]
+__all__ = ["Ledger", "Line", "Told"]
 
 Line = tuple[bytes, bytes, bytes, str]
 """Identity of a measurement: row, context, scores and the name that was given to it."""
@@ -147,20 +145,3 @@ class Ledger:
             numbers.append(tensors.get("scores", unknown))
             context.append(tensors["context"])
         return torch.cat(codes), torch.cat(numbers), torch.cat(context)
-
-
-@contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
-    """A lock in the folder of a run, waited for; the system takes it from a process that ends.
-
-    Args:
-        folder: of the run.
-        name: of what only one process does at a time.
-    """
-    import fcntl
-
-    path = folder / "rounds" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

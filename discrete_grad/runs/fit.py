@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import torch
 from torch import nn
 
 from discrete_grad.data import Table
+from discrete_grad.fitting.pessimism import covering_rank
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
 from discrete_grad.runs._aim_stages import check_aims, has_aims
 from discrete_grad.runs._folder import load_weights, open_folder, read_settings
+from discrete_grad.runs._lock import only_process
 from discrete_grad.runs._method import run_method
 from discrete_grad.runs._parts import METRICS, RunParts
-from discrete_grad.runs._prepared import save_prepared
+from discrete_grad.runs._prepared import Observations, save_prepared
 from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import Stage, Work
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, table_rules
@@ -29,7 +32,7 @@ from discrete_grad.runs.scorers._given import Scorers, given_scorers
 from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.sampling import seeded
 from discrete_grad.training import distributed
-from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors
+from discrete_grad.training.checkpoint import Checkpoint, RunError, save_tensors, told_as_damage
 from discrete_grad.training.config import require_config
 from discrete_grad.training.devices import choose_device
 from discrete_grad.training.logs import JsonLinesLog, Log, TensorBoardLog, no_log
@@ -38,6 +41,7 @@ __all__ = ["fit_table"]
 
 _MIN_ROWS = 10
 _MAX_RAW = 10.0
+_MAX_SCORE = 1e300
 
 
 def fit_table(
@@ -109,8 +113,9 @@ def fit_table(
         preferences.check(table.schema.space, table.schema.context_spec)
         if len(preferences) < 2:
             raise RunError(f"a fit needs at least 2 preferences, got {len(preferences)}")
-    with distributed.processes(device):
-        folder = Path(folder)
+    folder = Path(folder)
+    with distributed.processes(device), ExitStack() as held:
+        distributed.first(lambda: held.enter_context(only_process(folder)))
         lay_out = partial(open_folder, folder, given, config, preferences=preferences, rules=made)
         distributed.first(partial(lay_out, scorers=scorers, resume=resume, source=source or {}))
         settings = read_settings(folder)
@@ -141,9 +146,17 @@ def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorer
     method = run_method(space, config.generator, rules)
     noise = seeded(0)
     method.expectation(lambda rows: rows.sum(-1), torch.zeros(space.width), generator=noise)
+    if config.generator.coverage and scorers is None:
+        aside = Observations(table, config).aside
+        covering_rank(config.generator.coverage, config.estimator.members, len(aside))
     largest, column = table.all_scores.abs().amax(0).max(0)
+    name = (table.schema.score, *table.schema.more_scores)[column]
+    if largest > _MAX_SCORE:
+        raise RunError(
+            f"scores must lie within {_MAX_SCORE:g} of 0, or a report could not average and draw "
+            f"them; column {name!r} reaches {largest:g}: divide it"
+        )
     if config.maximise == "raw" and largest > _MAX_RAW:
-        name = (table.schema.score, *table.schema.more_scores)[column]
         raise RunError(
             f"maximise raw trains on the scores as they are, which must lie within "
             f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
@@ -187,7 +200,8 @@ class _Runner:
         state = self.work.folder / "state" / weights.name
         model = stage.model(self.work).to(self.work.device)
         if weights.is_file():
-            self.logged = load_weights(model, weights)["metrics"]
+            with told_as_damage(weights):
+                self.logged = int(load_weights(model, weights)["metrics"])
         else:
             self._train(stage, model, Checkpoint(state, self.metrics))
         if distributed.rank() == 0:

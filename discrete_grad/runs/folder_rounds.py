@@ -20,8 +20,9 @@ from discrete_grad.runs._estimates import estimate_columns
 from discrete_grad.runs._folder import load_table, read_settings
 from discrete_grad.runs._guides import guiding_logits, spelt_draws, under
 from discrete_grad.runs._lines import Lines
+from discrete_grad.runs._lock import locked
 from discrete_grad.runs._measured_table import Sheet, read_measured
-from discrete_grad.runs._measurements import Ledger, locked
+from discrete_grad.runs._measurements import Ledger
 from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._rounds_folder import finish_fit, fit_folder, newest_fit, root_of
@@ -91,7 +92,7 @@ def refitted(run: RunParts) -> RunParts:
     """The run of everything that was told: itself, or a new fit in the folder."""
     root = root_of(run.folder)
     with locked(root, "fit"):
-        first = load_table(root)
+        first = load_table(root, read_settings(root))
         table = _joined(first, Ledger(root, run.table.schema))
         if len(table) == len(run.table):
             return run
@@ -182,10 +183,15 @@ def _chosen(
 
 def _known(run: RunParts, ledger: Ledger) -> Measured:
     """The rows of the table of the first fit, and all that were told."""
-    table, told = load_table(root_of(run.folder)), ledger.told()
+    table, told = _first_table(run), ledger.told()
     first = torch.empty(len(table), 0) if table.context is None else table.context
     known = Measured(table.codes.long(), table.scores, first)
     return known + Measured(told.codes, told.scores[:, 0], told.context)
+
+
+def _first_table(run: RunParts) -> Table:
+    root = root_of(run.folder)
+    return load_table(root, read_settings(root))
 
 
 def _guide(run: RunParts, rules: Rules | None, context: Tensor | None, seed: int) -> Tensor:

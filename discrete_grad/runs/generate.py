@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _SEEN = "in_table"
+_MOST_ROWS = 2**20
 _TOLD = 3  # contexts with too few rows that are named one by one
 
 
@@ -148,6 +149,8 @@ def generate(
     if front is not None and diversity > 1:
         raise RunError(f"a front is spread by its aims: diversity must be 1, got {diversity}")
     _check(schema, rows, diversity)
+    # more than there are need no search; the warning says how many were asked for
+    sought = min(rows, schema.space.num_rows)
     run = run if tradeoff is None else run.at(tradeoff)
     joined = joined_rules(schema, run.rules, rules)
     policy = under(run.generator, joined)
@@ -164,7 +167,7 @@ def generate(
     short: list[tuple[int, int]] = []
     search: dict[str, Any] = {"seed": seed, "new_only": new_only, "share": share}
     if front is None:
-        parts = propose(run, contexts, rows=rows, policy=policy, diversity=diversity, **search)
+        parts = propose(run, contexts, rows=sought, policy=policy, diversity=diversity, **search)
     else:
         parts, rows = propose_front(run, contexts, count=front, rules=joined, **search), 1
     for part in parts:
@@ -252,6 +255,8 @@ def _check(schema: Schema, rows: int, diversity: int) -> None:
     check_columns(schema)
     if rows < 1:
         raise RunError(f"rows must be at least 1, got {rows}")
+    if rows > _MOST_ROWS:
+        raise RunError(f"rows must be at most {_MOST_ROWS:,} for each context, got {rows:,}")
     features = schema.space.num_features
     if not 1 <= diversity <= features:
         raise RunError(

@@ -21,11 +21,11 @@ from discrete_grad.runs._folder import (
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._scorer_stages import begin, stages_of
-from discrete_grad.runs._stages import STAGES, Work
+from discrete_grad.runs._stages import STAGES, Stage, Work
 from discrete_grad.runs.scorers._facts import scorer_facts
 from discrete_grad.runs.scorers._given import Role, loaded_scorers
 from discrete_grad.runs.scorers._reference import Given
-from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.checkpoint import RunError, told_as_damage
 from discrete_grad.training.devices import choose_device
 
 __all__ = ["assemble", "frozen", "load_parts"]
@@ -60,18 +60,21 @@ def load_parts(
     """
     folder = newest_fit(Path(folder))
     device, settings = choose_device(device), read_settings(folder)
-    table = load_table(folder)
+    table = load_table(folder, settings)
     given: dict[Role, Given | None] = {"estimator": scorer, "judge": judge}
     scorers = loaded_scorers(folder, settings["scorers"], table, device, given)
     table = table if scorers is None else scorers.table
+    with told_as_damage(folder):
+        preferences = load_preferences(folder, settings)
+        rules = load_rules(folder, settings, table)
     work = Work(
         folder=folder,
         config=settings["config"],
         table=table,
         source=settings["source"],
-        preferences=load_preferences(folder, settings),
+        preferences=preferences,
         device=device,
-        rules=load_rules(folder, settings, table),
+        rules=rules,
     )
     begin(work, scorers)
     stages = stages_of(work)
@@ -83,11 +86,30 @@ def load_parts(
     calibration = work.weights("calibration")
     if settings["calibrated"] and not calibration.is_file():
         raise RunError(f"{calibration} is missing: the scores of the run cannot be told")
+    with told_as_damage(folder):
+        return _assembled(work, stages)
+
+
+def _assembled(work: Work, stages: tuple[Stage, ...]) -> RunParts:
+    """The run of weights that lie in the folder."""
     for stage in stages:
-        model = stage.model(work).to(device)
+        _check_size(stage.name, work)
+        model = stage.model(work).to(work.device)
         load_weights(model, work.weights(stage.name))
         work.models[stage.name] = frozen(model)
     return assemble(work)
+
+
+def _check_size(name: str, work: Work) -> None:
+    """Raise RunError before a model is made that is larger than the file of its weights."""
+    path, config = work.weights(name), getattr(work.config, name, None)
+    held = path.stat().st_size
+    sizes = [getattr(config, size, 0) for size in ("members", "dim", "projection_dim")]
+    for size in (*sizes, *getattr(config, "hidden", ())):
+        if size > held:  # each costs a byte at least
+            raise RunError(
+                f"{path} does not fit the run's settings: a size of {size:,} is too much"
+            )
 
 
 def frozen(model: nn.Module) -> nn.Module:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from discrete_grad.atomic import open_atomic
 from discrete_grad.training.logs import JsonLinesLog
 
-__all__ = ["Checkpoint", "RunError", "load_tensors", "save_tensors", "write_atomically"]
+__all__ = [
+    "Checkpoint",
+    "RunError",
+    "load_tensors",
+    "save_tensors",
+    "told_as_damage",
+    "write_atomically",
+]
+
+_MISFITS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
 
 
 class RunError(ValueError):
@@ -24,6 +36,27 @@ class RunError(ValueError):
         ...     print(error)
         no/such/file.safetensors is missing
     """
+
+
+@contextmanager
+def told_as_damage(path: Path) -> Iterator[None]:
+    """What does not fit together in a file or a folder, as a `RunError` that names it.
+
+    Example:
+        >>> try:
+        ...     with told_as_damage(Path("a.safetensors")):
+        ...         {}["step"]
+        ... except RunError as error:
+        ...     print(error)
+        a.safetensors is damaged, or of another version: KeyError 'step'
+    """
+    try:
+        yield
+    except (RunError, torch.OutOfMemoryError):
+        raise
+    except _MISFITS as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise RunError(f"{path} is damaged, or of another version: {reason[:300]}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -101,7 +134,8 @@ class Checkpoint:
         if not self.path.exists():
             return None
         tensors, metadata = load_tensors(self.path)
-        self.metrics.rewind(metadata["metrics"])
+        with told_as_damage(self.path):
+            self.metrics.rewind(metadata["metrics"])
         return tensors, metadata
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from discrete_grad.atomic import open_to_append
+
 __all__ = ["JsonLinesLog", "Log", "TensorBoardLog", "no_log", "progress_bar", "quiet_bars"]
 
 
@@ -46,8 +48,8 @@ class JsonLinesLog:
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:
         """Append a line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        with open_to_append(self.path) as file:
+            file.write((json.dumps({"step": step, **metrics}) + "\n").encode())
 
     def position(self) -> int:
         """Length of the file in bytes."""

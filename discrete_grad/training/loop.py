@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from discrete_grad.sampling import isolated_seed, random_indices, seeded
 from discrete_grad.training import distributed
-from discrete_grad.training.checkpoint import Checkpoint
+from discrete_grad.training.checkpoint import Checkpoint, told_as_damage
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.history import History
 from discrete_grad.training.logs import Log, no_log, progress_bar
@@ -156,8 +156,9 @@ def train(
         )
     state, looks = _State(objective, config, stage), dict[int, tuple[float, ...]]()
     saved = checkpoint.load() if checkpoint else None
-    if saved:
-        state.load(*saved)
+    if checkpoint and saved:
+        with told_as_damage(checkpoint.path):
+            state.load(*saved)
     if distributed.rank():
         callback = no_callback
     if not state.step:

@@ -77,9 +77,9 @@ def load_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
         >>> load_snapshots(Path("no/such/folder"))
         {}
     """
-    loaded = (load_tensors(path) for path in folder.glob("*.safetensors"))
+    loaded = [load_tensors(path) for path in folder.glob("*.safetensors")]
     try:
         snapshots = {int(metadata["step"]): tensors for tensors, metadata in loaded}
-    except KeyError as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder} holds a file that is no snapshot") from error
     return dict(sorted(snapshots.items()))

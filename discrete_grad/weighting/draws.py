@@ -125,9 +125,12 @@ def systematic_draw(log_weights: Tensor, offset: Tensor) -> Tensor:
 
 def normalised(log_weights: Tensor) -> Tensor:
     """Log-weights `(N, *batch)` whose exponentials sum to 1; an error where there is none."""
-    total = log_weights.double().logsumexp(0)
-    check_some(total > -math.inf, f"all {len(log_weights)} rows drawn are forbidden; draw more")
-    return log_weights.double() - total
+    wide = log_weights.double()
+    best = wide.amax(0)
+    check_some(best > -math.inf, f"all {len(log_weights)} rows drawn are forbidden; draw more")
+    # a sum of huge ones, taken away at once, would round to the largest of them
+    small = wide - best
+    return small - small.logsumexp(0)
 
 
 def take_samples(codes: Tensor, index: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Identifiers, dates, scores to be minimised, and categories that no row has."""
 
 import datetime
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,3 +161,30 @@ def test_categories_that_no_row_has_are_known() -> None:
     assert table.unseen == {"cut": ["d", "e"]}
     assert table.take([0]).unseen == {"cut": ["b", "c", "d", "e"], "weight": [2, 3]}
     assert read_table(ROWS, score="cost").unseen == {}
+
+
+@pytest.mark.parametrize("slip", ["12,5", "1o", "twelve"])
+def test_a_slip_among_the_numbers_of_a_context_is_told_with_its_row(
+    tmp_path: Path, slip: str
+) -> None:
+    lines = [f"{'abc'[i % 3]};{i + 0.5};{i % 7}" for i in range(40)]
+    lines[7] = f"b;{slip};3"
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["cut;heat;score", *lines]))
+    with pytest.warns(TableWarning, match=rf"context 'heat'.*row 8 holds '{slip}'.*39 different"):
+        table = read_table(path, score="score", context="heat")
+    assert isinstance(table.schema.context[0], Vocabulary)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_table(path, score="score", context="heat:categorical")
+    with pytest.raises(TableError, match=f"column 'heat', row 8: '{slip}' is not a number"):
+        read_table(path, score="score", context="heat:numeric")
+
+
+def test_a_nul_far_down_a_file_is_told_with_its_row(tmp_path: Path) -> None:
+    lines = [f"{'abc'[i % 3]},{i}" for i in range(3000)]
+    lines[2500] = "a\0,1"
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["cut,score", *lines]))
+    with pytest.raises(TableError, match=r"column 'cut', row 2501: 'a\\x00' cannot be a category"):
+        read_table(path, score="score")

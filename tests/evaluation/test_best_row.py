@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,3 +69,12 @@ def test_one_lucky_score_is_not_the_best_row() -> None:
     assert scores[0:100].max() > 9.0
     place, mean, _ = best_row(codes, scores)
     assert (place, abs(mean - 2) < 1.5) == (0, True)
+
+
+def test_huge_scores_are_compared_as_others_are() -> None:
+    codes = torch.tensor([0, 0, 1, 1, 2, 2]).unsqueeze(1)
+    scores = torch.tensor([1.0, 1.2, 3.0, 3.1, -2.0, -2.1], dtype=torch.float64)
+    place, mean, different = best_row(codes, scores)
+    huge = best_row(codes, 1e300 * scores)
+    assert (huge[0], huge[2]) == (place, different) == (2, 3)
+    assert math.isclose(huge[1], 1e300 * mean)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.objectives import mined_contrast, nt_xent, sup_con
+from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, sup_con
 
 temperatures = st.sampled_from([0.1, 0.5, 2.0])
 seeds = st.integers(0, 2**31)
@@ -123,3 +123,18 @@ def test_shapes() -> None:
         mined_contrast(rows, rows, rows)
     with pytest.raises(ValueError, match=r"known must be bool \(3, 4\)"):
         mined_contrast(rows, rows, torch.zeros(3, 4, 2), known=torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1e-5, 1e-3, 1.0, 1e4])
+def test_in_half_precision_rows_of_any_length_have_a_loss_and_a_gradient(size: float) -> None:
+    rows = (points(6, 0) * size).half().requires_grad_()
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
+    for loss in (
+        nt_xent(rows[:3], rows[3:]),
+        sup_con(rows, classes),
+        mined_contrast(rows[:2], rows[2:4], rows[4:].unsqueeze(1)),
+        acc_con(rows, classes.float()),
+    ):
+        (gradient,) = torch.autograd.grad(loss, rows)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()

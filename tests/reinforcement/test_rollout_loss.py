@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad.reinforcement import memory_weights
-from discrete_grad.reinforcement._rollout import Rollout, Steps
+from discrete_grad.reinforcement._rollout import Rollout, RowLaw, Steps
 from discrete_grad.reinforcement._rollout_loss import policy_loss, step_costs, with_advantages
 from discrete_grad.reinforcement.reinforce_config import ReinforceConfig
 from tests.objectives.worlds import (
@@ -115,3 +115,16 @@ def test_the_conditional_divergence_in_the_loss_alone_leaves_out_the_prefixes() 
     for kind, unbiased in zip(KINDS, (True, False), strict=True):
         found, exact = both(kind, settings, 1)
         assert ((found - exact).norm() < 1e-9) == unbiased
+
+
+def test_ppo_weighs_its_rows_by_its_ratio_once() -> None:
+    """Rows of an older policy, at a ratio within the clip."""
+    config = ReinforceConfig(algorithm="ppo", clip=0.5)
+    codes, ratio = SPACE.enumerate()[:3], torch.tensor([[1.2], [0.9], [1.1]]).double()
+    steps = torch.tensor([[-1.0], [-2.0], [-3.0]]).double()
+    advantages = torch.tensor([[1.0], [2.0], [-3.0]]).double()
+    old, law = steps - ratio.log(), RowLaw(steps)
+    rollout = Rollout(codes, None, advantages[:, 0], old, law, drawn=3, advantages=advantages)
+    loss, weights = policy_loss(rollout, law, config)
+    assert loss.item() == pytest.approx(-(ratio * advantages).mean().item())
+    assert_close(weights, ratio[:, 0])

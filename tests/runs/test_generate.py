@@ -271,3 +271,19 @@ def test_files_of_parts(tmp_path: Path) -> None:
     assert part_path(tmp_path / "a.csv", 0, 1) == tmp_path / "a.csv"
     with pytest.raises(RunError, match=r"2 processes write parts in Parquet: .*a\.csv must end"):
         part_path(tmp_path / "a.csv", 0, 2)
+
+
+def test_no_more_rows_are_sought_than_there_are(bare: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sought, best_rows = [], proposals.best_rows
+
+    def spy(space: object, logits: object, f: object, count: int, **options: object) -> object:
+        sought.append(count)
+        return best_rows(space, logits, f, count, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(proposals, "best_rows", spy)
+    with pytest.warns(FewRowsWarning, match="only 24 different rows of 100000"):
+        made = generate(bare, {}, None, rows=100_000, new_only=False)
+    assert len(made["cut"]) == 24
+    assert sought == [24]
+    with pytest.raises(RunError, match="rows must be at most 1,048,576 for each context, got 10,0"):
+        generate(bare, {}, None, rows=10_000_000)

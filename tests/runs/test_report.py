@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from discrete_grad.runs import fit, write_report
 from tests.runs.small import small_config, small_table
@@ -21,3 +22,26 @@ def test_a_runs_contexts_are_perturbed_by_its_own_spread(tmp_path: Path) -> None
 def test_a_run_without_contexts_has_none_to_perturb(tmp_path: Path) -> None:
     report = write_report(fit(small_table(context=False), tmp_path / "run", small_config()))
     assert report["robustness"] is None
+
+
+def test_judge_and_estimator_are_graded_on_rows_they_have_not_seen(tmp_path: Path) -> None:
+    """By ranks that are counted here."""
+    run = fit(small_table(), tmp_path / "run", small_config())
+    found = write_report(run)["held_out"]
+    sides = {"estimator": (run.estimator, run.judge_rows), "judge": (run.judge, run.rows)}
+    for name, (model, rows) in sides.items():
+        times = torch.ones(len(rows)) if rows.counts is None else rows.counts
+        places = torch.arange(len(rows)).repeat_interleave(times.long())
+        assert found[name]["of"] == len(places)
+        predicted = model(rows.codes.long(), rows.context).double()[places]
+        truth = rows.scores.double()[places]
+        error = (predicted - truth).square().mean().sqrt().item()
+        assert found[name]["rmse"] == pytest.approx(error, rel=1e-4)
+        ranks = torch.stack([_ranks(predicted), _ranks(truth)])
+        assert found[name]["spearman"] == pytest.approx(ranks.corrcoef()[0, 1].item(), abs=1e-4)
+
+
+def _ranks(values: torch.Tensor) -> torch.Tensor:
+    """Mean places of equal values."""
+    below = (values < values[:, None]).sum(1)
+    return below + (values == values[:, None]).sum(1) / 2

@@ -254,6 +254,27 @@ def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+def test_a_coverage_that_lacks_rows_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    config, table = small_config(), small_table(200)
+    wrong = replace(config, generator=replace(config.generator, coverage=0.95))
+    with pytest.raises(ValueError, match="19 rows to calibrate on, got 3 and 16"):
+        fit(table, tmp_path / "run", wrong)
+    assert not (tmp_path / "run").exists()
+    alone = replace(wrong, estimator=replace(config.estimator, members=1))
+    with pytest.raises(ValueError, match="2 members"):
+        fit(small_table(400), tmp_path / "run", alone)
+    assert not (tmp_path / "run").exists()
+
+
+def test_scores_that_no_report_could_draw_are_told_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    columns = {"cut": [0, 1, 2] * 20, "score": [1.0, -1.5e308, 1e308] * 20}
+    with pytest.raises(RunError, match=r"1e\+300 of 0.*'score' reaches 1\.5e\+308: divide it"):
+        fit(read_table(columns, score="score"), tmp_path / "run", small_config())
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_smallest_table_fits(tmp_path: Path) -> None:
     run = fit(small_table(10), tmp_path / "run", small_config())
     assert torch.isfinite(run.generator(run.table.context)).all()

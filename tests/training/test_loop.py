@@ -13,6 +13,7 @@ from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
 from discrete_grad.training.loop import Objective, Step, train
+from discrete_grad.training.optimiser import PLAIN, WARM
 from discrete_grad.training.step_loss import StepLoss
 
 
@@ -63,6 +64,55 @@ def test_the_step_kept_may_lie_before_the_checkpoint(tmp_path: Path) -> None:
     rest = train(Overfit(), config, seed=0, stage="x", checkpoint=state)
     assert rest.steps == whole.steps[25:]
     assert rest.kept_step == whole.kept_step
+
+
+class Worsening(Overfit):
+    """The held-out loss is best at the first look after a step."""
+
+    def validate(self) -> Tensor:
+        return self.model.weight.detach().sum()
+
+    def forward(self, step: Step) -> Tensor:
+        return -self.model.weight.sum()
+
+
+def test_looks_without_improvement_are_counted_on_after_a_resume(tmp_path: Path) -> None:
+    config = LoopConfig(steps=60, validate_every=1, patience=10, checkpoint_every=4)
+    whole = train(Worsening(), config, seed=0, stage="x")
+    assert whole.steps == tuple(range(1, 12))
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+
+    def stop(model: nn.Module, step: int) -> None:
+        if step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Worsening(), config, seed=0, stage="x", checkpoint=state, callback=stop)
+    rest = train(Worsening(), config, seed=0, stage="x", checkpoint=state)
+    assert rest.steps == (9, 10, 11)
+    assert rest.kept_step == whole.kept_step == 1
+
+
+def test_weights_decay_and_biases_do_not() -> None:
+    class Still(Overfit):
+        """A loss whose gradient is 0: whatever moves has decayed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Linear(2, 2)
+            nn.init.ones_(self.model.weight)
+            nn.init.ones_(self.model.bias)
+
+        def forward(self, step: Step) -> Tensor:
+            return 0 * (self.model.weight.sum() + self.model.bias.sum())
+
+    config = LoopConfig(steps=10, learning_rate=0.1, weight_decay=0.5, patience=0)
+    for optimiser in (WARM, PLAIN):
+        objective = Still()
+        objective.optimiser = optimiser  # type: ignore[misc]
+        train(objective, config, seed=0, stage="x")
+        assert (objective.model.weight < 0.97).all()
+        assert (objective.model.bias == 1).all()
 
 
 def test_without_patience_the_last_weights_are_kept() -> None:

@@ -18,7 +18,7 @@ from discrete_grad.weighting import (
     pareto_k,
 )
 from discrete_grad.weighting.best_of_n import soft_best_of_n_law
-from discrete_grad.weighting.draws import inverse_draw, systematic_draw
+from discrete_grad.weighting.draws import inverse_draw, normalised, systematic_draw
 from discrete_grad.weighting.importance import resampled_importance
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
@@ -173,3 +173,10 @@ def test_the_effective_size():
     assert_close(effective_size(torch.full((9,), 1e5)), torch.tensor(9.0).double())
     samples = WeightedSamples(torch.zeros(2, 1).long(), torch.tensor([0.0, -math.inf]), 2)
     assert samples.expectation(torch.tensor([3.0, math.inf])) == 3
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6, 3e17, 1e30])
+def test_weights_of_any_size_sum_to_one(size):
+    log_weights = size * torch.tensor([[1.0, 2.0], [1.1, 2.0], [1.1, -torch.inf]])
+    weights = normalised(log_weights).exp()
+    assert_close(weights.sum(0), torch.ones(2, dtype=torch.float64))

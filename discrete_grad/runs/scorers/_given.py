@@ -23,7 +23,7 @@ from discrete_grad.runs.scorers._model import ScorerModel, answer_scale
 from discrete_grad.runs.scorers._reference import Given, resolved
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
-__all__ = ["Role", "Scorers", "given_scorers", "loaded_scorers"]
+__all__ = ["ROLES", "Role", "Scorers", "given_scorers", "loaded_scorers"]
 
 _ANSWERS = "scorer.safetensors"
 _FACTS = "scorer.json"
@@ -32,7 +32,7 @@ _COMPARED = 16
 _SAME = 1e-3  # of the spread of the answers
 
 Role = Literal["estimator", "judge"]
-_ROLES: dict[Role, str] = {"estimator": "scorer", "judge": "judge"}
+ROLES: dict[Role, str] = {"estimator": "scorer", "judge": "judge"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class Scorers:
     def settings(self) -> dict[str, Any]:
         """What a run's folder says of them, JSON."""
         return {
-            _ROLES[role]: {
+            ROLES[role]: {
                 "name": one.scorer.name,
                 "reference": self.references[role],
                 "takes": one.form.takes,
@@ -169,7 +169,7 @@ def loaded_scorers(
     """
     named: dict[Role, Given] = {}
     takes: dict[Role, Any] = {}
-    for role, word in _ROLES.items():
+    for role, word in ROLES.items():
         said = (settings or {}).get(word)
         if said is None:
             if given[role] is not None:
@@ -204,9 +204,9 @@ def _asked(
     bound: dict[Role, BoundScorer] = {}
     references: dict[Role, str | None] = {}
     for role, given in named.items():
-        scorer, references[role] = resolved(given, _ROLES[role])
+        scorer, references[role] = resolved(given, ROLES[role])
         scorer = replace(scorer, takes=takes.get(role, scorer.takes))
-        bound[role] = bind(scorer, table, device, _ROLES[role])
+        bound[role] = bind(scorer, table, device, ROLES[role])
         bound[role].purpose = "rows of the table"
     answers = {role: _answers(one, table) for role, one in bound.items()}
     had_scores = bool(table.schema.score)

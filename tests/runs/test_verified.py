@@ -1,0 +1,266 @@
+"""A run that is loaded is what was fitted: what was changed, damaged or led astray is refused."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from discrete_grad.cli import main
+from discrete_grad.runs import Run, fit, load_run
+from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import load_tensors, save_tensors
+from tests.runs.small import small_config, small_table, weights_of
+
+Change = Callable[[Tensor], Tensor]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("verified") / "run"
+    return fit(small_table(context=False), folder, small_config())
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(finished.folder, tmp_path / "run")
+
+
+def change(path: Path, name: str, how: Change) -> None:
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, tensors | {name: how(tensors[name])}, metadata)
+
+
+def a_float(path: Path) -> str:
+    """Name of a tensor of more than one number, of those that stay as they are."""
+    tensors, _ = load_tensors(path)
+    return next(name for name, t in tensors.items() if t.dtype == torch.float32 and t.numel() > 1)
+
+
+def spoilt(value: float) -> Change:
+    return lambda tensor: tensor.index_fill(0, torch.tensor([0]), value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("stage", ["judge", "estimator", "generator"])
+def test_weights_that_are_not_finite_are_refused(copied: Path, stage: str, value: float) -> None:
+    path = copied / "weights" / f"{stage}.safetensors"
+    change(path, name := a_float(path), spoilt(value))
+    with pytest.raises(RunError, match=rf"{stage}.safetensors is damaged: {name} holds NaN"):
+        load_run(copied)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32])
+def test_weights_of_another_type_are_refused(copied: Path, dtype: torch.dtype) -> None:
+    path = copied / "weights" / "judge.safetensors"
+    change(path, a_float(path), lambda tensor: tensor.to(dtype))
+    with pytest.raises(RunError, match=rf"must be torch.float32, got {dtype}"):
+        load_run(copied)
+
+
+def test_a_judge_of_nan_tells_no_score(finished: Run) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity, which is no score"):
+        finished.judge_to_units(torch.tensor([0.0, torch.nan]))
+
+
+@pytest.mark.parametrize("name", ["scores", "codes"])
+def test_changed_rows_are_refused(copied: Path, name: str) -> None:
+    change(copied / "rows.safetensors", name, lambda tensor: tensor.flip(0))
+    with pytest.raises(RunError, match=r"rows.safetensors or schema.json was changed after the"):
+        load_run(copied)
+
+
+def test_a_changed_schema_is_refused(copied: Path) -> None:
+    path = copied / "schema.json"
+    path.write_text(path.read_text().replace("fair", "rare"))
+    with pytest.raises(RunError, match=r"schema.json was changed after the fit"):
+        load_run(copied)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value"),
+    [
+        ("judge", "members", 10**9),
+        ("estimator", "dim", 10**9),
+        ("generator", "hidden", [10**9]),
+        ("reproduction", "steps", 10**9),
+    ],
+)
+def test_sizes_are_bounded_by_the_weights(
+    copied: Path, part: str, setting: str, value: object
+) -> None:
+    path = copied / "config.json"
+    content = json.loads(path.read_text())
+    content["config"][part][setting] = value
+    path.write_text(json.dumps(content))
+    if part == "reproduction":  # no size of a model
+        load_run(copied)
+        return
+    with pytest.raises(RunError, match=r"does not fit the run's settings: a size of 1,000,000,000"):
+        load_run(copied)
+
+
+def test_a_run_names_the_version_that_made_it(finished: Run) -> None:
+    content = json.loads((finished.folder / "config.json").read_text())
+    assert content["version"] == version("discrete_grad")
+
+
+@pytest.mark.parametrize("name", ["trail", "weights", "rounds", "rounds/fits", "metrics.jsonl"])
+def test_nothing_is_written_through_a_link(copied: Path, tmp_path: Path, name: str) -> None:
+    victim, link = tmp_path / "victim", copied / name
+    if link.exists():
+        link.rename(victim)
+    elif name.startswith("rounds"):
+        victim.mkdir()
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    (copied / "weights" / "generator.safetensors").unlink()
+    before = {p.name: p.read_bytes() for p in [victim, *victim.rglob("*")] if p.is_file()}
+    for action in (
+        lambda: load_run(copied),
+        lambda: fit(small_table(context=False), copied, small_config(), resume=True),
+    ):
+        with pytest.raises(RunError, match=f"{name} is a link, which a fit does not follow"):
+            action()
+    after = {p.name: p.read_bytes() for p in [victim, *victim.rglob("*")] if p.is_file()}
+    assert after == before
+
+
+def test_the_folder_itself_may_be_a_link(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(copied)
+    load_run(tmp_path / "link")
+    fit(small_table(context=False), tmp_path / "link", small_config(), resume=True)
+
+
+def test_two_fits_of_one_folder_are_refused(copied: Path, tmp_path: Path) -> None:
+    (copied / "weights" / "generator.safetensors").unlink()
+    before = weights_of(copied)
+    holder = (
+        "import fcntl, os, sys\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)\n"
+        "print('held', flush=True)\nsys.stdin.read()"
+    )
+    words = [sys.executable, "-c", holder, str(copied)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match=r"another process fits in .*run: wait for it"):
+            fit(small_table(context=False), copied, small_config(), resume=True)
+        other.kill()  # the system takes the lock from it
+    assert weights_of(copied) == before
+    fit(small_table(context=False), copied, small_config(), resume=True)
+
+
+def test_a_fit_holds_the_lock_until_it_ends(tmp_path: Path) -> None:
+    held = []
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        opened = os.open(tmp_path / "run", os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.append(step)
+        finally:
+            os.close(opened)
+
+    class _Stop(Exception):
+        pass
+
+    def stop(metrics: dict[str, float], step: int) -> None:
+        log(metrics, step)
+        raise _Stop
+
+    with pytest.raises(_Stop):
+        fit(small_table(context=False), tmp_path / "run", small_config(), log=stop)
+    assert held
+    opened = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(opened)
+
+
+def test_a_rank_without_processes_silences_no_error(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    words = ["generate", str(copied), "--rows", "2", "--no-new-only"]
+    assert main([*words, "--out", str(copied / "rows.csv")]) == 0
+    assert len((copied / "rows.csv").read_text().splitlines()) == 3
+    (copied / "config.json").unlink()
+    assert main(["report", str(copied)]) == 2
+    assert "config.json is missing" in capsys.readouterr().err
+
+
+def without_metadata(path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    save_tensors(path, tensors, {})
+
+
+def as_list(path: Path) -> None:
+    tensors, _ = load_tensors(path)
+    save_tensors(path, tensors, [1])  # type: ignore[arg-type]
+
+
+def flat(path: Path) -> None:
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, {name: t.flatten()[:1] for name, t in tensors.items()}, metadata)
+
+
+def nothing(path: Path) -> None:
+    save_tensors(path, {}, {})
+
+
+@pytest.mark.parametrize("fault", [without_metadata, as_list, flat, nothing])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepared.safetensors",
+        "rows.safetensors",
+        "trail/000000.safetensors",
+        *(f"weights/{stage}.safetensors" for stage in ("calibration", "judge", "generator")),
+    ],
+)
+def test_whatever_a_file_holds_no_error_is_unexpected(
+    copied: Path, capsys: pytest.CaptureFixture[str], name: str, fault: Callable[[Path], None]
+) -> None:
+    fault(copied / name)
+    words = ["generate", str(copied), "--rows", "1", "--no-new-only"]
+    main([*words, "--out", str(copied / "rows.csv")])
+    with contextlib.suppress(RunError):
+        (copied / "weights" / "naive.safetensors").unlink()
+        fit(small_table(context=False), copied, small_config(), resume=True)
+    told = capsys.readouterr().err
+    assert "unexpected" not in told
+    assert len(told.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[]", '{"config": []}', '{"config": {}, "source": {}, "table": ""}', "3", '"a"']
+)
+@pytest.mark.parametrize("key", [None, "rules", "scorers", "preferences", "config"])
+def test_settings_of_a_wrong_form_are_told(copied: Path, key: str | None, wrong: str) -> None:
+    path = copied / "config.json"
+    content = json.loads(path.read_text())
+    made = json.loads(wrong) if key is None else content | {key: json.loads(wrong)}
+    path.write_text(json.dumps(made))
+    with pytest.raises(RunError) as told:
+        load_run(copied)
+    assert "\n" not in str(told.value)
+
+
+def test_a_checkpoint_of_another_stage_is_damage(copied: Path) -> None:
+    (copied / "weights" / "generator.safetensors").unlink()
+    state = copied / "state" / "generator.safetensors"
+    for tensors, metadata in (({}, {}), ({}, {"metrics": 0}), ({}, {"metrics": 0, "step": "x"})):
+        save_tensors(state, tensors, metadata)
+        with pytest.raises(RunError, match=r"state/generator\.safetensors is damaged"):
+            fit(small_table(context=False), copied, small_config(), resume=True)
