@@ -78,7 +78,7 @@ def test_edits_are_written_with_the_gain_of_every_change(
     swaps = space.swaps(start)
     assert run.rules is not None
     swaps = swaps[run.rules.allows(swaps)]
-    best = swaps[run.score(context[0])(swaps).argmax()]
+    best = swaps[run.objective(context[0])(swaps).argmax()]
     names = schema.decode_features(best[None])
     assert [first[name] for name in names] == [str(v[0]) for v in names.values()]
     gain = float(first["estimated_score"]) - float(first["score_before"])
@@ -96,13 +96,14 @@ def test_given_rows_may_break_the_rules(run: Run) -> None:
     found = edit_rows(run, bad, edits=3, rules=fixed)
     assert set(found["colour"]) == {"c3"}
     assert set(found["size"]) == {"1"}
-    nothing = edit_rows(
+    best = edit_rows(
         run,
         {"size": ["1"], "colour": ["c3"], "cut": [0], "shop": ["a"]},
         edits=1,
         rules=[*fixed, Fix("cut", 0)],
     )
-    assert nothing["given_row"] == []
+    assert (best["given_row"], best["edits"], best["changes"]) == ([1], [0], [""])
+    assert best["estimated_score"] == best["score_before"]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,10 @@ def test_the_command_line_imports_the_scorer_and_asks_it_again(
     lines = Path("o.csv").read_text().splitlines()
     assert lines[0] == "shop,dose,cut,shade,estimated_score,beyond_observed,in_table"
     assert lines[1].startswith("east,0.1,ideal,3,35.0,")
+    Path("given.csv").write_text("shop,dose,cut,shade\neast,0.1,ideal,2\n")
+    assert main(["generate", "run", "--edit", "given.csv", "--edits", "1", "--out", "e.csv"]) == 0
+    edited = "given_row,edits,shop,dose,cut,shade,score_before,estimated_score,beyond_observed,"
+    assert Path("e.csv").read_text().startswith(edited)  # and no judge's score
     assert not list(here.rglob("*.pkl"))
     Path("my_scorer.py").unlink()
     sys.modules.pop("my_scorer")
@@ -181,6 +185,14 @@ def test_without_a_derivative_two_ways_are_compared(whole: Run, tmp_path: Path) 
     module = fit(table(), tmp_path / "run", whole.config, scorer=Compares())
     check_comparison(module)
     assert "codes[:, 0] == 2" in module.scorer_facts["why_not"]
+
+
+def test_rows_are_edited_by_a_scorer_without_a_derivative(whole: Run) -> None:
+    given = {"cut": "fair", "shade": 0, "shop": "east", "dose": 0.1}
+    edited = whole.edit(given, edits=2)
+    scored = whole.score(edited[list(given)])
+    assert edited["estimated_score"].tolist() == scored["estimated_score"].tolist()
+    assert [edited[name].iloc[-1] for name in ("cut", "shade")] == [*BEST["east"]]
 
 
 def test_resuming_by_another_scorer_is_refused(whole: Run, tmp_path: Path) -> None:
