@@ -36,7 +36,7 @@ def written(run: Path, *words: str) -> list[dict[str, str]]:
 
 
 def test_rows_at_a_trade_off_and_on_the_front(fitted: Path) -> None:
-    rows = written(fitted, "--tradeoff", "yield=.75,cost=.25", "--rows", "2")
+    rows = written(fitted, "--tradeoff", "yield=.7,cost=.3", "--rows", "2")
     assert list(rows[0]) == [
         "tradeoff_yield",
         "tradeoff_cost",
@@ -53,7 +53,7 @@ def test_rows_at_a_trade_off_and_on_the_front(fitted: Path) -> None:
         "beyond_observed",
         "in_table",
     ]
-    assert [(row["tradeoff_yield"], row["tradeoff_cost"]) for row in rows] == [("0.75", "0.25")] * 2
+    assert [(row["tradeoff_yield"], row["tradeoff_cost"]) for row in rows] == [("0.7", "0.3")] * 2
     front = written(fitted, "--front", "5")
     assert 1 < len(front) <= 5
     assert len({(row["heat"], row["base"]) for row in front}) == len(front)

@@ -73,6 +73,8 @@ class Table:
     def unseen(self) -> dict[str, list[Value]]:
         """Feature name -> its categories that no row has; features without any are left out.
 
+        A row that failed has its categories, too.
+
         Example:
             >>> rows = {"cut": ["fair", "good"], "score": [1.0, 2.0]}
             >>> table = read_table(rows, score="score", features={"cut": ["fair", "good", "ideal"]})
@@ -80,7 +82,9 @@ class Table:
             {'cut': ['ideal']}
         """
         found = {}
-        for feature, codes in zip(self.schema.features, self.codes.unbind(1), strict=True):
+        failed = self.codes[:0] if self.failed_codes is None else self.failed_codes
+        rows = torch.cat([self.codes, failed])
+        for feature, codes in zip(self.schema.features, rows.unbind(1), strict=True):
             found[feature.name] = feature.decode(unused(feature, codes).nonzero()[:, 0])
         return {name: values for name, values in found.items() if values}
 

@@ -112,6 +112,10 @@ def test_the_front_is_not_dominated_and_reaches_both_ends(run: Run) -> None:
     assert 2 not in rows["z"]
 
 
+def test_a_run_shows_its_aims(run: Run) -> None:
+    assert "; aims: yield:max, cost:min, purity>=0.5; feasible: ok; rows: " in repr(run)
+
+
 def test_a_loaded_run_writes_the_same_rows(run: Run) -> None:
     again = load_run(run.folder)
     assert again.table.schema == run.table.schema

@@ -16,7 +16,7 @@ import discrete_grad
 from discrete_grad.cli import main
 from discrete_grad.data import read_table
 from discrete_grad.rules import Fix
-from discrete_grad.runs import FitConfig, Run, fit, load_run
+from discrete_grad.runs import FewRowsWarning, FitConfig, Run, fit, load_run
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from tests.pretended_card import CARD, pretended_card
@@ -195,12 +195,23 @@ def test_rows_are_edited_by_a_scorer_without_a_derivative(whole: Run) -> None:
     assert [edited[name].iloc[-1] for name in ("cut", "shade")] == [*BEST["east"]]
 
 
+def test_a_scorer_is_not_asked_about_no_rows(whole: Run) -> None:
+    first = {name: columns()[name][0] for name in ("shop", "dose")}
+    with pytest.warns(FewRowsWarning):
+        assert len(whole.generate(first, rows=1, within=0, of=1)) == 0
+
+
 def test_resuming_by_another_scorer_is_refused(whole: Run, tmp_path: Path) -> None:
     again = {"table": table(), "folder": whole.folder, "config": whole.config, "resume": True}
     with pytest.raises(RunError, match="is a fit by another scorer or judge, or by none"):
         fit(**again, scorer=ByName())
     with pytest.raises(RunError, match="is a fit by another scorer or judge, or by none"):
         fit(**again)
+
+    loop = replace(whole.config.generator, steps=21)
+    changed = {**again, "config": replace(whole.config, generator=loop)}
+    with pytest.raises(RunError, match=r"steps = 20, not 21; .*by a scorer .* the generator's too"):
+        fit(**changed, scorer=globals()["of_frame"])
 
     def of_frame(frame: Any) -> Any:  # of the same name, with other answers
         return frame["dose"]
