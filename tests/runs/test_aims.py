@@ -135,6 +135,7 @@ def test_rules_hold_on_the_front(run: Run) -> None:
         ({"tradeoff": {"yeild": 1.0}}, "'yeild' is no aim that is traded off.*mean 'yield'"),
         ({"tradeoff": {"purity": 1.0}}, "'purity' is no aim that is traded off"),
         ({"tradeoff": {"yield": 1.5, "cost": -0.5}}, "'cost' must be at least 0, got -0.5"),
+        ({"tradeoff": "yield=1"}, r"such as \{'yield': 0.5, 'cost': 0.5\}, got 'yield=1'"),
         ({"tradeoff": {"yield": 0.5}}, "sum 1, theirs is 0.5"),
         ({"tradeoff": {"yield": float("nan")}}, "must be at least 0, got nan"),
         ({"tradeoff": {"yield": 1.0}, "front": 3}, "not both"),
