@@ -169,9 +169,9 @@ def test_a_generator_goes_on_from_the_last_weights_and_estimators_begin_anew(run
     pairs = zip(estimator.state_dict().values(), run.judge.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     new = run.tell(SHEET)
-    assert new.config.generator.steps == 20
+    assert new.config.generator.steps == run.config.generator.steps / 3 == 10
     assert new.config.estimator == run.config.estimator
-    assert run.tell(changed(score=[1.0, 2.0, 3.0])).config.generator.steps == 20
+    assert run.tell(changed(score=[1.0, 2.0, 3.0])).config.generator.steps == 10
 
 
 def test_two_tells_at_once_are_both_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
