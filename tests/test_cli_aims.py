@@ -36,7 +36,7 @@ def written(run: Path, *words: str) -> list[dict[str, str]]:
 
 
 def test_rows_at_a_trade_off_and_on_the_front(fitted: Path) -> None:
-    rows = written(fitted, "--tradeoff", "yield=.75,cost=.25", "--rows", "2")
+    rows = written(fitted, "--tradeoff", "yield=.7,cost=.3", "--rows", "2")
     assert list(rows[0]) == [
         "tradeoff_yield",
         "tradeoff_cost",
@@ -53,16 +53,30 @@ def test_rows_at_a_trade_off_and_on_the_front(fitted: Path) -> None:
         "beyond_observed",
         "in_table",
     ]
-    assert [(row["tradeoff_yield"], row["tradeoff_cost"]) for row in rows] == [("0.75", "0.25")] * 2
+    assert [(row["tradeoff_yield"], row["tradeoff_cost"]) for row in rows] == [("0.7", "0.3")] * 2
     front = written(fitted, "--front", "5")
     assert 1 < len(front) <= 5
     assert len({(row["heat"], row["base"]) for row in front}) == len(front)
     assert '<section id="aims">' in (fitted / "report.html").read_text()
 
 
+def test_edits_follow_the_trade_off_and_tell_every_aim(fitted: Path) -> None:
+    given = fitted.parent / "given.csv"
+    given.write_text("heat,base\n1,b0\n")
+    for asked, aim, better in (("yield=1", "yield", 1), ("cost=1", "cost", -1)):
+        words = ["--edit", str(given), "--edits", "1", "--tradeoff", asked]
+        (row,) = written(fitted, *words, "--fix", "base=b0")
+        gain = float(row[f"estimated_{aim}"]) - float(row[f"{aim}_before"])
+        assert better * gain > 0
+        assert f"{aim} {gain:+.4g}" in row["changes"]
+        assert 0 <= float(row["probability_feasible"]) <= 1
+        assert "estimated_score" not in row
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--edit", "given.csv", "--front", "4"], "--edit does not go together with --front"),
         (["--tradeoff", "yield"], "'yield' is no part of one"),
         (["--tradeoff", "yeild=1"], "'yeild' is no aim that is traded off"),
         (["--tradeoff", "yield=1,yield=0"], "names 'yield' twice"),

@@ -96,13 +96,14 @@ def test_given_rows_may_break_the_rules(run: Run) -> None:
     found = edit_rows(run, bad, edits=3, rules=fixed)
     assert set(found["colour"]) == {"c3"}
     assert set(found["size"]) == {"1"}
-    nothing = edit_rows(
+    best = edit_rows(
         run,
         {"size": ["1"], "colour": ["c3"], "cut": [0], "shop": ["a"]},
         edits=1,
         rules=[*fixed, Fix("cut", 0)],
     )
-    assert nothing["given_row"] == []
+    assert (best["given_row"], best["edits"], best["changes"]) == ([1], [0], [""])
+    assert best["estimated_score"] == best["score_before"]
 
 
 @pytest.mark.parametrize(

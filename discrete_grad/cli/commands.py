@@ -178,13 +178,18 @@ class Generate:
         if wanted.edit is not None and (wanted.contexts is not None or count > 1):
             other = "--contexts: the file of --edit has them" if count == 1 else "several processes"
             raise RunError(f"--edit does not go together with {other}")
+        if wanted.edit is not None and wanted.front is not None:
+            raise RunError("--edit does not go together with --front: --tradeoff names one")
+        tradeoff = None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff)
         run = load_run(self.run_folder, device=self.run.device)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         if "auto" in self.rules.observed:
             tell_found(rules)
         if wanted.edit is not None:
             seed, edits = self.run.seed, wanted.edits
-            write_rows(out, edit_rows(run, wanted.edit, edits=edits, rules=rules, seed=seed))
+            asked = run if tradeoff is None else run.at(tradeoff)
+            write_rows(out, edit_rows(asked, wanted.edit, edits=edits, rules=rules, seed=seed))
+            tell_calls(run)
             return
         lines = read_lines(wanted.contexts, run.table.schema)
         with told(FarContextWarning, FewRowsWarning):
@@ -197,7 +202,7 @@ class Generate:
                 new_only=wanted.new_only,
                 rules=rules,
                 share=(place, count),
-                tradeoff=None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff),
+                tradeoff=tradeoff,
                 front=wanted.front,
             )
         write_rows(out, written)

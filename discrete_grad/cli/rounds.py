@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes
 from discrete_grad.cli.options import RunFolder
 from discrete_grad.cli.terminal import told
 from discrete_grad.data import output_format, write_rows
+from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import FewRowsWarning, load_run
 from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
@@ -66,7 +67,7 @@ class Propose:
         output_format(self.run.out)
         run = refitted(load_run(self.run_folder, device=self.run.device))
         lines = read_lines(self.batch.contexts, run.table.schema)
-        with told(FewRowsWarning):
+        with told(FarContextWarning, FewRowsWarning):
             propose_rows(
                 run,
                 lines,

@@ -72,6 +72,8 @@ class Table:
     def unseen(self) -> dict[str, list[Value]]:
         """Feature name -> its categories that no row has; features without any are left out.
 
+        A row that failed has its categories, too.
+
         Example:
             >>> rows = {"cut": ["fair", "good"], "score": [1.0, 2.0]}
             >>> table = read_table(rows, score="score", features={"cut": ["fair", "good", "ideal"]})

@@ -39,7 +39,8 @@ class RowFunction:
     def __init__(self, f: Callable[..., Tensor], space: CategoricalSpace) -> None:
         box = of_codes(f)
         self.f, self.space = f if box is None else box, space
-        self.differentiable = box is None  # as far as is known
+        # as far as is known, and as f says
+        self.differentiable = box is None and getattr(f, "differentiable", True)
         self._codes = box is not None or takes_codes(f)
 
     @property

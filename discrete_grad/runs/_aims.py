@@ -111,6 +111,9 @@ def checked_tradeoff(given: Mapping[str, float], names: Sequence[str]) -> Tensor
     """
     if len(names) < 2:
         raise RunError("the fit has no aims to be traded off: it needs two or more of --score")
+    if not isinstance(given, Mapping):
+        example = {name: round(1 / len(names), 2) for name in names}
+        raise RunError(f"trade-off: weights by name are needed, such as {example}, got {given!r}")
     for name, weight in given.items():
         if name not in names:
             known = f"only {listing(names)}{closest(name, names)}"

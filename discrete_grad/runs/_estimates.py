@@ -14,7 +14,14 @@ from discrete_grad.runs._aim_stages import FEASIBLE, traded
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.training.devices import AskedFromCpu
 
-__all__ = ["estimate_columns", "estimate_names", "predicted_scores", "tradeoff_names"]
+__all__ = [
+    "estimate_columns",
+    "estimate_names",
+    "expected_scores",
+    "predicted_scores",
+    "scored_names",
+    "tradeoff_names",
+]
 
 _ESTIMATED, _JUDGED, _BEYOND = "estimated_score", "judge_score", "beyond_observed"
 _SCORED = 1024  # rows at a time
@@ -28,6 +35,11 @@ def estimate_names(schema: Schema, *, judged: bool = True) -> list[str]:
     thresholds = [f"probability_{aim.words}" for aim in schema.aims if aim.is_threshold]
     feasible = [] if schema.feasible is None else [f"probability_{FEASIBLE}"]
     return [*names, *thresholds, *feasible, _BEYOND]
+
+
+def scored_names(schema: Schema) -> list[str]:
+    """Names of what estimators expect scores of, in the order of `expected_scores`."""
+    return [aim.label for aim in schema.aims] or ["score"]
 
 
 def tradeoff_names(schema: Schema) -> list[str]:
@@ -56,6 +68,15 @@ def estimate_columns(run: RunParts, codes: Tensor, context: Tensor | None) -> di
     return dict(zip(names, columns, strict=True))
 
 
+def expected_scores(run: RunParts, codes: Tensor, context: Tensor | None) -> list[Tensor]:
+    """Scores `(n,)` of rows `(n, F)` by the estimator of each aim, in the table's units."""
+    estimators = _models(run)[:: 2 if run.has_judge else 1]
+    return [
+        to_units(predicted_scores(AskedFromCpu(model, run.device), codes, context), context)
+        for model, to_units in estimators
+    ]
+
+
 def _models(run: RunParts) -> list[tuple[BaseEnsemble, ScoreUnits]]:
     if run.aims is None:
         judge = [(run.judge, run.judge_to_units)] if run.has_judge else []
@@ -69,7 +90,9 @@ def _models(run: RunParts) -> list[tuple[BaseEnsemble, ScoreUnits]]:
 
 def predicted_scores(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
     """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
+    if not len(codes):  # a scorer of one's own may not take a table without rows
+        return torch.zeros(0)
     parts = codes.split(_SCORED)
     here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
     scores = [model(some, context) for some, context in zip(parts, here, strict=True)]
-    return torch.cat(scores) if scores else torch.zeros(0)
+    return torch.cat(scores)

@@ -139,10 +139,12 @@ def _compare(
         raise RunError(f"{folder} is a fit under other rules, or under none")
     if begun["scorers"] != settings.get("scorers"):
         raise RunError(f"{folder} is a fit by another scorer or judge, or by none")
+    but = " (of a fit by a scorer of one's own, the generator's too)"
+    but = but if begun["scorers"] else ", but for those of the generator"
     for name, (before, now) in changed_settings(begun, config).items():
         raise RunError(
             f"{folder} was begun with {name} = {before}, not {now}; "
-            "resume with the same settings, but for those of the generator"
+            f"resume with the same settings{but}, or fit in another folder"
         )
 
 

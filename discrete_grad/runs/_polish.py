@@ -54,6 +54,7 @@ class RunScore:
 
     def __init__(self, run: RunParts) -> None:
         self._run = run
+        self.differentiable = bool(run.scorer_facts.get("differentiable", True))
 
     def __call__(self, rows: Tensor, contexts: Tensor | None = None) -> Tensor:
         return self._run.objective(contexts)(rows)

@@ -1,4 +1,4 @@
-"""A run as a notebook shows it."""
+"""A run as a notebook and a terminal show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from discrete_grad.data import Vocabulary
 from discrete_grad.runs._parts import RunParts
 
-__all__ = ["run_html"]
+__all__ = ["run_html", "run_text"]
 
 _NAMED = 12
 
@@ -27,12 +27,21 @@ def run_html(run: RunParts) -> str:
     return f"<table>{lines}</table>"
 
 
+def run_text(run: RunParts) -> str:
+    """The same in one line.
+
+    Example:
+        >>> run_text.__name__
+        'run_text'
+    """
+    return "; ".join(f"{name}: {value}" for name, value in _facts(run).items())
+
+
 def _facts(run: RunParts) -> dict[str, str]:
     schema = run.table.schema
-    verb = "minimised" if schema.signs[0] < 0 else "maximised"
     facts = {
         "run": str(run.folder),
-        "score": f"{schema.score}, {verb} by {_what(run)}",
+        **_sought(run),
         "rows": f"{len(run.table):,}",
         "features": _listed([f"{f.name} ({len(f)})" for f in schema.features]),
     }
@@ -48,10 +57,16 @@ def _facts(run: RunParts) -> dict[str, str]:
     return facts
 
 
-def _what(run: RunParts) -> str:
-    """Name of the scorer that was given, or else the statistic of a row's scores."""
-    facts = run.scorer_facts
-    return str(facts["reference"] or facts["name"]) if facts else run.config.maximise
+def _sought(run: RunParts) -> dict[str, str]:
+    """What rows are sought by: aims, the scorer that was given, or the score and its statistic."""
+    schema, facts = run.table.schema, run.scorer_facts
+    verb = "minimised" if schema.signs[0] < 0 else "maximised"
+    if facts:
+        return {"scorer": f"{facts['reference'] or facts['name']}, {verb}"}
+    feasible = {} if schema.feasible is None else {"feasible": schema.feasible}
+    if schema.aims:
+        return {"aims": _listed([aim.words for aim in schema.aims]), **feasible}
+    return {"score": f"{schema.score}, {verb} by {run.config.maximise}", **feasible}
 
 
 def _listed(words: list[str]) -> str:

@@ -16,6 +16,7 @@ from discrete_grad.models._row_values import RowFunction
 from discrete_grad.models._swap_moves import UnreachableError
 from discrete_grad.models.edits import edits_of
 from discrete_grad.policies.obeying import ObeyingPolicy
+from discrete_grad.runs._estimates import estimate_columns, expected_scores, scored_names
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import RunScore
@@ -23,13 +24,10 @@ from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
 from discrete_grad.training.checkpoint import RunError
-from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["edit_rows"]
 
-_GIVEN, _EDITS, _BEFORE, _CHANGES = "given_row", "edits", "score_before", "changes"
-_ESTIMATED, _JUDGED = "estimated_score", "judge_score"
-_BEYOND, _SEEN = "beyond_observed", "in_table"
+_GIVEN, _EDITS, _CHANGES, _SEEN = "given_row", "edits", "changes", "in_table"
 _RESTARTS, _MOST = 8, 2**17  # evaluations of one row
 
 
@@ -40,9 +38,10 @@ def edit_rows(
     """The best rows within some changes of each given one, by the score trained by.
 
     For each given row there is the best row within 1 change, within 2, and so on; one that more
-    changes do not improve stands there once. All obey the rules of the fit and those given here,
-    and lie within the run's trust; a given row that breaks the rules is first changed to the
-    nearest one that obeys, and these changes count. Rows are found by `swap_search`.
+    changes do not improve stands there once, and a given row that none improves with 0 changes. All
+    obey the rules of the fit and those given here, and lie within the run's trust; a given row that
+    breaks the rules is first changed to the nearest one that obeys, and these changes count. Rows
+    are found by `swap_search`. Of several aims, rows are sought at the run's trade-off.
 
     Args:
         run: a finished fit.
@@ -54,10 +53,10 @@ def edit_rows(
 
     Returns:
         Columns: `given_row`, counted from 1; `edits`, the number of changes; the contexts' and the
-        features; `score_before` of the given row, `estimated_score` and `judge_score` in the
-        table's units; `beyond_observed` and `in_table`, see `generate`; and `changes`, each with
-        the estimated score that it gains if it is made alone, and marked where it can be taken
-        back at no loss.
+        features; `score_before` of the given row, by the estimator in the table's units; what
+        `generate` writes of a row; and `changes`, each with the estimated score that it gains if
+        it is made alone, and marked where it can be taken back at no loss. Of several aims there
+        are `NAME_before` and gains of each.
 
     Raises:
         RunError: for fewer than 1 change, a given row from which none within the changes obeys, or
@@ -98,9 +97,14 @@ def _check(schema: Schema, edits: int) -> None:
     if edits < 1:
         raise RunError(f"edits must be at least 1, got {edits}")
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_GIVEN, _EDITS, _BEFORE, _CHANGES):
+    for name in (_GIVEN, _EDITS, *_before_names(schema), _CHANGES):
         if name in taken:
             raise RunError(f"the table has a column {name!r}, which edits write: rename it")
+
+
+def _before_names(schema: Schema) -> list[str]:
+    """Columns of what the given rows are expected to be worth, one for each aim."""
+    return [f"{name}_before" for name in scored_names(schema)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +166,10 @@ class _Given:
 
 
 def _found(given: _Given, edits: int) -> Iterator[tuple[Edits, Tensor]]:
-    """Edits within 1 change, 2, ..., and the places `(n,)` of the rows that get new ones."""
+    """Edits within 1 change, 2, ..., and the places `(n,)` of the rows that get new ones.
+
+    Rows that none improves come last, as they are.
+    """
     every = torch.arange(len(given.start), device=given.start.device)
     known, fine = given.start, every[given.allowed(given.start, every)]
     for most in range(1, edits + 1):
@@ -172,8 +179,11 @@ def _found(given: _Given, edits: int) -> Iterator[tuple[Edits, Tensor]]:
             continue
         made = given.within(most, rows)
         new = (made.codes != known[rows]).any(1)
+        if most == edits:
+            new |= (known == given.start).all(1)
         known = known.index_copy(0, rows, made.codes)
-        yield made.at(new.nonzero().squeeze(1)), rows[new]
+        if new.any():
+            yield made.at(new.nonzero().squeeze(1)), rows[new]
 
 
 def _columns(
@@ -183,30 +193,19 @@ def _columns(
     schema, rows = run.table.schema, rows.cpu()
     here = None if contexts is None else contexts[rows]
     codes, start = made.codes.cpu(), made.start.cpu()
-    told: dict[str, list[Any]] = {
+    before = zip(_before_names(schema), expected_scores(run, start, here), strict=True)
+    seen = SeenRows(run.table, here)
+    where = torch.arange(len(codes)) if here is not None else torch.zeros(len(codes)).long()
+    return {
         _GIVEN: (rows + 1).tolist(),
         _EDITS: (codes != start).sum(1).tolist(),
         **{name: [values[i] for i in rows.tolist()] for name, values in columns.items()},
         **schema.decode_features(codes),
-        _BEFORE: _units(run, start, here).tolist(),
+        **{name: values.tolist() for name, values in before},
+        **estimate_columns(run, codes, here),
+        _SEEN: seen(codes, where).tolist(),
+        _CHANGES: _words(run, made, here),
     }
-    beyond = torch.zeros(len(codes), dtype=torch.bool)
-    models = ((_ESTIMATED, run.estimator, run.to_units), (_JUDGED, run.judge, run.judge_to_units))
-    for name, model, to_units in models:
-        predicted = AskedFromCpu(model, run.device)(codes, here) if len(codes) else torch.zeros(0)
-        told[name] = to_units(predicted, here).tolist()
-        beyond |= to_units.outside(predicted, here) != 0
-    seen = SeenRows(run.table, here)
-    where = torch.arange(len(codes)) if here is not None else torch.zeros(len(codes)).long()
-    told |= {_BEYOND: beyond.tolist(), _SEEN: seen(codes, where).tolist()}
-    return told | {_CHANGES: _words(run, made, here)}
-
-
-def _units(run: RunParts, codes: Tensor, contexts: Tensor | None) -> Tensor:
-    """Estimated scores `(n,)` in the table's units."""
-    if not len(codes):
-        return torch.zeros(0)
-    return run.to_units(AskedFromCpu(run.estimator, run.device)(codes, contexts), contexts)
 
 
 def _words(run: RunParts, made: Edits, contexts: Tensor | None) -> list[str]:
@@ -216,11 +215,21 @@ def _words(run: RunParts, made: Edits, contexts: Tensor | None) -> list[str]:
     at = place.unsqueeze(1)
     alone = start[row].scatter(1, at, codes[row].gather(1, at))
     here = None if contexts is None else contexts[row]
-    gains = _units(run, alone, here) - _units(run, start[row], here)
+    after, before = (expected_scores(run, codes, here) for codes in (alone, start[row]))
+    gains = _gains(run.table.schema, torch.stack(after) - torch.stack(before))
     texts: list[list[str]] = [[] for _ in codes]
     space = made.space
-    for i, feature, gain in zip(row.tolist(), place.tolist(), gains.tolist(), strict=True):
+    for i, feature, gain in zip(row.tolist(), place.tolist(), gains, strict=True):
         old, new = (space.categories[feature][int(side[i, feature])] for side in (start, codes))
         mark = "" if needed[i, feature] else ", not needed"
-        texts[i].append(f"{space.names[feature]}: {old} -> {new} ({gain:+.4g} alone{mark})")
+        texts[i].append(f"{space.names[feature]}: {old} -> {new} ({gain} alone{mark})")
     return ["; ".join(text) for text in texts]
+
+
+def _gains(schema: Schema, gains: Tensor) -> list[str]:
+    """What changes gain `(K, n)` in each aim, in words; one aim goes without its name."""
+    names = [f"{name} " for name in scored_names(schema)] if schema.aims else [""]
+    told = [
+        [f"{n}{gain:+.4g}" for gain in row] for n, row in zip(names, gains.tolist(), strict=True)
+    ]
+    return [", ".join(words) for words in zip(*told, strict=True)]

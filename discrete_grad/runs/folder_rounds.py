@@ -14,6 +14,7 @@ from torch import Tensor
 
 from discrete_grad.data import Table
 from discrete_grad.data.sources import Source
+from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
 from discrete_grad.runs._estimates import estimate_columns
@@ -60,6 +61,7 @@ def propose_rows(
         write: called with the result before the rows count as out.
     """
     _check(run, rows, explore)
+    warn_far_contexts(run.table, lines.columns, lines.contexts)
     root = root_of(run.folder)
     with locked(root, "propose"):
         ledger = Ledger(root, run.table.schema)

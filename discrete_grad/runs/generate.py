@@ -34,6 +34,7 @@ __all__ = [
 
 _SEEN = "in_table"
 _MOST_ROWS = 2**20
+_WEIGHT = 1e6  # weights of a trade-off are told to as many parts
 _TOLD = 3  # contexts with too few rows that are named one by one
 
 
@@ -272,7 +273,8 @@ def _asked(run: RunParts, part: Proposals) -> dict[str, list[Any]]:
     if weights is None:
         return {}
     names = tradeoff_names(run.table.schema)
-    return dict(zip(names, weights.double().T.tolist(), strict=True))
+    told = (weights.double() * _WEIGHT).round() / _WEIGHT  # .7, as it was asked, and not .69999999
+    return dict(zip(names, told.T.tolist(), strict=True))
 
 
 def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:

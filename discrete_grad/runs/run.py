@@ -16,7 +16,7 @@ from discrete_grad.runs._line_rows import rows_of_lines
 from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._own_rows import score_rows, swap_rows
 from discrete_grad.runs._parts import RunParts
-from discrete_grad.runs._run_html import run_html
+from discrete_grad.runs._run_html import run_html, run_text
 from discrete_grad.runs._table_rules import GivenRules
 from discrete_grad.runs.edit_rows import edit_rows
 from discrete_grad.runs.folder_rounds import propose_rows, refitted, tell_rows
@@ -267,6 +267,10 @@ class Run(RunParts):
             ImportError: for ONNX without its packages.
         """
         export_generator(self, Path(path))
+
+    def __repr__(self) -> str:
+        """One line; the table and the weights are many."""
+        return f"<{run_text(self)}>"
 
     def _repr_html_(self) -> str:
         """For notebooks."""

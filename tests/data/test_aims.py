@@ -130,6 +130,14 @@ def test_rows_that_failed_need_no_score(ok: list[object]) -> None:
     assert Schema.from_json(table.schema.to_json()) == table.schema
 
 
+def test_a_category_of_failed_rows_alone_was_seen() -> None:
+    rows = {"cut": ["a", "b", "c"], "yield": [1.0, 2.0, None], "ok": ["yes", "yes", "no"]}
+    features = {"cut": ["a", "b", "c", "d"]}
+    assert read_table(rows, score="yield", features=features, feasible="ok").unseen == {
+        "cut": ["d"]
+    }
+
+
 @pytest.mark.parametrize(
     ("ok", "told"),
     [

@@ -112,6 +112,10 @@ def test_the_front_is_not_dominated_and_reaches_both_ends(run: Run) -> None:
     assert 2 not in rows["z"]
 
 
+def test_a_run_shows_its_aims(run: Run) -> None:
+    assert "; aims: yield:max, cost:min, purity>=0.5; feasible: ok; rows: " in repr(run)
+
+
 def test_a_loaded_run_writes_the_same_rows(run: Run) -> None:
     again = load_run(run.folder)
     assert again.table.schema == run.table.schema
@@ -131,6 +135,7 @@ def test_rules_hold_on_the_front(run: Run) -> None:
         ({"tradeoff": {"yeild": 1.0}}, "'yeild' is no aim that is traded off.*mean 'yield'"),
         ({"tradeoff": {"purity": 1.0}}, "'purity' is no aim that is traded off"),
         ({"tradeoff": {"yield": 1.5, "cost": -0.5}}, "'cost' must be at least 0, got -0.5"),
+        ({"tradeoff": "yield=1"}, r"such as \{'yield': 0.5, 'cost': 0.5\}, got 'yield=1'"),
         ({"tradeoff": {"yield": 0.5}}, "sum 1, theirs is 0.5"),
         ({"tradeoff": {"yield": float("nan")}}, "must be at least 0, got nan"),
         ({"tradeoff": {"yield": 1.0}, "front": 3}, "not both"),

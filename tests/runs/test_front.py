@@ -194,6 +194,8 @@ def test_a_run_is_loaded_reported_and_shown(run: Run, monkeypatch: pytest.Monkey
     shown = loaded._repr_html_()
     assert "score, maximised by rank" in shown
     assert "cut (3), shade (4)" in shown
+    assert repr(loaded).startswith(f"<run: {run.folder}; score: score, maximised by rank; rows: ")
+    assert len(repr(loaded)) < 500
 
 
 def test_a_network_is_exported(run: Run, tmp_path: Path) -> None:

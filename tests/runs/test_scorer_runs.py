@@ -16,7 +16,7 @@ import discrete_grad
 from discrete_grad.cli import main
 from discrete_grad.data import read_table
 from discrete_grad.rules import Fix
-from discrete_grad.runs import FitConfig, Run, fit, load_run
+from discrete_grad.runs import FewRowsWarning, FitConfig, Run, fit, load_run
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from tests.pretended_card import CARD, pretended_card
@@ -79,6 +79,10 @@ def test_the_command_line_imports_the_scorer_and_asks_it_again(
     lines = Path("o.csv").read_text().splitlines()
     assert lines[0] == "shop,dose,cut,shade,estimated_score,beyond_observed,in_table"
     assert lines[1].startswith("east,0.1,ideal,3,35.0,")
+    Path("given.csv").write_text("shop,dose,cut,shade\neast,0.1,ideal,2\n")
+    assert main(["generate", "run", "--edit", "given.csv", "--edits", "1", "--out", "e.csv"]) == 0
+    edited = "given_row,edits,shop,dose,cut,shade,score_before,estimated_score,beyond_observed,"
+    assert Path("e.csv").read_text().startswith(edited)  # and no judge's score
     assert not list(here.rglob("*.pkl"))
     Path("my_scorer.py").unlink()
     sys.modules.pop("my_scorer")
@@ -183,12 +187,31 @@ def test_without_a_derivative_two_ways_are_compared(whole: Run, tmp_path: Path) 
     assert "codes[:, 0] == 2" in module.scorer_facts["why_not"]
 
 
+def test_rows_are_edited_by_a_scorer_without_a_derivative(whole: Run) -> None:
+    given = {"cut": "fair", "shade": 0, "shop": "east", "dose": 0.1}
+    edited = whole.edit(given, edits=2)
+    scored = whole.score(edited[list(given)])
+    assert edited["estimated_score"].tolist() == scored["estimated_score"].tolist()
+    assert [edited[name].iloc[-1] for name in ("cut", "shade")] == [*BEST["east"]]
+
+
+def test_a_scorer_is_not_asked_about_no_rows(whole: Run) -> None:
+    first = {name: columns()[name][0] for name in ("shop", "dose")}
+    with pytest.warns(FewRowsWarning):
+        assert len(whole.generate(first, rows=1, within=0, of=1)) == 0
+
+
 def test_resuming_by_another_scorer_is_refused(whole: Run, tmp_path: Path) -> None:
     again = {"table": table(), "folder": whole.folder, "config": whole.config, "resume": True}
     with pytest.raises(RunError, match="is a fit by another scorer or judge, or by none"):
         fit(**again, scorer=ByName())
     with pytest.raises(RunError, match="is a fit by another scorer or judge, or by none"):
         fit(**again)
+
+    loop = replace(whole.config.generator, steps=21)
+    changed = {**again, "config": replace(whole.config, generator=loop)}
+    with pytest.raises(RunError, match=r"steps = 20, not 21; .*by a scorer .* the generator's too"):
+        fit(**changed, scorer=globals()["of_frame"])
 
     def of_frame(frame: Any) -> Any:  # of the same name, with other answers
         return frame["dose"]
