@@ -49,7 +49,7 @@ class ScorerModel(BaseEnsemble):
             row, context = row.squeeze(0), None if context is None else context.squeeze(0)
         given = [row.shape[:-1]] if context is None else [row.shape[:-1], context.shape[:-1]]
         lead = torch.broadcast_shapes(*given)
-        row = row.expand(*lead, -1).reshape(lead.numel(), -1)
+        row = row.expand(*lead, -1).reshape(lead.numel(), row.shape[-1])
         shown = None if context is None else context.expand(*lead, -1).flatten(0, -2)
         answers = self.sign * self.bound(row, shown)
         mean, spread = self._group(shown, len(row))
