@@ -102,8 +102,12 @@ def index_page() -> str:
 
 def command_page() -> str:
     """Page of the command line's help texts, as the commands print them."""
-    names = re.findall(r"^\s{4,}(?:│\s+)?([a-z-]+)\s", help_of(), re.MULTILINE)
-    parts = ["# Command line\n", f"```text\n{help_of()}\n```\n"]
+    text = help_of()
+    named = re.search(r"^usage: .*{([a-z,-]+)}", text)
+    if named is None:
+        raise RuntimeError(f"the help names no commands: {text[:200]}")
+    names = named[1].split(",")
+    parts = ["# Command line\n", f"```text\n{text}\n```\n"]
     parts += [f"## discrete-grad {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
     return "\n".join(parts)
 

@@ -63,6 +63,8 @@ nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_merge_streams = True
 
+# relative, so that the copies are found wherever the site lies
+llms_txt_uri_template = "_sources/{docname}{suffix}{sourcelink_suffix}"
 llms_txt_summary = "Train a generator of categories through a frozen model that scores them."
 
 
