@@ -150,6 +150,19 @@ def check_reference(app: Sphinx, exception: Exception | None) -> None:
             raise RuntimeError(f"the reference lacks {', '.join(missing)}")
 
 
+def check_images(app: Sphinx, exception: Exception | None) -> None:
+    """Fail on a picture that does not say what it shows; a notebook's is named in its cell."""
+    if exception is None and app.builder.name == "html":
+        bare = [
+            f"{path.relative_to(app.outdir)}: {tag[:100]}"
+            for path in Path(app.outdir).rglob("*.html")
+            for tag in re.findall(r"<img\b[^>]*>", path.read_text(encoding="utf-8"))
+            if not re.search(r'\balt="(?!\S*[.](?:png|svg)")[^"]*[^"\s]', tag)
+        ]
+        if bare:
+            raise RuntimeError(f"pictures without a text: {'; '.join(bare[:5])}")
+
+
 def _write(path: Path, content: str | bytes) -> None:
     """Write a page if it changed, so that an unchanged one is not built again."""
     data = content.encode() if isinstance(content, str) else content

@@ -74,3 +74,4 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _generated.write_pages)
     app.connect("source-read", _generated.as_site_page)
     app.connect("build-finished", _generated.check_reference)
+    app.connect("build-finished", _generated.check_images)
