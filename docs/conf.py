@@ -62,6 +62,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
 
 # relative, so that the copies are found wherever the site lies
 llms_txt_uri_template = "_sources/{docname}{suffix}{sourcelink_suffix}"
