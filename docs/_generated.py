@@ -102,8 +102,12 @@ def index_page() -> str:
 
 def command_page() -> str:
     """Page of the command line's help texts, as the commands print them."""
-    names = re.findall(r"^\s{4,}(?:│\s+)?([a-z-]+)\s", help_of(), re.MULTILINE)
-    parts = ["# Command line\n", f"```text\n{help_of()}\n```\n"]
+    text = help_of()
+    named = re.search(r"^usage: .*{([a-z,-]+)}", text)
+    if named is None:
+        raise RuntimeError(f"the help names no commands: {text[:200]}")
+    names = named[1].split(",")
+    parts = ["# Command line\n", f"```text\n{text}\n```\n"]
     parts += [f"## discrete-grad {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
     return "\n".join(parts)
 
@@ -144,6 +148,19 @@ def check_reference(app: Sphinx, exception: Exception | None) -> None:
         ]
         if missing:
             raise RuntimeError(f"the reference lacks {', '.join(missing)}")
+
+
+def check_images(app: Sphinx, exception: Exception | None) -> None:
+    """Fail on a picture that does not say what it shows; a notebook's is named in its cell."""
+    if exception is None and app.builder.name == "html":
+        bare = [
+            f"{path.relative_to(app.outdir)}: {tag[:100]}"
+            for path in Path(app.outdir).rglob("*.html")
+            for tag in re.findall(r"<img\b[^>]*>", path.read_text(encoding="utf-8"))
+            if not re.search(r'\balt="(?!\S*[.](?:png|svg)")[^"]*[^"\s]', tag)
+        ]
+        if bare:
+            raise RuntimeError(f"pictures without a text: {'; '.join(bare[:5])}")
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -62,7 +62,10 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars
 
+# relative, so that the copies are found wherever the site lies
+llms_txt_uri_template = "_sources/{docname}{suffix}{sourcelink_suffix}"
 llms_txt_summary = "Train a generator of categories through a frozen model that scores them."
 
 
@@ -72,3 +75,4 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _generated.write_pages)
     app.connect("source-read", _generated.as_site_page)
     app.connect("build-finished", _generated.check_reference)
+    app.connect("build-finished", _generated.check_images)

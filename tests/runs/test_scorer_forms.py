@@ -23,6 +23,7 @@ from discrete_grad.runs import OwnScorer
 from discrete_grad.runs.scorers._bound import BoundScorer
 from discrete_grad.runs.scorers._columns import RowColumns
 from discrete_grad.runs.scorers._inspect import bind
+from discrete_grad.runs.scorers._model import ScorerModel, answer_scale
 from discrete_grad.runs.scorers._reference import imported
 from discrete_grad.training import RunError
 
@@ -251,6 +252,17 @@ def test_a_bad_answer_is_told_with_its_row(answer: Any, message: str, table: Tab
     with pytest.raises(RunError, match=message) as told:
         found(torch.cat([worst, worst]), table.context[:2])
     assert "(cut=good, size=7)" in str(told.value)
+
+
+def test_no_rows_are_not_asked_about(table: Table) -> None:
+    def refuses_none(rows: pd.DataFrame) -> Any:
+        assert len(rows)
+        return rows["size"] * 1.0
+
+    found = bound(refuses_none, table)
+    scale = answer_scale(found, answers(found, table), table.context)
+    estimator = ScorerModel(found, table.schema, scale)
+    assert estimator(table.codes[:0], table.context[:0]).shape == (0,)
 
 
 def test_many_rows_are_asked_a_part_at_a_time(table: Table) -> None:

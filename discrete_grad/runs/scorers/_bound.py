@@ -90,6 +90,8 @@ class BoundScorer:
             return self._in_parts(codes, shown, _ROWS).to(row.device)
 
     def _in_parts(self, row: Tensor, context: Tensor | None, size: int) -> Tensor:
+        if not len(row):  # which models from other libraries refuse
+            return row.new_zeros(0, dtype=torch.float32)
         parts = row.split(size)
         contexts = [None] * len(parts) if context is None else context.split(size)
         answers = [self._ask(*part) for part in zip(parts, contexts, strict=True)]
