@@ -27,6 +27,7 @@ from discrete_grad.reporting.style import STYLE
 
 NAMES = (
     "gradients",
+    "blend",
     "polynomial",
     "indecater",
     "vae",
