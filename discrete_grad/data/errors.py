@@ -25,7 +25,7 @@ class TableError(ValueError):
         >>> from discrete_grad.data.errors import TableError
         >>> from discrete_grad.data.table import read_table
         >>> try:
-        ...     read_table({"cut": ["fair", "good"], "score": [1, "x"]}, score="score")
+        ...     read_table({"cut": ["fair", "good"], "score": ["1", "x"]}, score="score")
         ... except TableError as error:
         ...     print(error)
         column 'score', row 2: 'x' is not a number

@@ -74,7 +74,12 @@ def write_rows(path: str | os.PathLike[str], columns: Columns) -> None:
 def _write_csv(file: BinaryIO, columns: Columns) -> None:
     file.write((",".join(map(_cell, columns)) + "\n").encode())
     for row in zip(*columns.values(), strict=True):
-        file.write((",".join(map(_cell, row)) + "\n").encode())
+        line = ",".join(map(_cell, row))
+        if not line:  # which readers pass over
+            raise TableError(
+                "a CSV file of one column cannot hold a missing cell: write a .parquet file"
+            )
+        file.write((line + "\n").encode())
 
 
 def _cell(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,9 +65,13 @@ def check(source: Any, rows: int, options: dict[str, Any]) -> None:
     columns = schema.decode_features(table.codes)
     assert schema.encode_features(columns).tolist() == table.codes.tolist()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "rows.csv")
+        alone = len(columns) == 1 and any(None in values for values in columns.values())
+        path = Path(folder, "rows.parquet" if alone else "rows.csv")
         write_rows(path, columns)
         assert schema.encode_features(path).tolist() == table.codes.tolist()
+        if alone:
+            with pytest.raises(TableError, match="one column cannot hold a missing cell"):
+                write_rows(Path(folder, "rows.csv"), columns)
 
 
 @given(st.data(), options())
