@@ -132,6 +132,7 @@ class _Run:
 
 
 def measure(
+    make: Callable[..., Problem],
     where: str,
     kind: str,
     extension: str,
@@ -142,11 +143,13 @@ def measure(
 ) -> dict[str, Any]:
     """Of every method, or of those named, `Figures` at each budget, or why it failed.
 
+    The problem is the one that `make` makes.
+
     A method that takes no more samples than at a smaller budget, or has no use for them, has no
     figures of its own there, and neither has one that costs more than the budget.
     """
     rounds, warm_up, steps = options
-    problem = make_problem(where, kind, extension, seed, steps=steps)
+    problem = make(where, kind, extension, seed, steps=steps)
     return measured(problem, logits_kind, seed, rounds, warm_up, only)
 
 
@@ -292,7 +295,7 @@ BENCHMARK = Benchmark(
     name="gradients",
     title="Error of a gradient against the exact one, at equal cost and at equal wall time",
     cells=cells,
-    measure=measure,
+    measure=partial(measure, make_problem),
     tables=tables,
     plot=plot,
 )

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import tyro
 
-from benchmarks.gradients import LOGITS, Config, measured
+from benchmarks.gradients import LOGITS, Config, measure
 from benchmarks.gradients_tables import BOTH, Family, plot, tables
 from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.problems_second import SECOND_KINDS, make_second
@@ -55,26 +54,11 @@ def cells(config: Config) -> list[Cell]:
     return [Cell("/".join(map(str, problem)), (*problem, *options)) for problem in plan]
 
 
-def measure(
-    where: str,
-    kind: str,
-    extension: str,
-    logits_kind: str,
-    seed: int,
-    only: tuple[str, ...],
-    *options: int,
-) -> dict[str, Any]:
-    """The figures of a problem; see `benchmarks.gradients.measured`."""
-    rounds, warm_up, steps = options
-    problem = make_second(where, kind, extension, seed, steps=steps)
-    return measured(problem, logits_kind, seed, rounds, warm_up, only)
-
-
 BENCHMARK = Benchmark(
     name="gradients_second",
     title="The same for a second family of functions: models fitted to tables",
     cells=cells,
-    measure=measure,
+    measure=partial(measure, make_second),
     tables=partial(tables, family=SECOND),
     plot=partial(plot, family=SECOND),
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import first_rows
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.models.row_pool import row_keys
 from discrete_grad.sampling import permutation, seeded
@@ -145,9 +146,7 @@ def _all_swaps(space: CategoricalSpace, codes: Tensor) -> Tensor:
 def _once(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Different keys and a place of each."""
     different, group = keys.unique(return_inverse=True)
-    place = torch.arange(len(keys), device=keys.device)
-    first = place.new_full((len(different),), len(keys)).scatter_reduce(0, group, place, "amin")
-    return different, first
+    return different, first_rows(group)
 
 
 def _joined(found: _Found, codes: Tensor, worth: Tensor, keys: Tensor) -> _Found:

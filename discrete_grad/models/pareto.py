@@ -7,6 +7,7 @@ from itertools import combinations_with_replacement
 import torch
 from torch import Tensor
 
+from discrete_grad.grouping import first_rows
 from discrete_grad.sampling import seeded, uniform
 
 __all__ = ["non_dominated", "spread_front", "tradeoff_grid"]
@@ -59,7 +60,7 @@ def spread_front(values: Tensor, count: int, *, seed: int = 0) -> Tensor:
         [0, 2]
     """
     places = non_dominated(values).nonzero().squeeze(1)
-    _, first = _distinct(values[places])
+    first = _distinct(values[places])
     places = places[first]
     front = values[places].double()
     low, high = front.amin(0), front.amax(0)
@@ -80,12 +81,10 @@ def spread_front(values: Tensor, count: int, *, seed: int = 0) -> Tensor:
     return kept[values[kept, 0].argsort(descending=True, stable=True)]
 
 
-def _distinct(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Different rows, and the place of the first of each, in the order they are given."""
-    different, group = values.unique(dim=0, return_inverse=True)
-    place = torch.arange(len(values), device=values.device)
-    first = place.new_full((len(different),), len(values)).scatter_reduce(0, group, place, "amin")
-    return different, first.sort().values
+def _distinct(values: Tensor) -> Tensor:
+    """Place of the first of each of the different rows, in the order they are given."""
+    group = values.unique(dim=0, return_inverse=True)[1]
+    return first_rows(group).sort().values
 
 
 def tradeoff_grid(aims: int, count: int) -> Tensor:

@@ -149,10 +149,9 @@ def _reliability(run: RunParts) -> list[dict[str, Any]]:
     """Of each chance the probabilities said, and the shares that came true, on unseen rows."""
     assert run.aims is not None
     found = []
-    for part in run.aims.parts:
+    for place, part in enumerate(run.aims.parts):
         if part.chance is not None and part.aim.value is not None:
             rows = run.judge_rows.to(torch.device("cpu"))
-            place = [one is part for one in run.aims.parts].index(True)
             count = len(rows)
             least = torch.full((count,), part.aim.sign * part.aim.value, dtype=torch.float64)
             met = rows.all_scores[:, place] >= part.scale.apply(least, rows.context)

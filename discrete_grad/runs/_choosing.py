@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.rules import Rules
 from discrete_grad.runs._belief import fit_belief
@@ -46,8 +47,8 @@ class Measured:
 
     def without(self, others: Measured) -> Measured:
         """The rows that others, in the same context, are not equal to."""
-        both = torch.cat([torch.cat([m.codes.float(), m.context], 1) for m in (self, others)])
-        _, group = both.unique(dim=0, return_inverse=True)
+        both = self + others
+        group = row_groups(both.codes, both.context)
         return self.part(~torch.isin(group[: len(self)], group[len(self) :]))
 
     def part(self, places: Tensor) -> Measured:

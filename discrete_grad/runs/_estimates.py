@@ -90,8 +90,6 @@ def _models(run: RunParts) -> list[tuple[BaseEnsemble, ScoreUnits]]:
 
 def predicted_scores(model: AskedFromCpu, codes: Tensor, contexts: Tensor | None) -> Tensor:
     """Scores `(n,)` of rows `(n, F)` in contexts `(n, C)`, some at a time."""
-    if not len(codes):  # a scorer of one's own may not take a table without rows
-        return torch.zeros(0)
     parts = codes.split(_SCORED)
     here = [None] * len(parts) if contexts is None else contexts.split(_SCORED)
     scores = [model(some, context) for some, context in zip(parts, here, strict=True)]

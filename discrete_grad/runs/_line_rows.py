@@ -9,9 +9,9 @@ from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.rules import Fix, Rule
 from discrete_grad.runs._lines import Lines
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._proposals import share_of
 from discrete_grad.runs._table_rules import GivenRules, listed
 from discrete_grad.runs.generate import generate
-from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["rows_of_lines"]
 
@@ -42,13 +42,11 @@ def rows_of_lines(
     if not any(lines.fixed):
         return generate(run, lines.columns, lines.contexts, rules=rules, share=share, **options)
     total = len(lines.fixed)
-    if share[1] > total:
-        raise RunError(f"more processes than contexts: {share[1]} for {total}")
+    span = share_of(total, share)
     if share[0] == 0:
         warn_far_contexts(run.table, lines.columns, lines.contexts)
-    first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
     found: list[tuple[int, _Columns]] = []
-    for places in _alike(lines, range(first, last)):
+    for places in _alike(lines, span):
         fixed = [Fix(name, label) for name, label in lines.fixed[places[0]].items()]
         found += _of_group(run, lines.part(places), places, [*listed(rules), *fixed], options)
     found.sort(key=lambda one: one[0])

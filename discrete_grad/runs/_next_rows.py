@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from discrete_grad import grouping
 from discrete_grad.models import best_rows
 from discrete_grad.models.row_pool import ByContext, row_keys
 from discrete_grad.rules import Rules
@@ -170,7 +171,4 @@ def _drawn(wanted: Wanted, count: int, seed: int) -> Tensor:
 
 def _different(codes: Tensor) -> Tensor:
     """The rows without their repeats, in their order."""
-    _, group = codes.unique(dim=0, return_inverse=True)
-    first = torch.full((len(codes),), len(codes))
-    first = first.scatter_reduce(0, group, torch.arange(len(codes)), "amin")
-    return codes[first[first < len(codes)].sort().values]
+    return codes[grouping.first_rows(grouping.row_groups(codes)).sort().values]

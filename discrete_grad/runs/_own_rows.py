@@ -32,11 +32,8 @@ def score_rows(run: RunParts, rows: Source) -> Any:
     """The rows as a frame, with their scores and ranks; see `Run.score`."""
     own, schema = _read(run.table.schema, rows), run.table.schema
     typed = _typed(schema, own) if own.loaded.is_text else {}
-    count = len(own.codes)
-    seen = SeenRows(run.table, own.contexts)
-    where = torch.zeros(count).long() if own.contexts is None else torch.arange(count)
     told = estimate_columns(run, own.codes, own.contexts)
-    told["in_table"] = seen(own.codes, where).tolist()
+    told["in_table"] = SeenRows(run.table, own.contexts)(own.codes).tolist()
     told["rank"] = _ranks(_predicted(run, own.codes, own.contexts), own.contexts).tolist()
     return with_columns(rows, own.loaded.table, typed | told)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from discrete_grad.models import swap_search
+from discrete_grad.models import SwapSearch, swap_search
 from discrete_grad.policies import Conditioned
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._guides import RunPolicy
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._trust import trusted
 
-__all__ = ["RunScore", "climbed", "polished_starts"]
+__all__ = ["RunScore", "climbed", "polished_starts", "swaps_of_run"]
 
 _MOST = 2**17  # evaluations of one context
 
@@ -28,19 +30,41 @@ def climbed(run: RunParts, policy: RunPolicy, codes: Tensor, contexts: Tensor | 
         codes: `(S, F)`.
         contexts: `(S, C)`, or None.
     """
+    return swaps_of_run(run, policy, codes, contexts, least=policy.space.width).codes
+
+
+def swaps_of_run(
+    run: RunParts,
+    policy: RunPolicy,
+    codes: Tensor,
+    contexts: Tensor | None,
+    *,
+    least: int,
+    **options: Any,
+) -> SwapSearch:
+    """The search by swaps from rows `(S, F)`, by the score trained by, as `climbed` limits it.
+
+    Args:
+        run: a finished fit.
+        policy: the run's generator, conditioned where there are rules.
+        codes: `(S, F)`.
+        contexts: `(S, C)`, or None.
+        least: evaluations that each row has, however many rows share them.
+        options: further ones of `swap_search`.
+    """
     obeying = policy if isinstance(policy, ObeyingPolicy) else None
-    found = swap_search(
+    return swap_search(
         RunScore(run),
         codes,
         contexts,
         space=policy.space,
         patience=None,
-        evaluations=max(policy.space.width, _MOST // len(codes)),
+        evaluations=max(least, _MOST // len(codes)),
         rules=None if obeying is None else obeying.rules,
         rule_context=None if obeying is None else obeying.rule_context(contexts),
         allowed=trusted(run),
+        **options,
     )
-    return found.codes
 
 
 class RunScore:

@@ -18,10 +18,12 @@ from discrete_grad.runs._polish import polished_starts
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted, trusted_starts
+from discrete_grad.space import CategoricalSpace
+from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.logs import progress_bar
 from discrete_grad.training.loop import derive_seed
 
-__all__ = ["Proposals", "propose"]
+__all__ = ["Proposals", "evaluations_of_each", "propose", "share_of"]
 
 # numbers of codes whose rows the estimator scores: shared out over the contexts, within bounds of
 # rows for each of them
@@ -52,6 +54,23 @@ class Proposals(NamedTuple):
     """`(n, K)`, at which each was found, where it is not the run's own."""
 
 
+def share_of(total: int, share: tuple[int, int]) -> range:
+    """The part of so many contexts that one process of several takes.
+
+    Raises:
+        RunError: for more processes than contexts.
+    """
+    place, count = share
+    if count > max(1, total):
+        raise RunError(f"more processes than contexts: {count} for {total}")
+    return range(total * place // count, total * (place + 1) // count)
+
+
+def evaluations_of_each(space: CategoricalSpace, total: int) -> int:
+    """Rows of each of so many contexts that are evaluated if all share the effort."""
+    return _CODES // (space.num_features * max(1, total))
+
+
 @torch.no_grad()
 def propose(
     run: RunParts,
@@ -62,19 +81,18 @@ def propose(
     diversity: int,
     new_only: bool,
     policy: RunPolicy,
-    share: tuple[int, int],
+    span: range,
 ) -> Iterator[Proposals]:
-    """Good and different rows for each context, some contexts at a time; see `generate`.
+    """Good and different rows for the contexts of a span, some at a time; see `generate`.
 
     The policy is the run's generator, conditioned where there are rules.
     """
     space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
-    shared = _CODES // (space.num_features * max(1, total))
+    shared = evaluations_of_each(space, total)
     most = _MOST if run.scorer_facts.get("differentiable", True) else _MOST_ASKED
     evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(most, shared))
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
-    first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
-    parts = [range(i, min(i + size, last)) for i in range(first, last, size)]
+    parts = [range(i, min(i + size, span.stop)) for i in range(span.start, span.stop, size)]
     seen = SeenRows(run.table, contexts, device=run.device)
     near, starts = trusted(run), trusted_starts(run)
     ruled = policy if isinstance(policy, ObeyingPolicy) else None

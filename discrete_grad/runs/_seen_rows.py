@@ -42,9 +42,12 @@ class SeenRows:
         self.keys, self.group = keys.to(device), group.to(device)
         self.codes = codes[known][order].to(device)
 
-    def __call__(self, codes: Tensor, where: Tensor) -> Tensor:
-        """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`."""
-        group = self.group[where]
+    def __call__(self, codes: Tensor, where: Tensor | None = None) -> Tensor:
+        """Whether the table has the rows `(n, F)` in the contexts at places `(n,)`.
+
+        By default each row has a context of its own, or all have the only one.
+        """
+        group = self.group.expand(len(codes)) if where is None else self.group[where]
         if not len(self.keys):
             return torch.zeros_like(group, dtype=torch.bool)
         keys = self._keys(codes, group)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrete_grad.data import Schema, read_contexts
 from discrete_grad.data.sources import Source
-from discrete_grad.models import Edits, swap_search
+from discrete_grad.models import Edits
 from discrete_grad.models._row_values import RowFunction
 from discrete_grad.models._swap_moves import UnreachableError
 from discrete_grad.models.edits import edits_of
@@ -19,16 +19,15 @@ from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._estimates import estimate_columns, expected_scores, scored_names
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs._parts import RunParts
-from discrete_grad.runs._polish import RunScore
+from discrete_grad.runs._polish import RunScore, swaps_of_run
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
-from discrete_grad.runs._trust import trusted
 from discrete_grad.training.checkpoint import RunError
 
 __all__ = ["edit_rows"]
 
 _GIVEN, _EDITS, _CHANGES, _SEEN = "given_row", "edits", "changes", "in_table"
-_RESTARTS, _MOST = 8, 2**17  # evaluations of one row
+_RESTARTS = 8
 
 
 @torch.no_grad()
@@ -142,27 +141,23 @@ class _Given:
 
     def within(self, most: int, rows: Tensor) -> Edits:
         """The best of each of the given rows `(n,)` within so many changes."""
-        f, space, context = RunScore(self.run), self.policy.space, self.context(rows)
-        found = swap_search(
-            f,
-            self.start[rows],
+        space, start, context = self.policy.space, self.start[rows], self.context(rows)
+        found = swaps_of_run(
+            self.run,
+            self.policy,
+            start,
             context,
-            space=space,
-            patience=None,
-            evaluations=max(2 * space.width, _MOST // len(rows)),
+            least=2 * space.width,
             restarts=_RESTARTS,
             edits=most,
-            rules=None if self.obeying is None else self.obeying.rules,
-            rule_context=None if self.obeying is None else self.obeying.rule_context(context),
-            allowed=trusted(self.run),
             seed=self.seed,
         )
 
         def allowed(codes: Tensor, where: Tensor) -> Tensor:
             return self.allowed(codes, rows[where])
 
-        start = self.start[rows]
-        return edits_of(RowFunction(f, space), start, context, found, 0.0, allowed, 0.0)
+        f = RowFunction(RunScore(self.run), space)
+        return edits_of(f, start, context, found, 0.0, allowed, 0.0)
 
 
 def _found(given: _Given, edits: int) -> Iterator[tuple[Edits, Tensor]]:
@@ -194,8 +189,6 @@ def _columns(
     here = None if contexts is None else contexts[rows]
     codes, start = made.codes.cpu(), made.start.cpu()
     before = zip(_before_names(schema), expected_scores(run, start, here), strict=True)
-    seen = SeenRows(run.table, here)
-    where = torch.arange(len(codes)) if here is not None else torch.zeros(len(codes)).long()
     return {
         _GIVEN: (rows + 1).tolist(),
         _EDITS: (codes != start).sum(1).tolist(),
@@ -203,7 +196,7 @@ def _columns(
         **schema.decode_features(codes),
         **{name: values.tolist() for name, values in before},
         **estimate_columns(run, codes, here),
-        _SEEN: seen(codes, where).tolist(),
+        _SEEN: SeenRows(run.table, here)(codes).tolist(),
         _CHANGES: _words(run, made, here),
     }
 

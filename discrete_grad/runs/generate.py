@@ -18,7 +18,7 @@ from discrete_grad.runs._estimates import estimate_columns, estimate_names, trad
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import climbed
-from discrete_grad.runs._proposals import Proposals, propose
+from discrete_grad.runs._proposals import Proposals, propose, share_of
 from discrete_grad.runs._table_rules import GivenRules, check_contexts, joined_rules
 from discrete_grad.runs._trust import trusted
 from discrete_grad.runs.pareto_front import propose_front
@@ -158,15 +158,14 @@ def generate(
     if isinstance(policy, ObeyingPolicy):
         check_contexts(policy, None if contexts is None else contexts.to(run.device), places)
     total = 1 if contexts is None else len(contexts)
-    if share[1] > max(1, total):
-        raise RunError(f"more processes than contexts: {share[1]} for {total}")
+    span = share_of(total, share)
     if share[0] == 0 and places is None:
         warn_far_contexts(run.table, columns, contexts)
     estimates = estimate_names(schema, judged=run.has_judge)
     made = (*tradeoff_names(schema), *schema.space.names, *estimates, _SEEN)
     written: dict[str, list[Any]] = {name: [] for name in (*columns, *made)}
     short: list[tuple[int, int]] = []
-    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "share": share}
+    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "span": span}
     if front is None:
         parts = propose(run, contexts, rows=sought, policy=policy, diversity=diversity, **search)
     else:

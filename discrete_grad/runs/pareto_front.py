@@ -13,9 +13,10 @@ from discrete_grad.models.front_search import best_front
 from discrete_grad.models.pareto import non_dominated, spread_front, tradeoff_grid
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aims import RunAims
 from discrete_grad.runs._guides import RunPolicy, likely_row, under
 from discrete_grad.runs._parts import RunParts
-from discrete_grad.runs._proposals import Proposals
+from discrete_grad.runs._proposals import Proposals, evaluations_of_each
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted
 from discrete_grad.sampling import seeded
@@ -27,7 +28,7 @@ __all__ = ["front_values", "propose_front"]
 
 _LEAST, _MOST = 32, 64  # trade-offs at which the generator is asked
 _DRAWS = 16  # rows of each
-_CODES, _EVALUATIONS = 2**22, 2**17  # as for other rows, see `propose`
+_EVALUATIONS = 2**17  # of rows in each context, at most
 
 
 def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor:
@@ -45,10 +46,7 @@ def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor
         RunError: for a run of one aim.
 
     """
-    names = [] if run.aims is None else run.aims.names
-    if run.aims is None or len(names) < 2:
-        raise RunError("the fit has no front: it needs two or more of --score to be traded off")
-    model = run.aims.objective
+    model = _traded_aims(run).objective
     values = model.values(codes, None if context is None else context.expand(len(codes), -1))
     low, high = model.ends.unbind(1)
     scores = (values[:, : len(low)] - low) / (high - low)
@@ -64,7 +62,7 @@ def propose_front(
     rules: Rules | None = None,
     seed: int = 0,
     new_only: bool = True,
-    share: tuple[int, int] = (0, 1),
+    span: range | None = None,
     evaluations: int | None = None,
 ) -> Iterator[Proposals]:
     """At most so many rows of each context, of which none is dominated by the estimators.
@@ -79,7 +77,7 @@ def propose_front(
         rules: that every row obeys.
         seed: decides every random number.
         new_only: leave out the rows that the table has in the same context.
-        share: which part of the contexts, and of how many.
+        span: places of the contexts that rows are wanted for; by default all.
         evaluations: of rows by the estimators in each context; by default as many as four million
             codes, shared out over the contexts, and at most 131,072.
 
@@ -87,15 +85,13 @@ def propose_front(
         RunError: for a run without several aims, or less than one row.
 
     """
-    names = [] if run.aims is None else run.aims.names
-    if len(names) < 2:
-        raise RunError("the fit has no front: it needs two or more of --score to be traded off")
+    names = _traded_aims(run).names
     if count < 1:
         raise RunError(f"front must be at least 1 row, got {count}")
     grid = tradeoff_grid(len(names), min(max(count, _LEAST), _MOST))
     policies = [under(run.at_weights(weights).generator, rules) for weights in grid]
     total = 1 if contexts is None else len(contexts)
-    shared = _CODES // (run.table.schema.space.num_features * max(1, total))
+    shared = evaluations_of_each(run.table.schema.space, total)
     search = partial(
         _front_of,
         run,
@@ -107,13 +103,24 @@ def propose_front(
         new_only=new_only,
         seed=derive_seed(seed, "front"),
     )
-    first, last = (total * (share[0] + end) // share[1] for end in (0, 1))
-    bar = progress_bar("front", last - first, 0)
-    for index in range(first, last):
+    span = range(total) if span is None else span
+    bar = progress_bar("front", len(span), 0)
+    for index in span:
         context = None if contexts is None else contexts[index].to(run.device)
         yield search(index, context)
         bar.update()
     bar.close()
+
+
+def _traded_aims(run: RunParts) -> RunAims:
+    """The aims of a run of which two or more are traded off.
+
+    Raises:
+        RunError: for another run.
+    """
+    if run.aims is None or len(run.aims.names) < 2:
+        raise RunError("the fit has no front: it needs two or more of --score to be traded off")
+    return run.aims
 
 
 def _front_of(
@@ -166,8 +173,7 @@ def _best_observed(run: RunParts, *, everything: bool) -> Tensor:
 
     They may be of another context.
     """
-    assert run.aims is not None
-    scores = run.rows.all_scores[:, : len(run.aims.names)]
+    scores = run.rows.all_scores[:, : len(_traded_aims(run).names)]
     best = torch.ones(len(scores), dtype=torch.bool) if everything else non_dominated(scores)
     return run.rows.codes[best.to(run.rows.codes.device)].long()
 
@@ -181,8 +187,7 @@ def _starts(policy: RunPolicy, context: Tensor | None, seed: int) -> Tensor:
 
 def _answers(values: Tensor, grid: Tensor, run: RunParts) -> Tensor:
     """The trade-off `(n, K)` to which each row `(n, K)` is nearest to the best answer."""
-    assert run.aims is not None
-    kind = run.aims.objective.kind
+    kind = _traded_aims(run).objective.kind
     worth = scalarised(values.unsqueeze(1), grid, kind)
     best: Tensor = (worth.amax(0) - worth).argmin(1)
     return grid[best]

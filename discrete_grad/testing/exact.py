@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.base import Function
+from discrete_grad.grouping import first_rows
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.testing._calling import Method, Recorder, estimate, space_of
 from discrete_grad.testing._goodness import g_test, joint_law
@@ -226,9 +227,7 @@ def _is_hard(space: CategoricalSpace, rows: Tensor) -> bool:
 def _first_alike(rows: Tensor) -> Tensor:
     """For each element `(n,)` of rows `(samples, n, D)` the first with the same rows."""
     _, group = rows.movedim(1, 0).flatten(1).unique(dim=0, return_inverse=True)
-    first = torch.full((int(group.max()) + 1,), len(group))
-    first = first.scatter_reduce(0, group, torch.arange(len(group)), "amin")
-    return first[group]
+    return first_rows(group)[group]
 
 
 def _might_be_chance(space: CategoricalSpace, rows: Tensor, law: Tensor) -> bool:
