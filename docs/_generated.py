@@ -139,7 +139,7 @@ def within_docs(link: re.Match[str]) -> str:
 def check_reference(app: Sphinx, exception: Exception | None) -> None:
     """Fail on a public name that the reference lacks."""
     if exception is None and app.builder.name == "html":
-        known = set(app.env.get_domain("py").objects)
+        known = {entry[0] for entry in app.env.get_domain("py").get_objects()}
         missing = [
             f"{room}.{name}"
             for room in ROOMS
