@@ -5,11 +5,13 @@ SOURCES := $(shell find discrete_grad -name '*.py')
 
 # one thread a test process: they run side by side, one a core
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests --pyargs discrete_grad
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow" tests --pyargs discrete_grad
 
-# with all their seeds and steps; the tests run them shortened
-notebooks: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/test_notebooks.py --whole-notebooks
+# tests of many seconds each, and every notebook
+test-slow: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow tests --pyargs discrete_grad
+
+test-all: test test-slow
 
 # the site, in docs/_build/html; its pages' examples run while it is built
 docs: $(VENV)/.installed
@@ -57,4 +59,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo docs lint notebooks release-check test test-newest test-oldest
+.PHONY: bench-quick clean demo docs lint release-check test test-all test-newest test-oldest test-slow

@@ -55,7 +55,7 @@ napoleon_custom_sections = ["Reference", "References"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
-# notebooks keep the outputs of their own run; `make notebooks` runs them
+# notebooks keep the outputs of their own run; `make test-slow` runs them
 nb_execution_excludepatterns = ["notebooks/*"]
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True

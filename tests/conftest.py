@@ -42,11 +42,3 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # what is never collected, extension modules report as leaked
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--whole-notebooks",
-        action="store_true",
-        help="run the notebooks with all their seeds and steps",
-    )

@@ -447,6 +447,7 @@ def test_the_process_ends_with_the_exit_code(tmp_path: Path) -> None:
     assert failed.stderr == "discrete-grad: error: absent holds no fit: config.json is missing\n"
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun_end_with_the_same_quality(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,6 +488,7 @@ def told_by_both(folder: Path, words: list[str], *, code: int) -> str:
     return told
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_contexts_and_write_parts(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ BENCHMARK = Benchmark(
 )
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_row_and_the_others_have_figures(tmp_path: Path) -> None:
     out = tmp_path / "small.json"
     run(BENCHMARK, Small(out=out, timeout=5, workers=2))

@@ -94,6 +94,7 @@ def test_which_observations_of_a_frequent_row_the_judge_gets_is_random() -> None
     assert (got - 80).abs().max() < 40
 
 
+@pytest.mark.slow
 @given(st.integers(10, 60), st.integers(0, 99))
 def test_rare_equal_rows_stay_together_as_they_did(count: int, seed: int) -> None:
     """Rows of which none is frequent, in columns whose categories are all known on both sides."""

@@ -204,6 +204,7 @@ def test_of_two_ads_both_are_known(tmp_path: Path, seed: int) -> None:
     assert best["observed"] == pytest.approx(float(table.scores[ad == 1].mean()))
 
 
+@pytest.mark.slow
 def test_many_noisy_observations_of_twenty_rows_give_their_order(tmp_path: Path) -> None:
     space = CategoricalSpace.from_sizes((5, 4))
     effects = permutation(20, generator=seeded(5)).double()
@@ -241,6 +242,7 @@ def test_tables_of_few_different_rows_fit(tmp_path: Path, different: int) -> Non
     assert write_report(run)["contexts"][0]["different_rows"] == different
 
 
+@pytest.mark.slow
 def test_policies_reproduce_observations(tmp_path: Path) -> None:
     table = noisy_table({"cut": [0] * 900 + [1] * 100}, torch.zeros(1000), 1.0, 0)
     few = EstimatorConfig(steps=50, members=2)
@@ -249,6 +251,7 @@ def test_policies_reproduce_observations(tmp_path: Path) -> None:
     assert run.reference().softmax(-1)[0].item() == pytest.approx(0.9, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_report_counts_observations_and_says_that_rows_are_merged(tmp_path: Path) -> None:
     run = fit(small_table(200, context=False), tmp_path / "run", small_config())
     held_out, said = write_report(run)["held_out"], (run.folder / "report.html").read_text()

@@ -51,6 +51,8 @@ GIVEN = [case for case in CASES if case.noise != "rows"]
 ALIKE = [case for case in CASES if case.noise == "codes"]
 # one of each class, for what depends on the code and not on its settings
 METHODS = list({type(case.estimator()): case for case in CASES}.values())
+USUAL = [case for case in METHODS if type(case.estimator()) in (StraightThrough, ReinMax)]
+OTHERS = [case for case in METHODS if case not in USUAL]
 UNBIASED = [case for case in CASES if case.exact_on == "everything"]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -94,8 +96,16 @@ def test_of_the_kit_by_draws(method: Subject, check: Callable[[Subject], None]) 
     check(method)
 
 
-@parametrize_with_checks([contract.subject(case) for case in METHODS], only=OF_A_CLASS)
-def test_of_the_kit_for_each_class(method: Subject, check: Callable[[Subject], None]) -> None:
+@parametrize_with_checks([contract.subject(case) for case in USUAL], only=OF_A_CLASS)
+def test_of_the_kit_for_the_usual_classes(
+    method: Subject, check: Callable[[Subject], None]
+) -> None:
+    check(method)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([contract.subject(case) for case in OTHERS], only=OF_A_CLASS)
+def test_of_the_kit_for_each_other_class(method: Subject, check: Callable[[Subject], None]) -> None:
     check(method)
 
 
@@ -341,11 +351,13 @@ def test_vmap(case: Case) -> None:
         contract.check_vmap_draws(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in METHODS if not case.is_layer], ids=str)
 def test_compile(case: Case) -> None:
     contract.check_compile(case)
 
 
+@pytest.mark.slow
 def test_compile_with_the_default_backend() -> None:
     logits = random_logits(RAGGED, (5,), masked=True)
     uniform = torch.rand(5, 4, generator=contract.seeded(), dtype=torch.float64)

@@ -30,6 +30,7 @@ def test_nan_under_vmap_stays_with_its_element(case: Case) -> None:
     assert gradients.isnan().any(-1).tolist() == [False, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0])
 def test_a_compiled_entmax_hands_nan_on(alpha: float) -> None:
     logits = torch.zeros(2, 10)

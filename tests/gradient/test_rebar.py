@@ -86,6 +86,7 @@ def test_unbiased_for_two_categories_by_quadrature(eta: float, tau: float) -> No
     check_quadrature(eta=eta, tau=tau)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 2])
 def test_unbiased_on_ragged_features_with_a_mask(samples: int) -> None:
     f, count = function(RAGGED, "quadratic"), 50_000 // samples
@@ -322,6 +323,7 @@ def test_a_planted_bug_is_caught(
         check()
 
 
+@pytest.mark.slow
 def test_the_statistical_test_catches_a_wrong_slope(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{MODULE}._conditional_gumbel", slope_of_one)
     with pytest.raises(AssertionError, match="off by"):

@@ -173,6 +173,7 @@ def test_law(chunk: int, masked: bool) -> None:
     assert_law(layer.space, layer.linear(latent)[0], codes)
 
 
+@pytest.mark.slow
 def test_law_of_many_categories() -> None:
     layer, latent = make(3000, chunk=128, dtype=torch.float32), latents(1).float()
     _, codes = layer.draw(latent.expand(200_000, -1), generator=seeded(3))

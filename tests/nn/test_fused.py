@@ -151,6 +151,7 @@ def test_the_law(make: Make) -> None:
     assert_law(space, logits, rows.squeeze(-1).long() - torch.tensor(space.offsets))
 
 
+@pytest.mark.slow
 def test_the_law_of_fifty_thousand_categories() -> None:
     """Sorted into 50 classes of equal probability: each count within 5.5 standard deviations."""
     space = CategoricalSpace.from_sizes([50_000])
@@ -384,6 +385,7 @@ def test_one_feature_needs_no_space() -> None:
 
 
 # the methods share what they do to a layout: each on one, and one on the other
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "sizes"),
     [

@@ -45,6 +45,7 @@ METHODS: tuple[ClosedForm, ...] = get_args(ClosedForm)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(RUNS, reason="the kernels run in this process")
 def test_through_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", __file__]

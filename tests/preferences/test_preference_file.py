@@ -69,6 +69,7 @@ def _append_one_by_one(path: Path, name: str, count: int) -> None:
         append_preferences(path, pairs(1), SCHEMA)
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     with ProcessPoolExecutor(2, mp_context=forkserver()) as pool:

@@ -82,6 +82,7 @@ def test_the_width_of_a_tie_is_recovered() -> None:
     assert error(model) < 0.2
 
 
+@pytest.mark.slow
 def test_a_flip_rate_that_is_modelled_recovers_the_scale() -> None:
     pairs = answers(10_000, reliability=0.75)
     blind = fitted(pairs, replace(SMALL, reliability=0.999, reliability_answers=1e7))
@@ -92,6 +93,7 @@ def test_a_flip_rate_that_is_modelled_recovers_the_scale() -> None:
     assert spread[1] == pytest.approx(TRUE.std().item(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_random_and_a_reversing_annotator_are_found_out() -> None:
     noise = seeded(1)
     first, second, _ = random_pairs(ROWS, None, 6000, generator=noise)

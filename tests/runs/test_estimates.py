@@ -145,6 +145,7 @@ def test_estimator_and_judge_have_each_their_own_curve(skewed: Run) -> None:
     assert not torch.equal(kept["estimator/x"], kept["judge/x"])
 
 
+@pytest.mark.slow
 def test_a_run_made_before_calibration_is_loaded_with_the_places_on_the_scale(
     small: Run, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from discrete_grad.data import Schema, ScoredRows, Table, read_contexts, read_table
@@ -49,6 +50,7 @@ def test_the_table_holds_one_number_a_column() -> None:
     assert "embed_context" not in few.schema.to_json()
 
 
+@pytest.mark.slow
 def test_a_fit_a_report_rows_and_the_loaded_run(tmp_path: Path) -> None:
     table = many_contexts()
     run = fit(table, tmp_path / "run", small_config())

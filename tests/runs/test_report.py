@@ -9,6 +9,7 @@ from discrete_grad.runs import fit, write_report
 from tests.runs.small import small_config, small_table
 
 
+@pytest.mark.slow
 def test_a_runs_contexts_are_perturbed_by_its_own_spread(tmp_path: Path) -> None:
     report = write_report(fit(small_table(), tmp_path / "run", small_config()))
     part = report["robustness"]

@@ -143,6 +143,7 @@ def _fit_in_a_process(folder: Path) -> None:
     fit(small_table(), folder, with_alignment(), resume=True)
 
 
+@pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_bitwise_where_it_would_have(tmp_path: Path) -> None:
     context = forkserver()
     whole, cut = tmp_path / "whole", tmp_path / "cut"

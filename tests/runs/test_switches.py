@@ -86,6 +86,7 @@ def assert_best_that_obeys(run: Run, row: Tensor, rules: Rules, context: Tensor)
     assert (score(row) >= score(swaps)).all()
 
 
+@pytest.mark.slow
 def test_a_run_with_all_switches_is_loaded_and_resumed_as_it_was(tmp_path: Path) -> None:
     table, config = small_table(), everything()
     run = fit(table, tmp_path / "whole", config)

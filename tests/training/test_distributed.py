@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from discrete_grad.weighting import exact_log_probs
@@ -9,6 +10,7 @@ from tests.training.policies_in_processes import SPACE, fitted, policy, train_ev
 from tests.two_processes import in_two_processes
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_policy_with_parts_that_are_not_used(tmp_path: Path) -> None:
     told = in_two_processes(tmp_path, train_everything)
     assert "find_unused_parameters" not in told

@@ -145,6 +145,7 @@ def three_snapshots() -> FitConfig:
     return replace(config, generator=replace(config.generator, steps=60))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_generators_trail_and_reports_it(tmp_path: Path) -> None:
     config = three_snapshots()
     run = fit(small_table(), tmp_path / "run", config)
