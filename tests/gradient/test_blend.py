@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,10 +28,12 @@ from discrete_grad.gradient import _blend_parts, _blend_weights, blend
 from discrete_grad.gradient._blend_parts import NAMES, UNBIASED, Parts, gradients, spreads
 from discrete_grad.gradient._blend_weights import best_weights
 from discrete_grad.testing import exact_gradient
+from discrete_grad.training.distributed import rank
 from tests.gradient import contract
 from tests.gradient.cases import Function, derivative, jacobian, softmax
 from tests.gradient.contract import RAGGED, RAGGED_LOGITS, TINY, TINY_LOGITS, function
 from tests.strategies import random_logits
+from tests.two_processes import in_two_processes
 
 COUNT = len(NAMES)
 CUBIC = function(TINY, "cubic")
@@ -349,24 +352,26 @@ def test_activation_checkpointing_is_refused() -> None:
         checkpoint(lambda x: method.expectation(CUBIC, x), logits, use_reentrant=False)
 
 
-def test_processes_learn_from_the_rows_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = TINY.enumerate().unflatten(0, (3, 2))  # three samples of a batch of two
-    logits = TINY_LOGITS.expand(2, -1)
-    whole, first, second = (Blend(TINY, samples=3) for _ in range(3))
+def learned(batch: slice) -> list[Tensor]:
+    """What one call on some elements of a batch of two, of three samples each, leaves behind."""
+    codes, logits = TINY.enumerate().unflatten(0, (3, 2)), TINY_LOGITS.expand(2, -1)
+    method = Blend(TINY, samples=3)
+    with contract.given_codes(codes[:, batch]):
+        method.expectation(CUBIC, logits[batch])
+    return list(method.buffers())
 
-    def call(method: Blend, batch: slice) -> None:
-        with contract.given_codes(codes[:, batch]):
-            method.expectation(CUBIC, logits[batch])
 
-    call(whole, slice(None))
-    sent: list[Tensor] = []
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda found: sent.append(found.clone()))
-    call(first, slice(0, 1))
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda found: found.add_(sent[0]))
-    call(second, slice(1, 2))
-    for mine, expected in zip(second.buffers(), whole.buffers(), strict=True):
-        assert_close(mine, expected)
+def learn_one_element() -> None:
+    torch.save(learned(slice(rank(), rank() + 1)), f"buffers-{rank()}.pt")
+
+
+@pytest.mark.slow
+def test_processes_learn_from_the_rows_of_all(tmp_path: Path) -> None:
+    in_two_processes(tmp_path, learn_one_element)
+    for place in (0, 1):
+        found = torch.load(tmp_path / f"buffers-{place}.pt")
+        for mine, expected in zip(found, learned(slice(None)), strict=True):
+            assert_close(mine, expected)
 
 
 # --- an f without a derivative --------------------------------------------------------------------
