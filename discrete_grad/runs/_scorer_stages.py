@@ -18,6 +18,7 @@ from discrete_grad.models import BaseEnsemble
 from discrete_grad.runs._guides import under
 from discrete_grad.runs._method import fitting_method
 from discrete_grad.runs._stages import Stage, Work, before_generator, new_policy, trained
+from discrete_grad.runs.scorers._bound import MissingForm
 from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.sampling import seeded
@@ -58,8 +59,10 @@ def stages_of(work: Work) -> tuple[Stage, ...]:
 
 
 def _compares(work: Work) -> bool:
-    """Whether the scorer's derivative is wanted and missing."""
+    """Whether the scorer's derivative is wanted and missing; not of a run that only is loaded."""
     config = work.config.generator
+    if isinstance(_scorer(work).bound.form, MissingForm):
+        return False
     return fitting_method(config, _scorer(work)) != config
 
 

@@ -23,7 +23,8 @@ from discrete_grad.runs._rounds_folder import newest_fit
 from discrete_grad.runs._scorer_stages import begin, stages_of
 from discrete_grad.runs._stages import STAGES, Stage, Work
 from discrete_grad.runs.scorers._facts import scorer_facts
-from discrete_grad.runs.scorers._given import Role, loaded_scorers
+from discrete_grad.runs.scorers._given import Role
+from discrete_grad.runs.scorers._loaded import loaded_scorers
 from discrete_grad.runs.scorers._reference import Given
 from discrete_grad.training.checkpoint import RunError, told_as_damage
 from discrete_grad.training.devices import choose_device
@@ -43,13 +44,12 @@ def load_parts(
     Args:
         folder: of the fit.
         device: where its models go, see `choose_device`.
-        scorer: that the run was fitted by, where it was given as an object; one that was given as
-            `package.module:name` is imported again.
+        scorer: that the run was fitted by, itself or its `package.module:name`; see `load_run`.
         judge: likewise.
 
     Raises:
         RunError: if there is none, it is unfinished or damaged, this machine does not have the
-            device, or its scorer is missing or answers otherwise than in the fit.
+            device, or its scorer answers otherwise than in the fit.
 
     Example:
         >>> try:
