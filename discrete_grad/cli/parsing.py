@@ -80,6 +80,6 @@ def _line(box: str) -> str:
 
 
 def _inside(lines: list[str]) -> list[str]:
-    """Lines of a box without its title and its frame, of which a terminal without UTF-8 has none."""
+    """Lines of a box without its title and its frame, which is not drawn without UTF-8."""
     framed = [line.strip()[2:-1] for line in lines if line.strip().startswith("│")]
     return framed or [line[2:] for line in lines[2:]]
