@@ -1,7 +1,9 @@
 """The options of the commands: few, in groups, and winning over the file of `--config`."""
 
+import io
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from discrete_grad.cli import main
 from discrete_grad.cli.commands import COMMANDS
 from discrete_grad.cli.options import FitRun, Goal, Quality, option_names
+from discrete_grad.cli.parsing import WrongWords, parsed
 from discrete_grad.runs import FitConfig, config_text, read_config
 from discrete_grad.runs.settings import flatten, settings
 from tests.data.malformed import good_table
@@ -142,12 +145,49 @@ def test_every_option_reaches_its_setting(
 def test_no_message_names_a_value_that_cannot_be_given(
     option: str, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["fit", "--print-config", option, word])
+    assert main(["fit", "--print-config", option, word]) == 2
     told = capsys.readouterr().err
     assert option in told
     assert word in told
     assert "None" not in told.replace(f"'{word}'", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fit --foo", "Unrecognized options: --foo; see discrete-grad fit --help"),
+        ("generate", "Missing from discrete-grad generate: RUN --out FILE; see "),
+        ("fit t.csv --out", "Missing value for argument '--out'. Expected 1 values; see "),
+        ("generate run --row 3 --out x.csv", "Perhaps you meant: --rows INT; see "),
+        ("fitt", "Unrecognized options: fitt; Available subcommands: fit, generate, score, "),
+        ("", "Expected one of {fit, generate, score, propose, tell, prefer, report, demo}; see "),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("discrete-grad: error: ")
+    assert message in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+
+
+class _Utf8(io.StringIO):
+    encoding = "utf-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("words", ["fit --foo", "generate", "tell", "fit --maximise bad"])
+def test_the_terminal_changes_no_message(
+    words: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Utf8, "encoding", encoding)
+    monkeypatch.setattr(sys, "stdout", _Utf8())
+    with pytest.raises(WrongWords) as told:
+        parsed(words.split())
+    assert re.fullmatch(r"[\w '\"(),:;.-]+ see discrete-grad \w+ --help", str(told.value))
 
 
 def test_a_wrong_option_or_file_prints_no_configuration(

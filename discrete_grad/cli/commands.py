@@ -40,6 +40,7 @@ from discrete_grad.cli.terminal import (
     told_at_once,
     write_and_print_report,
 )
+from discrete_grad.cli.trusted import NamedModels
 from discrete_grad.data import TableWarning, load_example, output_format, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.runs import (
@@ -47,7 +48,6 @@ from discrete_grad.runs import (
     config_text,
     edit_rows,
     fit,
-    load_run,
     part_path,
     prefer,
 )
@@ -166,6 +166,7 @@ class Generate:
     """Folder of a fit."""
     rows: OmitArgPrefixes[Rows]
     rules: OmitArgPrefixes[GenerateRules]
+    models: OmitArgPrefixes[NamedModels]
     run: OmitArgPrefixes[GenerateRun]
 
     def execute(self) -> None:
@@ -181,7 +182,7 @@ class Generate:
         if wanted.edit is not None and wanted.front is not None:
             raise RunError("--edit does not go together with --front: --tradeoff names one")
         tradeoff = None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff)
-        run = load_run(self.run_folder, device=self.run.device)
+        run = self.models.load(self.run_folder, self.run.device)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         if "auto" in self.rules.observed:
             tell_found(rules)
@@ -221,6 +222,7 @@ class Score:
     run_folder: RunFolder
     """Folder of a fit."""
     candidates: OmitArgPrefixes[Candidates]
+    models: OmitArgPrefixes[NamedModels]
     run: OmitArgPrefixes[ReportRun]
 
     def execute(self) -> None:
@@ -228,7 +230,7 @@ class Score:
         out = self.candidates.out
         if out is not None:
             output_format(out)
-        run = load_run(self.run_folder, device=self.run.device)
+        run = self.models.load(self.run_folder, self.run.device)
         scored = run.score(self.candidates.rows)
         if out is None:
             print_ranked(scored)
@@ -247,11 +249,12 @@ class Prefer:
     run_folder: RunFolder
     """Folder of a fit."""
     answers: OmitArgPrefixes[Answers]
+    models: OmitArgPrefixes[NamedModels]
     run: OmitArgPrefixes[PreferRun]
 
     def execute(self) -> None:
         """Ask for preferences in the terminal."""
-        run = load_run(self.run_folder)
+        run = self.models.load(self.run_folder)
         path = self.answers.out or self.run_folder / "preferences.parquet"
         answered = prefer(
             run,
@@ -271,11 +274,12 @@ class Report:
 
     run_folder: RunFolder
     """Folder of a fit."""
+    models: OmitArgPrefixes[NamedModels]
     run: OmitArgPrefixes[ReportRun]
 
     def execute(self) -> None:
         """Write the report again."""
-        write_and_print_report(load_run(self.run_folder, device=self.run.device))
+        write_and_print_report(self.models.load(self.run_folder, self.run.device))
 
 
 @dataclass(frozen=True, kw_only=True)

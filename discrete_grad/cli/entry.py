@@ -8,10 +8,9 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-import tyro
-
-from discrete_grad.cli.commands import COMMANDS, Command, Demo, Fit
+from discrete_grad.cli.commands import Demo, Fit
 from discrete_grad.cli.options import DemoRun, FitRun, Goal, Quality, option_names
+from discrete_grad.cli.parsing import WrongWords, parsed
 from discrete_grad.cli.terminal import first_process, say
 from discrete_grad.data.errors import ManyFaults
 from discrete_grad.runs.settings import settings
@@ -34,14 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             f"{name} is no option but set in a file, --config FILE; --print-config writes one"
         )
-    command: Command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="discrete-grad",
-        description="Train a generator of categories through a frozen model that scores them. "
-        "discrete-grad --version tells the version.",
-        args=_one_score_a_flag(words),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    try:
+        command = parsed(_one_score_a_flag(words))
+    except WrongWords as error:
+        return _fail(str(error))
     try:
         command.execute()
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from discrete_grad.data.arrow import (
     check_table,
 )
 from discrete_grad.data.errors import TableError, as_table_error
+from discrete_grad.data.text_files import kind_of_path
 
 __all__: list[str] = []
 
@@ -74,8 +75,8 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    if path.is_dir():
-        raise TableError(f"{path} is a directory, not a file")
+    if kind := kind_of_path(path):  # a pipe cannot be read twice, as a table is
+        raise TableError(f"{path} is {kind}, not a file")
     if not path.exists():
         raise TableError(f"there is no file {path}")
     with as_table_error(f"{path} cannot be read"), path.open("rb") as file:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from discrete_grad.data._feasible import feasible_rows, without_failed_scores
+from discrete_grad.data._given import given_values
 from discrete_grad.data._infer import infer_schema
 from discrete_grad.data._missing import Missing, complete_rows
 from discrete_grad.data._roles import Features, Roles, find_roles, without_excluded
@@ -18,10 +19,9 @@ from discrete_grad.data._scores import measured_scores
 from discrete_grad.data._unseen import Unseen, unused, without_unseen
 from discrete_grad.data._values import Value
 from discrete_grad.data.aims import Aim, parse_aims
-from discrete_grad.data.arrow import ArrowColumn
-from discrete_grad.data.columns import numbers, pick
+from discrete_grad.data.columns import pick
 from discrete_grad.data.errors import Problems, TableError, listing
-from discrete_grad.data.schema import NumericColumn, Schema
+from discrete_grad.data.schema import Schema
 from discrete_grad.data.sources import Source, load
 from discrete_grad.data.vocabulary import Vocabulary
 
@@ -297,17 +297,5 @@ def read_contexts(
         raise TableError("contexts are given, but the schema has no context columns")
     table = load(source).table
     contexts = schema.encode_context(table)
-    columns = {c.name: _given(c, pick(table, c.name, "context")) for c in schema.context}
+    columns = {c.name: given_values(c, pick(table, c.name, "context")) for c in schema.context}
     return columns, contexts
-
-
-def _given(kind: Vocabulary | NumericColumn, column: ArrowColumn) -> list[Any]:
-    """A context column's values; those of a numeric one, which CSV has as text, as numbers."""
-    values: list[Any] = column.to_pylist()
-    if isinstance(kind, Vocabulary) or not any(isinstance(value, str) for value in values):
-        return values
-    try:
-        return [int(value) for value in values]
-    except ValueError:
-        parsed: list[Any] = numbers(column, kind.name).tolist()
-        return parsed

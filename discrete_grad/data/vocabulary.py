@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from discrete_grad.data._bins import bin_codes, bin_labels
 from discrete_grad.data._matching import matching_codes
+from discrete_grad.data._moments import moment
 from discrete_grad.data._values import Value, checked_values, parse
 from discrete_grad.data.arrow import ArrowColumn, as_column
 from discrete_grad.data.columns import factorize, holds_numbers, numbers
@@ -124,7 +126,8 @@ class Vocabulary:
         """Codes `(N,)` of a column: a list, array, tensor, Series or Arrow array.
 
         Where the column holds text and the vocabulary does not, as happens when one of two files is
-        CSV, the text is parsed; in the opposite case values are compared with the labels.
+        CSV, the text is parsed; in the opposite case values are compared with the labels. A date or
+        a time may be spelled otherwise than its category is.
 
         Raises:
             TableError: for a category that is not in the vocabulary, a number outside the edges,
@@ -206,10 +209,19 @@ class Vocabulary:
     def _codes(self) -> dict[Value, int]:
         return {value: code for code, value in enumerate(self.values)}
 
+    @cached_property
+    def _moments(self) -> dict[tuple[str, ...] | None, int]:
+        """Code of each category that is a date or a time, as no other category is."""
+        found = [moment(value) if isinstance(value, str) else None for value in self.values]
+        counts = Counter(found)
+        return {m: c for c, m in enumerate(found) if m is not None and counts[m] == 1}
+
     def _code(self, value: Value) -> int:
         kind = type(self.values[0])
         if kind is str and value is not None:
             value = str(value)
+            if value not in self._codes:
+                return self._moments.get(moment(value), -1)
         elif isinstance(value, str):
             value = parse(value, kind)
         return self._codes.get(value, -1)

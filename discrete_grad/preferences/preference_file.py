@@ -126,7 +126,10 @@ def append_preferences(
         raise TableError(f"{target} must end in .parquet: answers are added to Parquet alone")
     output_format(target)  # the lock would make a folder that is not there
     columns: dict[str, Any] = _columns(preferences, schema)
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_WAIT, mode=0o666)
+    held = target.with_name(f".{target.name}.lock")
+    if held.is_symlink():  # which older versions of filelock follow, and empty
+        raise TableError(f"{held} is a link, which is not followed: remove it")
+    lock = FileLock(held, timeout=_WAIT, mode=0o666)
     with as_table_error(f"{target} cannot be written"), lock:
         if target.exists():
             with as_table_error(f"{target}: the pairs do not fit its columns"):

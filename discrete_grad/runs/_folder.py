@@ -22,6 +22,8 @@ from discrete_grad.runs.config_file import as_type, expected
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.rules_file import parsed_rules, rules_text
 from discrete_grad.runs.scorers._given import ROLES, Scorers
+from discrete_grad.runs.scorers._reference import check_reference
+from discrete_grad.runs.scorers.scorer import FRAMES, TENSORS
 from discrete_grad.runs.settings import flatten, settings
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
 
@@ -198,7 +200,9 @@ def _check_inputs(kept: dict[str, Any]) -> None:
     if scorers is not None and not (isinstance(scorers, dict) and {*scorers} <= {*ROLES.values()}):
         raise ValueError(f"scorers must be a table of {[*ROLES.values()]}, got {scorers!r}")
     for said in (scorers or {}).values():
-        _ = said["reference"], said["name"], said["takes"]
+        check_reference(said["reference"])
+        if not isinstance(said["name"], str) or said["takes"] not in (*TENSORS, *FRAMES):
+            raise ValueError(f"a scorer of an unknown form: {said!r}")
 
 
 def _check_settings(config: FitConfig) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from discrete_grad.atomic import open_to_append
+from discrete_grad.data.text_files import kind_of_path
 from discrete_grad.runs._parts import METRICS
 from discrete_grad.training.checkpoint import RunError
 
@@ -34,6 +35,8 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 def only_process(folder: Path) -> Iterator[None]:
     """A lock on a folder itself, which leaves no file; a folder that is missing is made.
 
+    Who fits in the folder holds it, and who writes a report of it.
+
     Raises:
         RunError: if another process has the lock.
     """
@@ -45,22 +48,29 @@ def only_process(folder: Path) -> Iterator[None]:
         try:
             _lock(opened, wait=False)
         except BlockingIOError as error:
-            raise RunError(f"another process fits in {folder}: wait for it, or end it") from error
+            raise RunError(
+                f"another process fits in {folder}, or writes its report: wait for it, or end it"
+            ) from error
         yield
     finally:
         os.close(opened)
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise RunError for a link through which something would be written elsewhere.
+    """Raise RunError for a link through which something would be written elsewhere, and for a pipe.
 
-    These are links to folders and in place of the log; one in place of the folder is followed.
+    These are links to folders and in place of the log; one in place of the folder is followed. Who
+    reads a pipe or a device would wait, or never end.
     """
     for inside in (folder, folder / "rounds"):
         found = [path for path in inside.iterdir() if path.is_symlink()] if inside.is_dir() else []
         for path in sorted(found):
             if path.is_dir() or path.name == METRICS:
                 raise RunError(f"{path} is a link, which a fit does not follow: put a copy there")
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in sorted(names)):
+            if kind := kind_of_path(path):
+                raise RunError(f"{path} is {kind}, not a file")
 
 
 def _lock(opened: int, *, wait: bool) -> None:

@@ -23,7 +23,7 @@ from discrete_grad.runs.scorers._model import ScorerModel
 from discrete_grad.sampling import seeded
 from discrete_grad.training.loop import derive_seed
 
-__all__ = ["begin", "stages_of"]
+__all__ = ["begin", "kept_stages", "stages_of"]
 
 _CONTEXTS, _DRAWS = 512, 2048
 
@@ -36,6 +36,16 @@ def begin(work: Work, scorers: Scorers | None) -> Work:
     return work
 
 
+def kept_stages(work: Work) -> tuple[Stage, ...]:
+    """The stages whose models a finished run consists of; a scorer takes the place of some."""
+    wanted = {stage.name: stage for stage in work.stages}
+    if work.scorers is not None:
+        del wanted["estimator"]
+        if not work.scorers.trains_judge:
+            del wanted["judge"]
+    return tuple(wanted.values())
+
+
 def stages_of(work: Work) -> tuple[Stage, ...]:
     """The stages of a fit, in their order.
 
@@ -43,13 +53,9 @@ def stages_of(work: Work) -> tuple[Stage, ...]:
     with as many calls of the scorer: one by a gradient estimator that needs no derivative, one
     through a student of the scorer's answers. That of the better draws becomes the generator.
     """
-    scorers = work.scorers
-    wanted = {stage.name: stage for stage in work.stages}
-    if scorers is None:
+    wanted = {stage.name: stage for stage in kept_stages(work)}
+    if work.scorers is None:
         return tuple(wanted.values())
-    del wanted["estimator"]
-    if not scorers.trains_judge:
-        del wanted["judge"]
     if _compares(work):
         wanted |= {stage.name: stage for stage in (_STUDENT, _DISTILLED, _DIRECT)}
         del wanted["generator"]

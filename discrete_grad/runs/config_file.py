@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from discrete_grad.data.text_files import read_text
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.runs.settings import flatten, sections, settings, with_settings
 from discrete_grad.training import RunError
@@ -124,7 +125,9 @@ def _parsed(path: Path) -> dict[str, Any]:
         kind = "is a directory, not a file" if path.is_dir() else "does not exist"
         raise RunError(f"the configuration {path} {kind}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path))
+    except OSError as error:
+        raise RunError(f"the configuration {path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not TOML: {error}") from error
 

@@ -21,7 +21,7 @@ from discrete_grad.runs._estimates import estimate_columns
 from discrete_grad.runs._folder import load_table, read_settings
 from discrete_grad.runs._guides import guiding_logits, spelt_draws, under
 from discrete_grad.runs._lines import Lines
-from discrete_grad.runs._lock import locked
+from discrete_grad.runs._lock import locked, only_process
 from discrete_grad.runs._measured_table import Sheet, read_measured
 from discrete_grad.runs._measurements import Ledger
 from discrete_grad.runs._next_rows import Wanted
@@ -99,17 +99,18 @@ def refitted(run: RunParts) -> RunParts:
         if len(table) == len(run.table):
             return run
         folder = fit_folder(root, len(table) - len(first))
-        new = fit_table(
-            table,
-            folder,
-            shorter(read_settings(root)["config"]),
-            rules=run.rules or (),
-            preferences=run.preferences,
-            resume=True,
-            source=run.source,
-            device=run.device,
-            before=newest_fit(root),
-        )
+        with only_process(root):  # its settings and weights are those that the new fit goes on from
+            new = fit_table(
+                table,
+                folder,
+                shorter(read_settings(root)["config"]),
+                rules=run.rules or (),
+                preferences=run.preferences,
+                resume=True,
+                source=run.source,
+                device=run.device,
+                before=newest_fit(root),
+            )
         finish_fit(folder)
         return new
 

@@ -150,13 +150,15 @@ def load_run(
     Args:
         folder: of the fit.
         device: where its models go, see `discrete_grad.training.choose_device`.
-        scorer: that the run was fitted by, where it was given as an object; one that was given as
-            `"package.module:name"` is imported again, from the current folder too.
+        scorer: that the run was fitted by: the model itself, or its `"package.module:name"`, which
+            is imported, from the current folder too. Nothing is imported because the folder says
+            so: without it the generator draws rows and is exported, and what asks the scorer, as
+            `generate`, `score` and `report` do, is a RunError that names it.
         judge: likewise.
 
     Raises:
         RunError: if there is none, it is unfinished or damaged, this machine does not have the
-            device, or its scorer is missing or answers otherwise than in the fit.
+            device, or its scorer answers otherwise than in the fit.
 
     Example:
         >>> from discrete_grad.training import RunError

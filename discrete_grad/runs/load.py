@@ -19,16 +19,21 @@ from discrete_grad.runs._folder import (
     read_settings,
 )
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._room import RoomFor
 from discrete_grad.runs._rounds_folder import newest_fit
-from discrete_grad.runs._scorer_stages import begin, stages_of
+from discrete_grad.runs._scorer_stages import begin, kept_stages
 from discrete_grad.runs._stages import STAGES, Stage, Work
 from discrete_grad.runs.scorers._facts import scorer_facts
-from discrete_grad.runs.scorers._given import Role, loaded_scorers
+from discrete_grad.runs.scorers._given import Role
+from discrete_grad.runs.scorers._loaded import loaded_scorers
 from discrete_grad.runs.scorers._reference import Given
+from discrete_grad.runs.settings import flatten
 from discrete_grad.training.checkpoint import RunError, told_as_damage
 from discrete_grad.training.devices import choose_device
 
 __all__ = ["assemble", "frozen", "load_parts"]
+
+_SIZES = ("dim", "hidden", "members", "projection_dim")  # among the settings
 
 
 def load_parts(
@@ -43,13 +48,12 @@ def load_parts(
     Args:
         folder: of the fit.
         device: where its models go, see `choose_device`.
-        scorer: that the run was fitted by, where it was given as an object; one that was given as
-            `package.module:name` is imported again.
+        scorer: that the run was fitted by, itself or its `package.module:name`; see `load_run`.
         judge: likewise.
 
     Raises:
         RunError: if there is none, it is unfinished or damaged, this machine does not have the
-            device, or its scorer is missing or answers otherwise than in the fit.
+            device, or its scorer answers otherwise than in the fit.
 
     Example:
         >>> try:
@@ -77,7 +81,7 @@ def load_parts(
         rules=rules,
     )
     begin(work, scorers)
-    stages = stages_of(work)
+    stages = kept_stages(work)
     for stage in stages:
         if not work.weights(stage.name).is_file():
             raise RunError(
@@ -92,23 +96,27 @@ def load_parts(
 
 def _assembled(work: Work, stages: tuple[Stage, ...]) -> RunParts:
     """The run of weights that lie in the folder."""
+    _check_sizes(stages, work)
     for stage in stages:
-        _check_size(stage.name, work)
-        model = stage.model(work).to(work.device)
-        load_weights(model, work.weights(stage.name))
+        path = work.weights(stage.name)
+        with RoomFor(path):
+            model = stage.model(work)
+        load_weights(model.to(work.device), path)
         work.models[stage.name] = frozen(model)
     return assemble(work)
 
 
-def _check_size(name: str, work: Work) -> None:
-    """Raise RunError before a model is made that is larger than the file of its weights."""
-    path, config = work.weights(name), getattr(work.config, name, None)
-    held = path.stat().st_size
-    sizes = [getattr(config, size, 0) for size in ("members", "dim", "projection_dim")]
-    for size in (*sizes, *getattr(config, "hidden", ())):
-        if size > held:  # each costs a byte at least
+def _check_sizes(stages: tuple[Stage, ...], work: Work) -> None:
+    """Raise RunError for a size in the settings that the weights have no room for."""
+    held = sum(work.weights(stage.name).stat().st_size for stage in stages)
+    for name, value in flatten(work.config).items():
+        if name.rpartition(".")[2] not in _SIZES:
+            continue
+        sizes = (len(value), *value) if isinstance(value, tuple) else (value,)
+        if max(sizes) > held:  # each costs a byte at least
             raise RunError(
-                f"{path} does not fit the run's settings: a size of {size:,} is too much"
+                f"{work.folder / 'weights'} does not fit the run's settings: a size of "
+                f"{max(sizes):,} is too much, in {name}"
             )
 
 

@@ -23,6 +23,7 @@ from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Generator, IndependentPolicy, Policy, conditioned
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.runs._aim_facts import aims_facts
+from discrete_grad.runs._lock import only_process
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._plausible import rules_facts, together_facts
 from discrete_grad.runs._recipe import estimator_facts
@@ -47,6 +48,9 @@ def write_report(run: RunParts) -> dict[str, Any]:
     Returns:
         The report, as `discrete_grad.reporting.build_report` makes it, with `rows_to_try`.
 
+    Raises:
+        RunError: if another process fits in the folder, or writes its report.
+
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -62,10 +66,12 @@ def write_report(run: RunParts) -> dict[str, Any]:
         >>> report["average"][0]["name"], (folder / "report.html").exists()
         ('best training row', True)
     """
-    report = build_report(_subject(run), seed=run.config.seed)
-    report["rows_to_try"] = rows_to_try(run)
-    write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
-    write_atomically(run.folder / "report.html", render_html(report).encode())
+    with only_process(run.folder):
+        report = build_report(_subject(run), seed=run.config.seed)
+        report["rows_to_try"] = rows_to_try(run)
+        page = render_html(report).encode()  # before either is written: they belong together
+        write_atomically(run.folder / "report.json", json.dumps(report, indent=1).encode())
+        write_atomically(run.folder / "report.html", page)
     return report
 
 

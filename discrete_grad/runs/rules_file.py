@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from discrete_grad.data import Table
+from discrete_grad.data.text_files import read_text
 from discrete_grad.rules import Observed, Rule
 from discrete_grad.runs._rule_reading import RuleReader
 from discrete_grad.runs._rule_writing import written_rules
@@ -46,7 +47,7 @@ def read_rules(path: Path | str, table: Table) -> list[Rule]:
         kind = "is a directory, not a file" if path.is_dir() else "does not exist"
         raise RunError(f"the file of rules {path} {kind}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is no text: {error}") from error
     return parsed_rules(text, table, str(path))

@@ -73,14 +73,17 @@ def test_the_command_line_imports_the_scorer_and_asks_it_again(
     told = " ".join(capsys.readouterr().out.split())
     assert "Scorer: my_scorer:load, which takes numbers; no estimator was trained." in told
     assert "There is no judge" in told
+    named = ["--scorer", "my_scorer:load"]
     arguments = ["generate", "run", "--contexts", "contexts.csv", "--rows", "2", "--out", "o.csv"]
+    arguments += named
     assert main([*arguments, "--no-new-only"]) == 0
     assert "the scorer was asked about" in capsys.readouterr().out
     lines = Path("o.csv").read_text().splitlines()
     assert lines[0] == "shop,dose,cut,shade,estimated_score,beyond_observed,in_table"
     assert lines[1].startswith("east,0.1,ideal,3,35.0,")
     Path("given.csv").write_text("shop,dose,cut,shade\neast,0.1,ideal,2\n")
-    assert main(["generate", "run", "--edit", "given.csv", "--edits", "1", "--out", "e.csv"]) == 0
+    edit = ["generate", "run", "--edit", "given.csv", "--edits", "1", "--out", "e.csv"]
+    assert main([*edit, *named]) == 0
     edited = "given_row,edits,shop,dose,cut,shade,score_before,estimated_score,beyond_observed,"
     assert Path("e.csv").read_text().startswith(edited)  # and no judge's score
     assert not list(here.rglob("*.pkl"))
@@ -102,7 +105,7 @@ def test_a_judge_may_be_given(tmp_path: Path) -> None:
     assert scored["estimated_score"].tolist() == pytest.approx(columns()["price"][:4])
     assert "The judge was given, too" in run.report().read_text()
     with pytest.raises(RunError, match=r"the judge of .*run, ByName, was given as an object"):
-        load_run(run.folder, scorer=of_frame)
+        load_run(run.folder, scorer=of_frame).score({n: c[:4] for n, c in columns().items()})
     with pytest.raises(RunError, match="a judge is given along with a scorer, and there is none"):
         fit(table(), tmp_path / "other", quick(), judge=judge)
 

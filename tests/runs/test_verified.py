@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from discrete_grad.cli import main
-from discrete_grad.runs import Run, fit, load_run
+from discrete_grad.runs import Run, fit, load_run, report
+from discrete_grad.runs._lock import only_process
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from tests.runs.small import small_config, small_table, weights_of
@@ -33,6 +34,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def copied(finished: Run, tmp_path: Path) -> Path:
     return shutil.copytree(finished.folder, tmp_path / "run")
+
+
+class _Stop(Exception):
+    """What ends a fit, or a report."""
 
 
 def change(path: Path, name: str, how: Change) -> None:
@@ -135,29 +140,81 @@ def test_nothing_is_written_through_a_link(copied: Path, tmp_path: Path, name: s
     assert after == before
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "rows.safetensors", "weights/judge.safetensors", "metrics.jsonl", "x"]
+)
+def test_a_pipe_in_the_folder_is_told(copied: Path, name: str) -> None:
+    (copied / name).unlink(missing_ok=True)
+    os.mkfifo(copied / name)
+    with pytest.raises(RunError, match=rf"{name} is a pipe, not a file"):
+        load_run(copied)
+
+
 def test_the_folder_itself_may_be_a_link(copied: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(copied)
     load_run(tmp_path / "link")
     fit(small_table(context=False), tmp_path / "link", small_config(), resume=True)
 
 
-def test_two_fits_of_one_folder_are_refused(copied: Path, tmp_path: Path) -> None:
-    (copied / "weights" / "generator.safetensors").unlink()
-    before = weights_of(copied)
-    holder = (
-        "import fcntl, os, sys\n"
-        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)\n"
-        "print('held', flush=True)\nsys.stdin.read()"
-    )
-    words = [sys.executable, "-c", holder, str(copied)]
+HOLDER = (
+    "import fcntl, os, sys\n"
+    "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)\n"
+    "print('held', flush=True)\nsys.stdin.read()"
+)
+HELD = r"another process fits in .*run, or writes its report: wait for it"
+
+
+@contextlib.contextmanager
+def another_process_in(folder: Path) -> Iterator[None]:
+    """A process that holds the lock of a run, and is killed: the system takes the lock from it."""
+    words = [sys.executable, "-c", HOLDER, str(folder)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match=r"another process fits in .*run: wait for it"):
-            fit(small_table(context=False), copied, small_config(), resume=True)
-        other.kill()  # the system takes the lock from it
+        yield
+        other.kill()
+
+
+def test_two_fits_of_one_folder_are_refused(copied: Path) -> None:
+    (copied / "weights" / "generator.safetensors").unlink()
+    before = weights_of(copied)
+    with another_process_in(copied), pytest.raises(RunError, match=HELD):
+        fit(small_table(context=False), copied, small_config(), resume=True)
     assert weights_of(copied) == before
     fit(small_table(context=False), copied, small_config(), resume=True)
+
+
+def test_a_report_is_not_written_while_another_process_is_at_it(copied: Path) -> None:
+    run = load_run(copied)
+    (copied / "report.html").write_text("old")
+    with another_process_in(copied), pytest.raises(RunError, match=HELD):
+        run.report()
+    assert (copied / "report.html").read_text() == "old"
+    assert not (copied / "report.json").exists()
+
+
+def test_a_report_holds_the_lock_until_it_is_written(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(copied)
+
+    def made(*_: object, **__: object) -> dict[str, object]:
+        with pytest.raises(RunError, match=HELD), only_process(copied):
+            pass
+        raise _Stop
+
+    monkeypatch.setattr(report, "build_report", made)
+    with pytest.raises(_Stop):
+        run.report()
+    with only_process(copied):  # it is free again
+        pass
+
+
+def test_what_is_told_during_a_fit_is_kept_and_fitted_to_later(copied: Path) -> None:
+    run, rows = load_run(copied), {"cut": ["fair"], "shade": [1], "size": [True], "score": [9.5]}
+    with another_process_in(copied), pytest.raises(RunError, match=HELD):
+        run.tell(rows)
+    assert len(run.tell(rows).table) == len(run.table) + 1
 
 
 def test_a_fit_holds_the_lock_until_it_ends(tmp_path: Path) -> None:
@@ -171,9 +228,6 @@ def test_a_fit_holds_the_lock_until_it_ends(tmp_path: Path) -> None:
             held.append(step)
         finally:
             os.close(opened)
-
-    class _Stop(Exception):
-        pass
 
     def stop(metrics: dict[str, float], step: int) -> None:
         log(metrics, step)

@@ -17,7 +17,7 @@ from discrete_grad.runs.scorers.scorer import OwnScorer, Takes
 from discrete_grad.space import is_codes
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["BoundScorer", "FrameForm", "numbers_of"]
+__all__ = ["BoundScorer", "FrameForm", "MissingForm", "numbers_of"]
 
 # numbers of flat rows, or rows of a frame, that a scorer is asked about at a time
 _NUMBERS, _ROWS = 2**22, 2**14
@@ -48,6 +48,24 @@ class FrameForm:
         return self.ask(frame if self.names is None else frame[self.names])
 
 
+class MissingForm:
+    """A scorer that a folder names and nobody gave: whoever asks it is told how to give it.
+
+    Args:
+        name: of the scorer, as the folder has it.
+        takes: the form in which the fit asked it.
+        message: of the error that it answers with.
+    """
+
+    def __init__(self, name: str, takes: Takes, message: str) -> None:
+        self.__qualname__ = name  # which `OwnScorer` tells as the model's
+        self.takes, self.message = takes, message
+
+    def __call__(self, row: Tensor, context: Tensor | None) -> Any:
+        """Raise RunError."""
+        raise RunError(self.message)
+
+
 class BoundScorer:
     """Scores of codes and flat rows by a scorer, counted and checked.
 
@@ -63,7 +81,7 @@ class BoundScorer:
         self,
         scorer: OwnScorer,
         columns: RowColumns,
-        form: TorchForm | FrameForm,
+        form: TorchForm | FrameForm | MissingForm,
         device: torch.device,
         role: str,
     ) -> None:
@@ -81,6 +99,8 @@ class BoundScorer:
 
     def __call__(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Answers `(N,)` to codes `(N, F)` or flat rows `(N, D)` in contexts `(N, C)`."""
+        if isinstance(self.form, MissingForm):
+            return self.form(row, context)
         self.calls[self.purpose] += len(row)
         if self.differentiable:
             return self._in_parts(row, context, max(1, _NUMBERS // self.space.width))
@@ -108,6 +128,7 @@ class BoundScorer:
         return self.space.argmax(row)
 
     def _ask(self, row: Tensor, context: Tensor | None) -> Tensor:
+        assert not isinstance(self.form, MissingForm)
         try:
             given = self.form.answer(row.long() if is_codes(row) else row, context)
             answers = numbers_of(given, len(row))

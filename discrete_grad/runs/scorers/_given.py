@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +18,21 @@ from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.runs.scorers._bound import BoundScorer
 from discrete_grad.runs.scorers._inspect import bind
+from discrete_grad.runs.scorers._kept import (
+    ANSWERS,
+    FACTS,
+    compare_answers,
+    kept_answers,
+    kept_facts,
+)
 from discrete_grad.runs.scorers._model import ScorerModel, answer_scale
 from discrete_grad.runs.scorers._reference import Given, resolved
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
+from discrete_grad.runs.scorers.scorer import Takes
+from discrete_grad.training.checkpoint import RunError, save_tensors, write_atomically
 
-__all__ = ["ROLES", "Role", "Scorers", "given_scorers", "loaded_scorers"]
+__all__ = ["ROLES", "Role", "Scorers", "ask_table", "bound_to", "given_scorers", "scored_table"]
 
-_ANSWERS = "scorer.safetensors"
-_FACTS = "scorer.json"
 _NAMES = ("scorer", "scorer's", "answer of the scorer")  # of the score of a table without
-_COMPARED = 16
-_SAME = 1e-3  # of the spread of the answers
 
 Role = Literal["estimator", "judge"]
 ROLES: dict[Role, str] = {"estimator": "scorer", "judge": "judge"}
@@ -104,7 +107,7 @@ class Scorers:
 
     def save(self, folder: Path) -> None:
         """Write the answers."""
-        save_tensors(folder / _ANSWERS, {str(role): a for role, a in self.answers.items()}, {})
+        save_tensors(folder / ANSWERS, {str(role): a for role, a in self.answers.items()}, {})
 
     def kept(self, folder: Path) -> Scorers:
         """The same with the answers and counts that a folder keeps.
@@ -112,11 +115,11 @@ class Scorers:
         Raises:
             RunError: if the folder's are of another scorer.
         """
-        kept = _kept_answers(folder, self.bound, len(self.table))
+        kept = kept_answers(folder, self.bound, len(self.table))
         for role, mine in self.answers.items():
-            _compare(self.bound[role], mine, kept[role])
-        scorers = replace(self, answers=kept, table=_scored(self.table, self.had_scores, kept))
-        scorers.facts.update(_facts(folder))
+            compare_answers(self.bound[role], mine, kept[role])
+        scorers = replace(self, answers=kept, table=scored_table(self.table, self.had_scores, kept))
+        scorers.facts.update(kept_facts(folder))
         return scorers
 
     def begin(self, purpose: str) -> None:
@@ -129,7 +132,7 @@ class Scorers:
         before = Counter(self.facts.get("calls", {}))
         self.facts["calls"] = dict(before + self.scorer.calls)
         self.scorer.calls.clear()
-        write_atomically(folder / _FACTS, json.dumps(self.facts, indent=1).encode())
+        write_atomically(folder / FACTS, json.dumps(self.facts, indent=1).encode())
 
 
 def given_scorers(
@@ -151,110 +154,38 @@ def given_scorers(
     named: dict[Role, Given] = {"estimator": scorer}
     if judge is not None:
         named["judge"] = judge
-    return _asked(named, {}, table, device)
-
-
-def loaded_scorers(
-    folder: Path,
-    settings: dict[str, Any] | None,
-    table: Table,
-    device: torch.device,
-    given: dict[Role, Given | None],
-) -> Scorers | None:
-    """Those of a finished run, imported where they are not given; None for a run without.
-
-    Raises:
-        RunError: if one is given to a run without, or is neither given nor imported by the run, or
-            answers otherwise than in the fit.
-    """
-    named: dict[Role, Given] = {}
-    takes: dict[Role, Any] = {}
-    for role, word in ROLES.items():
-        said = (settings or {}).get(word)
-        if said is None:
-            if given[role] is not None:
-                raise RunError(f"{folder} was fitted without a {word}")
-            continue
-        found = said["reference"] if given[role] is None else given[role]
-        if found is None:
-            raise RunError(
-                f"the {word} of {folder}, {said['name']}, was given as an object: "
-                f"load_run(folder, {word}=...) takes it again, and a fit by a reference "
-                f"package.module:name finds it by itself"
-            )
-        named[role], takes[role] = found, said["takes"]
-    if not named:
-        return None
-    few = table.take(range(min(_COMPARED, len(table))))
-    return _restored(folder, _asked(named, takes, few, device), table)
-
-
-def _restored(folder: Path, few: Scorers, table: Table) -> Scorers:
-    answers = _kept_answers(folder, few.bound, len(table))
-    for role, mine in few.answers.items():
-        _compare(few.bound[role], mine, answers[role])
-    scored = _scored(table, few.had_scores, answers)
-    few.scorer.calls.clear()
-    return replace(few, table=scored, answers=answers, facts=_facts(folder))
-
-
-def _asked(
-    named: dict[Role, Given], takes: dict[Role, Any], table: Table, device: torch.device
-) -> Scorers:
     bound: dict[Role, BoundScorer] = {}
     references: dict[Role, str | None] = {}
     for role, given in named.items():
-        scorer, references[role] = resolved(given, ROLES[role])
-        scorer = replace(scorer, takes=takes.get(role, scorer.takes))
-        bound[role] = bind(scorer, table, device, ROLES[role])
-        bound[role].purpose = "rows of the table"
-    answers = {role: _answers(one, table) for role, one in bound.items()}
+        bound[role], references[role] = bound_to(given, table, device, role)
+    answers = {role: ask_table(one, table) for role, one in bound.items()}
     had_scores = bool(table.schema.score)
-    table = _scored(table, had_scores, answers)
+    table = scored_table(table, had_scores, answers)
     return Scorers(table, had_scores, bound, references, answers)
 
 
+def bound_to(
+    given: Given, table: Table, device: torch.device, role: Role, takes: Takes | None = None
+) -> tuple[BoundScorer, str | None]:
+    """A scorer in the form that it takes, or is said to take, and where it is imported from."""
+    scorer, reference = resolved(given, ROLES[role])
+    bound = bind(replace(scorer, takes=takes or scorer.takes), table, device, ROLES[role])
+    bound.purpose = "rows of the table"
+    return bound, reference
+
+
 @torch.no_grad()
-def _answers(bound: BoundScorer, table: Table) -> Tensor:
+def ask_table(bound: BoundScorer, table: Table) -> Tensor:
+    """Answers `(N,)`, float64, to the rows of a table."""
     codes = table.codes.long().to(bound.device)
     context = None if table.context is None else table.context.to(bound.device)
     return bound(codes, context).double().cpu()
 
 
-def _scored(table: Table, had_scores: bool, answers: dict[Any, Tensor]) -> Table:
+def scored_table(table: Table, had_scores: bool, answers: dict[Role, Tensor]) -> Table:
     """The table, with the scorer's answers as the scores where it has none."""
     if had_scores:
         return table
     taken = {column.name for column in (*table.schema.features, *table.schema.context)}
     schema = replace(table.schema, score=next(name for name in _NAMES if name not in taken))
     return replace(table, schema=schema, scores=answers["estimator"])
-
-
-def _compare(bound: BoundScorer, mine: Tensor, kept: Tensor) -> None:
-    """RunError where answers differ from those to the first of the kept rows."""
-    allowed = _SAME * kept.std(correction=0).clamp_min(torch.finfo(torch.float32).eps)
-    if len(differ := ((mine - kept[: len(mine)]).abs() > allowed).nonzero()):
-        place = int(differ[0])
-        raise RunError(
-            f"{bound.role} is not that of the fit: to row {place + 1} of the table it answers "
-            f"{mine[place].item():.6g}, and answered {kept[place].item():.6g}"
-        )
-
-
-def _kept_answers(folder: Path, roles: Iterable[Role], count: int) -> dict[Role, Tensor]:
-    found, _ = load_tensors(path := folder / _ANSWERS)
-    for role in roles:
-        if role not in found or found[role].shape != (count,):
-            raise RunError(f"{path} does not fit the run's table")
-    return {role: found[role] for role in roles}
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / _FACTS
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(found, dict):
-            raise ValueError(f"it must be a table, got {type(found).__name__}")
-        return found
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error

@@ -17,7 +17,7 @@ from torch import nn
 from discrete_grad.runs.scorers.scorer import OwnScorer, as_scorer
 from discrete_grad.training.checkpoint import RunError
 
-__all__ = ["Given", "imported", "resolved"]
+__all__ = ["Given", "check_reference", "imported", "resolved"]
 
 Given = OwnScorer | str | Any
 """A scorer, a model, or where it is imported from."""
@@ -37,6 +37,12 @@ def resolved(given: Given, role: str) -> tuple[OwnScorer, str | None]:
     return as_scorer(given), None
 
 
+def check_reference(given: object, role: str = "scorer") -> None:
+    """Raise RunError for what is no reference; None is a scorer that was given as an object."""
+    if given is not None and not (isinstance(given, str) and _REFERENCE.fullmatch(given)):
+        raise RunError(f"the {role} must be written package.module:name, got {given!r}")
+
+
 def imported(reference: str, role: str) -> OwnScorer:
     """The scorer that a reference names, from the current folder too.
 
@@ -48,8 +54,7 @@ def imported(reference: str, role: str) -> OwnScorer:
     Raises:
         RunError: if there is none, or what is imported or called fails.
     """
-    if not _REFERENCE.fullmatch(reference):
-        raise RunError(f"the {role} must be written package.module:name, got {reference!r}")
+    check_reference(reference, role)
     module, _, name = reference.partition(":")
     with _current_folder():
         try:

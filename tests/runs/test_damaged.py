@@ -1,0 +1,120 @@
+"""Whatever is wrong with the folder of a run, it is told in one line, and no code of it runs.
+
+More cases: `python -m tests.runs.test_damaged FIRST LAST [FOLDER ...]`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+
+import pytest
+
+from discrete_grad.runs import Run, load_run
+from tests.runs.damage import damage
+
+WHOLE = Path(__file__).parent / "fixtures" / "run_0_2_0"
+KEPT = WHOLE / "rounds" / "fits" / "000001"  # a run by itself
+RUNNING = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
+_ran: list[str] = []
+
+
+def note(event: str, arguments: object) -> None:
+    if event in RUNNING:
+        _ran.append(f"{event}: {arguments!r:.200}")
+
+
+def use(run: Run, done: str) -> None:
+    """What is done with a run, where it could be loaded."""
+    table, schema = run.table, run.table.schema
+    contexts = {"shop": ["east"], "price": [0.5]} if "shop" in names(run) else None
+    rows = run.generate(contexts, rows=2, new_only=False)
+    given = {**schema.decode_features(table.codes[:1].long()), **(contexts or {})}
+    scored = run.score(given)
+    numbers = [*rows["estimated_score"], *scored["estimated_score"], *scored["judge_score"]]
+    assert all(map(math.isfinite, numbers)), numbers
+    if (run.folder / ".." / ".." / "told").exists():  # of a run with rounds
+        run.propose(contexts, rows=1)
+    if done.startswith(("trail", "metrics", "scorer.json")):  # read by the report alone
+        run.report()
+
+
+def names(run: Run) -> list[str]:
+    return [column.name for column in run.table.schema.context]
+
+
+def told(folder: Path, done: str) -> str:
+    """What a damaged folder says, in one line; nothing if it works."""
+    loaded = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            loaded.append(load_run(folder))
+            use(loaded[0], done)
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
+    else:
+        return ""
+    assert 0 < len(text) < 1000, text
+    assert "\n" not in text, text
+    assert loaded or str(folder) in text, text
+    return text
+
+
+def check(kept: Path, place: Path, case: int) -> tuple[str, str]:
+    """One damaged copy; what was done to it, and what it says."""
+    folder = place / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(kept, folder)
+    done = damage(folder, random.Random(case))
+    before = len(_ran)
+    try:
+        said = told(folder, done)
+    except BaseException as error:
+        error.add_note(f"case {case}: {done}")
+        raise
+    assert _ran[before:] == [], done
+    return done, said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _watched() -> None:
+    sys.addaudithook(note)
+
+
+@pytest.mark.parametrize("start", range(0, 40, 10))
+def test_damage_is_told_in_one_line_and_no_code_runs(tmp_path: Path, start: int) -> None:
+    said = [check(KEPT, tmp_path, case)[1] for case in range(start, start + 10)]
+    assert any(said)
+
+
+def main() -> None:
+    """Try many cases; print those that fail."""
+    first, last, *folders = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, resource.RLIM_INFINITY))
+    sys.addaudithook(note)
+    failed = 0
+    for case in range(int(first), int(last)):
+        kept = Path(folders[case % len(folders)]) if folders else KEPT
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                done, said = check(kept, Path(place), case)
+                print(f"{case}: {done} -> {said}", flush=True)
+            except Exception as error:
+                failed += 1
+                print(
+                    f"FAILED {case} {kept}\n{''.join(traceback.format_exception(error))}",
+                    flush=True,
+                )
+    print(f"{failed} failed")
+
+
+if __name__ == "__main__":
+    main()
