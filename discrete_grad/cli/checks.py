@@ -8,7 +8,7 @@ __all__ = ["beside_edits"]
 
 
 def beside_edits(wanted: Rows, processes: int) -> str:
-    """What is given beside --edit, which says nothing about edits; empty for nothing."""
+    """Name of an option that is given and says nothing about edits; empty for none."""
     given = {
         "several processes": processes > 1,
         "--contexts: the file of --edit has them": wanted.contexts is not None,

@@ -106,7 +106,7 @@ def fit_table(
     """
     device = choose_device(device)
     require_config("config of fit", config, FitConfig)
-    judge = config.judge_scorer if judge is None else judge
+    judge = config.judge_scorer or None if judge is None else judge
     scorers = given_scorers(scorer, judge, table, device)
     given, table = table, table if scorers is None else scorers.table
     made = _checked_rules(table, rules)
