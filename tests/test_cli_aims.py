@@ -60,6 +60,25 @@ def test_rows_at_a_trade_off_and_on_the_front(fitted: Path) -> None:
     assert '<section id="aims">' in (fitted / "report.html").read_text()
 
 
+def test_own_rows_are_ranked_at_a_trade_off(fitted: Path) -> None:
+    given, out = fitted.parent / "own.csv", fitted.parent / "scored.csv"
+    given.write_text("heat,base\n0,b0\n3,b0\n1,b0\n")
+    best = {}
+    for aim, better in (("yield", max), ("cost", min)):
+        words = ["score", str(fitted), str(given), "--tradeoff", f"{aim}=1", "--out", str(out)]
+        assert main(words) == 0
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        scores = [float(row[f"estimated_{aim}"]) for row in rows]
+        first = [row["rank"] for row in rows].index("1")
+        assert 0 <= float(rows[first]["probability_feasible"]) <= 1
+        best[aim] = (first, scores.index(better(scores)))
+    assert best["yield"][0] == best["yield"][1]
+    assert best["cost"][0] == best["cost"][1]
+    assert best["yield"] != best["cost"]
+    assert main(["score", str(fitted), str(given), "--tradeoff", "yeild=1"]) == 2
+
+
 def test_edits_follow_the_trade_off_and_tell_every_aim(fitted: Path) -> None:
     given = fitted.parent / "given.csv"
     given.write_text("heat,base\n1,b0\n")

@@ -111,6 +111,9 @@ def test_given_rows_may_break_the_rules(run: Run) -> None:
     [
         (["--edits", "0"], "edits must be at least 1, got 0"),
         (["--contexts", "given.csv"], "the file of --edit has them"),
+        (["--rows", "2"], "--edit does not go together with --rows: --edits says how many"),
+        (["--rows", "0"], "--rows must be at least 1, got 0"),
+        (["--diversity", "2"], "--edit does not go together with --diversity"),
     ],
 )
 def test_what_the_command_refuses(

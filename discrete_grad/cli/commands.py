@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tyro.conf import OmitArgPrefixes
 
+from discrete_grad.cli.checks import beside_edits
 from discrete_grad.cli.options import (
     Answers,
     Candidates,
@@ -63,6 +64,8 @@ from discrete_grad.training.devices import choose_device
 from discrete_grad.training.distributed import first, processes
 
 __all__ = ["COMMANDS", "Command", "Demo", "Fit", "Generate", "Prefer", "Report", "Score"]
+
+_ROWS = 8  # of each context, where --rows is not given
 
 # set by torchrun; without it there is one process
 _PROCESSES = {"RANK": "0", "WORLD_SIZE": "1"}
@@ -174,14 +177,11 @@ class Generate:
         place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
         place = place if count > 1 else 0  # a rank may be left in the environment
         out, wanted = part_path(self.run.out, place, count), self.rows
-        if wanted.rows < 1:
+        if wanted.rows is not None and wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
-        if wanted.edit is not None and (wanted.contexts is not None or count > 1):
-            other = "--contexts: the file of --edit has them" if count == 1 else "several processes"
+        if wanted.edit is not None and (other := beside_edits(wanted, count)):
             raise RunError(f"--edit does not go together with {other}")
-        if wanted.edit is not None and wanted.front is not None:
-            raise RunError("--edit does not go together with --front: --tradeoff names one")
-        tradeoff = None if wanted.tradeoff is None else read_tradeoff(wanted.tradeoff)
+        tradeoff = _tradeoff(wanted.tradeoff)
         run = self.models.load(self.run_folder, self.run.device)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)
         if "auto" in self.rules.observed:
@@ -197,7 +197,7 @@ class Generate:
             written = rows_of_lines(
                 run,
                 lines,
-                rows=wanted.rows,
+                rows=_ROWS if wanted.rows is None else wanted.rows,
                 seed=self.run.seed,
                 diversity=wanted.diversity,
                 new_only=wanted.new_only,
@@ -210,12 +210,17 @@ class Generate:
         tell_calls(run)
 
 
+def _tradeoff(text: str | None) -> dict[str, float] | None:
+    return None if text is None else read_tradeoff(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """Rank rows of your own by the estimator of a fit.
 
     Every row gets its scores by estimator and judge in the table's units, whether the table of the
-    fit has it, and its rank, 1 for the best by the estimator among the rows of the same context.
+    fit has it, and its rank, 1 for the best by the estimator among the rows of the same context;
+    of several aims there are scores of each, and the rank is that at a trade-off.
     Without --out the best are printed. Python: `Run.score`.
     """
 
@@ -227,11 +232,11 @@ class Score:
 
     def execute(self) -> None:
         """Score the rows and write or print them."""
-        out = self.candidates.out
+        out, tradeoff = self.candidates.out, _tradeoff(self.candidates.tradeoff)
         if out is not None:
             output_format(out)
         run = self.models.load(self.run_folder, self.run.device)
-        scored = run.score(self.candidates.rows)
+        scored = (run if tradeoff is None else run.at(tradeoff)).score(self.candidates.rows)
         if out is None:
             print_ranked(scored)
         else:

@@ -202,6 +202,9 @@ class FitRun:
     debug: _Debug = False
 
 
+_Tradeoff = Annotated[str | None, tyro.conf.arg(metavar="NAME=WEIGHT,...", help_behavior_hint="")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Rows to be written."""
@@ -210,14 +213,15 @@ class Rows:
     """CSV or Parquet file with the context columns; none for a fit without context."""
     edit: _File = None
     """CSV or Parquet file of rows, with their contexts: the best rows within 1 change of each,
-    within 2, and so on up to --edits are written, with what each change gains alone."""
+    within 2, and so on up to --edits are written, with what each change gains alone. --rows
+    and --diversity say nothing about edits, and are refused."""
     edits: int = 3
     """Changes of a row of --edit, at most."""
-    rows: int = 8
+    rows: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 8)")] = (
+        None
+    )
     """Different rows for each context."""
-    tradeoff: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME=WEIGHT,...", help_behavior_hint="")
-    ] = None
+    tradeoff: _Tradeoff = None
     """Weights of the aims of a fit of several, such as yield=.7,cost=.3; their sum is 1. By default
     all weigh the same."""
     front: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
@@ -246,6 +250,9 @@ class Candidates:
 
     rows: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """CSV or Parquet file with the features and the context columns; further columns are kept."""
+    tradeoff: _Tradeoff = None
+    """Weights of the aims of a fit of several, such as yield=.7,cost=.3, by which rows are ranked;
+    by default all weigh the same."""
     out: _File = None
     """File to write, .csv or .parquet, with all rows in their order."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from discrete_grad.data.errors import TableError, listing, shown
+from discrete_grad.data.errors import TableError, closest, listing, shown
 
 __all__ = ["Aim", "Goal", "parse_aims"]
 
@@ -90,8 +90,8 @@ def parse_aims(
         known: name -> aim of a column of which nothing but the name is written.
 
     Raises:
-        TableError: for none, a column twice, a value that is no finite number, or nothing but
-            behaviour.
+        TableError: for none, a column twice, a word after a column that is none of these, a value
+            that is no finite number, or nothing but behaviour.
 
     Example:
         >>> parse_aims(["purity>=.95", "cost:min"], ["cost", "purity"])
@@ -123,6 +123,12 @@ def _parsed(text: str, columns: Sequence[str], known: Mapping[str, Aim]) -> Aim:
     if found := _SPLIT.fullmatch(text):
         name, symbol, value = found.groups()
         return Aim(name, _COMPARED[symbol], _number(value, text))
+    if colon and name in columns:
+        wanted = [f"{name}:{goal}" for goal in _DIRECTIONS]
+        raise TableError(
+            f"the score {shown(text)} says what is wanted of column {name!r}, which must be one of "
+            f"{listing(wanted)}, or a comparison such as '{name}>=1'{closest(text, wanted)}"
+        )
     return Aim(text)
 
 

@@ -14,7 +14,7 @@ from discrete_grad.fitting.generator import FrozenModels
 from discrete_grad.models.aimed import scalarised, tradeoff_spec, tradeoff_weights
 from discrete_grad.policies import Generator
 from discrete_grad.runs._aim_stages import AimWork, has_aims, traded
-from discrete_grad.runs._aims import KIND, aimed
+from discrete_grad.runs._aims import KIND, aimed, hindered
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training.loop import derive_seed
 
@@ -36,7 +36,7 @@ def with_aims(work: AimWork, frozen: FrozenModels) -> tuple[FrozenModels, Scored
     if not has_aims(schema):
         return frozen, rows
     estimator, judge = (aimed(work, name) for name in ("estimator", "judge"))
-    frozen = replace(frozen, estimator=estimator, judge=judge)
+    frozen = replace(frozen, estimator=estimator, judge=judge, preference=hindered(work))
     count = traded(schema)
     if count < 2:
         return frozen, rows

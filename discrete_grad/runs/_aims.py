@@ -28,7 +28,7 @@ from discrete_grad.runs._aim_stages import (
 from discrete_grad.runs._calibrate import calibrated_units
 from discrete_grad.training.checkpoint import RunError, load_tensors
 
-__all__ = ["KIND", "RunAim", "RunAims", "aimed", "checked_tradeoff", "run_aims"]
+__all__ = ["KIND", "RunAim", "RunAims", "aimed", "checked_tradeoff", "hindered", "run_aims"]
 
 KIND: Scalarisation = "linear"
 _TOLERANCE = 1e-6
@@ -69,6 +69,7 @@ class RunAims:
         generator: whose context ends with a trade-off; None for a single aim to be traded.
         tradeoff: weights `(K,)` at which the run stands, of sum 1; None likewise.
         objective: what the run's rows are sought by, at that trade-off, in the table's contexts.
+        liking: the reward that explains preferences, see `hindered`; None without any.
     """
 
     parts: tuple[RunAim, ...]
@@ -76,6 +77,7 @@ class RunAims:
     generator: Generator | None
     tradeoff: Tensor | None
     objective: AimedEnsemble
+    liking: BaseEnsemble | None = None
 
     @property
     def names(self) -> list[str]:
@@ -131,23 +133,33 @@ def aimed(work: AimWork, name: str = "estimator", tradeoff: Tensor | None = None
 
     Both have the chances of the estimators: there is one classifier of rows that succeed.
     """
-    schema = work.table.schema
     models = [work.models[stage_name(name, place)] for place in range(_count(work))]
     kept = [i for i in range(len(models)) if not _aims(work)[i].is_threshold]
     behaviour = work.prepared.rows.all_scores
     ends = [torch.stack([behaviour[:, i].min(), behaviour[:, i].max()]) for i in kept]
-    lines = _lines(work)
-    chances = [_chance(work, place, lines) for place in range(len(models))]
-    if schema.feasible is not None:
-        chances.append(Chance(work.models[FEASIBLE], lines[FEASIBLE].to(work.device)))
     return AimedEnsemble(
         [models[place] for place in kept],
         torch.stack(ends) if ends else torch.zeros(0, 2, device=work.device),
-        [chance for chance in chances if chance is not None],
+        _chances(work, _lines(work)),
         names=[_aims(work)[place].name for place in kept],
         kind=KIND,
         tradeoff=tradeoff,
     )
+
+
+@torch.no_grad()
+def hindered(work: AimWork) -> BaseEnsemble | None:
+    """The reward that explains preferences, by which a row that fails is the least liked one.
+
+    A row that hardly succeeds, or hardly meets a threshold, is then not made good by its being
+    liked. None for a fit without preferences.
+    """
+    model, rows = work.models.get("preference"), work.prepared.rows
+    if model is None or not (chances := _chances(work, _lines(work))):
+        return model
+    rewards = model(rows.codes, rows.context)
+    ends = torch.stack([rewards.min(), rewards.max()]).unsqueeze(0)
+    return AimedEnsemble([model], ends, chances, names=["preference"])
 
 
 def _aims(work: AimWork) -> tuple[Aim, ...]:
@@ -161,6 +173,18 @@ def _count(work: AimWork) -> int:
 def _lines(work: AimWork) -> dict[str, Tensor]:
     path = work.weights("chances")
     return load_tensors(path)[0] if path.is_file() else {}
+
+
+def _chances(work: AimWork, lines: Mapping[str, Tensor]) -> list[Chance]:
+    """Chances of meeting each threshold and, where a column says so, of success."""
+    found = [_chance(work, place, lines) for place in range(_count(work))]
+    if work.table.schema.feasible is not None:
+        found.append(_success(work, lines))
+    return [chance for chance in found if chance is not None]
+
+
+def _success(work: AimWork, lines: Mapping[str, Tensor]) -> Chance:
+    return Chance(work.models[FEASIBLE], lines[FEASIBLE].to(work.device))
 
 
 def _chance(work: AimWork, place: int, lines: Mapping[str, Tensor]) -> Chance | None:
@@ -197,15 +221,13 @@ def run_aims(work: AimWork, generator: Generator | None) -> RunAims | None:
         raise RunError(f"{work.weights('chances')} is missing, or lacks {missing[0]!r}")
     count = traded(schema)
     tradeoff = torch.full((count,), 1 / count) if count > 1 else None
-    feasible = None
-    if schema.feasible is not None:
-        feasible = Chance(work.models[FEASIBLE], lines[FEASIBLE].to(work.device))
     return RunAims(
         parts=tuple(_part(work, place, lines) for place in range(_count(work))),
-        feasible=feasible,
+        feasible=None if schema.feasible is None else _success(work, lines),
         generator=generator if count > 1 else None,
         tradeoff=tradeoff,
         objective=aimed(work, tradeoff=tradeoff),
+        liking=hindered(work),
     )
 
 

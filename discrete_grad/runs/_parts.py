@@ -127,8 +127,10 @@ class RunParts:
     def objective(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
-        model = self.estimator if self.aims is None else self.aims.objective
-        return guided_score(model, self.preference, self.reward_unit, context, config)
+        model, liking = self.estimator, self.preference
+        if self.aims is not None:
+            model, liking = self.aims.objective, self.aims.liking
+        return guided_score(model, liking, self.reward_unit, context, config)
 
     def at(self, tradeoff: Mapping[str, float]) -> Self:
         """The same run at another trade-off, which its generator and its objective then have.

@@ -76,8 +76,9 @@ def fit_table(
             trained: the model, a `OwnScorer`, or its `package.module:name`. Its answers are in the
             unit of the score column, and the scores of a table without one. A scorer with a
             derivative is used through it.
-        judge: another one, in place of the judge. Without, the judge is trained on the table's
-            scores; where it has none there is no judge.
+        judge: another one, in place of the judge; by default `judge_scorer` of the config.
+            Without, the judge is trained on the table's scores; where it has none there is no
+            judge.
         resume: go on with a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
         source: JSON to be kept with the run.
@@ -105,6 +106,7 @@ def fit_table(
     """
     device = choose_device(device)
     require_config("config of fit", config, FitConfig)
+    judge = config.judge_scorer or None if judge is None else judge
     scorers = given_scorers(scorer, judge, table, device)
     given, table = table, table if scorers is None else scorers.table
     made = _checked_rules(table, rules)

@@ -50,6 +50,9 @@ class FitConfig:
     polish: bool = False
     """Climb from the most likely row by the best swaps, under the score that the generator was
     trained by: the report shows the row that is reached, and `generate` begins with it."""
+    judge_scorer: str = ""
+    """Model of one's own that judges generated rows of a fit with a scorer of one's own, as
+    `package.module:name`; empty for a judge trained on the table's scores, if it has any."""
     tensorboard: bool = False
     """Also log for TensorBoard, in the folder's subfolder tensorboard."""
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
@@ -139,7 +142,7 @@ _SCALES = {"rank": "rank", "mean": "standard", "median": "rank", "raw": "raw"}
 
 # settings of runs made before these could be set
 _BEFORE: dict[str, Any] = {"families": ("networks",), "scaling": False, "merge_repeats": False}
-_BEFORE |= {"policy": "independent", "tensorboard": False}
+_BEFORE |= {"policy": "independent", "tensorboard": False, "judge_scorer": ""}
 
 
 def _build(cls: Any, values: dict[str, Any]) -> Any:

@@ -128,7 +128,9 @@ class Run(RunParts):
         Returns:
             A frame of the same kind, otherwise of pandas, in the same order, with the columns
             `estimated_score` and `judge_score` in the table's units, `beyond_observed`, `in_table`
-            and `rank`: 1 for the best by the estimator of the rows in the same context.
+            and `rank`: 1 for the best by the estimator of the rows in the same context. Of several
+            aims there are scores of each, as `generate` names them, and the rank is that at the
+            run's trade-off.
 
         Raises:
             TableError: for a missing column or cell or an unknown category, all faults at once.

@@ -42,6 +42,14 @@ def test_traded_aims_come_first_and_behaviour_last() -> None:
     assert names == ["cost", "yield", "purity", "weight"]
 
 
+def test_a_wrong_word_is_the_only_problem_of_a_column_that_has_gaps() -> None:
+    gaps = {**ROWS, "yield": [None, 2.0, 3.0, 4.0, 5.0, 6.0], "ok": [False] + 5 * [True]}
+    with pytest.raises(TableError) as told:
+        read_table(gaps, score="yield:maxx", feasible="ok")
+    assert "problems" not in str(told.value)
+    assert "missing" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -50,6 +58,7 @@ def test_traded_aims_come_first_and_behaviour_last() -> None:
         (["purity>=nan"], "must end in a number"),
         (["ph:=x"], "must end in a number, got 'x'"),
         (["cost", "cost:min"], "given twice: 'cost'"),
+        (["yield:maxx"], "'yield:maxx' says what is wanted of .* 'yield'.*mean 'yield:max'"),
         (["cost:behaviour"], "every score is :behaviour"),
     ],
 )

@@ -1,5 +1,6 @@
 """A run of several aims, a threshold and rows that may fail, from fit to report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from discrete_grad.data import Table, read_contexts, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
 from discrete_grad.models.pareto import non_dominated
+from discrete_grad.preferences import PreferenceConfig, Preferences
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
 from discrete_grad.runs.pareto_front import front_values
@@ -179,6 +181,29 @@ def test_a_killed_fit_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     fit(read(AIMS), folder, CONFIG, resume=True)
     for path in sorted((run.folder / "weights").iterdir()):
         assert (folder / "weights" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_row_that_fails_is_not_made_good_by_being_liked(tmp_path: Path) -> None:
+    table = read(AIMS)
+    rows = torch.randint(4, (2, 300, 4), generator=torch.Generator().manual_seed(0))
+    # rows of z = 2 always fail, and are liked most
+    outcome = torch.where(rows[0, :, 2] == 2, 0, torch.where(rows[1, :, 2] == 2, 1, 2))
+    context = table.context
+    assert context is not None
+    answers = Preferences(rows[0], rows[1], outcome, context[:1].expand(300, -1))
+    config = replace(
+        CONFIG,
+        preference=PreferenceConfig(members=2, steps=100),
+        generator=replace(CONFIG.generator, preference=100.0, steps=40),
+    )
+    run = fit(table, tmp_path / "run", config, preferences=answers)
+    assert run.preference is not None
+    codes, here = torch.zeros(4, 4).long(), context[:1].expand(4, -1)
+    codes[:, 2] = torch.arange(4)
+    assert int(run.preference(codes, here).argmax()) == 2
+    assert int(run.objective(here)(codes).argmax()) != 2
+    assert 2 not in rows_of(run)["z"]
+    assert min(rows_of(load_run(run.folder))["probability_feasible"]) > 0.5
 
 
 def test_a_single_threshold_is_met(tmp_path: Path) -> None:

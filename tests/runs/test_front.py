@@ -212,6 +212,25 @@ def test_a_network_is_exported(run: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["generator.pt2"]
 
 
+# the exporter's own
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_network_is_exported_to_onnx(run: Run, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnx, onnxscript, onnxruntime")
+    pytest.importorskip("onnxscript", reason="needs onnx, onnxscript, onnxruntime")
+    contexts = run.table.context
+    assert contexts is not None
+    run.export(tmp_path / "generator.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "generator.onnx")
+    kept = session.get_modelmeta().custom_metadata_map
+    assert kept["schema"] == run.table.schema.to_json()
+    (given,) = session.get_inputs()
+    for count in (1, 2, 7):
+        (found,) = session.run(None, {given.name: contexts[:count].numpy()})
+        expected = run.generator(contexts[:count])
+        assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["generator.onnx"]
+
+
 def test_settings_are_given_in_every_form(table: Path, tmp_path: Path) -> None:
     told: list[dict[str, float]] = []
     made = fit(

@@ -95,6 +95,23 @@ def test_the_command_line_imports_the_scorer_and_asks_it_again(
     assert "name the column to be maximised, or give a scorer" in capsys.readouterr().err
 
 
+def test_a_judge_is_named_in_the_configuration(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("my_scorer.py").write_text(
+        f"{MODULE}\n\ndef judge():\n    return lambda f: -1 * f.shade\n"
+    )
+    Path("judged.toml").write_text(f'judge_scorer = "my_scorer:judge"\n{QUICK}')
+    fitted = ["fit", "rows.csv", "--config", "judged.toml", "--context", "shop", "dose"]
+    assert main([*fitted, "--out", "run", "--scorer", "my_scorer:load"]) == 0
+    assert "The judge was given, too" in " ".join(capsys.readouterr().out.split())
+    frame = load_run("run").score({"shop": ["east"], "dose": [0.1], "cut": ["ideal"], "shade": [3]})
+    assert frame["judge_score"].tolist() == [-3.0]
+    scored = ["fit", "rows.csv", "--config", "judged.toml", "--score", "shade", "--out", "other"]
+    assert main(scored) == 2
+    assert "a judge is given along with a scorer, and there is none" in capsys.readouterr().err
+
+
 def test_a_judge_may_be_given(tmp_path: Path) -> None:
     judge = ByName()
     run = discrete_grad.fit(table(), tmp_path / "run", quick(), scorer=of_frame, judge=judge)
