@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # plain functions that assert on behalf of the tests
 pytest.register_assert_rewrite(
@@ -17,6 +17,10 @@ collect_ignore_glob = ["nn/zoo/*"]
 
 # derandomised: the same examples every time, so no run can fail by chance
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=60)
+# of a mutant it matters that a test fails, not which example is the smallest
+settings.register_profile(
+    "mutants", settings.get_profile("suite"), phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("suite")
 
 # small tensors: more threads only wait for each other
