@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import torch
@@ -20,6 +20,9 @@ _MOST_GROUPS = 2048
 _LEAST_NOISE = 1e-3
 _LEAST_VARIANCE = 1e-8
 _POOLED_CELLS = 4
+# rows at a time: what is computed of them fits into a processor's cache. Buffers as long as the
+# table, made and freed thousands of times, would also leave holes that the process keeps
+_PART = 2**16
 
 
 def anova_groups(sizes: Sequence[int], rows: int) -> list[tuple[int, ...]]:
@@ -106,7 +109,9 @@ def fit_anova(
     within = torch.zeros_like(total) if spread is None else (weights * spread.square()).sum(1)
     # to begin with, half of the variance is taken for noise
     noise = ((weights * residual.square()).sum(1) + within) / total / 2 + _LEAST_NOISE
-    tables = [_Table(model, index, codes, weights, noise) for index in range(len(model.groups))]
+    # a column's codes side by side
+    columns = codes.to(torch.int32).T.contiguous()
+    tables = [_Table(model, index, columns, weights, noise) for index in range(len(model.groups))]
     for sweep in range(sweeps):
         changed, spent = torch.zeros_like(noise), torch.zeros_like(noise)
         for table in tables:
@@ -125,7 +130,15 @@ def fit_anova(
 
 
 class _Table:
-    """One table of M members: its values, the rows of its cells and its prior variance."""
+    """One table of M members: its values, the rows of its cells and its prior variance.
+
+    Args:
+        model: whose table it is.
+        index: of its group.
+        codes: `(columns, N)`.
+        weights: `(M, N)`.
+        noise: `(M,)`, to begin with.
+    """
 
     def __init__(
         self, model: AnovaEnsemble, index: int, codes: Tensor, weights: Tensor, noise: Tensor
@@ -134,34 +147,40 @@ class _Table:
         self.codes, self.weights = codes, weights
         self.columns = model.groups[index][: len(shape)].tolist()
         self.shape, self.size, members = shape, math.prod(shape), len(weights)
-        self.count = self._sums(weights, self.cell())
+        self.count = self._sums(weights)
         self.seen = (self.count > 0).sum(1)
         self.moment = torch.zeros_like(noise)
         self.values = weights.new_zeros(members, self.size)
         # to begin with, effects of more columns are taken for smaller
         self.variance = noise / 10.0 ** len(shape)
 
-    def cell(self) -> Tensor:
-        """Cell `(N,)` of every row."""
-        cell = self.codes[:, self.columns[0]].long()
-        for column, size in zip(self.columns[1:], self.shape[1:], strict=True):
-            cell = cell * size + self.codes[:, column]
-        return cell
+    def cells(self) -> Iterator[tuple[slice, Tensor]]:
+        """Parts of the rows, and the cell of each of their rows."""
+        for start in range(0, self.codes.shape[1], _PART):
+            part = slice(start, start + _PART)
+            cell = self.codes[self.columns[0], part]
+            for column, size in zip(self.columns[1:], self.shape[1:], strict=True):
+                cell = cell * size + self.codes[column, part]
+            yield part, cell
 
-    def _sums(self, values: Tensor, cell: Tensor) -> Tensor:
-        """Sums `(M, size)` over the rows of each cell `(N,)` of values `(M, N)`."""
-        rows = [torch.bincount(cell, weights=row, minlength=self.size) for row in values]
-        return torch.stack(rows).to(values.dtype)
+    def _sums(self, factor: Tensor, values: Tensor | None = None) -> Tensor:
+        """Sums `(M, size)` over the rows of each cell of `(M, N)`, or of a product of two."""
+        total = factor.new_zeros(len(factor), self.size)
+        for part, cell in self.cells():
+            some = factor[:, part] if values is None else factor[:, part] * values[:, part]
+            rows = [torch.bincount(cell, weights=row, minlength=self.size) for row in some]
+            total += torch.stack(rows).to(factor.dtype)
+        return total
 
     def update(self, residual: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Set the values, change the residuals in place; squares moved and degrees of freedom."""
         prior = (noise / self.variance).unsqueeze(1)
-        cell = self.cell()
         # the residuals that the other tables leave: this one's own values are added back
-        sums = self._sums(self.weights * residual, cell) + self.count * self.values
+        sums = self._sums(self.weights, residual) + self.count * self.values
         new = sums / (self.count + prior)
         step, self.values = new - self.values, new
-        residual -= step[:, cell]
+        for part, cell in self.cells():
+            residual[:, part] -= step.index_select(1, cell)
         # the posterior's second moment, of the cells that have rows
         moment = new.square() + noise.unsqueeze(1) / (self.count + prior)
         self.moment = (moment * (self.count > 0)).sum(1)

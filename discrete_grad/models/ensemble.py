@@ -21,6 +21,8 @@ from discrete_grad.space import CategoricalSpace, ContextSpec, is_codes
 
 __all__ = ["BaseEnsemble", "EstimatorEnsemble"]
 
+_FOLDED = 4  # rows for each category, from which on a table of them pays
+
 
 class BaseEnsemble(BaseEstimator):
     """M estimators that are asked together; the score is their mean.
@@ -152,6 +154,8 @@ class EstimatorEnsemble(BaseEnsemble):
         if self.own is not None:
             return torch.stack(self._in_turn("forward", row, context, own_rows))
         stacked = isinstance(self._shell[0], Estimator)
+        if stacked and not own_rows and is_codes(row) and self._folds(row):
+            return self._looked_up(row, context)
         if stacked and not own_rows:
             return self._stacked_mlp(self._own(embed(self.space, row, self._wide())), context)
         if not stacked or not is_codes(row):
@@ -217,26 +221,53 @@ class EstimatorEnsemble(BaseEnsemble):
         own: Tensor = embedded.unflatten(-1, (self.num_members, -1)).movedim(-2, 0)
         return own.flatten(-2)
 
+    def _folds(self, codes: Tensor) -> bool:
+        """Whether so many rows are worth a table of what each category adds to the first layer."""
+        return codes.dim() == 2 and len(codes) >= _FOLDED * self.space.width
+
+    def _looked_up(self, codes: Tensor, context: Tensor | None) -> Tensor:
+        """Scores `(M, n)` of codes `(n, F)`, each category's part of the first layer looked up."""
+        self.space.check_codes(codes)
+        weight, bias = self.stacked["trunk/0/weight"], self.stacked["trunk/0/bias"]
+        table, members = self.stacked["embedding/weight"], self.num_members
+        own = self.space.num_features * table.shape[-1]
+        parts = weight[..., :own].unflatten(-1, (-1, table.shape[-1])).movedim(2, 0)
+        pairs = zip(parts, table.split(list(self.space.sizes), 1), strict=True)
+        # (K, M, H) of each feature
+        added = torch.cat([(block @ part.transpose(1, 2)).movedim(0, 1) for part, block in pairs])
+        first = F.embedding_bag(self.space.columns(codes), added.flatten(1), mode="sum")
+        vector = first.unflatten(-1, (members, -1)).movedim(1, 0) + bias.unsqueeze(1)
+        if context is not None:
+            none = vector[..., :0]
+            read = with_context(none, context, self.context_spec, self.stacked.get("reading/weight"))
+            vector = vector + read @ weight[..., own:].transpose(1, 2)
+        return self._layers(vector, first=1).squeeze(-1)
+
     def _stacked_mlp(self, own: Tensor, context: Tensor | None) -> Tensor:
-        """Scores `(M, ...)` of the members' own embedded rows `(M, ..., F dim)`.
+        """Scores `(M, ...)` of the members' own embedded rows `(M, ..., F dim)`."""
+        table = self.stacked.get("reading/weight")
+        vector = with_context(own, context, self.context_spec, table)
+        batch = vector.shape[1:-1]
+        vector = vector.flatten(1, -2) if batch else vector.unsqueeze(1)
+        vector = self._layers(vector)
+        return vector.squeeze(-1).unflatten(1, batch) if batch else vector.flatten()
+
+    def _layers(self, vector: Tensor, first: int = 0) -> Tensor:
+        """Outputs `(M, n, 1)` of inputs `(M, n, ...)` to the layer at a place of the trunk.
 
         A batched product for each layer of `Estimator`: `vmap` gives the same, and takes longer to
         set up than small members take to compute.
         """
         shell = self._shell[0].train(self.training)
         assert isinstance(shell, Estimator)
-        table = self.stacked.get("reading/weight")
-        vector = with_context(own, context, self.context_spec, table)
-        batch = vector.shape[1:-1]
-        vector = vector.flatten(1, -2) if batch else vector.unsqueeze(1)
-        for name, layer in (*shell.trunk.named_children(), ("head", shell.head)):
+        for name, layer in (*list(shell.trunk.named_children())[first:], ("head", shell.head)):
             if not isinstance(layer, nn.Linear):
                 vector = layer(vector)
                 continue
             place = name if name == "head" else f"trunk/{name}"
             weight, bias = self.stacked[f"{place}/weight"], self.stacked[f"{place}/bias"]
             vector = torch.baddbmm(bias.unsqueeze(1), vector, weight.transpose(1, 2))
-        return vector.squeeze(-1).unflatten(1, batch) if batch else vector.flatten()
+        return vector
 
     def _call(self, method: str, row: Tensor, context: Tensor | None, own_rows: bool) -> Tensor:
         parameters = {name.replace("/", "."): p for name, p in self.stacked.items()}
