@@ -122,6 +122,19 @@ def test_fitted_models_of_every_form_answer_as_they_do_to_their_own_rows(table: 
         torch.testing.assert_close(answers(found, table), torch.from_numpy(linear.predict(inputs)))
 
 
+def test_trees_of_a_frame_of_codes_may_mean_categories_or_text_alone(table: Table) -> None:
+    rows = frame()
+    coded = categories(rows[["cut", "size", "dose"]])
+    for name in ("cut", "size"):
+        coded[name] = coded[name].cat.codes
+    trees = XGBRegressor(n_estimators=5, n_jobs=1).fit(coded, rows["price"])
+    with pytest.raises(RunError, match=r"several forms: .*'text-categories', .*'categories', "):
+        bound(trees, table)
+    found = bound(OwnScorer(trees, takes="categories"), table)
+    expected = torch.from_numpy(trees.predict(coded).astype(np.float64))
+    torch.testing.assert_close(answers(found, table), expected)
+
+
 def test_an_array_of_numbers_with_gaps_may_be_values_or_codes() -> None:
     rows = frame()[["size", "dose"]]
     numbers = read_table(rows, score=None, context=["dose"])

@@ -77,15 +77,16 @@ def _frame_form(scorer: OwnScorer, columns: RowColumns, rows: Rows, role: str) -
     failed: dict[Takes, str] = {}
     _refuse_classifier(scorer, role)
     for takes in [scorer.takes] if scorer.takes else _likely_frames(scorer, columns, role):
-        if takes in _CATEGORIES and found:
+        if takes in _CATEGORIES and found.keys() - {*_CATEGORIES}:
             continue  # what is fitted to values takes categoricals, too
         form = FrameForm(scorer, columns, takes)
         if failure := _failure(form, rows):
             failed[takes] = failure
         else:
             found[takes] = form
-    if {"numbers", "frame"} <= found.keys() and _alike(found["numbers"], found["frame"], rows):
-        del found["frame"]
+    for one, other in _ALIKE:
+        if {one, other} <= found.keys() and _alike(found[one], found[other], rows):
+            del found[other]
     return found[_only(scorer, [*found], failed, role)]
 
 
@@ -120,6 +121,7 @@ def _likely_frames(scorer: OwnScorer, columns: RowColumns, role: str) -> list[Ta
 
 
 _CATEGORIES: list[Takes] = ["text-categories", "categories"]
+_ALIKE: list[tuple[Takes, Takes]] = [("numbers", "frame"), ("text-categories", "categories")]
 
 
 def _refuse_classifier(scorer: OwnScorer, role: str) -> None:
