@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from discrete_grad import (
+    Blend,
+    CentredReinMax,
     DeterministicStraightThrough,
     GradientEstimator,
     GumbelSoftmax,
@@ -27,6 +29,9 @@ COMMON: dict[str, Make] = {
     "StraightThrough": lambda space, n: StraightThrough(space, samples=n),
     "DeterministicStraightThrough": lambda space, n: DeterministicStraightThrough(space),
     "ReinMax": lambda space, n: ReinMax(space, samples=n),
+    "CentredReinMax": lambda space, n: CentredReinMax(space, samples=max(2, n)),
+    # a soft row is one of its evaluations
+    "Blend": lambda space, n: Blend(space, samples=max(2, n - 1)),
     "Reinforce": lambda space, n: Reinforce(space, samples=n),
     "LeaveOneOut": lambda space, n: LeaveOneOut(space, samples=max(2, n)),
 }

@@ -7,6 +7,7 @@ the generator's most likely row, and the mean over 256 of its samples.
 
     python -m benchmarks.generation_methods
     python -m benchmarks.generation_methods --repeat-seed 0 --out ONE_REPEAT.json
+    python -m benchmarks.generation_methods --methods ReinMax Blend --out TWO.json
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ SHOWN = (
     "GumbelSoftmax",
     "StraightThrough",
     "ReinMax",
+    "CentredReinMax",
+    "Blend",
     "LeaveOneOut",
 )
 KINDS = {
@@ -70,6 +73,7 @@ KINDS = {
 METHODS_NOTE = (
     "All methods of a seed train through the same frozen estimators, on 4 rows a step and element "
     "of the batch (`Softmax` and `DeterministicStraightThrough`, which draw nothing, on 1, and "
+    "`Blend` on 3 and a soft row, "
     f"{', '.join(f'`{name}`' for name in EVERY_CATEGORY)} on 1 with every category of every "
     "feature in it), each for as many steps, at whatever that costs. `Arms` and `Disarm` "
     "are for binary features, of which no table is made; `Enumerate` asks about every row, and "
@@ -90,6 +94,8 @@ class Config(harness.Config):
     """They are drawn from this share of the table, from below."""
     repeat_seed: int | None = None
     """Score of one repeat of each row, drawn with this seed; by default the mean over repeats."""
+    methods: tuple[str, ...] = ()
+    """Only these of the common methods; by default all methods."""
     fit: Annotated[FitConfig, tyro.conf.Suppress] = field(default_factory=FitConfig)
     """The default recipe, kept with the results: those of another recipe are not mixed in."""
 
@@ -101,7 +107,7 @@ def cells(config: Config) -> list[Cell]:
     for seed in range(seeds):
         for dataset in TABLES:
             found.append(Cell(f"{dataset}/{seed}", (config, dataset, seed, True)))
-            if 2 * seed < seeds:
+            if 2 * seed < seeds and not config.methods:
                 found.append(Cell(f"{dataset}/{seed}/others", (config, dataset, seed, False)))
     return found
 
@@ -116,7 +122,8 @@ def measure(config: Config, dataset: str, seed: int, common: bool) -> dict[str, 
         run = fit(table, Path(folder) / "run", recipe(config.fit, seed, quick=config.quick))
         seconds = time.perf_counter() - began
     figures: dict[str, Any] = {"default fit": {"seconds": seconds}}
-    drawn = _trained(run, seed, COMMON if common else others(), figures)
+    methods = {name: COMMON[name] for name in config.methods} or COMMON if common else others()
+    drawn = _trained(run, seed, methods, figures)
     for name, codes in chain(_baselines(run, seed) if common else (), drawn):
         truth = example.true_percentile(codes, dataset)
         # the first is the most likely row, the others are samples
