@@ -213,9 +213,9 @@ class Generate:
 class Score:
     """Rank rows of your own by the estimator of a fit.
 
-    Every row gets its scores by estimator and judge in the table's units, a mark whether the table
-    of the fit has the row, and its rank: 1 is the best row of a context by the estimator. Without
-    --out the best rows are printed. Python: `Run.score`.
+    Every row gets its scores by estimator and judge in the table's units, whether the table of the
+    fit has it, and its rank, 1 for the best by the estimator among the rows of the same context.
+    Without --out the best are printed. Python: `Run.score`.
     """
 
     run_folder: RunFolder

@@ -215,7 +215,7 @@ class Rows:
     """CSV or Parquet file of rows, with their contexts: the best rows within 1 change of each,
     within 2, and so on up to --edits are written, with what each change gains alone."""
     edits: int = 3
-    """Largest number of changes of a row of --edit."""
+    """Changes of a row of --edit, at most."""
     rows: int = 8
     """Different rows for each context."""
     tradeoff: Annotated[
