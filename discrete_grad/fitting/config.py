@@ -94,7 +94,7 @@ class EstimatorConfig(LoopConfig):
             )
 
     def for_rows(self, count: int) -> EstimatorConfig:
-        """The settings that so many rows are learnt with.
+        """The settings adapted to the number of rows to learn from.
 
         The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
         network's prior then weighs as much against all rows as it does against 1,500. There are

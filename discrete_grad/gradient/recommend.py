@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Candidates ranked by their error, and how sure the ranking is.
+    """Candidates ranked by their error, and the certainty of the ranking.
 
     Args:
         ranked: the best first, each a `discrete_grad.gradient.recommend.Measured`.

@@ -40,7 +40,7 @@ def edit(
     tolerance: float = 0.0,
     seed: int = 0,
 ) -> Edits:
-    """Change few features of rows so that a model says more, less, or what it is wanted to say.
+    """Change a few features of rows so that a model's outputs rise, fall or come near a target.
 
     A row is worth the weighted sum of all outputs, or, with a target, minus the weighted sum of
     their squared distances from it; each edit costs its price. `swap_search` finds the rows.

@@ -11,7 +11,7 @@ __all__ = ["PreferenceConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig(EstimatorConfig):
-    """The model of preferences between rows, where a fit is given some.
+    """The model of preferences between rows, if a fit is given any.
 
     Example:
         >>> PreferenceConfig().reliability

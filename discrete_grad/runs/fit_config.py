@@ -99,7 +99,7 @@ class FitConfig:
         return _SCALES[self.maximise]
 
     def scorer(self, name: Literal["estimator", "judge"]) -> EstimatorConfig:
-        """Settings of the estimator or the judge, of the families that can learn what is wanted.
+        """Settings of the estimator or the judge, with families that can learn `maximise`.
 
         Example:
             >>> FitConfig(maximise="median").scorer("judge").families

@@ -51,7 +51,7 @@ def fit(
     device: str | torch.device = "cpu",
     quiet: bool = False,
 ) -> Run:
-    """Fit judge, estimators and generator to a table; all of it is kept in a folder.
+    """Fit judge, estimators and generator to a table, and store the run in a folder.
 
     `discrete-grad fit` does the same, with options of the same names. Killed at any moment and
     called again with `resume=True`, it ends with the same weights, bit for bit, on the CPU.
@@ -145,7 +145,7 @@ def load_run(
     scorer: Given | None = None,
     judge: Given | None = None,
 ) -> Run:
-    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
+    """Load a finished fit, made on any device; from a folder with rounds the latest fit.
 
     Args:
         folder: of the fit.

@@ -28,7 +28,7 @@ __all__ = ["Run", "run_of"]
 
 @dataclass(frozen=True)
 class Run(RunParts):
-    """A finished fit: rows for contexts, scores of one's own rows, the report, the network.
+    """A finished fit, which generates rows, scores your own rows, and writes reports and exports.
 
     `discrete_grad.fit` and `discrete_grad.load_run` make it. Its `aims`, where it has several, are
     the models of each: a `discrete_grad.runs._aims.RunAims`.
@@ -119,7 +119,7 @@ class Run(RunParts):
         return frame_like(contexts, made)
 
     def score(self, rows: Source) -> Any:
-        """One's own rows with their scores by estimator and judge, and their ranks.
+        """Your own rows with their scores by estimator and judge, and their ranks.
 
         Args:
             rows: a frame, a path or a dict with the features and the context columns; further
@@ -136,7 +136,7 @@ class Run(RunParts):
         return score_rows(self, rows)
 
     def swaps(self, rows: Source) -> Any:
-        """What each single swap of one's own rows would change, the best swap of a row first.
+        """Effect of every single swap on your own rows, the best swap of each row first.
 
         Args:
             rows: as in `score`; one row as a dict of single values.
@@ -162,7 +162,7 @@ class Run(RunParts):
         forbid: Sequence[str] | str = (),
         seed: int = 0,
     ) -> Any:
-        """The best rows within few changes of each of one's own, by the score trained by.
+        """The best rows within a few changes of each of your rows, by the generator's objective.
 
         Args:
             rows: as in `score`; one row as a dict of single values.
@@ -188,7 +188,7 @@ class Run(RunParts):
     def propose(
         self, contexts: Source | None = None, *, rows: int = 16, explore: float = 1.0
     ) -> Any:
-        """Rows to be measured next for each context, those that promise most.
+        """The most promising rows to be measured next, for each context.
 
         All that was measured decides: the rows of the table and those that were told, of which a
         Gaussian process over rows and contexts learns, see `Rounds`. The generator guides the
@@ -216,7 +216,7 @@ class Run(RunParts):
         return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
 
     def tell(self, rows: Source, *, measurement: str = "") -> Run:
-        """Keep measured rows in the run's folder, and fit again to all that is known.
+        """Store measured rows in the run's folder, and fit again to all rows measured so far.
 
         Any rows may be told, proposed or not. A measurement is known by its row, context, scores
         and name, and kept once: a table may be told again, grown or not, and what it holds twice
