@@ -175,9 +175,9 @@ def tables(results: Results) -> list[Table]:
     settings = results["settings"]
     how = (
         f"Learnt from {settings['rows']:,} random rows of a complete table, measured on "
-        f"{settings['anchors']} of all others, each paired with up to 24. Higher is better. Mean "
-        "over seeds with a 95% interval; after the semicolon by how much the aligner is above, on "
-        "the same pairs. `-`: all of these pairs have the same Hamming distance."
+        f"{settings['anchors']} of the other rows, each paired with up to 24 rows. Higher is "
+        "better. Mean over seeds with a 95% interval; after the semicolon the aligner's value "
+        "minus this one, on the same pairs. `-`: all of these pairs have the same Hamming distance."
     )
     lost = (
         f"Several scores; after the semicolon by how much the loss is above `{DEFAULT}`, over the "

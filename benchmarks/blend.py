@@ -103,8 +103,9 @@ def _trained(
 # --- tables and plot ------------------------------------------------------------------------------
 
 NOTE = (
-    "`E[f]`, exactly, less that of training by the exact gradient from the same first logits: mean "
-    "over seeds and 95% interval by Student's t. f has mean 0 and deviation 1 over the rows. "
+    "Exact `E[f]` after training minus that after training by the exact gradient from the same "
+    "first logits; higher is better. Mean over seeds and 95% interval by Student's t. f has mean 0 "
+    "and standard deviation 1 over the rows. "
 )
 
 

@@ -165,7 +165,7 @@ def table(results: dict[str, list[CheckResult]]) -> list[str]:
     for check, states in shown.items():
         lines.append(f"| {check} | {' | '.join(SHOWN[state] for state in states)} |")
     passed = sorted(check for check in by_check if check not in shown)
-    return [*lines, "", f"Nobody fails: {', '.join(passed)}. A dash: nothing to check."]
+    return [*lines, "", f"No layer fails: {', '.join(passed)}. A dash: nothing to check."]
 
 
 def findings(name: str, results: list[CheckResult]) -> list[str]:
@@ -194,10 +194,10 @@ def page(
         "",
         f"`python -m benchmarks.conformance`, seed {config.seed}; {shown}, CPU.",
         "",
-        "Each is a plain function, called on each feature, and held to the checks of",
-        "`discrete_grad.testing`, beside three methods of discrete_grad as a control.",
-        "Nothing here need be a bug by the authors' own promises: these are the points where a",
-        "layer differs from our contract. `generator` fails where there is no such argument.",
+        "Each layer is a plain function that is called on each feature. The checks of",
+        "`discrete_grad.testing` run on it, and on three methods of discrete_grad as a control.",
+        "A failure need not be a bug by the authors' own promises: it is a point where a layer",
+        "differs from our contract. `generator` fails if a layer has no such argument.",
         "",
         *table(results),
         "",

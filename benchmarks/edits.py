@@ -114,11 +114,11 @@ def _losses(results: Results) -> Table:
     seeds = {task: max(map(len, found.values()), default=0) for task, found in by_task.items()}
     told = ", ".join(f"{task}: {count}" for task, count in seeds.items())
     note = (
-        "Mean squared distance of the outputs from the target plus "
-        f"{PRICE:g} for each edit, of the best row evaluated; less is better. Means over {STARTS} "
-        f"starts ({WIDE_STARTS} on `wide`), with 95% intervals "
-        f"over networks ({told}). Evaluations: a layer has {LAYER:,}, ledidi at its defaults stops "
-        f"by itself; on `wide` both are cut off after {CUT:,}. See the tables of each task."
+        "Loss of the best row evaluated: mean squared distance of the outputs from the target, "
+        f"plus {PRICE:g} for each edit; lower is better. Means over {STARTS} starts ({WIDE_STARTS} "
+        f"on `wide`), with 95% intervals over networks ({told}). A layer has {LAYER:,} "
+        "evaluations, and ledidi at its defaults stops by itself; on `wide` both are stopped "
+        f"after {CUT:,}. The tables of each task have the evaluations of the other methods."
     )
     return Table("Edits: loss reached", ("method", *TASKS), rows, note)
 
@@ -141,9 +141,9 @@ def _costs(results: Results, task: str) -> Table:
             )
         )
     note = (
-        "Loss of the best row after so many evaluations of a start (a row forward is one, its "
-        "gradient another), evaluations in all, edits, and processor seconds a start, one start "
-        "after the other."
+        "Loss of the best row after a number of evaluations per start (a forward pass of a row is "
+        "one, its gradient another), evaluations in total, edits, and processor seconds per start, "
+        "one start after the other."
     )
     header = ("method", *(f"{look:,}" for look in looks), "evaluations", "edits", "seconds")
     return Table(f"Edits: {task}", header, rows, note)

@@ -205,11 +205,12 @@ def tables(results: Results) -> list[Table]:
             "Best value of an Ehrlich function, by rows asked about",
             header,
             [[f"{name}", method, *_row(group)] for (name, method), group in groups.items()],
-            "L tokens in a row, c motifs of length 4, 32 tokens. Means over seeds; rows until 1.0 "
-            "is the median of the seeds that reached it. The genetic algorithm is that of "
-            "pytorch-holo, with 1,000 particles. The searches know what is public of the family: "
-            "a pair of neighbours makes a row infeasible, motifs may lie anywhere, and the span of "
-            "a motif. The genetic algorithm knows nothing, nor does the search of `rounds`.",
+            "A row has L positions with 32 tokens each; there are c motifs of length 4. Means over "
+            "seeds; rows until 1.0 is the median of the seeds that reached it. The genetic "
+            "algorithm is that of pytorch-holo, with 1,000 particles. The searches use what is "
+            "publicly known about the family: some pairs of neighbours make a row infeasible, "
+            "motifs may lie anywhere, and the span of a motif. The genetic algorithm and the "
+            "search of `rounds` use none of this.",
         ),
         Table(
             "Every seed: rows until 1.0, or the best value",

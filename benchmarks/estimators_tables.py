@@ -23,9 +23,9 @@ PUBLISHED = (
     ".008 (Mean ensemble, table 2 of RaM), the median at most .630."
 )
 NOTE = (
-    "Mean over seeds; the margin is ours minus the best of the peers, with a 95% interval of "
-    "pairs. Families are means over their tables. Ring: rows of pair interactions, noisy, and the "
-    "truth without noise."
+    "Mean over seeds; higher is better. The margin is ours minus the best of the peers, with a 95% "
+    "interval of the paired differences. Families are means over their tables. Ring: learnt from "
+    "noisy scores with interactions of pairs, and compared with the truth without noise."
 )
 Cells = dict[tuple[str, str], dict[int, Any]]
 Value = Callable[[dict[str, Any]], float | None]
@@ -147,7 +147,7 @@ def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     full, methods = [found for _, found in every if all(found.values())], every[0][1]
     means = {m: fmean(fmean(f[m].values()) for f in full) for m in methods} if full else {}
     shown = [f"{means[m]:.3f}" if m in means else "-" for m in methods]
-    return [f"mean of the {len(full)} that all methods were fitted to", "", *shown, ""]
+    return [f"mean of the {len(full)} lines that all methods were fitted to", "", *shown, ""]
 
 
 def _lead_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
@@ -157,7 +157,7 @@ def _lead_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
         both = [f for _, f in every if f[OURS] and f[method]]
         apart = [fmean(f[OURS].values()) - fmean(f[method].values()) for f in both]
         entries.append(f"{fmean(apart):+.3f} ({len(apart)})" if apart else "-")
-    return [f"{OURS} minus it, mean over as many lines", "", "", *entries[1:], ""]
+    return [f"mean of {OURS} minus this method (number of lines)", "", "", *entries[1:], ""]
 
 
 def _ways(cells: Cells, title: str, which: str, kind: str) -> Table:

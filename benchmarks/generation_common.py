@@ -80,8 +80,8 @@ REGIMES = {
     "any 200": Regime(200, 1.0),
 }
 REGIMES_NOTE = (
-    "`worst 80%`: learnt from 1,500 rows of the worst 80% of a table, of which the best is the "
-    ".800 percentile; `any 1,500` and `any 200`: from so many rows of all."
+    "`worst 80%`: learnt from 1,500 rows of the worst 80% of a table; the best of them is at the "
+    ".800 percentile. `any 1,500` and `any 200`: learnt from this many rows of the whole table."
 )
 
 

@@ -36,8 +36,8 @@ KINDS = {"percentile": "True percentile", "regret": "Regret"}
 LEFT = 0.55  # of the plot
 COLOURS = dict(zip(REGIMES, ("C0", "C1", "C2"), strict=True))
 MEANS_NOTE = (
-    "Mean over the tables of a family, then over seeds with a 95% interval; differences are of "
-    "pairs. "
+    "Mean over the tables of a family, then over seeds with a 95% interval; differences are "
+    "between pairs. "
 )
 
 

@@ -265,8 +265,9 @@ def _leading(
     header = ("f", "best at 8 / 32 / 128", *(f"`{name}` at 8 / 32 / 128" for name in ALWAYS))
     note = (
         f"{about} {NOTE} "
-        "`≈ n more` cannot be told from the leader. Functions of one kind agree on every one-hot "
-        f"row; `bent` and `multilinear` say how they go on between them. {reference}"
+        "`≈ n more`: n more methods cannot be distinguished from the best one. Functions of one "
+        "kind agree on every one-hot row; `bent` and `multilinear` name their values between these "
+        f"rows. {reference}"
     )
     return Table("Relative error of a gradient, by function and budget", header, rows, note)
 

@@ -576,13 +576,14 @@ def _failures(results: Results) -> Table:
 
 
 NOTE = (
-    "Speed-up; memory saving, both against a loop of `F.gumbel_softmax` over the features: 2 is "
-    "twice as fast, or half the memory. Median over rounds with its 95% interval; forward and "
-    "backward, eager, 2 threads of the CPU, cells one at a time. Memory is the peak of tensors, a "
-    "count without spread. The last six are peers on the same logits, one draw a row as ours: of a "
-    "loop over the features and one batched call (on a view for equal sizes; padded where that at "
-    "most doubles the width) the faster. Gradient estimators that are not layers have no row to "
-    "embed."
+    "Each cell has the speed-up and, after the semicolon, the memory saving, both against a loop "
+    "of `F.gumbel_softmax` over the features: 2 is twice as fast, or half the memory. Median over "
+    "rounds with its 95% interval; forward and backward, eager, 2 threads of the CPU, cells one at "
+    "a time. Memory is the peak of tensors, which is counted and has no interval. The last six "
+    "lines are peers on the same logits, with one draw per row like ours. For them the faster of "
+    "two ways is shown: a loop over the features, or one batched call (on a view for equal sizes; "
+    "padded where that at most doubles the width). Gradient estimators that are not layers have no "
+    "row to embed, and are left out."
 )
 ALL_HEADER = (
     *("shape", "device, mode, threads", "layer", "forward + backward, ms", "forward, ms"),

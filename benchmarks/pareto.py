@@ -220,9 +220,9 @@ def _front_table(results: Results, kind: str, title: str) -> Table:
     note = (
         f"Hypervolume of up to {COUNT} rows by {whose}, relative to that of all rows of the table "
         "(1 is the best possible); mean over seeds, with the 95% interval where there are several. "
-        "Every method sees the same ensembles. The first line of a table counts the evaluations of "
-        "the search after the fit alone. The second counts the generator's training, too: "
-        f"{TRAINING:,} draws and 3,600 rows in the search."
+        "Every method uses the same ensembles. In the first line of each table only the "
+        "evaluations of the search after the fit are counted. In the second line the generator's "
+        f"training is counted, too: {TRAINING:,} draws, and 3,600 rows in the search."
     )
     return Table(title, header, rows, note)
 

@@ -70,10 +70,10 @@ def _true(done: dict[str, dict[str, Any]]) -> Table:
             line += _true_entries(by_table[name], method)
         rows.append(line)
     note = (
-        "Exact share of `beta log Z` that the objective reaches at the end, mean with a 95% "
-        "interval over seeds; rows and seconds are medians over seeds from which point on it stays "
-        "at 99% or more, with the number of seeds that came so far where not all did. The clock "
-        "stands still while a policy is graded."
+        "Exact share of `beta log Z` that the objective reaches at the end: mean with a 95% "
+        "interval over seeds. Rows and seconds say after how many the share stays at 99% or more: "
+        "medians over seeds, with the number of seeds that got there if not all did. The clock is "
+        "stopped while a policy is evaluated."
     )
     return Table("The true table as reward", header, rows, note)
 

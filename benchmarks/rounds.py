@@ -122,10 +122,11 @@ def tables(results: Results) -> list[Table]:
                 rows.append([name, str(batch), method, str(len(group)), *_figures(group)])
     header = ("problem", "batch", "search", "seeds", "at 1/3", "at 2/3", "at the end", "mean", "s")
     note = (
-        "Regret in percent of the range of all values, lower is better: after a third and two "
-        "thirds of the rounds, at their end, and its mean over all rounds, with 95% intervals over "
-        "seeds where there are several. 12 rounds of 8 rows, 6 of 64. s: seconds of one core for "
-        "all rounds. Rows proposed again count as measured again."
+        "Regret (best value of the table minus best value found) in percent of the range of all "
+        "values; lower is better. It is given after a third and two thirds of the rounds, at their "
+        "end, and as the mean over all rounds, with 95% intervals over seeds where there are "
+        "several. There are 12 rounds of 8 rows or 6 rounds of 64. s: seconds of one core for all "
+        "rounds. Rows that are proposed again count as measured again."
     )
     return [Table("Regret after rounds of measurements", header, rows, note), failures(results)]
 

@@ -49,13 +49,14 @@ def _against(cells: Cells) -> Table:
         for c in cells
     ]
     note = (
-        f"Processor time, medians. {DRAWN} rows of ten categories a feature, drawn from independent"
-        " features with normal logits given a budget (the codes of a row sum to at most twice the"
-        " number of features) and that no two neighbours are both 0. `law`: a law and its rows, "
-        "from compiled rules. `rejection`: draw and keep what obeys; ~ where it was stopped, from "
-        "the exact probability that a row obeys. `list`: make all rows, filter, draw by weight; -"
-        f" above {LISTED:,} rows, whose list takes more memory than a cell may. In brackets the "
-        "probability of an allowed row, and the peak of memory."
+        f"Processor times, medians. {DRAWN} rows with ten categories per feature are drawn from "
+        "independent features with normal logits, under two rules: the codes of a row sum to at "
+        "most twice the number of features, and no two neighbours are both 0. `law`: the exact "
+        "distribution of the allowed rows and its draws, from compiled rules. `rejection`: draw, "
+        "and keep the rows that obey; ~ where it was stopped and the time is computed from the "
+        "exact probability of an allowed row. `list`: make all rows, filter them, draw by weight; "
+        f"- above {LISTED:,} rows, where the list takes more memory than a cell may. In brackets "
+        "are the probability of an allowed row and the peak of memory."
     )
     header = ("rows", "allowed", "compile", "law", "rejection", "list of all rows")
     return Table(f"{DRAWN} allowed rows out of a growing table", header, rows, note)

@@ -94,14 +94,16 @@ def _budgets(worlds: Mapping[str, World]) -> Table:
             entries.append(_budget_text(points) if points else "")
         rows.append((_named(key), *entries))
     note = (
-        f"Fewest evaluations of the reward, on a grid of powers of 2 (chains) or 4, at which a row "
-        f"has a law within {GOAL:g} of the exact one in total variation. `importance` is soft best "
-        "of n too, and resampling by importance weights: one law. A chain's budget is for one row; "
-        "importance sampling and SMC return as many rows as particles. An informed step counts as "
-        "two, a value and a derivative, here of the table's multilinear extension, which promises "
-        "every swap's gain without error. `reference` is SMC's proposal, otherwise twisted, which "
-        "costs an evaluation for each category of the last feature. Learning the twist costs 2,048 "
-        "evaluations more, once; the exact twist needs the whole table."
+        f"Fewest evaluations of the reward, on a grid of powers of 2 (chains) or 4, at which the "
+        f"distribution of a row is within {GOAL:g} of the exact one in total variation. "
+        "`importance` is also soft best of n and resampling by importance weights: all three have "
+        "the same distribution. A chain's budget is for one row; importance sampling and SMC "
+        "return as many rows as particles. An informed step counts as two evaluations, a value and "
+        "a derivative. The derivative is that of the table's multilinear extension, which predicts "
+        "the gain of every swap without error. `reference`: SMC's proposal is the reference; "
+        "otherwise it is twisted, which costs one evaluation for each category of the last "
+        "feature. Learning the twist costs 2,048 evaluations more, once; the exact twist needs the "
+        "whole table."
     )
     title = f"Evaluations to a total variation below {GOAL:g}"
     return Table(title, ("table, reference, beta", *LINES.values()), rows, note)

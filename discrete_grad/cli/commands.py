@@ -94,9 +94,9 @@ class Command(Protocol):
 class Fit:
     """Fit judge, estimators and generator to a table, and write the report.
 
-    Every column that is no score and no context is a feature, unless --features names them. A judge
-    is a second estimator, of rows that the generator never learns from. All other settings are
-    read from a file: see --config and --print-config. On several processes: torchrun
+    Every column that is no score and no context is a feature, unless --features names the features.
+    The judge is a second estimator, trained on rows that the generator never learns from. All other
+    settings are read from a file: see --config and --print-config. On several processes: torchrun
     --nproc-per-node 2 -m discrete_grad fit ...
     """
 
@@ -159,10 +159,10 @@ class Fit:
 class Generate:
     """Write new and different rows for each context, the best by the estimator's score first.
 
-    The score is what the generator was trained by, preferences included. The first row is chosen
-    among the best 16, by the score and by the generator's probability. On several processes
-    (torchrun --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each takes a
-    share of the contexts and writes it, as rows.part-00000-of-00002.parquet and so on.
+    The score is the one that the generator was trained by, preferences included. The first row is
+    chosen among the best 16, by the score and by the generator's probability. On several processes
+    (torchrun --nproc-per-node 2 -m discrete_grad generate ... --out rows.parquet) each process
+    takes a share of the contexts and writes a part, such as rows.part-00000-of-00002.parquet.
     """
 
     run_folder: RunFolder
@@ -245,10 +245,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Prefer:
-    """Show two rows at a time and record which is liked; `fit --preferences` learns from it.
+    """Show two rows at a time and record the better one; `fit --preferences` learns from it.
 
-    Answers: 1 or 2 for the row that is liked better, t if both are equally good, s to skip, q (or
-    the end of the input) to quit. Each is in the file before the next pair is shown.
+    Answers: 1 or 2 for the better row, t if both are equally good, s to skip, q (or the end of the
+    input) to quit. Each answer is saved before the next pair is shown.
     """
 
     run_folder: RunFolder
@@ -291,7 +291,7 @@ class Report:
 class Demo:
     """The main job on a complete real table: rows from the worst 80%, judged by the truth.
 
-    The data sets of the family are the contexts. Interrupted and called again, it goes on.
+    The data sets of the family are the contexts. If it is interrupted, call it again to continue.
     """
 
     example: OmitArgPrefixes[Example]

@@ -54,8 +54,8 @@ _ConfigFile = Annotated[
     Path | None,
     tyro.conf.arg(
         metavar="FILE.toml",
-        help="Settings of the fit, as --print-config writes them. Options given here win over the "
-        "file; neither needs to name all.",
+        help="Settings of the fit, as --print-config writes them. Options on the command line "
+        "override the file. Settings that neither names have their defaults.",
         help_behavior_hint="",
     ),
 ]
@@ -65,9 +65,9 @@ _Device = Annotated[
     str,
     tyro.conf.arg(
         metavar="auto|cpu|cuda|cuda:N",
-        help="Device that computes. auto is a CUDA device if there is one, otherwise the CPU. A "
-        "run can be resumed and read on any other device. Under torchrun each process takes a "
-        "device of its own.",
+        help="Device for the computation. auto is a CUDA device if there is one, otherwise the "
+        "CPU. A run can be resumed and loaded on any other device. Under torchrun each process "
+        "takes a device of its own.",
     ),
 ]
 _Columns = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="")]
@@ -82,28 +82,29 @@ class TableColumns:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="TABLE", help_behavior_hint="(required)"),
     ] = None
-    """CSV or Parquet file with a row a line."""
+    """CSV or Parquet file with one row per line."""
     score: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME", help_behavior_hint="(required without --scorer, repeatable)"),
     ] = ()
-    """Column to be made as large as possible. NAME:min makes it small, "NAME:=7.4" brings it near a
-    number, "NAME>=.95" and "NAME<=.95" make that probable; NAME:behaviour only tells the aligner
-    which rows behave alike. Several are traded off: see --tradeoff and --front of generate."""
+    """Column whose value should be large. NAME:min: it should be small; "NAME:=7.4": near this
+    number; "NAME>=.95", "NAME<=.95": probably in this range; NAME:behaviour: only the aligner uses
+    it, to learn which rows behave alike. Several columns are traded off: see --tradeoff and --front
+    of generate."""
     feasible: Annotated[
         str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none)")
     ] = None
-    """Column of yes/no, true/false or 1/0: whether a row succeeded. Rows that failed need no
+    """Column that says whether a row succeeded: yes/no, true/false or 1/0. Rows that failed need no
     score."""
     features: _Columns = ()
-    """Columns that are generated; by default all others. NAME:ordered keeps the order of numbers or
-    of sorted text, NAME:categorical makes each value a category."""
+    """Columns that are generated; by default all columns that no other option names. NAME:ordered
+    uses the order of numbers or of sorted text, NAME:categorical makes each value a category."""
     exclude: _Columns = ()
     """Columns that are left out."""
     missing: Literal["error", "category", "drop"] = "error"
     """Missing cells: refused, a category of their own, or their rows left out."""
     unseen: Literal["keep", "drop"] = "keep"
-    """Categories of a feature that are declared but that no row has: generated, or left out."""
+    """Categories that are declared but occur in no row: generated, or left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,8 @@ class Context:
     """Conditions that rows are generated for."""
 
     context: _Columns = ()
-    """Columns that rows are generated for; NAME:categorical or NAME:numeric forces the kind."""
+    """Columns that are given when rows are generated. NAME:categorical or NAME:numeric sets the
+    kind of a column."""
 
 
 _Scorer = Annotated[str | None, tyro.conf.arg(metavar="PACKAGE.MODULE:NAME", help_behavior_hint="")]
@@ -123,12 +125,13 @@ class Goal:
 
     maximise: Annotated[Maximise | None, _option("maximise")] = None
     scorer: _Scorer = None
-    """Model of one's own that scores rows, in place of the estimators: where Python finds it, or a
-    function without arguments that returns it; the current folder counts. The table then needs no
-    score. See docs/own_scorer.md."""
+    """Your own model that scores rows, in place of the estimators: the import path of the model, or
+    of a function without arguments that returns it. The current folder is searched, too. The table
+    then needs no score. See docs/own_scorer.md."""
     preferences: _File = None
-    """Answers of `prefer` to pairs of rows of such a table: the generator is trained by the score
-    and, weighted with generator.preference of --config, by a reward that explains the answers."""
+    """File of answers of `prefer` to pairs of rows of such a table. The generator is trained by the
+    score and by a reward learnt from the answers, with the weight generator.preference of
+    --config."""
     generator_entropy: Annotated[float | None, _option("generator.entropy")] = None
 
 
@@ -160,14 +163,14 @@ class FitRules:
     """Rules that every generated row obeys."""
 
     rules: _RulesFile = None
-    """Rules of every kind, one table each; see docs/rules.md."""
+    """File of rules of all kinds; see docs/rules.md."""
     fix: _Fix = ()
-    """A feature has this category, or one of several: base=KOH|NaOH, temperature=80..100."""
+    """Category that a feature must have, or several: base=KOH|NaOH, temperature=80..100."""
     forbid: _Forbid = ()
-    """These categories do not stand together."""
+    """Categories that must not occur together in a row."""
     observed: _Observed = ()
-    """These columns stand together only as they do in the table; auto finds columns of which few
-    combinations occur."""
+    """Columns whose combinations of categories must occur in the table; auto finds columns of which
+    few combinations occur."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +178,13 @@ class GenerateRules(FitRules):
     """Rules that every row obeys, beside those of the fit."""
 
     only_seen: bool = False
-    """Rows are those of the table, in whatever context; with --no-new-only those of the same
-    context, too."""
+    """Write only rows that the table has in some context; with --no-new-only also those that it has
+    in the same context."""
     within: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """Features in which a row may differ from the row --of."""
+    """Largest number of features in which a row may differ from the row --of."""
     of: Annotated[str | None, tyro.conf.arg(metavar="NUMBER|FILE", help_behavior_hint="")] = None
-    """Row of the table, counted from 1, or a file with one row; by default the best row of a table
-    without contexts."""
+    """Number of a row of the table, counted from 1, or a file with one row; by default the best row
+    of a table without contexts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,9 +198,9 @@ class FitRun:
     seed: Annotated[int | None, _option("seed")] = None
     config: _ConfigFile = None
     print_config: bool = False
-    """Print all settings and what they mean, as a file for --config, and fit nothing."""
+    """Print all settings with their meaning, as a file for --config, and fit nothing."""
     resume: bool = False
-    """Go on with a fit that was interrupted."""
+    """Continue a fit that was interrupted."""
     device: _Device = "auto"
     debug: _Debug = False
 
@@ -225,12 +228,12 @@ class Rows:
     """Weights of the aims of a fit of several, such as yield=.7,cost=.3; their sum is 1. By default
     all weigh the same."""
     front: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """Rows of each context that are spread over all trade-offs, instead of --rows."""
+    """Number of rows for each context, spread over all trade-offs; instead of --rows."""
     diversity: int = 1
-    """Features in which any two rows of a context differ at least."""
+    """Smallest number of features in which any two rows of a context differ."""
     new_only: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = True
-    """Rows that the table has in the same context are left out, and kept with --no-new-only; the
-    column `in_table` marks them."""
+    """Leave out rows that the table has in the same context. With --no-new-only they are written,
+    and the column `in_table` marks them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,11 +265,12 @@ class Answers:
     """Answers, and the file that keeps them."""
 
     out: _File = None
-    """Parquet file, gone on with if it exists; by default preferences.parquet in the folder."""
+    """Parquet file of answers, which is continued if it exists; by default preferences.parquet in
+    the folder."""
     annotator: str = "me"
-    """Name of who answers; a model of the answers learns how reliable each one is."""
+    """Name of the person who answers; the preference model learns how reliable each person is."""
     pairs: int = 20
-    """Answers after which to stop."""
+    """Number of answers after which the command stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +296,7 @@ class Example:
     family: str = "hpolib"
     """Collection of tables: hpolib, hpobench or nasbench201 (extra `examples`)."""
     rows: int = 1500
-    """Training rows for each data set, drawn from its worst 80%."""
+    """Number of training rows for each data set, drawn from its worst 80%."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,12 @@ class Batch:
     """Rows to be measured next."""
 
     rows: int = 16
-    """Different rows for each context."""
+    """Number of different rows for each context."""
     contexts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """CSV or Parquet file with the context columns; none for a fit without context."""
     explore: float = 1.0
-    """Factor of the spread around the expected scores: at 0 the rows that are expected to be best,
-    above 1 more daring ones."""
+    """Factor of the uncertainty of the expected scores, at least 0: 0 proposes the rows with the
+    highest expected scores, and values above 1 favour rows whose scores are uncertain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class ProposeRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Propose:
-    """Write the rows to be measured next; `tell` takes what was measured.
+    """Write the rows to be measured next; `tell` reads the measurements.
 
-    Rows of the table, rows that were told and rows that were proposed and are still out are not
-    proposed again in the same context. Add a column of the score's name to the file, fill it in as
-    far as rows were measured, and tell it.
+    Rows of the table, rows that were measured and rows that were proposed before are not proposed
+    again in the same context. Add a column with the score's name to the file, fill it in for the
+    rows that were measured, and give the file to `tell`.
     """
 
     run_folder: RunFolder
@@ -98,11 +98,11 @@ class TellRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Tell:
-    """Keep measured rows in the folder of a fit, and fit again to all that is known.
+    """Store measured rows in the folder of a fit, and fit again to all rows measured so far.
 
-    Any rows may be told, proposed or not. An empty score says that a row was not measured yet; a
-    column `failed` (yes or no) marks rows that failed. What was told before with the same score is
-    known and not counted twice, so a file may grow and be told again.
+    The file may have any rows, proposed or not. An empty score means that a row was not measured
+    yet; a column `failed` (yes or no) marks rows that failed. A row that was stored before with the
+    same score is not counted twice, so a file may grow and be read again.
     """
 
     run_folder: RunFolder

@@ -25,7 +25,7 @@ _SPLIT = re.compile(r"(.+?)\s*(:=|>=|<=)\s*(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Aim:
-    """What is wanted of one score column.
+    """Goal for one score column.
 
     Args:
         name: of the column.
@@ -54,12 +54,12 @@ class Aim:
 
     @property
     def is_threshold(self) -> bool:
-        """Whether it is met or not, rather than better or worse."""
+        """Whether the aim is a threshold, which is either met or not."""
         return self.goal in ("at_least", "at_most")
 
     @property
     def sign(self) -> int:
-        """Factor of `measured` under which more is better: 1 or -1."""
+        """1 if a larger value of `measured` is better, -1 if a smaller one is."""
         return -1 if self.goal in ("min", "target", "at_most") else 1
 
     @property
@@ -72,7 +72,7 @@ class Aim:
         return column if self.goal != "target" or self.value is None else abs(column - self.value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Name, goal and, where there is one, value."""
+        """Name, goal and, if the aim has one, value."""
         return {name: given for name, given in asdict(self).items() if given is not None}
 
 

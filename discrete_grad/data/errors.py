@@ -41,7 +41,7 @@ class RowError(TableError):
 
 
 class TableWarning(UserWarning):
-    """Decision of `read_table` that nobody asked for; the message is one line.
+    """Warning of a decision that `read_table` made by itself; the message is one line.
 
     Example:
         >>> import warnings

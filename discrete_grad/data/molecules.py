@@ -56,7 +56,7 @@ def drugs() -> tuple[Drug, ...]:
 
 @dataclass(frozen=True, eq=False)
 class MoleculeSpace:
-    """Molecules of so many SELFIES tokens or fewer, as rows of as many features.
+    """Molecules of at most F SELFIES tokens, as rows of F features.
 
     Every feature has the same categories: `[nop]`, the end, and then the tokens. What comes after
     the first end is not read, so every row is some molecule, or none at all if it starts with it;

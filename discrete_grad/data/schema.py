@@ -142,7 +142,7 @@ class Schema:
 
     @property
     def signs(self) -> tuple[int, ...]:
-        """For each score 1, or -1 if it is to be minimised: what its column is multiplied by.
+        """Factor of each score's column: 1, or -1 if the score is minimised.
 
         Example:
             >>> cut = Vocabulary("cut", ("fair", "good"))
@@ -154,7 +154,7 @@ class Schema:
 
     @property
     def all_aims(self) -> tuple[Aim, ...]:
-        """What is wanted of each score, in their order.
+        """Aims of all scores, in their order.
 
         Example:
             >>> cut = Vocabulary("cut", ("fair", "good"))
@@ -189,7 +189,7 @@ class Schema:
         )
 
     def in_units(self, scores: Tensor, place: int = 0) -> Tensor:
-        """Scores `(...)` that are to be maximised, in the units of the score column; and back.
+        """Scores `(...)` to be maximised, converted to the units of the score column; or back.
 
         Minus the scores if the column is to be minimised, and otherwise the scores themselves.
 
@@ -226,7 +226,7 @@ class Schema:
         return code_dtype(max(map(len, self.features)))
 
     def encode_features(self, table: Source, *, dtype: torch.dtype = torch.int64) -> Tensor:
-        """Codes `(N, F)` of the feature columns; other columns are not looked at.
+        """Codes `(N, F)` of the feature columns; other columns are ignored.
 
         Args:
             table: as in `read_table`.
@@ -284,7 +284,7 @@ class Schema:
         return {feature.name: feature.decode(column) for feature, column in pairs}
 
     def to_json(self) -> str:
-        """Features, context and scores as a JSON object; what there is not is not named."""
+        """Features, context and scores as a JSON object; absent parts are left out."""
         scores = {"more_scores": self.more_scores, "minimised": self.minimised}
         columns = {
             "features": [feature.to_dict() for feature in self.features],

@@ -16,7 +16,7 @@ __all__ = ["ScoredRows"]
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Observed rows.
+    """Observed rows with their scores and contexts.
 
     Args:
         codes: `(N, F)`, integers of any type; those of a table are of the narrowest.
@@ -60,18 +60,18 @@ class ScoredRows:
         return self.part(learned), self.part(held_out)
 
     def split_places(self, *, seed: int, most: int | None = None) -> tuple[Tensor, Tensor]:
-        """Indices of what `split` gives."""
+        """Indices of the rows in both parts of `split`."""
         order = permutation(len(self), generator=seeded(seed))
         size = min(max(2, round(len(self) / 5)), most or len(self))
         return order[size:], order[:size]
 
     def take(self, indices: Tensor) -> ScoredRows:
-        """A batch: rows at indices of any shape, which becomes the leading one; codes as int64."""
+        """A batch of the rows at indices of any shape, its leading shape; codes as int64."""
         rows = self.part(indices)
         return replace(rows, codes=rows.codes.long())
 
     def part(self, indices: Tensor) -> ScoredRows:
-        """Many rows, at indices `(M,)`, their codes as narrow as they are here."""
+        """The rows at indices `(M,)`, with codes of the same integer type."""
         return self._mapped(lambda column: column[indices])
 
     def to(self, device: torch.device) -> ScoredRows:

@@ -103,7 +103,7 @@ class Vocabulary:
 
     @property
     def in_order(self) -> bool:
-        """Whether neighbouring categories may be alike: ordered ones, or 3 numbers or more.
+        """Whether neighbouring categories may be alike: they are ordered, or at least 3 numbers.
 
         Example:
             >>> Vocabulary("layers", (1, 2, 4)).in_order, Vocabulary("cut", ("a", "b")).in_order
@@ -185,7 +185,7 @@ class Vocabulary:
         return tuple(self.labels[code] for code in codes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and values for JSON, and of `ordered` and `edges` what there is.
+        """Name and values for JSON, with `ordered` and `edges` if they are set.
 
         Example:
             >>> Vocabulary("cut", (1, 2), ordered=True).to_dict()

@@ -19,7 +19,7 @@ Columns: TypeAlias = Mapping[str, Sequence[Any] | NDArray[Any]]
 
 
 def output_format(path: str | os.PathLike[str]) -> Literal["csv", "parquet"]:
-    """The format that `write_rows` would write, so that a command can refuse before it works.
+    """The format that `write_rows` would write, for a check before a long computation.
 
     Raises:
         TableError: if the suffix is neither `.csv` nor `.parquet`, the folder does not exist, or

@@ -28,7 +28,7 @@ _MAX_CONTEXTS = 32
 def context_robustness(
     subject: Subject, *, draws: int = 256, samples: int = 16, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Worth of the last policy's rows in a context when it is given another one.
+    """Score in a context of the rows that the last policy writes for a perturbed context.
 
     The policy is asked for rows for a perturbed context; they are scored in the context itself, in
     truth (where it is unknown, by the judge) and in the user's units. A context beyond the observed

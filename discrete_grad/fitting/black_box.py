@@ -21,7 +21,7 @@ _ASKED_AT_ONCE = 2**14
 def predict_teacher(
     model: Any, space: CategoricalSpace, *, encode: Literal["codes", "one-hot"] = "codes"
 ) -> Teacher:
-    """A teacher of anything fitted that has `predict(X)`: scikit-learn, XGBoost, LightGBM.
+    """A teacher from any fitted model with `predict(X)`: scikit-learn, XGBoost, LightGBM.
 
     X is a float32 array `(N, columns)` of the row, followed by the context as it is.
 

@@ -41,28 +41,28 @@ class EstimatorConfig(LoopConfig):
     members: int = 4
     """Number of estimators in the ensemble."""
     families: tuple[Family, ...] = ("networks", "kernel", "anova", "trees")
-    """Kinds of models that each estimator is a weighted sum of; the weights are fitted on the rows
-    that its members hold out: `networks` of the `architectures`, `kernel` a Gaussian process (for
-    up to 3,000 rows), `anova` tables of effects of one, two and three columns, `trees` boosted
-    trees of depth 3 (for more than 3,000 rows, with the extra `trees`)."""
+    """Kinds of models; each estimator is a weighted sum of them, with weights fitted on the rows
+    that its members hold out. `networks`: networks of the `architectures`; `kernel`: a Gaussian
+    process (for up to 3,000 rows); `anova`: tables of effects of one, two and three columns;
+    `trees`: boosted trees of depth 3 (for more than 3,000 rows, with the extra `trees`)."""
     dim: int = 16
     """Length of a feature's embedding."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers, in units."""
     dropout: float = 0.0
-    """Dropout probability after each hidden layer."""
+    """Dropout probability after each hidden layer, in [0, 1)."""
     held_out: float = 0.125
-    """Share of the rows that each member holds out for early stopping."""
+    """Share of the rows that each member holds out for early stopping, in (0, 1)."""
     architectures: tuple[Architecture, ...] = ("mlp",)
-    """Architectures that the networks take in turn: `mlp` with the hidden layers, `shallow` with
-    one layer of their total width, `multilinear` with products of features instead."""
+    """Architectures of the networks, used in turn: `mlp` has the hidden layers, `shallow` one
+    layer of their total width, `multilinear` products of features instead."""
     conservative: float = 0.0
-    """Weight of a loss that pushes predictions down on rows two promising swaps away from observed
-    ones, and up on observed rows, in units of the scaled score; for networks alone."""
+    """Weight of a loss that lowers predictions on rows two promising swaps away from observed rows,
+    and raises them on observed rows; in units of the scaled score, for networks alone."""
     scaling: bool = True
     """Adapt the settings to tables of more than 1,500 rows: larger batches and less weight decay
     and, with many rows, more steps, wider networks and fewer members; see
-    `EstimatorConfig.for_rows`. Without it all settings count as they are."""
+    `EstimatorConfig.for_rows`. Without it all settings are used as they are given."""
     steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-2
@@ -94,7 +94,7 @@ class EstimatorConfig(LoopConfig):
             )
 
     def for_rows(self, count: int) -> EstimatorConfig:
-        """The settings that so many rows are learnt with.
+        """The settings adapted to the number of rows to learn from.
 
         The batch grows with the rows up to 1,024, and the weight decay falls as 1 / rows: a
         network's prior then weighs as much against all rows as it does against 1,500. There are
@@ -137,19 +137,21 @@ class AlignerConfig(LoopConfig):
     projection_dim: int = 32
     """Length of the aligner's vector for a row."""
     loss: str = "rank_n_contrast"
-    """Contrastive loss: rank_n_contrast, acc_con, sup_con, nt_xent or mined, of which the last two
-    see mined rows alone; or a class of pytorch_metric_learning.losses, as MultiSimilarityLoss."""
+    """Contrastive loss: rank_n_contrast, acc_con, sup_con, nt_xent or mined; or a class of
+    pytorch_metric_learning.losses, such as MultiSimilarityLoss. nt_xent and mined use mined rows
+    only."""
     temperature: float = 0.1
-    """Temperature of the contrastive loss, above 0; not of a class of pytorch_metric_learning."""
+    """Temperature of the contrastive loss, above 0. A class of pytorch_metric_learning does not use
+    it."""
     near: float = 0.1
-    """Largest difference in score at which two rows are taken for alike, as a share of the largest
-    difference in the batch, in [0, 1); not by rank_n_contrast, nt_xent and mined."""
+    """Largest difference in score at which two rows count as alike, as a share of the largest
+    difference in the batch, in [0, 1). rank_n_contrast, nt_xent and mined do not use it."""
     mined_share: float = 0.0
-    """Share of a batch's rows that are mined, in [0, 1]: a third anchors, a third their hard
-    positives, a third their hard negatives."""
+    """Share of mined rows in a batch, in [0, 1]: a third of them are anchors, a third their hard
+    positives, and a third their hard negatives."""
     pseudo_labels: float = 0.0
-    """Number of swapped rows for each observed one, scored by the estimator, that may be hard
-    positives and negatives, too."""
+    """Number of swapped rows per observed row, scored by the estimator, that may also be hard
+    positives and negatives; at least 0."""
 
     def check_losses(self) -> None:
         """Raise ValueError for an unknown loss, a share out of range, or a batch without a pair."""
@@ -185,41 +187,46 @@ class GeneratorConfig(LoopConfig):
     """
 
     policy: Literal["independent", "autoregressive"] = "independent"
-    """Law of a row given its context: `independent` features, or `autoregressive`: each given those
-    before it, which can follow a column that decides another, and takes longer."""
+    """Distribution of a row given its context. `independent`: the features are independent of each
+    other; `autoregressive`: each feature is drawn given those before it, which can express that a
+    column depends on another, and takes longer."""
     gradient_estimator: str = "ReinMax"
-    """Gradient estimator, a class of discrete_grad.gradient."""
+    """Name of the gradient estimator, a class of discrete_grad.gradient."""
     tau: float | None = None
-    """Temperature of the gradient estimator, if it has one; by default its own."""
+    """Temperature of the gradient estimator, above 0, if it has one; by default that of its
+    class."""
     samples: int = 4
     """Number of rows drawn for each context of a batch."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers between context and logits."""
+    """Widths of the hidden layers between context and logits, in units."""
     combine: Literal["mean", "median", "min"] = "mean"
     """Statistic of the ensemble members' scores that is maximised."""
     pessimism: float = 0.0
-    """Number of the members' standard deviations that are subtracted from the score."""
+    """Number of standard deviations of the members' scores that are subtracted from the score, at
+    least 0."""
     coverage: float = 0.0
-    """Share of unseen rows whose true score the pessimistic one is to stay below; above 0 it
-    decides the pessimism, by conformal calibration on rows set aside."""
+    """Share of unseen rows whose true score lies above the pessimistic score, in [0, 1). Above 0 it
+    determines the pessimism, by conformal calibration on rows set aside."""
     entropy: float = 0.02
-    """Weight of the generator's entropy, in units of the scaled score a nat; at 0 all rows of a
+    """Weight of the generator's entropy, in units of the scaled score per nat; at 0 all rows of a
     context become the same."""
     diversity: float = 0.0
     """Weight of the expected Hamming distance between two rows of a context, in units of the scaled
-    score a feature."""
+    score per feature."""
     reference_kl: float = 0.0
-    """Weight of the KL divergence from the data policy, in units of the scaled score a nat."""
+    """Weight of the KL divergence from the data policy, in units of the scaled score per nat."""
     trust: float = 0.0
     """Weight of a penalty on rows that differ from every observed row in more than `trust_radius`
-    features, in units of the scaled score for each feature more. Above 0 no such row is written."""
+    features, in units of the scaled score per further feature. Above 0 no such row is written."""
     trust_radius: float = 2.0
-    """Number of features in which a row may differ from the nearest observed row unpenalised."""
+    """Number of features in which a row may differ from the nearest observed row without
+    penalty."""
     alignment: float = 0.0
-    """Weight of the reward for behaving like a good row of the same context, by the aligner."""
+    """Weight of the reward for behaving like a good row of the same context, by the aligner; at
+    least 0."""
     preference: float = 1.0
-    """Weight of the reward learnt from preferences, if there are any; it has variance 1, as the
-    scaled score."""
+    """Weight of the reward learnt from preferences, if there are any. The reward has variance 1,
+    like the scaled score."""
     steps: int = 300
     # a slower one stops before the generator has decided
     learning_rate: float = 1e-2

@@ -120,7 +120,7 @@ def new_ensemble(
     seed: int,
     rows: int = 0,
 ) -> BaseEnsemble:
-    """An untrained ensemble for so many rows of the space in contexts of the spec.
+    """An untrained ensemble for a number of rows of the space, in contexts of the spec.
 
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 3))

@@ -25,7 +25,7 @@ _Leaf = tuple[float, dict[int, NDArray[np.bool_]]]
 
 
 def exact_trees(model: Any, space: CategoricalSpace) -> LeafEnsemble:
-    """Boosted trees of any depth as an estimator of the same answers, without training.
+    """Boosted trees of any depth as an estimator with the same answers, without training.
 
     Args:
         model: XGBoost's `XGBRegressor` or scikit-learn's `HistGradientBoostingRegressor`, fitted to

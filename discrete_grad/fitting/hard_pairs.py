@@ -25,7 +25,7 @@ _MANY = 2**40
 
 @dataclass(frozen=True)
 class Mined:
-    """Anchors with rows that look alike and behave otherwise, and with the reverse.
+    """Anchors with hard negatives (similar, other behaviour) and hard positives (the reverse).
 
     Every decile of the scores that has an anchor has as many as any other: anchors of rare deciles
     are repeated. So are the positives and the negatives of an anchor with few of them.
@@ -126,7 +126,7 @@ def with_swaps(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[ScoredRows, Tensor]:
-    """Observed rows and, after them, single swaps of theirs with pseudo-labels.
+    """Observed rows followed by single swaps of them, with pseudo-labels.
 
     Args:
         rows: observed rows of the space.

@@ -121,7 +121,7 @@ def merge_low_rank(module: nn.Module) -> None:
 
 @contextmanager
 def trainable(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Within the block only the parameters of some modules are trained; then all is as before.
+    """Train only the parameters of some modules within a block, and restore the others after it.
 
     A weight with a low-rank change stays frozen; its change is trained.
 

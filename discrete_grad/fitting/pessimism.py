@@ -161,7 +161,7 @@ def _spread(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def conformal_pessimism(ensemble: BaseEnsemble, rows: ScoredRows, coverage: float) -> float:
-    """Standard deviations below the mean that stay below the score of a share of unseen rows.
+    """Standard deviations to subtract from the mean so that a share of unseen rows scores higher.
 
     For rows exchangeable with the given ones `mean - k std <= score` holds with a probability of
     at least `coverage`, whatever the ensemble and the scores are. Rows that a generator has sought

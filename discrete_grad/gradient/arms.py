@@ -18,7 +18,7 @@ __all__ = ["Arms"]
 
 
 class Arms(GradientEstimator):
-    """Leave-one-out on N antithetic samples, in each feature divided by 1 - their correlation.
+    """Leave-one-out on N antithetic samples, divided in each feature by 1 - their correlation.
 
     The uniform numbers behind the samples come from a Dirichlet copula, the rarer category at
     their upper end: no two of the samples take it together as long as it is rare enough.

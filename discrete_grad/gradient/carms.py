@@ -18,10 +18,11 @@ __all__ = ["Carms"]
 
 
 class Carms(GradientEstimator):
-    """`1 / (2 N (N - 1)) sum_{n, m} w_nm (f_n - f_m) (x_n - x_m)` in each feature.
+    """Leave-one-out over all pairs of antithetic samples, weighted so that it has no bias.
 
-    The samples are antithetic, from a Dirichlet copula by inversion, most likely category first;
-    `w = p_a p_b / P(a, b)` makes up for that. Under the copula alone some pairs of categories never
+    The gradient is `1 / (2 N (N - 1)) sum_{n, m} w_nm (f_n - f_m) (x_n - x_m)` in each feature. The
+    samples are antithetic, from a Dirichlet copula by inversion, most likely category first;
+    `w = p_a p_b / P(a, b)` corrects for that. Under the copula alone some pairs of categories never
     meet, which would be a bias. So a feature's draws are independent with probability
     `independent`, which bounds the weights by `1 / independent` without clipping.
 

@@ -13,9 +13,10 @@ __all__ = ["Disarm"]
 
 
 class Disarm(GradientEstimator):
-    """`(f(b) - f(b')) / 2 * (-1)^b' 1[b != b'] sigmoid(|phi|)` for the log-odds phi of a feature.
+    """Difference of f between two antithetic rows, for binary features.
 
-    b is drawn from the uniform numbers u, b' from 1 - u.
+    The gradient is `(f(b) - f(b')) / 2 * (-1)^b' 1[b != b'] sigmoid(|phi|)` for the log-odds phi of
+    a feature. b is drawn from the uniform numbers u, b' from 1 - u.
 
     **Bias:** none. **Evaluations of f:** 2 forward a sample. **Needs df/dx:** no.
     **Hyperparameters:** `samples` = 1, the number of pairs. Features of at most two categories

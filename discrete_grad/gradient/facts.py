@@ -48,7 +48,7 @@ class Cost:
 
     @property
     def total(self) -> int:
-        """Evaluations plus backward passes, one counted like the other."""
+        """Number of evaluations plus number of backward passes."""
         return self.evaluations + self.backward
 
 

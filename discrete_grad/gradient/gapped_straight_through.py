@@ -43,7 +43,7 @@ def _moved(logits: Tensor, hard: Tensor, gap: float) -> Tensor:
 
 
 class GappedStraightThrough(Relaxation):
-    """Hard row drawn from `softmax(logits)`; gradient of a softmax in which the draw leads.
+    """Hard row drawn from `softmax(logits)`; gradient of a softmax moved towards the draw.
 
     The straight-through Gumbel-softmax with the noise replaced by moves of the logits that agree
     with the draw: given the row, nothing is random.

@@ -29,7 +29,7 @@ def conditional_mean(space: CategoricalSpace, logits: Tensor, values: Tensor) ->
 
 
 class LocalExpectation(GradientEstimator):
-    """For each feature the exact expectation given the others: `J_{pi_i} [f(x_{-i}, k)]_k`.
+    """Exact expectation over each feature, given the others: `J_{pi_i} [f(x_{-i}, k)]_k`.
 
     f is asked about the drawn row and all its single swaps. A swap to a masked category is never
     evaluated: the drawn row stands in its place. The value is the mean over the features of

@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Candidates ranked by their error, and how sure the ranking is.
+    """Candidates ranked by their error, and the certainty of the ranking.
 
     Args:
         ranked: the best first, each a `discrete_grad.gradient.recommend.Measured`.
@@ -112,22 +112,23 @@ def recommend(
 ) -> Recommendation:
     """Measure every candidate on the user's own f and rank them by mean squared error.
 
-    Each candidate draws as many samples as the budget allows; an instance as many as it was made
-    with. Methods with parameters (a control variate, a temperature) are measured as they are when
-    new, instances as they are, and both after one call if they have buffers (a baseline, weights).
+    Each candidate draws as many samples as the budget allows; an instance draws as many as it was
+    made with. Methods with parameters (a control variate, a temperature) are measured untrained,
+    and instances in their present state. Both are measured after one call if they have buffers (a
+    baseline, weights).
 
     Args:
         space: the space.
         f: as in `GradientEstimator.expectation`; its parameters are not trained here.
-        budget: evaluations plus backward passes of f a call may cost, at least 1.
-        logits: `(*batch, D)`, where the gradient is wanted; several are averaged over.
+        budget: largest number of evaluations plus backward passes of f in a call, at least 1.
+        logits: `(*batch, D)`, at which the gradient is measured; the error is averaged over them.
         candidates: by name, classes, partials of classes (`partial(GumbelSoftmax, tau=0.5)`) and
-            instances, which are copied; by default all classes but `Enumerate`. Of one's own class
-            without `facts` the cost is counted, and what is not known is said in `unknown`.
-        repeats: independent estimates of each candidate, at least 16.
-        seed: decides every random number.
-        max_rows: the reference is exact enumeration up to this many rows, else the mean of
-            thousands of leave-one-out samples.
+            instances, which are copied; by default all classes except `Enumerate`. For your own
+            class without `facts` the cost is counted, and `unknown` says what is not known.
+        repeats: number of independent estimates of each candidate, at least 16.
+        seed: seed of every random number.
+        max_rows: largest number of rows for which the reference is exact enumeration; above it the
+            reference is the mean of thousands of leave-one-out samples.
 
     Returns:
         The ranking, with what was left out and why.

@@ -67,7 +67,7 @@ class StraightThrough(Relaxation):
         return straight_through(hard, space.softmax(logits))
 
     def pullback(self) -> Pullback | None:
-        """`J_pi g`; none with rules, whose J reaches over features."""
+        """`J_pi g`; None with rules, because their J couples the features."""
         return None if self.rules is not None else Pullback(_gradient, form="straight_through")
 
 

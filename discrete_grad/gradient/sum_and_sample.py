@@ -80,10 +80,12 @@ def _draw_another(space: CategoricalSpace, p: Tensor, taken: Tensor, uniform: Te
 
 
 class SumAndSample(GradientEstimator):
-    """`sum_{s in C} p(s) (f(s) - b) grad log p(s) + (1 - p(C)) (f(x) - b) grad log p(x)`.
+    """Exact sum over the most likely rows, and one draw from all others.
 
+    The gradient is
+    `sum_{s in C} p(s) (f(s) - b) grad log p(s) + (1 - p(C)) (f(x) - b) grad log p(x)`.
     C holds the k - 1 most likely rows and x is one draw from all others; b is the mean of f over
-    C, which does not depend on x. Strong where the logits are sharp.
+    C, which does not depend on x. The error is small where the logits are sharp.
 
     **Bias:** none; no variance once C holds every row. **Evaluations of f:** k forward a call.
     **Needs df/dx:** no. **Hyperparameters:** `samples` k = 4, at least 2.

@@ -60,8 +60,9 @@ def weighted_rows(log_p: Tensor, log_rest: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class UnorderedSet(GradientEstimator):
-    """`sum_{s in S} p(s) R(S, s) (f(s) - b(s)) grad log p(s)`, S being k different rows.
+    """Score-function gradient from k different rows, drawn without replacement.
 
+    The gradient is `sum_{s in S} p(s) R(S, s) (f(s) - b(s)) grad log p(s)`, S being the k rows.
     S is drawn without replacement from the joint law of all features, by the k largest of
     `log p + Gumbel noise` over every row of the space. R is the leave-one-out ratio; the baseline
     `b(s) = sum_{s'} p(s') R(S - s, s') f(s')` is built from the same rows. A masked row, drawn

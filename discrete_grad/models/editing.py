@@ -40,35 +40,37 @@ def edit(
     tolerance: float = 0.0,
     seed: int = 0,
 ) -> Edits:
-    """Change few features of rows so that a model says more, less, or what it is wanted to say.
+    """Change a few features of rows so that a model's outputs rise, fall or come near a target.
 
-    A row is worth the weighted sum of all outputs, or, with a target, minus the weighted sum of
-    their squared distances from it; each edit costs its price. `swap_search` finds the rows.
+    The worth of a row is the weighted sum of all outputs or, with a target, minus the weighted sum
+    of their squared distances from it; the price of each edit is subtracted. `swap_search` finds
+    the rows.
 
     Args:
         model: an estimator, or any function of flat rows `(n, D)`, called as `f(rows, context)` in
             a context, or several of them; each gives `(n,)` or several outputs `(n, L)`. Modules
             should be in evaluation mode.
-        rows: codes `(N, F)`; -1 is an unknown place, which is filled in at no price.
+        rows: codes `(N, F)`; -1 is an unknown category, which is filled in without a price.
         context: `(N, C)`, or None.
         space: the features; by default those of the model, if it has a `space`.
-        target: what the outputs should be, one number for all or one for each; None to raise them.
-        weights: of the outputs, those of all models in a row; by default one over their number.
+        target: wanted outputs, one number for all or one for each; None to raise them.
+        weights: weights of the outputs of all models, joined; by default 1 / their number.
             `(-1,)` lowers an output, `(1, -1)` raises the first against the second.
-        edit_price: of an edit, in the unit of the worth: a number; by feature, 0 for those not
-            named; or of each category, `(D,)` or `(N, D)`, which says what is likelier beforehand.
-        edits: of a row, at most.
-        fixed: names of features that stay as they are, or booleans `(F,)`.
-        rules: that the edited rows obey.
+        edit_price: price of an edit, in the unit of the worth: one number; a number by feature, 0
+            for features not named; or a number for each category, `(D,)` or `(N, D)`, such as a
+            prior.
+        edits: largest number of edits of a row.
+        fixed: names of features that are not changed, or booleans `(F,)`.
+        rules: rules that the edited rows obey.
         rule_context: codes `(N, C)` of the context that the rules read, if any.
-        restarts: further climbs of each row; see `swap_search`.
-        evaluations: of the model for each row in the search, at most.
-        tolerance: worth that pruning may lose in all, at least 0.
-        seed: decides the restarts.
+        restarts: number of further climbs of each row; see `swap_search`.
+        evaluations: largest number of evaluations of the model for each row in the search.
+        tolerance: total worth that pruning may lose, at least 0.
+        seed: seed of the restarts.
 
     Returns:
         The edited rows, the gain of every change alone, and the rows without the changes that can
-        be taken back at no loss.
+        be taken back without loss.
 
     Raises:
         ValueError: for arguments that do not fit, an unknown feature, or rows from which none

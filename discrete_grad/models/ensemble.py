@@ -25,7 +25,7 @@ _FOLDED = 4  # rows for each category, from which on a table of them pays
 
 
 class BaseEnsemble(BaseEstimator):
-    """M estimators that are asked together; the score is their mean.
+    """M estimators that are evaluated together; the score is their mean.
 
     Example:
         >>> from discrete_grad.models.estimator import Estimator
@@ -81,7 +81,7 @@ class BaseEnsemble(BaseEstimator):
 
 
 class EstimatorEnsemble(BaseEnsemble):
-    """M estimators as one: the library's with their parameters stacked, one's own in turn.
+    """M estimators as one: the library's with stacked parameters, your own one after the other.
 
     Estimators of one architecture are evaluated in one batch. If any member is a module of one's
     own, softened or not, the members are kept as they are and asked one after another; their

@@ -14,7 +14,7 @@ __all__ = ["MixedEnsemble"]
 
 
 class MixedEnsemble(BaseEnsemble):
-    """Ensembles of different architectures as one; they agree less where nothing was seen.
+    """Ensembles of different architectures as one, which agree less on rows unlike the seen ones.
 
     Args:
         ensembles: of one space and context spec; their members are counted one after another.

@@ -18,7 +18,7 @@ _SPEED = 10
 
 
 class PreferenceModel(BaseEnsemble):
-    """An ensemble whose scores are rewards in log-odds, with what stands between them and answers.
+    """An ensemble whose scores are rewards in log-odds, with ties and annotators' reliabilities.
 
     Each member has its own reward, width of a tie and reliability of every annotator. A reward is
     known but for a constant in each context, since only rows of one context are compared.
@@ -86,7 +86,7 @@ class PreferenceModel(BaseEnsemble):
 
     @property
     def reliability(self) -> Tensor:
-        """`(M, A)` in (0, 1): probability that an annotator tells a preference the right way."""
+        """`(M, A)` in (0, 1): probability that an annotator's answer is right."""
         return self.reliability_odds.sigmoid()
 
     @property

@@ -18,7 +18,7 @@ _NUMBERS = 2**22  # of flat rows that are made of codes at a time
 
 @runtime_checkable
 class RowModel(Protocol):
-    """A model of rows; a user's own needs this one part.
+    """A model of rows; your own model needs only this method.
 
     One's own is called with flat rows `(N, D)` and, in a context, `(N, C)`: what a softened model
     and a network of one-hot rows both take. Other parts are used where a model has them:

@@ -65,7 +65,7 @@ def swap_search(
     allowed: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
 ) -> SwapSearch:
-    """The best row that swaps lead to from each given one.
+    """The best row that a search by swaps finds from each given row.
 
     At each row one gradient promises a gain for every single swap. The `top` best promises are
     evaluated, and the best row of them is the next one if it is better; otherwise the next promises

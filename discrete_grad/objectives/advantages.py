@@ -21,7 +21,7 @@ __all__ = [
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """A row's reward less the mean of the others of its context; the gradient stays unbiased.
+    """Reward of a row minus the mean of the others in its context; the gradient stays unbiased.
 
     Args:
         rewards: `(G, *batch)`, G at least 2.

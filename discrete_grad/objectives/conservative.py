@@ -8,7 +8,7 @@ __all__ = ["conservative_penalty"]
 
 
 def conservative_penalty(sought: Tensor, observed: Tensor) -> Tensor:
-    """Excess of an estimator's scores of the rows an optimiser would seek over the observed ones.
+    """Mean score of rows that an optimiser would seek minus that of observed rows.
 
     Added to the squared error with a weight alpha, it pushes the former down and the latter up.
 

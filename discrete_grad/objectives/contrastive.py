@@ -13,7 +13,7 @@ __all__ = ["acc_con", "rank_n_contrast"]
 
 
 def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float = 2.0) -> Tensor:
-    """Rank-N-Contrast: rows nearer in score are to lie nearer in projection.
+    """Rank-N-Contrast: rows nearer in score should lie nearer in projection.
 
     For every pair (i, j) a cross-entropy of j among all k whose score is at least as far from i's:
     `-mean log[e^(s_ij / t) / sum_k e^(s_ik / t)]`, s the negative distance. O(N^2 log N).
@@ -52,7 +52,7 @@ def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float =
 def acc_con(
     projections: Tensor, scores: Tensor, *, temperature: float = 0.1, near: float = 0.1
 ) -> Tensor:
-    """ACCon: the angle of two projections is to grow in proportion to their difference in score.
+    """ACCon: the angle of two projections should grow in proportion to their difference in score.
 
     `-mean_i mean_p log[e^(cos a_ip / t) / (sum_p' e^(cos a_ip' / t) + sum_n e^(cos b_in / t))]`
     over the positives p of a row i (difference in score at most `near` of the largest) and its

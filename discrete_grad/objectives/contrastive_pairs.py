@@ -15,7 +15,7 @@ __all__ = ["mined_contrast", "nt_xent", "sup_con"]
 
 
 def nt_xent(anchors: Tensor, positives: Tensor, *, temperature: float = 0.5) -> Tensor:
-    """NT-Xent: of all other rows, a row's partner is to lie nearest.
+    """NT-Xent: a row's partner should lie nearer to it than all other rows.
 
     `-mean log[e^(cos(i, j) / t) / sum_{k != i} e^(cos(i, k) / t)]` over the 2N rows i with their
     partners j. Every row but the partner counts as a negative, even one that behaves alike.
@@ -49,7 +49,7 @@ def nt_xent(anchors: Tensor, positives: Tensor, *, temperature: float = 0.5) -> 
 
 
 def sup_con(projections: Tensor, positives: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """SupCon: rows of the same class are to lie nearer than all others.
+    """SupCon: rows of the same class should lie nearer to each other than to all other rows.
 
     `-mean_i mean_{p in P(i)} log[e^(cos(i, p) / t) / sum_{a != i} e^(cos(i, a) / t)]`.
 
@@ -94,7 +94,7 @@ def mined_contrast(
     known: Tensor | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
-    """InfoNCE over mined rows: an anchor's positive is to lie nearer than its own negatives.
+    """InfoNCE over mined rows: an anchor's positive should lie nearer than its own negatives.
 
     `-mean log[e^(cos(i, p) / t) / (e^(cos(i, p) / t) + sum_n e^(cos(i, n) / t))]`.
 

@@ -80,7 +80,7 @@ def diversity_bonus(space: CategoricalSpace, logits: Tensor) -> Tensor:
 def hamming_excess(
     space: CategoricalSpace, logits: Tensor, rows: Tensor, *, radius: float
 ) -> Tensor:
-    """Expected distance of drawn rows outside a Hamming ball around the nearest of some rows.
+    """Expected distance by which drawn rows lie outside a Hamming ball around the nearest row.
 
     The expected Hamming distance to a row is exact: the sum over the features of the probability of
     any other category. O(N D) a context.

@@ -142,7 +142,7 @@ class AutoregressiveGenerator(nn.Module, SequentialPolicy[Reading]):
 def known_mask(
     shape: tuple[int, ...], drop: float, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Booleans of a shape, False with probability `drop`: whose attributes a training step hides.
+    """Booleans of a shape, False with probability `drop`; False hides attributes in a step.
 
     Reference:
         Ho and Salimans (2022), arXiv 2207.12598, Algorithm 1.

@@ -11,7 +11,7 @@ __all__ = ["PreferenceConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig(EstimatorConfig):
-    """The model of preferences between rows, where a fit is given some.
+    """The model of preferences between rows, if a fit is given any.
 
     Example:
         >>> PreferenceConfig().reliability
@@ -19,9 +19,9 @@ class PreferenceConfig(EstimatorConfig):
     """
 
     reliability: float = 0.9
-    """Prior share of right answers of every annotator, in (0, 1)."""
+    """Prior share of right answers, the same for every annotator, in (0, 1)."""
     reliability_answers: float = 20.0
-    """Number of answers that the prior share counts for."""
+    """Weight of the prior share, in number of answers."""
     members: int = 8
     families: tuple[Family, ...] = ("networks",)
     scaling: bool = False

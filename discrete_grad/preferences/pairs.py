@@ -129,7 +129,7 @@ def choose_pairs(
     count: int = 1,
     annotator: Tensor | None = None,
 ) -> Tensor:
-    """Positions `(count,)` of the pairs whose answers would tell most, the most telling first.
+    """Positions `(count,)` of the pairs whose answers are most informative, the best first.
 
     What an answer tells is the information between it and the member that is right: pairs on which
     the members disagree, each of them sure. Every pair is judged alone, so of two copies of a

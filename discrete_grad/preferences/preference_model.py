@@ -224,7 +224,7 @@ def held_out_accuracy(
     seed: int,
     stage: str = _STAGE,
 ) -> float:
-    """Share of the held-out preferences that members ranked as they were answered, ties aside.
+    """Share of the held-out preferences, without ties, that members rank as they were answered.
 
     Args:
         model: as `fit_preference_model` left it; a pair is ranked by those that held it out.

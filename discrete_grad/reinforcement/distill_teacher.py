@@ -49,7 +49,7 @@ def distill_guidance(
     checkpoint: Checkpoint | None = None,
     callback: Callback = no_callback,
 ) -> History:
-    """Train a policy, in place, to draw as a guided one does, at the price of one call a feature.
+    """Train a policy, in place, to draw like a guided policy with one call per feature.
 
     Lowers `KL(teacher || student)` over the whole vocabulary of each feature, on prefixes that the
     teacher draws: an unbiased estimate of the divergence of rows. A frozen copy of the teacher is

@@ -91,7 +91,7 @@ def aligner_reward(
 
 
 def nearest_distance(space: CategoricalSpace, rows: Tensor) -> Reward:
-    """Hamming distance to the nearest of some rows, in features: novelty, or its price.
+    """Hamming distance, in features, to the nearest of some rows; a bonus or a penalty.
 
     Args:
         space: the space.
@@ -134,7 +134,7 @@ def weighted_reward(parts: Sequence[tuple[float, Reward]]) -> Reward:
 def adversarial_reward(
     model: nn.Module, *, context_radius: float = 0.0, weight_radius: float = 0.0
 ) -> Reward:
-    """A model's score after one step of an adversary that lowers the mean over the rows asked.
+    """A model's score after one step of an adversary that lowers the mean over the given rows.
 
     The adversary moves each number of the context by `context_radius` (fast gradient sign), and the
     model's weights, tensor by tensor, by `weight_radius` of their norm along the gradient.

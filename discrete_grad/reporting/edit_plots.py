@@ -12,7 +12,7 @@ _MOST = 12  # rows that are shown
 
 
 def edit_history_plot(edits: Edits) -> str:
-    """Worth less price of the best row so far of each start, against evaluations; as SVG.
+    """Worth minus price of the best row so far of each start, against evaluations; as SVG.
 
     Needs matplotlib, the extra `plots`.
 

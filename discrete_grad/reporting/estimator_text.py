@@ -21,7 +21,7 @@ Report = Mapping[str, Any]
 
 
 def maximised_sentences(report: Report) -> list[str]:
-    """One sentence on the functional of a row's scores that generated rows make best.
+    """One sentence on the statistic of a row's scores that generated rows maximise or minimise.
 
     Args:
         report: from `build_report`; nothing is said where it does not know.

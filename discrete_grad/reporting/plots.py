@@ -26,7 +26,7 @@ Context = Mapping[str, Any]
 
 
 def scores_plot(report: Mapping[str, Any]) -> str:
-    """Every entry's scores, context by context, over the spread of the training rows, as SVG.
+    """Scores of every entry, context by context, over the spread of the training rows, as SVG.
 
     Args:
         report: from `build_report`.

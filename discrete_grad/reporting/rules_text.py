@@ -54,7 +54,7 @@ def rules_sentences(report: Report) -> list[str]:
 
 
 def together_sentences(report: Report) -> list[str]:
-    """Pairs of categories that no row of the table has, and columns that ask for a rule.
+    """Pairs of categories that no row of the table has, and columns for which a rule is proposed.
 
     Args:
         report: from `build_report`; nothing is said where it does not know.

@@ -132,7 +132,7 @@ class Forbid(Rule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Imply(Rule):
-    """Where some categories stand, others must stand.
+    """Whenever some categories occur, other categories must occur.
 
     Args:
         condition: feature -> category, or several of which one must be there for the rule to apply.
@@ -165,7 +165,7 @@ class Imply(Rule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class When(Rule):
-    """Where some categories stand, other rules hold: those of a context's category, say.
+    """Other rules hold whenever some categories occur, such as a category of the context.
 
     Args:
         condition: feature or context column -> category, or several.

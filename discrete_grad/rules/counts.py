@@ -45,7 +45,7 @@ class _Count(Rule):
 
 
 class AtMost(_Count):
-    """At most so many of some features have one of their categories.
+    """At most a given number of features have one of the categories named for them.
 
     Args:
         count: from 0 on.
@@ -68,7 +68,7 @@ class AtMost(_Count):
 
 
 class AtLeast(_Count):
-    """At least so many of some features have one of their categories; see `AtMost`.
+    """At least a given number of features have one of their categories; see `AtMost`.
 
     Example:
         >>> AtLeast(1, {"a": "yes", "b": ["yes", "maybe"]}).words()
@@ -84,7 +84,7 @@ class AtLeast(_Count):
 
 
 class Exactly(_Count):
-    """Exactly so many of some features have one of their categories; see `AtMost`.
+    """Exactly a given number of features have one of their categories; see `AtMost`.
 
     Example:
         >>> Exactly(1, {"a": "yes", "b": "yes"}).words()

@@ -98,7 +98,7 @@ class Budget(Rule):
 
 @dataclass(frozen=True, init=False, repr=False)
 class Within(Rule):
-    """A row differs from a given one in at most so many features.
+    """A row differs from a given row in at most a given number of features.
 
     Args:
         row: the given row: feature -> category, where features not named may change freely; or all

@@ -35,7 +35,7 @@ class Rule(ABC):
 
     @abstractmethod
     def words(self) -> str:
-        """What it allows, for the eye."""
+        """The rule in words."""
 
     def _seen(self, scope: Scope, codes: Sequence[int]) -> str:
         """What a row that breaks it has instead."""

@@ -166,7 +166,7 @@ class Rules:
         return law
 
     def steps(self, order: Sequence[int] | None = None) -> Steps:
-        """What may come next where a row is written feature by feature.
+        """Categories allowed at each step when a row is written feature by feature.
 
         Args:
             order: places of the features as they are written; None means their own order. Context

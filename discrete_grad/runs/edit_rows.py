@@ -34,7 +34,7 @@ _RESTARTS = 8
 def edit_rows(
     run: RunParts, source: Source, *, edits: int, rules: GivenRules = (), seed: int = 0
 ) -> dict[str, list[Any]]:
-    """The best rows within some changes of each given one, by the score trained by.
+    """The best rows within a few changes of each given row, by the generator's objective.
 
     For each given row there is the best row within 1 change, within 2, and so on; one that more
     changes do not improve stands there once, and a given row that none improves with 0 changes. All

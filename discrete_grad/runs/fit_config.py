@@ -34,19 +34,21 @@ class FitConfig:
     seed: int = 0
     """Seed of every random number."""
     maximise: Maximise = "rank"
-    """Statistic of a row's scores, which may vary, that is maximised: `rank` the mean of their
-    quantiles in the context, so that one huge score counts like any other best one; `mean` their
-    mean, which a few huge scores may decide; `median` their median, learnt by networks alone; `raw`
-    the mean, too, learnt from scores as they are, which must lie within 10 of 0."""
-    judge_share: float = 0.2
-    """Share of the rows that train the judge alone; larger where it would miss a category."""
-    merge_repeats: bool = True
-    """Merge equal rows to one with their mean and count; the judge gets observations of rows
-    observed at least 4 times. Without it, each is learnt by itself, and equal ones train either the
-    judge or the estimators."""
-    calibration_share: float = 0.1
-    """Share of the other rows that is set aside for calibration if `generator.coverage` is above
+    """Statistic of a row's scores that is maximised; a row may have several scores. `rank`: the
+    mean of their quantiles in the context, so that a huge score counts no more than any other best
+    score. `mean`: their mean, which a few huge scores may dominate. `median`: their median, learnt
+    by networks alone. `raw`: the mean, learnt from unscaled scores, which must lie within 10 of
     0."""
+    judge_share: float = 0.2
+    """Share of the rows that train the judge alone, in (0, 1). It is increased if the judge would
+    miss a category."""
+    merge_repeats: bool = True
+    """Merge equal rows to one row with their mean score and their count. Of a row observed at least
+    4 times the judge gets some observations. Without merging, each observation is learnt by itself,
+    and equal rows train either the judge or the estimators."""
+    calibration_share: float = 0.1
+    """Share of the other rows that is set aside for calibration if `generator.coverage` is above 0;
+    in (0, 1)."""
     polish: bool = False
     """Climb from the most likely row by the best swaps, under the score that the generator was
     trained by: the report shows the row that is reached, and `generate` begins with it."""
@@ -58,7 +60,8 @@ class FitConfig:
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     """Ensemble of estimators that the generator is trained through."""
     judge: EstimatorConfig = field(default_factory=lambda: EstimatorConfig(members=2))
-    """Ensemble of estimators that judges generated rows; nothing else is trained on its rows."""
+    """Judge: an ensemble of estimators that scores generated rows. Nothing else is trained on its
+    rows."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     """Model of preferences between rows, if the fit is given any."""
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
@@ -99,7 +102,7 @@ class FitConfig:
         return _SCALES[self.maximise]
 
     def scorer(self, name: Literal["estimator", "judge"]) -> EstimatorConfig:
-        """Settings of the estimator or the judge, of the families that can learn what is wanted.
+        """Settings of the estimator or the judge, with families that can learn `maximise`.
 
         Example:
             >>> FitConfig(maximise="median").scorer("judge").families

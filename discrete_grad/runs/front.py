@@ -51,50 +51,51 @@ def fit(
     device: str | torch.device = "cpu",
     quiet: bool = False,
 ) -> Run:
-    """Fit judge, estimators and generator to a table; all of it is kept in a folder.
+    """Fit judge, estimators and generator to a table, and store the run in a folder.
 
-    `discrete-grad fit` does the same, with options of the same names. Killed at any moment and
-    called again with `resume=True`, it ends with the same weights, bit for bit, on the CPU.
+    `discrete-grad fit` does the same, with options of the same names. If a fit is killed at any
+    moment and called again with `resume=True`, it ends with bitwise the same weights on the CPU.
 
     Args:
         table: a pandas, polars or Arrow table, the path of a CSV or Parquet file, or a dict of
-            columns; or a `Table` that was read already, which the arguments up to `unseen` are not
-            given for.
-        folder: must not exist or be empty, unless resuming.
+            columns; or a `Table` that was read already, without the arguments from `score` to
+            `unseen`.
+        folder: folder of the run; it must be empty or not exist, unless `resume` is set.
         config: settings: a `FitConfig`, the path of a TOML file, or a dict such as
             `{"generator.steps": 400}`; what is left out has its default.
         score: column to be maximised, or with `"name:min"` minimised; `"ph:=7.4"`, `"purity>=.95"`
             and `"purity<=.99"` are aims, too. Several are traded off; see `read_table`. With a
-            `scorer` there may be none.
+            `scorer` no score is needed.
         context: columns that rows are generated for.
-        features: columns that are generated; by default all others. See `read_table`.
+        features: columns that are generated; by default all that no other argument names. See
+            `read_table`.
         exclude: columns that are left out.
         missing: `error`, `category` or `drop`, see `read_table`.
         unseen: `keep` or `drop`, see `read_table`.
         feasible: column of yes/no: whether a row succeeded; rows that failed need no score.
-        rules: that every row obeys, or a TOML file of them.
+        rules: rules that every row obeys, or a TOML file of rules.
         fix: rules in words, `"base=KOH|NaOH"`.
         forbid: rules in words, `"base=NaH & solvent=water"`.
-        observed: columns that stand together only as in the table, `"base,solvent"` or `"auto"`.
-        preferences: between rows of the table, or a file of them.
-        scorer: a model of one's own that scores rows, in place of the estimators, of which none is
-            trained: a torch module, a fitted model with `predict`, a function of a frame, one of
-            these in an `OwnScorer` that says how it takes the rows, or its `"package.module:name"`.
-            More is better, in the unit of the score column if there is one.
+        observed: columns whose combinations must occur in the table, `"base,solvent"` or `"auto"`.
+        preferences: preferences between rows of the table, or a file of them.
+        scorer: your own model that scores rows; no estimator is trained then. It is a torch module,
+            a fitted model with `predict`, a function of a frame, one of these in an `OwnScorer`
+            that says how it takes the rows, or its `"package.module:name"`. Higher is better, in
+            the unit of the score column if there is one.
         judge: another such model, which judges generated rows. By default the judge is trained on
-            the table's scores; where it has none there is no judge.
+            the table's scores; without scores there is no judge.
         maximise: statistic of a row's scores that is maximised; see `FitConfig`.
-        seed: of every random number; by default that of `config`.
-        resume: go on with a fit of the same table and settings, if there is one in the folder.
+        seed: seed of every random number; by default that of `config`.
+        resume: continue a fit of the same table and settings, if there is one in the folder.
         log: called as `log(metrics, step)`; `metrics.jsonl` is written in any case.
         source: JSON that is kept with the run.
-        device: that computes, see `discrete_grad.training.choose_device`.
-        quiet: show no progress bars, which a terminal and a notebook otherwise have.
+        device: device for the computation, see `discrete_grad.training.choose_device`.
+        quiet: show no progress bars, which are otherwise shown in a terminal and in a notebook.
 
     Raises:
         TableError: for a table that cannot be used; all faults at once.
-        RunError: for a folder that is taken or belongs to another fit, or rules or settings that
-            are wrong, or a scorer that cannot be used.
+        RunError: for a folder that is not empty or belongs to another fit, for wrong rules or
+            settings, or for a scorer that cannot be used.
         ValueError: for too few rows, or settings out of range.
 
     Example:
@@ -145,7 +146,7 @@ def load_run(
     scorer: Given | None = None,
     judge: Given | None = None,
 ) -> Run:
-    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
+    """Load a finished fit, made on any device; from a folder with rounds the latest fit.
 
     Args:
         folder: of the fit.

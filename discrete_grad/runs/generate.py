@@ -39,7 +39,7 @@ _TOLD = 3  # contexts with too few rows that are named one by one
 
 
 class FewRowsWarning(UserWarning):
-    """A context got fewer different rows than were asked for.
+    """A context got fewer different rows than requested.
 
     Example:
         >>> issubclass(FewRowsWarning, UserWarning)
@@ -82,7 +82,7 @@ def generate(
     front: int | None = None,
     places: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
-    """Good and different rows for each context, the best first, by the score trained by.
+    """Good and different rows for each context, the best first by the generator's objective.
 
     That score is the estimator's, with the run's pessimism and preferences; see `row_score`. Of
     the best 16 the first is the one of the least sum of places, by that score and by the
@@ -205,7 +205,7 @@ def part_path(path: Path, place: int, count: int) -> Path:
 
 @torch.no_grad()
 def polished_row(run: RunParts, context: Tensor | None, rules: GivenRules = ()) -> Tensor:
-    """Codes `(F,)`: from the most likely row in a context `(C,)` up the best swaps.
+    """Codes `(F,)` of the row that the best swaps reach from a context's most likely row.
 
     They climb the score the generator was trained by, obey the run's rules and further ones, and
     stay within `trust_radius` of an observed row if the generator's config gives `trust` a weight;

@@ -43,7 +43,7 @@ def load_parts(
     scorer: Given | None = None,
     judge: Given | None = None,
 ) -> RunParts:
-    """Load a finished fit, made on whatever device; of a folder with rounds the last one.
+    """Load a finished fit, made on any device; from a folder with rounds the latest fit.
 
     Args:
         folder: of the fit.

@@ -18,7 +18,7 @@ __all__ = ["Rounds"]
 
 
 class Rounds:
-    """Search for the best rows of a space, some measurements at a time.
+    """Search for the best rows of a space, a few measurements at a time.
 
     Nothing has to be known to begin with: the first rows hold every category about equally often.
     From then on a Gaussian process over the rows says which scores are expected and how far they
@@ -102,7 +102,7 @@ class Rounds:
         return codes
 
     def tell(self, codes: Tensor, scores: Tensor, context: Tensor | None = None) -> None:
-        """Take measured rows, proposed or not; each call is a measurement of its own.
+        """Add measured rows, proposed or not; each call counts as a new measurement.
 
         Args:
             codes: `(n, F)`.

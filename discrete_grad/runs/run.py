@@ -28,7 +28,7 @@ __all__ = ["Run", "run_of"]
 
 @dataclass(frozen=True)
 class Run(RunParts):
-    """A finished fit: rows for contexts, scores of one's own rows, the report, the network.
+    """A finished fit, which generates rows, scores your own rows, and writes reports and exports.
 
     `discrete_grad.fit` and `discrete_grad.load_run` make it. Its `aims`, where it has several, are
     the models of each: a `discrete_grad.runs._aims.RunAims`.
@@ -68,30 +68,30 @@ class Run(RunParts):
 
         Args:
             contexts: a frame, a path or a dict with the context columns; one context as a dict of
-                single values; None for a fit without context. A column of a feature fixes it in
-                each line, where the cell is not empty; another column is refused.
-            rows: different rows for each context.
-            seed: of every random number.
-            diversity: features in which any two rows of a context differ at least.
+                single values; None for a fit without context. A column named like a feature fixes
+                that feature in each line where the cell is not empty. Other columns are refused.
+            rows: number of different rows for each context.
+            seed: seed of every random number.
+            diversity: smallest number of features in which any two rows of a context differ.
             new_only: leave out the rows that the table has in the same context.
-            rules: that rows obey beside those of the fit, or a TOML file of them.
+            rules: rules in addition to those of the fit, or a TOML file of rules.
             fix: `"base=KOH|NaOH"`, one or several.
             forbid: `"base=NaH & solvent=water"`, one or several.
             observed: `"base,solvent"` or `"auto"`, one or several.
-            only_seen: rows are those of the table, in whatever context.
-            within: features in which a row may differ from the row `of`.
+            only_seen: write only rows that the table has in some context.
+            within: largest number of features in which a row may differ from the row `of`.
             of: row of the table, counted from 1, or a file with one row; by default the best row
                 of a table without contexts.
-            tradeoff: name of an aim -> its weight, of a fit of several; their sum is 1. By default
-                all weigh the same.
-            front: rows of each context that are spread over all trade-offs, instead of `rows`.
+            tradeoff: name of an aim -> its weight, for a fit of several aims; the weights sum to 1.
+                By default all weights are equal.
+            front: number of rows for each context, spread over all trade-offs; instead of `rows`.
 
         Returns:
-            A frame of the kind of `contexts`, otherwise of pandas: contexts, features,
-            `estimated_score` and `judge_score` in the table's units, `beyond_observed`, whether
-            either lay outside the scores observed in the context, and `in_table`. Of several aims
-            there are `estimated_NAME` and `judge_NAME` of each, `probability_...` of thresholds and
-            of success, and the weights `tradeoff_NAME`.
+            A frame of the same kind as `contexts`, otherwise of pandas: contexts, features,
+            `estimated_score` and `judge_score` in the table's units; `beyond_observed`, whether
+            either lies outside the scores observed in the context; and `in_table`. For several aims
+            there are `estimated_NAME` and `judge_NAME` of each aim, `probability_...` of thresholds
+            and of success, and the weights `tradeoff_NAME`.
 
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
@@ -119,7 +119,7 @@ class Run(RunParts):
         return frame_like(contexts, made)
 
     def score(self, rows: Source) -> Any:
-        """One's own rows with their scores by estimator and judge, and their ranks.
+        """Your own rows with their scores by estimator and judge, and their ranks.
 
         Args:
             rows: a frame, a path or a dict with the features and the context columns; further
@@ -138,7 +138,7 @@ class Run(RunParts):
         return score_rows(self, rows)
 
     def swaps(self, rows: Source) -> Any:
-        """What each single swap of one's own rows would change, the best swap of a row first.
+        """Effect of every single swap on your own rows, the best swap of each row first.
 
         Args:
             rows: as in `score`; one row as a dict of single values.
@@ -164,11 +164,12 @@ class Run(RunParts):
         forbid: Sequence[str] | str = (),
         seed: int = 0,
     ) -> Any:
-        """The best rows within few changes of each of one's own, by the score trained by.
+        """The best rows within a few changes of each of your rows, by the generator's objective.
 
         Args:
             rows: as in `score`; one row as a dict of single values.
-            edits: features in which a row may differ from the given one, at least 1.
+            edits: largest number of features in which a row may differ from the given one; at
+                least 1.
             rules: as in `generate`.
             fix: as in `generate`.
             forbid: as in `generate`.
@@ -190,25 +191,26 @@ class Run(RunParts):
     def propose(
         self, contexts: Source | None = None, *, rows: int = 16, explore: float = 1.0
     ) -> Any:
-        """Rows to be measured next for each context, those that promise most.
+        """The most promising rows to be measured next, for each context.
 
-        All that was measured decides: the rows of the table and those that were told, of which a
-        Gaussian process over rows and contexts learns, see `Rounds`. The generator guides the
-        search for candidates. Rows of the table, rows that were told and rows that were proposed
-        and are still out are not proposed again in the same context. Every row obeys the rules of
-        the fit, and lies within `trust_radius` of an observed one where the fit gives `trust` a
-        weight. Preferences do not count.
+        A Gaussian process over rows and contexts learns from all measurements: the rows of the
+        table and the rows given to `tell`, see `Rounds`. The generator guides the search for
+        candidates. Rows of the table, measured rows and rows that were proposed before are not
+        proposed again in the same context. Every row obeys the rules of the fit, and lies within
+        `trust_radius` of an observed row if the fit gives `trust` a weight. Preferences are not
+        used.
 
         Args:
             contexts: as in `generate`.
-            rows: different rows for each context, at least 1.
-            explore: factor of the spread around the expected scores: at 0 the rows that are
-                expected to be best, above 1 more daring ones.
+            rows: number of different rows for each context, at least 1.
+            explore: factor of the uncertainty of the expected scores, at least 0: 0 proposes the
+                rows with the highest expected scores, and values above 1 favour rows whose scores
+                are uncertain.
 
         Returns:
-            A frame of the kind of `contexts`, otherwise of pandas: contexts, features and
-            `estimated_score` in the table's units. A context with fewer such rows gets fewer, with
-            a `FewRowsWarning`.
+            A frame of the same kind as `contexts`, otherwise of pandas: contexts, features and
+            `estimated_score` in the table's units. If a context has fewer such rows, it gets fewer,
+            with a `FewRowsWarning`.
 
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
@@ -218,28 +220,28 @@ class Run(RunParts):
         return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
 
     def tell(self, rows: Source, *, measurement: str = "") -> Run:
-        """Keep measured rows in the run's folder, and fit again to all that is known.
+        """Store measured rows in the run's folder, and fit again to all rows measured so far.
 
-        Any rows may be told, proposed or not. A measurement is known by its row, context, scores
-        and name, and kept once: a table may be told again, grown or not, and what it holds twice
-        was measured twice. Where a later table says of a row what an earlier one said, another name
-        says that it was measured again.
+        The rows may have been proposed or not. A measurement is identified by its row, context,
+        scores and name, and stored once. So the same table may be given again, also with more rows;
+        a measurement that occurs twice in one table counts twice. A repeated measurement with the
+        same scores in a later table needs another name.
 
-        A call that is killed has kept the whole table or nothing of it, and made again it goes on
-        where it stopped. Of two calls at once both tables are kept.
+        A call that is killed has stored the whole table or nothing; when it is called again, it
+        continues where it stopped. Two calls at the same time both store their tables.
 
         Args:
-            rows: a frame, a path or a dict with features, contexts and scores; a row with an empty
-                score was not measured yet. Two more columns are read where no column of the fit
+            rows: a frame, a path or a dict with features, contexts and scores. An empty score means
+                that the row was not measured yet. Two more columns are read if no column of the fit
                 has their name: `failed`, yes or no, for rows that have no score because they
                 failed, and `measurement`, the name of each row's measurement, such as a date.
-            measurement: name for the rows that have none.
+            measurement: name of the measurement, for rows without one of their own.
 
         Returns:
-            The run of the new fit, which `load_run` loads from now on; this one is unchanged.
+            The run of the new fit, which `load_run` loads from now on; this run is unchanged.
 
         Raises:
-            TableError: for a faulty table, of which nothing is kept.
+            TableError: for a faulty table; nothing of it is stored.
             RunError: as `fit`.
         """
         return run_of(tell_rows(self, rows, measurement))
@@ -256,16 +258,16 @@ class Run(RunParts):
     def export(self, path: str | PathLike[str]) -> None:
         """Write the generator as a network, context to logits, for other programs.
 
-        It reads contexts `(N, C)` encoded as `table.schema.encode_context` does, and gives logits
-        `(N, D)`, a block of categories a feature; without contexts it has no input and gives
-        `(D,)`. The columns and categories are in the file's metadata, as JSON named `schema`.
+        It takes contexts `(N, C)`, encoded by `table.schema.encode_context`, and returns logits
+        `(N, D)` with one block of categories per feature. Without contexts it has no input and
+        returns `(D,)`. The file's metadata has the columns and categories, as JSON named `schema`.
 
         Args:
             path: ends in `.pt2` (read by `torch.export.load`) or `.onnx`.
 
         Raises:
-            RunError: for another suffix, a run under rules, which the logits alone do not obey, or
-                a generator that writes step by step.
+            RunError: for another suffix, for a run with rules, which logits alone do not obey, or
+                for an autoregressive generator.
             ImportError: for ONNX without its packages.
         """
         export_generator(self, Path(path))

@@ -130,7 +130,7 @@ class CategoricalSpace(Features):
         return (p * (log_p - log_q).masked_fill(p == 0, 0)).sum(-1)
 
     def swap_gains(self, flat: Tensor, codes: Tensor) -> Tensor:
-        """A flat tensor `(..., D)` less, in each feature, its entry at a row's own category.
+        """A flat tensor `(..., D)` minus, in each feature, its entry at a row's own category.
 
         Of a gradient at a row `(..., F)` this is what each single swap of the row promises to
         first order.

@@ -112,7 +112,7 @@ def exact_bias(
     space: CategoricalSpace | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Expected gradient less the true one, `(D,)`, for a gradient that the drawn rows decide.
+    """Expected gradient minus the exact one, `(D,)`, if the drawn rows determine the gradient.
 
     The method is run until every tuple of rows has been drawn; the gradient of each is weighted by
     the tuple's exact probability, so nothing of the noise is left. The law of the rows, and that

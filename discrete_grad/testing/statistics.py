@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTest:
-    """Result of a test of means, and the least fault it could have found.
+    """Result of a test of means, and the smallest fault that it could have found.
 
     Args:
         estimated: `(D,)`, the mean of the draws.

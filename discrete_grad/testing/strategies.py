@@ -62,7 +62,7 @@ def logits(
     extremes: bool = False,
     contiguous: bool = True,
 ) -> Tensor:
-    """Logits `(*batch, D)`; shrink to all 0, which is also where every category ties.
+    """Logits `(*batch, D)`; shrink to all 0, where all categories tie.
 
     Args:
         draw: given by Hypothesis.

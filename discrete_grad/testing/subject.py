@@ -56,7 +56,7 @@ class Declared(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Claims of a gradient estimator; the checks hold it to these, and to no more.
+    """Claims of a gradient estimator; the checks test these claims and no others.
 
     Args:
         forward: what f is given: "hard" for draws from `softmax(logits)`, "chosen" for one-hot rows

@@ -75,7 +75,7 @@ def run_checks(
     skip: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> list[CheckResult]:
-    """Run the checks and say what became of each; see `check_gradient_estimator`.
+    """Run the checks and return the result of each; see `check_gradient_estimator`.
 
     Example:
         >>> from discrete_grad import ReinMax
@@ -94,7 +94,7 @@ def check_gradient_estimator(
     skip: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> list[CheckResult]:
-    """Hold a gradient estimator to the contract; fail with everything that is wrong with it.
+    """Test a gradient estimator against the contract; a failure lists everything that is wrong.
 
     Args:
         method: a factory `make(space)`, such as the class itself or `partial(LeaveOneOut,

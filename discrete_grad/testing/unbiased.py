@@ -32,7 +32,7 @@ def assert_unbiased(
     max_samples: int = 1_000_000,
     seed: int = 0,
 ) -> MeanTest:
-    """Fail unless the method's mean gradient is the true one, by a test that knows its power.
+    """Fail unless the method's mean gradient is the exact one, by a test of known power.
 
     A pilot decides how many samples find a bias of `detects`; then that many fresh ones are drawn.
     Elements of a batch must be independent, as the contract demands.

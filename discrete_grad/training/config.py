@@ -22,19 +22,21 @@ class LoopConfig:
     steps: int = 600
     """Largest number of optimiser steps."""
     batch_size: int = 128
-    """Rows (or contexts) of each step, over all processes together. A loss that is normalised
-    within a batch (the aligner's, the alignment's) is normalised within each process's share."""
+    """Number of rows (or contexts) in each step, over all processes together. A loss that is
+    normalised within a batch (the aligner's, the alignment's) is normalised within each process's
+    share."""
     learning_rate: float = 3e-3
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, multiplied by the learning rate; biases are not decayed."""
+    """Decoupled weight decay, at least 0, multiplied by the learning rate; biases are not
+    decayed."""
     validate_every: int = 20
-    """Steps between two validations on the held-out rows."""
+    """Number of steps between two validations on the held-out rows."""
     patience: int = 10
-    """Validations without improvement after which training stops, with the best weights so far; 0
-    for all steps and the last weights."""
+    """Number of validations without improvement after which training stops and takes the best
+    weights so far. With 0 it takes all steps and the last weights."""
     checkpoint_every: int = 200
-    """Steps between two checkpoints."""
+    """Number of steps between two checkpoints."""
 
     def check(self) -> None:
         """Raise ValueError for a number out of range; a fit calls it first."""

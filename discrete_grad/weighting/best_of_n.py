@@ -33,7 +33,7 @@ def best_of_n(
     n: int = 16,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
-    """Rows of the highest reward among n draws of the reference each; beta plays no part.
+    """Rows, each with the highest reward among n draws of the reference; beta is not used.
 
     The first among equals is kept, and a forbidden row only where all n are.
 
@@ -69,7 +69,7 @@ def soft_best_of_n(
     n: int = 16,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
-    """Rows drawn from n draws of the reference each, with probability `softmax(r / beta)`.
+    """Rows, each chosen among n draws of the reference with probability `softmax(r / beta)`.
 
     The law is `soft_best_of_n_law`, and the target's for large n. Where all n are forbidden they
     count the same. Arguments as in `best_of_n`; `log_z`, its interval and `pareto_k` are those of

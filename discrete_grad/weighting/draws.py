@@ -17,7 +17,7 @@ _JUST_BELOW = 1 - 2**-52  # a number below the total, so that a weight of its ow
 
 @dataclass(frozen=True)
 class WeightedSamples:
-    """Result of every sampler.
+    """Weighted rows, the result of every sampler.
 
     Args:
         codes: `(N, *batch, F)`.

@@ -29,7 +29,7 @@ Rule = Literal["z_scored", "jensen", "posterior", "exact"]
 
 @dataclass(frozen=True, eq=False)
 class AttributeSet:
-    """The attribute vectors that guidance asks about, and how common each is.
+    """The attribute vectors that guidance uses, and the frequency of each.
 
     Args:
         vectors: `(S, A)`.

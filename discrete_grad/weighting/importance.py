@@ -32,7 +32,7 @@ def importance_sampling(
     proposal: Policy | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
-    """Rows of a proposal, weighted to stand for the target (self-normalised).
+    """Rows of a proposal, weighted to represent the target (self-normalised).
 
     `exp(log_z)` is unbiased, `log_z` low by about half its variance. The interval is 95 % by
     Hall's correction for skewness. Where `pareto_k` is above `min(1 - 1 / log10(count), 0.7)` that

@@ -38,7 +38,7 @@ def metropolis(
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> WeightedSamples:
-    """The last rows of parallel chains, one change of a row proposed a step (Metropolis-Hastings).
+    """The last rows of parallel Metropolis-Hastings chains with one proposed change per step.
 
     From any start the law tends to the target's where swaps lead from every possible row to every
     other; after finitely many steps no estimate of log Z comes with it.

@@ -120,7 +120,7 @@ class ExactTilt:
 
 
 class RewardWeighted:
-    """`ref(x | c) exp(r(x, c) / beta) / Z(c)`: what every sampler of this room aims at.
+    """`ref(x | c) exp(r(x, c) / beta) / Z(c)`: the target of every sampler of this room.
 
     Args:
         reference: any policy.

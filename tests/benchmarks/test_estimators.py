@@ -323,7 +323,7 @@ def test_the_mean_is_of_what_every_method_was_fitted_to() -> None:
     assert lead[3] == f"+{0.1 * (count - 1) / count:.3f} ({count})"  # level on fair
     ridge = 2 + METHODS.index("ridge, ranks")
     assert lead[ridge] == f"+{0.5 * (count - 2) / (count - 1):.3f} ({count - 1})"
-    assert label == f"mean of the {count - 1} that all methods were fitted to"
+    assert label == f"mean of the {count - 1} lines that all methods were fitted to"
     assert float(mean) == pytest.approx(0.902 * (count - 2) / (count - 1), abs=1e-3)
 
 

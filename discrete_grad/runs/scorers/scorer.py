@@ -45,7 +45,7 @@ FRAMES: dict[Takes, str] = {
 
 @dataclass(frozen=True)
 class OwnScorer:
-    """A model of one's own that scores rows; more is better.
+    """Your own model that scores rows; higher is better.
 
     A fit takes the model itself where its form is found by calling it with three rows of the table;
     where several forms work, `takes` says which is meant.
@@ -97,7 +97,7 @@ class OwnScorer:
 
     @property
     def predicts(self) -> bool:
-        """Whether it is asked by its method `predict`."""
+        """Whether the model is called by its method `predict`."""
         return not isinstance(self.model, nn.Module) and callable(
             getattr(self.model, "predict", None)
         )
