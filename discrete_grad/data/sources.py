@@ -99,7 +99,7 @@ def _read_parquet(path: Path) -> ArrowTable:
 def _read_csv(path: Path) -> ArrowTable:
     header = _csv_header(path)
     try:
-        table = arrow("csv").read_csv(str(path), **_csv_options(header))
+        table = arrow("csv").read_csv(_ended(path), **_csv_options(header))
         if table.column_names != header.names:
             raise TableError(f"{path} is not CSV: its header is quoted badly")
     # for a header that is not UTF-8 pyarrow has no exception of its own
@@ -111,15 +111,31 @@ def _read_csv(path: Path) -> ArrowTable:
     return with_gaps(table)
 
 
+def _ended(path: Path) -> Any:
+    """A CSV file as pyarrow takes it, with the end of its last line.
+
+    Without, pyarrow reads a missing cell after a quoted one at the end of the file as empty text.
+    """
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        ended = file.read() in b"\r\n"
+    return str(path) if ended else arrow().BufferReader(path.read_bytes() + b"\n")
+
+
 class _Header(NamedTuple):
     names: list[str]
     delimiter: str
 
 
 def _csv_header(path: Path) -> _Header:
-    """Names of the columns, and what separates them: a comma, unless there is none."""
+    """Names of the columns, and what separates them: a comma, unless there is none between cells.
+
+    A separator that would tear a quoted name apart, as the comma in `price;"cut, shade"`, is none.
+    """
     found = [_Header(_first_row(path, delimiter), delimiter) for delimiter in _DELIMITERS]
-    header = next((one for one in found if len(one.names) > 1), found[0])
+    parted = [one for one in found if len(one.names) > 1]
+    whole = [one for one in parted if not any(name.count('"') % 2 for name in one.names)]
+    header = (whole or parted or found)[0]
     several = len(header.names) > 1
     check_names(header.names[1:] if several and header.names[0] == "" else header.names)
     return header
@@ -177,7 +193,7 @@ def _first_ragged_row(path: Path, header: _Header) -> Any | None:
     options["read_options"].use_threads = False
     options["parse_options"].invalid_row_handler = stop
     with suppress(arrow().ArrowException):
-        arrow("csv").read_csv(str(path), **options)
+        arrow("csv").read_csv(_ended(path), **options)
     return found[0] if found else None
 
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from discrete_grad.grouping import column_hash
 from discrete_grad.space import ContextSpec
 
-__all__ = ["ScoreScale", "interpolate", "map_groups", "scale_behaviour"]
+__all__ = ["KNOTS", "ScoreScale", "interpolate", "map_groups", "scale_behaviour"]
 
-_KNOTS = 2049
+KNOTS = 2049
+"""Knots of the map of a group."""
+
 _MIN_GROUP = 50
 # quantile 0 to 1 as a number of mean 0 and variance 1
-_AXIS = torch.linspace(-math.sqrt(3), math.sqrt(3), _KNOTS, dtype=torch.float64)
+_AXIS = torch.linspace(-math.sqrt(3), math.sqrt(3), KNOTS, dtype=torch.float64)
 
 
 class ScoreScale:
@@ -170,7 +172,7 @@ def _keys(context: Tensor | None, spec: ContextSpec | None, count: int) -> Tenso
 def _grid(kind: str, ordered: Tensor) -> Tensor:
     """Knots `(Q,)` for scores in ascending order."""
     if kind == "rank":
-        position = torch.linspace(0, len(ordered) - 1, _KNOTS, dtype=torch.float64)
+        position = torch.linspace(0, len(ordered) - 1, KNOTS, dtype=torch.float64)
         below = position.long()
         after = (below + 1).clamp(max=len(ordered) - 1)
         return torch.lerp(ordered[below], ordered[after], position - below)

@@ -172,7 +172,11 @@ def _count(work: AimWork) -> int:
 
 def _lines(work: AimWork) -> dict[str, Tensor]:
     path = work.weights("chances")
-    return load_tensors(path)[0] if path.is_file() else {}
+    lines = load_tensors(path)[0] if path.is_file() else {}
+    for name, line in lines.items():
+        if not line.isfinite().all():
+            raise RunError(f"{path} is damaged: {name} holds NaN or infinity")
+    return lines
 
 
 def _chances(work: AimWork, lines: Mapping[str, Tensor]) -> list[Chance]:

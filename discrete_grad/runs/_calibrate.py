@@ -118,13 +118,18 @@ def _load_calibration(
         RunError: if the file is damaged or of another fit.
     """
     tensors, measured = load_tensors(path)
+    ranks = [measured.get(name) for name in ("spearman", "baseline")]
+    if not all(rank is None or (type(rank) is float and abs(rank) <= 1) for rank in ranks):
+        raise RunError(f"{path} is damaged: {ranks} are no rank correlations")
     calibrations: dict[Name, Calibration | None] = {"estimator": None, "judge": None}
     for name in calibrations:
         x, y = tensors.get(f"{name}/x"), tensors.get(f"{name}/y")
         if x is None or y is None:
             continue
-        if x.dim() != 2 or x.shape != y.shape or len(x) != curves:
+        if x.dim() != 2 or x.shape != y.shape or len(x) != curves or x.shape[1] == 0:
             raise RunError(f"{path} does not fit the run's table")
+        if not (x.dtype == y.dtype == torch.float64 and x.isfinite().all() and y.isfinite().all()):
+            raise RunError(f"{path} is damaged: a curve of {name} must be finite float64")
         calibrations[name] = Calibration(x, y)
     return calibrations, measured
 

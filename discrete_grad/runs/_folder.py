@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from importlib.metadata import version
@@ -14,6 +13,15 @@ from torch import Tensor, nn
 from discrete_grad.data import Schema, Table
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
+from discrete_grad.runs._content_checks import check_table
+from discrete_grad.runs._digests import (
+    ROWS,
+    digest_of,
+    pair_tensors,
+    table_digest,
+    table_tensors,
+    text_digest,
+)
 from discrete_grad.runs._lock import refuse_links
 from discrete_grad.runs._refit import changed_settings, first_stage, forget_stages
 from discrete_grad.runs._rounds_folder import newest_fit
@@ -25,7 +33,13 @@ from discrete_grad.runs.scorers._given import ROLES, Scorers
 from discrete_grad.runs.scorers._reference import check_reference
 from discrete_grad.runs.scorers.scorer import FRAMES, TENSORS
 from discrete_grad.runs.settings import flatten, settings
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, write_atomically
+from discrete_grad.training.checkpoint import (
+    RunError,
+    load_tensors,
+    save_tensors,
+    told_as_damage,
+    write_atomically,
+)
 
 __all__ = [
     "load_preferences",
@@ -37,9 +51,7 @@ __all__ = [
 ]
 
 _PREFERENCES, _RULES = "preferences.safetensors", "rules.toml"
-# in the order of the digest
-_ROWS = ("codes", "scores", "context", "more_scores", "failed_codes", "failed_context")
-_HASHED = 2**16  # rows at a time
+_MOST_STATES = 10**7  # of rules, behind a feature
 # what a fit that was killed before it wrote its settings, or its caller's log, may have left
 _OURS = re.compile(
     r"(preferences|rows|scorer)\.safetensors|rules\.toml|schema\.json|tensorboard"
@@ -66,13 +78,17 @@ def open_folder(
         RunError: if the folder is taken or belongs to another fit.
     """
     refuse_links(folder)
-    settings = {"config": json.loads(config.to_json()), "source": source, "table": _digest(table)}
+    settings = {
+        "config": json.loads(config.to_json()),
+        "source": source,
+        "table": table_digest(table),
+    }
     settings["version"] = version("discrete_grad")
     if preferences is not None:
-        settings["preferences"] = _digest_of(_pair_tensors(preferences), preferences.annotators)
+        settings["preferences"] = digest_of(pair_tensors(preferences), preferences.annotators)
     text = "" if rules is None else rules_text(rules.rules, table)
     if rules is not None:
-        settings["rules"] = {"digest": _text_digest(text), "max_states": rules.max_states}
+        settings["rules"] = {"digest": text_digest(text), "max_states": rules.max_states}
     if scorers is not None:
         settings["scorers"] = scorers.settings
     path = folder / "config.json"
@@ -103,7 +119,7 @@ def open_folder(
     if strangers:
         raise RunError(f"{folder} is not empty, it holds {min(strangers)!r}; use another folder")
     write_atomically(folder / "schema.json", table.schema.to_json().encode())
-    save_tensors(folder / "rows.safetensors", _tensors(table), {})
+    save_tensors(folder / "rows.safetensors", table_tensors(table), {})
     _write_inputs(folder, preferences, text if rules is not None else None)
     if scorers is not None:
         scorers.save(folder)
@@ -114,20 +130,9 @@ def _write_inputs(folder: Path, preferences: Preferences | None, rules: str | No
     """Write preferences and rules; a fit that was killed may have left those of another."""
     if preferences is not None:
         names = {"annotators": preferences.annotators}
-        save_tensors(folder / _PREFERENCES, _pair_tensors(preferences), names)
+        save_tensors(folder / _PREFERENCES, pair_tensors(preferences), names)
     if rules is not None:
         write_atomically(folder / _RULES, rules.encode())
-
-
-def _tensors(table: Table) -> dict[str, Tensor]:
-    tensors = {name: getattr(table, name) for name in _ROWS}
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
-
-
-def _pair_tensors(preferences: Preferences) -> dict[str, Tensor]:
-    names = ("first", "second", "outcome", "context", "annotator")
-    tensors = {name: getattr(preferences, name) for name in names}
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def _compare(
@@ -148,20 +153,6 @@ def _compare(
             f"{folder} was begun with {name} = {before}, not {now}; "
             f"resume with the same settings{but}, or fit in another folder"
         )
-
-
-def _digest(table: Table) -> str:
-    return _digest_of(_tensors(table), table.schema.to_json())
-
-
-def _digest_of(tensors: dict[str, Tensor], text: object) -> str:
-    digest = hashlib.sha256(str(text).encode())
-    for tensor in tensors.values():
-        for part in tensor.split(_HASHED):
-            # a digest of the numbers, however narrow they are stored
-            wide = part if part.is_floating_point() else part.long()
-            digest.update(wide.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -197,6 +188,9 @@ def _check_inputs(kept: dict[str, Any]) -> None:
     rules, scorers = kept["rules"], kept["scorers"]
     if rules is not None and not isinstance(rules["digest"], str):
         raise ValueError(f"the digest of rules must be text, got {rules['digest']!r}")
+    states = None if rules is None else rules["max_states"]
+    if states is not None and not (type(states) is int and 1 <= states <= _MOST_STATES):
+        raise ValueError(f"max_states must be 1 to {_MOST_STATES:,}, got {states!r:.20}")
     if scorers is not None and not (isinstance(scorers, dict) and {*scorers} <= {*ROLES.values()}):
         raise ValueError(f"scorers must be a table of {[*ROLES.values()]}, got {scorers!r}")
     for said in (scorers or {}).values():
@@ -230,9 +224,18 @@ def load_table(folder: Path, settings: dict[str, Any]) -> Table:
         schema = Schema.from_json(text)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
-    ordered = {name: tensors[name] for name in _ROWS if name in tensors}
-    if len(ordered) < len(tensors) or _digest_of(ordered, text) != settings["table"]:
+    with told_as_damage(path):
+        return _table(path, schema, text, tensors, settings)
+
+
+def _table(
+    path: Path, schema: Schema, text: str, tensors: dict[str, Tensor], settings: dict[str, Any]
+) -> Table:
+    """The table of tensors that were read, if they are those of the fit."""
+    ordered = {name: tensors[name] for name in ROWS if name in tensors}
+    if len(ordered) < len(tensors) or digest_of(ordered, text) != settings["table"]:
         raise RunError(f"{path} or schema.json was changed after the fit, or is of another one")
+    check_table(tensors, schema)
     further = {name: tensors.get(name) for name in ("context", "more_scores", "failed_context")}
     failed = tensors.get("failed_codes")
     return Table(
@@ -244,12 +247,21 @@ def load_table(folder: Path, settings: dict[str, Any]) -> Table:
     )
 
 
-def load_preferences(folder: Path, settings: dict[str, Any]) -> Preferences | None:
-    """The preferences a run was fitted to; None for a fit without."""
+def load_preferences(folder: Path, settings: dict[str, Any], schema: Schema) -> Preferences | None:
+    """The preferences a run was fitted to; None for a fit without.
+
+    Raises:
+        RunError: if the file is missing or damaged, or was changed after the fit.
+    """
     if settings["preferences"] is None:
         return None
-    tensors, names = load_tensors(folder / _PREFERENCES)
-    return Preferences(**tensors, annotators=tuple(names["annotators"]))
+    tensors, names = load_tensors(path := folder / _PREFERENCES)
+    with told_as_damage(path):
+        found = Preferences(**tensors, annotators=tuple(map(str, names["annotators"])))
+        found.check(schema.space, schema.context_spec)
+        if digest_of(pair_tensors(found), found.annotators) != settings["preferences"]:
+            raise RunError(f"{path} was changed after the fit, or is of another one")
+    return found
 
 
 def load_rules(folder: Path, settings: dict[str, Any], table: Table) -> Rules | None:
@@ -261,14 +273,10 @@ def load_rules(folder: Path, settings: dict[str, Any], table: Table) -> Rules | 
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is missing or damaged: {error}") from error
-    if _text_digest(text) != settings["rules"]["digest"]:
+    if text_digest(text) != settings["rules"]["digest"]:
         raise RunError(f"{path} was changed after the fit; further rules are an option of generate")
     given = parsed_rules(text, table, str(path))
     return table_rules(table.schema, given, max_states=settings["rules"]["max_states"])
-
-
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_weights(model: nn.Module, path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.judge_split import judge_split
 from discrete_grad.fitting.repeats import learning_rows
 from discrete_grad.fitting.score_scale import ScoreScale, scale_behaviour
+from discrete_grad.runs._content_checks import check_rows, check_scale
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
@@ -137,12 +138,16 @@ def load_prepared(path: Path, schema: Schema) -> Prepared:
         for key, tensor in tensors.items():
             name, part = key.split("/")
             parts[name][part] = tensor
-        scale, standard = (
-            ScoreScale(**numbers[name], **parts[name], spec=schema.context_spec) for name in _SCALES
-        )
-        rows, judge_rows = (ScoredRows(**parts[name]) for name in _ROWS)
-        if rows.codes.shape[1] == judge_rows.codes.shape[1] == len(schema.features):
-            return Prepared(scale, standard, rows, judge_rows)
-    except (KeyError, TypeError, ValueError, IndexError):
-        pass  # of another version, or no such file at all
-    raise RunError(f"{path} does not fit the run's table")
+        scales = {
+            name: ScoreScale(**numbers[name], **parts[name], spec=schema.context_spec)
+            for name in _SCALES
+        }
+        rows = {name: ScoredRows(**parts[name]) for name in _ROWS}
+        for name, scale in scales.items():
+            check_scale(name, scale)
+        for name, some in rows.items():
+            check_rows(name, some, schema)
+        return Prepared(**scales, **rows)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = " ".join(f"{error}".split())[:300]
+        raise RunError(f"{path} does not fit the run's table: {reason}") from error

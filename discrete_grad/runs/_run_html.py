@@ -51,8 +51,8 @@ def _facts(run: RunParts) -> dict[str, str]:
         facts["contexts"] = _listed([n + s for n, s in zip(names, sizes, strict=True)])
     if run.rules is not None:
         facts["rules"] = _listed([rule.words() for rule in run.rules.rules])
-    if "spearman" in run.held_out:
-        text = f"{run.held_out['spearman']:.2f} on rows that it has not seen"
+    if (rank := run.held_out.get("spearman")) is not None:
+        text = f"{rank:.2f} on rows that it has not seen"
         facts["rank correlation of the estimator with the score"] = text
     return facts
 

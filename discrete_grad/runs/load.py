@@ -69,7 +69,7 @@ def load_parts(
     scorers = loaded_scorers(folder, settings["scorers"], table, device, given)
     table = table if scorers is None else scorers.table
     with told_as_damage(folder):
-        preferences = load_preferences(folder, settings)
+        preferences = load_preferences(folder, settings, table.schema)
         rules = load_rules(folder, settings, table)
     work = Work(
         folder=folder,

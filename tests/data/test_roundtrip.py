@@ -1,5 +1,6 @@
 """Random tables through every kind of source come back as they were."""
 
+import datetime
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from discrete_grad.data import Schema, read_table, write_rows
+from discrete_grad.data import Schema, read_contexts, read_table, write_rows
 
 Columns = dict[str, list[Any]]
 
@@ -203,3 +204,34 @@ def test_schema_survives_json_and_gives_the_same_codes(columns: Columns) -> None
     assert repr(schema) == repr(table.schema)
     assert torch.equal(schema.encode_features(columns), table.codes)
     assert torch.equal(read_table(columns, score="score", schema=schema).codes, table.codes)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")),
+        pa.timestamp("us", tz="Europe/Berlin"),
+        *(pa.date32(), pa.date64(), pa.time32("s"), pa.time64("us"), pa.float16(), pa.float32()),
+    ],
+    ids=str,
+)
+def test_contexts_of_parquet_come_back_from_a_csv_file_of_rows(kind: Any, tmp_path: Path) -> None:
+    """`generate` writes contexts as they were given, and its file is contexts again."""
+    seconds = [60 * 60 * 24 * day + 45_296 for day in range(3)]
+    given = pa.array([0.1, 1.1, 2.7]).cast(kind) if pa.types.is_floating(kind) else None
+    if given is None and pa.types.is_time(kind):
+        given = pa.array([datetime.time(12, 34, 56), datetime.time(12, 34), datetime.time(1)], kind)
+    if given is None:
+        moments = pa.array(seconds, pa.timestamp("s"))
+        given = (
+            moments.cast(pa.date32()).cast(kind) if pa.types.is_date(kind) else moments.cast(kind)
+        )
+    table = pa.table({"cut": ["a", "b", "a"], "when": given, "score": [1.0, 2.0, 3.0]})
+    schema = read_table(table, score="score", context="when:categorical").schema
+    contexts = tmp_path / "contexts.parquet"
+    pq.write_table(table.select(["when"]), contexts)
+    columns, encoded = read_contexts(contexts, schema)
+    write_rows(tmp_path / "rows.csv", columns)
+    again, same = read_contexts(tmp_path / "rows.csv", schema)
+    assert torch.equal(same, encoded)
+    assert [str(value) for value in columns["when"]] == again["when"]

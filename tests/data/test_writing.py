@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from discrete_grad.data import TableError, output_format, write_rows
+from discrete_grad.data import TableError, output_format, read_table, write_rows
 
 COLUMNS: dict[str, list[Any]] = {"a,b": ["x", 'q"', "new\nline", ""], "n": [1, 2.5, None, True]}
 
@@ -21,6 +21,15 @@ def test_csv_quotes_what_needs_it(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv", COLUMNS)
     expected = '"a,b",n\nx,1\n"q""",2.5\n"new\nline",\n"",True\n'
     assert (tmp_path / "rows.csv").read_bytes().decode() == expected
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_a_formula_comes_back_as_the_text_it_was(tmp_path: Path, name: str) -> None:
+    """Nothing is put before it: another category would be read."""
+    cells = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "'=1", "ideal"]
+    write_rows(tmp_path / name, {"cut": cells, "=score": list(range(7))})
+    table = read_table(tmp_path / name, score="=score", features=["cut:categorical"])
+    assert table.schema.decode_features(table.codes.long())["cut"] == cells
 
 
 def test_parquet_keeps_types(tmp_path: Path) -> None:

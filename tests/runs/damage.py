@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
-from discrete_grad.runs._folder import _digest_of, _text_digest
+from discrete_grad.runs._digests import ROWS, digest_of, text_digest
 from discrete_grad.training.checkpoint import load_tensors, save_tensors
 
 VALUES: list[Any] = [None, True, False, -1, 0, 1, 3, 10**6, 10**18, 10**400, 0.5, -0.0, 1e308]
 VALUES += [float("nan"), float("inf"), "", "0", "cut", "x" * 3000, "\x00", "\x1b[2J\n", [], {}]
 VALUES += [[[]], [None], [10**9] * 3, {"a": 1}, [0] * 5000, "os:abort", "../../x"]
 DTYPES = (torch.bool, torch.int8, torch.int64, torch.float16, torch.float32, torch.float64)
-ROWS = ("codes", "scores", "context", "more_scores", "failed_codes", "failed_context")
+DTYPES += (torch.bfloat16, torch.complex64)
 
 
 def damage(folder: Path, rng: random.Random) -> str:
@@ -178,7 +178,7 @@ def make_digests_fit(folder: Path) -> None:
             text = (folder / "schema.json").read_text()
             Schema.from_json(text)
             ordered = {name: held[name] for name in ROWS if name in held}
-            settings["table"] = _digest_of(ordered, text)
+            settings["table"] = digest_of(ordered, text)
         with contextlib.suppress(Exception):
-            settings["rules"]["digest"] = _text_digest((folder / "rules.toml").read_text())
+            settings["rules"]["digest"] = text_digest((folder / "rules.toml").read_text())
         path.write_text(json.dumps(settings))

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -112,6 +113,28 @@ def test_sizes_are_bounded_by_the_weights(
         return
     with pytest.raises(RunError, match=r"does not fit the run's settings: a size of 1,000,000,000"):
         load_run(copied)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"judge": {"hidden": [4000] * 4}},
+        {"generator": {"hidden": [8000, 8000, 8000]}},
+        {"estimator": {"members": 900, "dim": 900, "hidden": [900, 900]}},
+    ],
+)
+def test_products_of_sizes_are_bounded_by_the_weights(
+    copied: Path, changes: dict[str, dict[str, object]]
+) -> None:
+    path = copied / "config.json"
+    content = json.loads(path.read_text())
+    for part, sizes in changes.items():
+        content["config"][part] |= {"scaling": False, **sizes} if part != "generator" else sizes
+    path.write_text(json.dumps(content))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunError, match=r"does not fit the run's settings, which make a far larger"):
+        load_run(copied)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # KiB
 
 
 def test_a_run_names_the_version_that_made_it(finished: Run) -> None:
