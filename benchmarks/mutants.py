@@ -109,7 +109,9 @@ def room_of(name: str, folder: Path) -> Room:
     tests = [*folders, *sorted((ROOT / "tests").glob(f"test_{name}*.py"))]
     if not all(path.exists() for path in files):
         raise SystemExit(f"no room {name!r} in {PACKAGE}")
-    return Room(name, folder / name, *([str(p.relative_to(ROOT)) for p in e] for e in (files, tests)))
+    return Room(
+        name, folder / name, *([str(p.relative_to(ROOT)) for p in e] for e in (files, tests))
+    )
 
 
 def lay_out(room: Room) -> None:
@@ -136,7 +138,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def chosen(room: Room, config: MutantsConfig) -> list[str]:
     """Names of the mutants to try: drawn, of changed lines, or those that lived; no known ones."""
-    known = {name: state for file in room.files for name, state in states(room.folder, file).items()}
+    known = {
+        name: state for file in room.files for name, state in states(room.folder, file).items()
+    }
     if config.survivors:
         return [name for name, state in known.items() if state in ("survived", "no test")]
     drawn = [name for file in room.files for name in _drawn(room, file, config)]

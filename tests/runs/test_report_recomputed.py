@@ -310,6 +310,16 @@ def test_samples_of_a_policy(folder: Folder, policy: str, place: int) -> None:
         assert entry["soft_hard_gap"] == approx(soft - hard, 0.02)
 
 
+def test_each_context_is_drawn_from_by_noise_of_its_own(folder: Folder) -> None:
+    """The random rows of the two contexts are of one law, and not the same rows."""
+    drawn = []
+    for place in range(2):
+        part, shop = folder.context(place)
+        every, kept = folder.scores("judge", folder.every_row, shop), part["samples"]["random rows"]
+        drawn.append(np.abs(np.subtract.outer(kept["judged"], every["units"])).argmin(1))
+    assert (drawn[0] == drawn[1]).mean() < 0.2
+
+
 def test_averages_over_the_contexts(folder: Folder) -> None:
     for index, entry in enumerate(folder.report["average"]):
         parts = [context["entries"][index] for context in folder.report["contexts"]]
