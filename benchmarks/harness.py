@@ -163,10 +163,13 @@ class Benchmark:
     pictures: tuple[str, ...] = ()
 
 
-def run(benchmark: Benchmark, config: Config) -> None:
+def run(benchmark: Benchmark, config: Config) -> Results:
     """Measure the cells that are missing, then write results and plot, and print the first table.
 
     Results lie on disk every few seconds, so that an interrupted run goes on where it stopped.
+
+    Returns:
+        All results.
 
     Raises:
         SystemExit: where the file holds results of other settings.
@@ -192,6 +195,7 @@ def run(benchmark: Benchmark, config: Config) -> None:
     benchmark.plot(results, path.with_suffix(".png"))
     first = benchmark.tables(results)[0]
     print(f"{first.title}\n\n{first.markdown()}\n\nresults in {path}")
+    return results
 
 
 def _begin(benchmark: Benchmark, config: Config, path: Path) -> Results:

@@ -51,6 +51,7 @@ NAMES = (
     "edits",
     "rounds",
     "pareto",
+    "overheads",
 )
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", RESULTS / "README.md", ROOT / "docs" / "gradient_estimators.md")

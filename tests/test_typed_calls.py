@@ -1,5 +1,6 @@
 """Types of calls: mypy reads this file too, and fails where a call gives anything."""
 
+from pathlib import Path
 from typing import assert_type
 
 import torch
@@ -9,6 +10,7 @@ from discrete_grad import CategoricalSpace, ReinMax, Relaxation, Softmax, Straig
 from discrete_grad.models import Aligner, Estimator
 from discrete_grad.nn import FeatureHeads, SoftEmbedding
 from discrete_grad.policies import Generator
+from tests import typed_script
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
 
@@ -24,3 +26,11 @@ def test_calls_have_the_types_of_forward() -> None:
     assert_type(Estimator(SPACE)(codes), Tensor)
     assert_type(Aligner(Estimator(SPACE))(codes, codes), Tensor)
     assert_type(Generator(SPACE)(), Tensor)
+
+
+def test_a_users_script_runs_as_it_is_typed(tmp_path: Path) -> None:
+    assert typed_script.networks().shape == ()
+    assert len(typed_script.compared(torch.arange(float(SPACE.width + 2)))) == 2
+    assert typed_script.ruled().shape == (5,)
+    assert set(typed_script.table(tmp_path / "run")["page"]) == {"report.html"}
+    assert {one.status for one in typed_script.tested()} == {"passed"}

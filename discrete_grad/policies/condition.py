@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from discrete_grad.policies.conditioned import Conditioned
 from discrete_grad.policies.conditioned_mixture import ConditionedMixture
 from discrete_grad.policies.conditioned_steps import ConditionedSteps
-from discrete_grad.policies.independent import is_independent
+from discrete_grad.policies.independent import IndependentPolicy, is_independent
+from discrete_grad.policies.mixture import MixtureGenerator
 from discrete_grad.policies.protocol import has
 from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.rules import Rules
 
 __all__ = ["conditioned"]
+
+
+@overload
+def conditioned(policy: IndependentPolicy, rules: Rules) -> Conditioned: ...
+
+
+@overload
+def conditioned(policy: MixtureGenerator, rules: Rules) -> ConditionedMixture: ...
+
+
+@overload
+def conditioned(
+    policy: Any, rules: Rules
+) -> Conditioned | ConditionedMixture | ConditionedSteps: ...
 
 
 def conditioned(policy: Any, rules: Rules) -> Conditioned | ConditionedMixture | ConditionedSteps:

@@ -62,7 +62,8 @@ def test_truth_agrees_with_the_package(family: str) -> None:
         # so many calls return each of the two to five repeats at least once
         repeats = {score(benchmark(params)[metric]) for _ in range(80)}
         assert min(repeats) <= mean.true_score(codes[i], dataset).item() <= max(repeats)
-        assert single.true_score(codes[i], dataset).item() in repeats
+        one = single.true_score(codes[i], dataset).item()  # numpy's versions round logs differently
+        assert min(abs(one - repeat) for repeat in repeats) < 1e-12
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
