@@ -44,7 +44,8 @@ def read_text(path: Path) -> str:
         ''
     """
     with os.fdopen(os.open(path, os.O_RDONLY | _NO_WAIT), "rb") as file:
-        os.set_blocking(file.fileno(), True)  # whoever writes to a pipe may take a while
+        if _NO_WAIT:
+            os.set_blocking(file.fileno(), True)  # whoever writes to a pipe may take a while
         data = file.read(_MOST + 1)
         pipe = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
     if len(data) > _MOST:

@@ -118,7 +118,8 @@ def _load_calibration(
         RunError: if the file is damaged or of another fit.
     """
     tensors, measured = load_tensors(path)
-    ranks = [measured.get(name) for name in ("spearman", "baseline")]
+    known = isinstance(measured, dict)
+    ranks = [measured.get(name) for name in ("spearman", "baseline")] if known else [measured]
     if not all(rank is None or (type(rank) is float and abs(rank) <= 1) for rank in ranks):
         raise RunError(f"{path} is damaged: {ranks} are no rank correlations")
     calibrations: dict[Name, Calibration | None] = {"estimator": None, "judge": None}

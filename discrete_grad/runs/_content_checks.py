@@ -11,7 +11,7 @@ from discrete_grad.data import Schema
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.score_scale import KNOTS, ScoreScale
 
-__all__ = ["check_rows", "check_scale", "check_table"]
+__all__ = ["check_rows", "check_scale", "check_table", "check_told"]
 
 _KINDS = ("rank", "standard", "raw")
 
@@ -70,6 +70,28 @@ def check_table(tensors: dict[str, Tensor], schema: Schema) -> None:
     if (failed := tensors.get("failed_codes")) is not None:
         _check_codes("failed_codes", failed, schema)
         _check_context("failed_context", tensors.get("failed_context"), len(failed), schema)
+
+
+def check_told(tensors: dict[str, Tensor], names: object, schema: Schema) -> None:
+    """Raise ValueError for rows of a round that the schema does not describe.
+
+    Args:
+        tensors: `codes`, `context`, of width 0 without contexts, and `scores` of what was told,
+            NaN for rows that failed.
+        names: of the measurements, if these are such.
+        schema: of the run's table.
+    """
+    count, spec = len(tensors["codes"]), schema.context_spec
+    _check_codes("codes", tensors["codes"], schema)
+    width = 0 if spec is None else spec.width
+    _require("context", tensors["context"], (count, width), torch.float32)
+    if (scores := tensors.get("scores")) is not None:
+        shape = (count, 1 + len(schema.more_scores))
+        _require("scores", scores, shape, torch.float64, finite=False)
+        given = names if isinstance(names, list) else []
+        named = len(given) == count and all(isinstance(name, str) for name in given)
+        if not named or scores.isinf().any():
+            raise ValueError("each row needs a name, and scores that are finite or NaN")
 
 
 def _check_codes(name: str, codes: Tensor, schema: Schema) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,10 @@ def export_generator(run: RunParts, path: Path) -> None:
     if not isinstance(run.generator, Generator):
         raise RunError("the generator writes step by step: there is no one network from context")
     program = _program(run.generator.cpu())
-    write = _write_onnx if path.suffix == ".onnx" else _write_pt2
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / f"generator{path.suffix}"
-        write(program, made, run.table.schema.to_json())
-        with open_atomic(path) as file:
-            file.write(made.read_bytes())
+    made = _onnx if path.suffix == ".onnx" else _pt2
+    data = made(program, run.table.schema.to_json())
+    with open_atomic(path) as file:
+        file.write(data)
 
 
 def _program(generator: nn.Module) -> torch.export.ExportedProgram:
@@ -51,11 +50,13 @@ def _program(generator: nn.Module) -> torch.export.ExportedProgram:
     )
 
 
-def _write_pt2(program: torch.export.ExportedProgram, path: Path, schema: str) -> None:
-    torch.export.save(program, path, extra_files={_SCHEMA: schema})
+def _pt2(program: torch.export.ExportedProgram, schema: str) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files={_SCHEMA: schema})
+    return file.getvalue()
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, schema: str) -> None:
+def _onnx(program: torch.export.ExportedProgram, schema: str) -> bytes:
     try:
         importlib.import_module("onnxscript")
         importlib.import_module("onnx")
@@ -63,4 +64,6 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, schema: str) 
         raise ImportError("ONNX is missing: pip install onnx onnxscript") from error
     made: Any = torch.onnx.export(program, dynamo=True, verbose=False)
     made.model.metadata_props[_SCHEMA] = schema
-    made.save(path)
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(path := Path(folder) / "generator.onnx")
+        return path.read_bytes()

@@ -172,8 +172,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         _check_settings(config)
         calibrated = "maximise" in content["config"]  # both came with one version
         kept = {name: content[name] for name in ("source", "table")}
-        if not isinstance(kept["source"], dict):
-            raise ValueError(f"source must be a table, got {kept['source']!r}")
+        if not isinstance(source := kept["source"], dict):
+            raise ValueError(f"source must be a table, got {source!r:.80}")
+        if not isinstance(source.get("example", ""), str):
+            raise ValueError(f"the example must be text, got {source['example']!r:.80}")
         kept |= {name: content.get(name) for name in ("preferences", "rules", "scorers")}
         _check_inputs(kept)
         return {"config": config, "calibrated": calibrated, **kept}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
 from discrete_grad.runs._choosing import Measured
-from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors
+from discrete_grad.runs._content_checks import check_told
+from discrete_grad.training.checkpoint import RunError, load_tensors, save_tensors, told_as_damage
 
 __all__ = ["Ledger", "Line", "Told"]
 
@@ -82,7 +84,7 @@ class Ledger:
 
     def told(self) -> Told:
         """Every measurement, in the order in which they were told."""
-        files = [load_tensors(path) for path in self._files("told")]
+        files = [self._read(path) for path in self._files("told")]
         names = tuple(name for _, metadata in files for name in metadata["names"])
         return Told(*self._joined([tensors for tensors, _ in files]), names)
 
@@ -105,7 +107,7 @@ class Ledger:
 
     def proposed(self) -> Measured:
         """Every row that was proposed and handed out, the first first."""
-        files = [load_tensors(path)[0] for path in self._files("proposed")]
+        files = [self._read(path)[0] for path in self._files("proposed")]
         codes, scores, context = self._joined(files)
         return Measured(codes, scores[:, 0], context)
 
@@ -131,6 +133,20 @@ class Ledger:
         number = len(self._files(kind)) + 1
         save_tensors(self.folder / kind / f"{number:06d}.safetensors", tensors, metadata)
 
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of a file, which are those of the schema.
+
+        Raises:
+            RunError: if they are not.
+        """
+        tensors, metadata = load_tensors(path)
+        with told_as_damage(path):
+            widths = tuple(tensors[name].shape[1] for name in ("codes", "context"))
+            if widths != self.widths:
+                raise RunError(f"{self.folder} holds rows of another table")
+            check_told(tensors, metadata.get("names"), self.schema)
+        return tensors, metadata
+
     def _joined(self, files: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         features, width = self.widths
         scores = 1 + len(self.schema.more_scores)
@@ -138,8 +154,6 @@ class Ledger:
         numbers = [torch.empty(0, scores, dtype=torch.float64)]
         context = [torch.empty(0, width)]
         for tensors in files:
-            if tensors["codes"].shape[1] != features or tensors["context"].shape[1] != width:
-                raise RunError(f"{self.folder} holds rows of another table")
             unknown = torch.full((len(tensors["codes"]), scores), torch.nan, dtype=torch.float64)
             codes.append(tensors["codes"])
             numbers.append(tensors.get("scores", unknown))

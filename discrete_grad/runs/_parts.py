@@ -162,6 +162,17 @@ class RunParts:
         """
         path = self.folder / METRICS
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
+            text = path.read_text(encoding="utf-8")
+            return [_logged(line) for line in text.splitlines()]
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path} is missing or damaged: {error}") from error
+
+
+def _logged(line: str) -> dict[str, float]:
+    """The numbers of one line of the log, `step` among them."""
+    numbers = json.loads(line)
+    if not isinstance(numbers, dict) or "step" not in numbers:
+        raise ValueError(f"a line without a step: {line:.80}")
+    if not all(type(number) in (int, float) for number in numbers.values()):
+        raise ValueError(f"a line with other than numbers: {line:.80}")
+    return numbers

@@ -34,6 +34,7 @@ from discrete_grad.training.devices import choose_device
 __all__ = ["assemble", "frozen", "load_parts"]
 
 _SIZES = ("dim", "hidden", "members", "projection_dim")  # among the settings
+_UNUSED = 2**16
 
 
 def load_parts(
@@ -107,13 +108,16 @@ def _assembled(work: Work, stages: tuple[Stage, ...]) -> RunParts:
 
 
 def _check_sizes(stages: tuple[Stage, ...], work: Work) -> None:
-    """Raise RunError for a size in the settings that the weights have no room for."""
-    held = sum(work.weights(stage.name).stat().st_size for stage in stages)
+    """Raise RunError for a size in the settings that the weights have no room for.
+
+    Each costs them a byte at least, but for those of models that a fit does not have.
+    """
+    held = _UNUSED + sum(work.weights(stage.name).stat().st_size for stage in stages)
     for name, value in flatten(work.config).items():
         if name.rpartition(".")[2] not in _SIZES:
             continue
         sizes = (len(value), *value) if isinstance(value, tuple) else (value,)
-        if max(sizes) > held:  # each costs a byte at least
+        if max(sizes) > held:
             raise RunError(
                 f"{work.folder / 'weights'} does not fit the run's settings: a size of "
                 f"{max(sizes):,} is too much, in {name}"

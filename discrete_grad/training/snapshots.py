@@ -78,6 +78,8 @@ def load_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
         {}
     """
     loaded = [load_tensors(path) for path in folder.glob("*.safetensors")]
+    if not all(tensor.isfinite().all() for tensors, _ in loaded for tensor in tensors.values()):
+        raise RunError(f"{folder} is damaged: a snapshot holds NaN or infinity")
     try:
         snapshots = {int(metadata["step"]): tensors for tensors, metadata in loaded}
     except (KeyError, TypeError, ValueError) as error:

@@ -57,6 +57,23 @@ def test_unnamed_pandas_index_is_no_column(tmp_path: Path) -> None:
         assert read_table(source, score="score").schema.space.names == ("x",)
 
 
+def test_a_missing_cell_ends_a_file_without_a_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('score,cut,size\n1,"a","b"\n2,"",')
+    table = read_table(path, score="score", missing="category")
+    assert table.schema.decode_features(table.codes) == {"cut": ["a", ""], "size": ["b", None]}
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+def test_a_comma_in_a_quoted_name_parts_no_cells(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [["score", '"cut, shade"', "size"], ["1.5", '"a,b"', "s"], ["2", "c", "t"]]
+    path.write_text("\n".join(map(delimiter.join, lines)) + "\n")
+    table = read_table(path, score="score")
+    found = {"cut, shade": ["a,b", "c"], "size": ["s", "t"]}
+    assert table.schema.decode_features(table.codes) == found
+
+
 def test_csv_cells_are_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('x,y,score\n007,"",1\n7,NA,2\n07, a,3\n')

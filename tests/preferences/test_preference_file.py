@@ -92,6 +92,15 @@ def test_a_file_that_stays_locked_is_told(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".a.parquet.lock").symlink_to(victim)
+    with pytest.raises(TableError, match=r"\.a\.parquet\.lock is a link, which is not followed"):
+        append_preferences(tmp_path / "a.parquet", pairs(1), SCHEMA)
+    assert victim.read_text() == "mine"
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_missing_cells_and_intervals_come_back(tmp_path: Path, suffix: str) -> None:
     price = Vocabulary.binned("price", (0.0, 1.0, 2.5), missing=True)

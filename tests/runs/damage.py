@@ -64,6 +64,8 @@ def flip(path: Path, rng: random.Random) -> str:
 def swap(path: Path, rng: random.Random) -> str:
     """Another file of the run lies in its place."""
     others = sorted(p for p in path.parent.rglob("*") if p.is_file() and p != path)
+    if not others:
+        return lose(path, rng)
     other = rng.choice([p for p in others if p.suffix == path.suffix] or others)
     shutil.copy(other, path)
     return f"for {other.name}"

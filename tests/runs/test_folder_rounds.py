@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
+from tests.two_processes import forkserver
 
 SHEET = {
     "cut": ["ideal", "good", "good"],
@@ -191,6 +193,23 @@ def test_two_tells_at_once_are_both_kept(run: Run, monkeypatch: pytest.MonkeyPat
     for thread in threads:
         thread.join()
     assert sorted(ledger(run).told().scores[:, 0].tolist()) == [0.0] * 3 + [1.0] * 3 + [2.0] * 3
+
+
+def _keep_one_by_one(folder: Path, first: int) -> None:
+    """Begins when both do."""
+    told = load_run(folder)
+    (folder / f"{first}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < 2:
+        time.sleep(0.001)
+    for score in range(first, first + 5):
+        keep(told, changed(score=[float(score)] * 3))
+
+
+def test_processes_that_tell_at_once_lose_nothing(run: Run) -> None:
+    with ProcessPoolExecutor(2, mp_context=forkserver()) as pool:
+        list(pool.map(_keep_one_by_one, [run.folder] * 2, [0, 5]))
+    scores = ledger(run).told().scores[:, 0].tolist()
+    assert sorted(scores) == [float(score) for score in range(10) for _ in range(3)]
 
 
 # --- what a measurement is ------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_sizes_are_bounded_by_the_weights(
     "changes",
     [
         {"judge": {"hidden": [4000] * 4}},
-        {"generator": {"hidden": [8000, 8000, 8000]}},
+        {"estimator": {"hidden": [4000] * 4, "families": ["networks"]}},
         {"estimator": {"members": 900, "dim": 900, "hidden": [900, 900]}},
     ],
 )
@@ -129,7 +129,7 @@ def test_products_of_sizes_are_bounded_by_the_weights(
     path = copied / "config.json"
     content = json.loads(path.read_text())
     for part, sizes in changes.items():
-        content["config"][part] |= {"scaling": False, **sizes} if part != "generator" else sizes
+        content["config"][part] |= {"scaling": False, **sizes}
     path.write_text(json.dumps(content))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RunError, match=r"does not fit the run's settings, which make a far larger"):
