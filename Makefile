@@ -38,6 +38,14 @@ bench-quick: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.softened --rounds 2
 	$(BIN)/python -m benchmarks.report --folder benchmarks/results/quick --pages
 
+# which small bugs the tests notice: hours; it goes on where it was stopped. `make mutants ROOMS=rules`
+mutants: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mutants $(if $(ROOMS),--rooms $(ROOMS)) $(if $(SAMPLE),--sample $(SAMPLE))
+
+# those of the lines that changed since a revision
+mutants-changed: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mutants --changed $(or $(SINCE),main) $(if $(ROOMS),--rooms $(ROOMS))
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +65,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo docs lint notebooks release-check test test-newest test-oldest
+.PHONY: bench-quick clean demo docs lint mutants mutants-changed notebooks release-check test test-newest test-oldest
