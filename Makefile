@@ -40,6 +40,14 @@ bench-quick: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.softened --rounds 2
 	$(BIN)/python -m benchmarks.report --folder benchmarks/results/quick --pages
 
+# which small bugs the tests notice: hours; it goes on where it was stopped. `make mutants ROOMS=rules`
+mutants: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mutants $(if $(ROOMS),--rooms $(ROOMS)) $(if $(SAMPLE),--sample $(SAMPLE))
+
+# those of the lines that changed since a revision
+mutants-changed: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mutants --changed $(or $(SINCE),main) $(if $(ROOMS),--rooms $(ROOMS))
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,4 +67,4 @@ $(VENV)/.dependencies: setup.cfg pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-.PHONY: bench-quick clean demo docs lint release-check test test-all test-newest test-oldest test-slow
+.PHONY: bench-quick clean demo docs lint mutants mutants-changed release-check test test-all test-newest test-oldest test-slow

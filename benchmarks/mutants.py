@@ -14,7 +14,7 @@ Not planted: bugs in decorated functions (but static and class methods), in cons
 in annotations, and in the text of errors. Tests of compiling and exporting are left out, as they
 see through what mutmut wraps around a function.
 
-Needs mutmut: `pip install 'discrete_grad[mutants]'`.
+Needs mutmut: `pip install 'discrete_grad[dev]'`.
 """
 
 from __future__ import annotations

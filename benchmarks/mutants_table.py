@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import json
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -78,13 +80,12 @@ def write_table(folder: Path, out: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[dict[str, Any]]:
-    known = {(e["file"], e["was"], e["now"]) for e in equivalents()}
     for meta in sorted((folder / "mutants").rglob("*.py.meta")):
         file = str(meta.relative_to(folder / "mutants").with_suffix(""))
         found = states(folder, file)
         alive = {name for name, state in found.items() if state in _ALIVE}
         changes = [m for m in mutants_of(folder, file) if m.name in alive] if alive else []
-        same = [m for m in changes if (file, m.was, m.now) in known]
+        same = [m for m in changes if is_equivalent(file, m)]
         counts = Counter(found.values())
         yield {
             "file": file,
@@ -101,9 +102,25 @@ def _files(folder: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def equivalents() -> list[dict[str, str]]:
-    """Mutants that no test can tell from the original, each with the reason."""
-    found: list[dict[str, str]] = tomllib.loads(EQUIVALENT.read_text()).get("equivalent", [])
+def is_equivalent(file: str, mutant: Mutant) -> bool:
+    """Whether `mutants_equivalent.toml` says that no test can tell it from the original."""
+    known = equivalents()
+    if any(
+        (file, mutant.was, mutant.now) == (e["file"], e["was"], e["now"])
+        for e in known.get("one", [])
+    ):
+        return True
+    kept = [
+        [re.sub(e["without"], "", text) for text in (mutant.was, mutant.now)]
+        for e in known.get("kind", [])
+    ]
+    return any(was == now for was, now in kept)
+
+
+@functools.cache
+def equivalents() -> dict[str, list[dict[str, str]]]:
+    """Single mutants under `one`, and under `kind` what makes no difference anywhere."""
+    found: dict[str, list[dict[str, str]]] = tomllib.loads(EQUIVALENT.read_text())
     return found
 
 

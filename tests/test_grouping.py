@@ -52,3 +52,22 @@ def test_rows_of_small_codes_do_not_share_a_hash() -> None:
     total = sum(column_hash(column, place) for place, column in enumerate(codes.unbind(1)))
     assert isinstance(total, torch.Tensor)
     assert len(total.unique()) == len(codes)
+
+
+def test_whole_numbers_below_zero_are_groups_of_their_own() -> None:
+    """Columns from -5 to 3 and from 7 to 9: none of their pairs is taken for another."""
+    codes = torch.cartesian_prod(torch.arange(-5, 4), torch.arange(7, 10), torch.arange(-9, -7))
+    assert torch.equal(row_groups(codes), torch.arange(len(codes)))
+    assert torch.equal(row_groups(codes.flip(0)), torch.arange(len(codes)).flip(0))
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_the_hash_is_split_mix_of_the_published_constants(place: int) -> None:
+    """By whole numbers of Python: Steele, Lea, Flood (2014), figure 16, of (place + 1) 2^40 + x."""
+    values, found = [-3, 0, 1, 2, 255, 2**39], []
+    for value in values:
+        mixed = (value + (place + 1) * 2**40) * 0x9E3779B97F4A7C15 % 2**64
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+        found.append(mixed ^ mixed >> 31)
+    assert [h % 2**64 for h in column_hash(torch.tensor(values), place).tolist()] == found

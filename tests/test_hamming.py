@@ -85,3 +85,11 @@ def test_all_rows_are_compared_where_that_is_cheap() -> None:
     assert known.compared == known.count
     others = torch.randint(4, (100, 6), generator=noise)
     assert torch.equal(known.distance(others), nearest_hamming(others, table))
+
+
+@pytest.mark.parametrize("far", [2**15, 2**16, 2**17 + 2**16])
+def test_codes_that_share_their_lowest_16_bits_differ(far: int) -> None:
+    codes, others = torch.tensor([[0, far]]), torch.tensor([[far, 0], [0, 0], [0, far]])
+    assert nearest_hamming(codes, others[:1]).tolist() == [2]
+    assert nearest_hamming(codes, others[:2]).tolist() == [1]
+    assert nearest_hamming(codes, others).tolist() == [0]

@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.space import can_inspect, is_codes
+from discrete_grad.space.tensors import code_dtype, in_backward, require_derivatives
 from tests.strategies import DTYPES, TOLERANCE, random_logits, spaces, spaces_and_logits
 
 INF = math.inf
@@ -582,3 +583,81 @@ def test_order_is_part_of_a_space_only_where_there_is_any() -> None:
 def test_what_is_ordered_is_a_feature(ordered: Any) -> None:
     with pytest.raises(ValueError, match="ordered lists names of features"):
         CategoricalSpace({"cut": 2}, ordered=ordered)
+
+
+# --- limits and small parts -----------------------------------------------------------------------
+
+
+def test_rows_are_numbered_as_far_as_64_bits_reach() -> None:
+    most = CategoricalSpace.from_sizes((2,) * 62)
+    assert int(most.row_number(torch.ones(62, dtype=torch.long))) == 2**62 - 1
+    one_more = CategoricalSpace.from_sizes((2,) * 63)
+    with pytest.raises(ValueError, match=r"9\.2e\+18 rows, too many"):
+        one_more.row_number(torch.zeros(63, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        (1, torch.uint8),
+        (256, torch.uint8),
+        (257, torch.int16),
+        (2**15, torch.int16),
+        (2**15 + 1, torch.int32),
+    ],
+)
+def test_codes_are_stored_in_the_smallest_type_that_holds_them(
+    size: int, kind: torch.dtype
+) -> None:
+    assert code_dtype(size) == kind
+    assert torch.iinfo(kind).max >= size - 1
+
+
+def test_what_a_swap_promises_is_the_difference_to_the_own_category() -> None:
+    flat = torch.randn(3, DIAMOND.width, generator=torch.Generator().manual_seed(0))
+    codes = torch.tensor([[0, 6], [2, 0], [1, 3]])
+    gains = DIAMOND.swap_gains(flat, codes)
+    for row, (cut, colour) in enumerate(codes.tolist()):
+        assert_close(gains[row, :3], flat[row, :3] - flat[row, cut])
+        assert_close(gains[row, 3:], flat[row, 3:] - flat[row, 3 + colour])
+
+
+def test_a_context_that_is_embedded_holds_codes_and_numbers() -> None:
+    spec = ContextSpec({"shop": 300, "day": 7}, ["price"], embedded=True)
+    context = torch.tensor([[299.0, 6.0, -0.5], [0.0, 1.0, 2.0]])
+    assert spec.width == 3
+    assert spec.codes(context).tolist() == [[299, 6], [0, 1]]
+    assert spec.numbers(context).tolist() == [[-0.5], [2.0]]
+    one_hot = ContextSpec({"shop": 3, "day": 2}, ["price"])
+    assert one_hot.codes(torch.tensor([0.0, 0, 1, 1, 0, 9])).tolist() == [2, 0]
+    assert one_hot.numbers(torch.tensor([0.0, 0, 1, 1, 0, 9])).tolist() == [9.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"), [({}, "got none"), ({"shop": 2**24 + 1}, r"got \(16777217,\)")]
+)
+def test_only_codes_that_float32_counts_are_embedded(columns: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=f"at most 2\\^24 categories, {told}"):
+        ContextSpec(columns or None, ["price"], embedded=True)
+    assert ContextSpec({"shop": 2**24}, embedded=True).width == 1
+
+
+def test_a_backward_pass_is_known_from_within() -> None:
+    seen: list[bool] = []
+    leaf = torch.zeros(2, requires_grad=True)
+    leaf.register_hook(lambda grad: seen.append(in_backward()))
+    assert not in_backward()
+    leaf.sum().backward()
+    assert seen == [True]
+    assert not in_backward()
+
+
+def test_derivatives_are_asked_for_where_they_are_not_kept() -> None:
+    require_derivatives("a relaxation")
+    with torch.no_grad():
+        require_derivatives("a relaxation")
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match=r"a relaxation needs .*use torch\.no_grad\(\) instead"),
+    ):
+        require_derivatives("a relaxation")
