@@ -98,7 +98,8 @@ def _straight_through(logits: Tensor) -> Tensor:
     probabilities = logits.unflatten(-1, (FEATURES, CATEGORIES)).softmax(-1)
     codes = torch.multinomial(probabilities.detach().flatten(0, 1), 1).view(BATCH, FEATURES)
     hard = F.one_hot(codes, CATEGORIES).to(logits.dtype)
-    return (hard + (probabilities - probabilities.detach())).flatten(-2)
+    row: Tensor = (hard + (probabilities - probabilities.detach())).flatten(-2)
+    return row
 
 
 def expectation() -> Pair:
@@ -118,11 +119,12 @@ def expectation() -> Pair:
 
 def _leave_one_out(f: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
     law = torch.distributions.Categorical(logits=logits.unflatten(-1, (FEATURES, CATEGORIES)))
-    codes = law.sample((SAMPLES,))  # type: ignore[no-untyped-call]
+    codes = law.sample((SAMPLES,))
     values = f(F.one_hot(codes, CATEGORIES).to(logits.dtype).flatten(-2))
     advantage = (values - values.mean(0)) * SAMPLES / (SAMPLES - 1)
-    log_p: Tensor = law.log_prob(codes).sum(-1)  # type: ignore[no-untyped-call]
-    return (values + advantage.detach() * (log_p - log_p.detach())).mean(0)
+    log_p: Tensor = law.log_prob(codes).sum(-1)
+    estimate: Tensor = (values + advantage.detach() * (log_p - log_p.detach())).mean(0)
+    return estimate
 
 
 def generated() -> Pair:
