@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import os
@@ -64,7 +65,8 @@ def room_page(module: str, summary: str) -> str:
     title = f"``{module}``"
     return (
         f"{title}\n{'=' * len(title)}\n\n{summary}\n\n"
-        f".. automodule:: {module}\n   :members:\n   :imported-members:\n\n"
+        f".. automodule:: {module}\n   :members:\n   :imported-members:\n"
+        f"   :inherited-members: {', '.join(shown_elsewhere(module))}\n\n"
         + "".join(f".. autodata:: {origin}\n   :no-value:\n\n" for origin in values(module))
     )
 
@@ -85,6 +87,48 @@ def values(module: str) -> list[str]:
 def is_class_or_function(value: object) -> bool:
     """Whether autodoc documents it as a member of the room that imports it."""
     return inspect.isclass(value) or inspect.isfunction(value)
+
+
+def shown_elsewhere(module: str) -> list[str]:
+    """Bases of a room's classes that are public themselves or of another library."""
+    room = importlib.import_module(module)
+    bases = (base for name in room.__all__ for base in parents(getattr(room, name)))
+    return sorted({base.__name__ for base in bases if not is_hidden(base)})
+
+
+def parents(value: object) -> tuple[type, ...]:
+    """Classes that a class derives from."""
+    return value.__mro__[1:] if inspect.isclass(value) else ()
+
+
+def is_hidden(base: type) -> bool:
+    """Whether a base of a public class stands on no page of its own."""
+    return base.__module__.startswith("discrete_grad") and base not in public_classes()
+
+
+@functools.cache
+def public_classes() -> frozenset[type]:
+    """Classes of all rooms."""
+    rooms = [importlib.import_module(f"discrete_grad.{room}") for room in ROOMS]
+    return frozenset(
+        getattr(room, name)
+        for room in rooms
+        for name in room.__all__
+        if inspect.isclass(getattr(room, name))
+    )
+
+
+def methods(name: str, value: object) -> list[str]:
+    """A class's public methods and properties, and those of bases that are shown with it."""
+    if not inspect.isclass(value):
+        return []
+    kinds = (property, functools.cached_property, classmethod, staticmethod)
+    return [
+        f"{name}.{member}"
+        for owner in (value, *filter(is_hidden, parents(value)))
+        for member, content in vars(owner).items()
+        if member[0] != "_" and (inspect.isfunction(content) or isinstance(content, kinds))
+    ]
 
 
 def index_page() -> str:
@@ -136,15 +180,26 @@ def within_docs(link: re.Match[str]) -> str:
     return "](" + link[1].removeprefix("../") + folder + "/"
 
 
+def as_plain_text(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    """Begin an attribute's text with an empty comment, or napoleon takes "a: b" for type a."""
+    if what in ("attribute", "property", "data"):
+        lines[:0] = ["..", ""]
+
+
 def check_reference(app: Sphinx, exception: Exception | None) -> None:
-    """Fail on a public name that the reference lacks."""
+    """Fail on a public name, or a method of one, that the reference lacks."""
     if exception is None and app.builder.name == "html":
-        known = {entry[0] for entry in app.env.get_domain("py").get_objects()}
+        objects = (entry[0].split(".") for entry in app.env.get_domain("py").get_objects())
+        known = {".".join(parts[-count:]) for parts in objects for count in (1, 2)}
+        rooms = {room: importlib.import_module(f"discrete_grad.{room}") for room in ROOMS}
         missing = [
-            f"{room}.{name}"
-            for room in ROOMS
-            for name in importlib.import_module(f"discrete_grad.{room}").__all__
-            if not any(place.endswith(f".{name}") for place in known)
+            f"{room}.{one}"
+            for room, module in rooms.items()
+            for name in module.__all__
+            for one in (name, *methods(name, getattr(module, name)))
+            if one not in known
         ]
         if missing:
             raise RuntimeError(f"the reference lacks {', '.join(missing)}")

@@ -74,5 +74,6 @@ def setup(app: Sphinx) -> None:
     _formulas.add_to(app)
     app.connect("builder-inited", _generated.write_pages)
     app.connect("source-read", _generated.as_site_page)
+    app.connect("autodoc-process-docstring", _generated.as_plain_text, priority=400)
     app.connect("build-finished", _generated.check_reference)
     app.connect("build-finished", _generated.check_images)

@@ -1,6 +1,6 @@
 """A user's script that uses the main public things: `mypy --strict` and pyright pass it.
 
-`make lint` runs mypy on it; pyright, which pip installs, is run by hand: `pyright tests/typed_script.py`.
+`make lint` runs mypy on it; `pyright tests/typed_script.py` is run by hand.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def ruled() -> Tensor:
     def reward(rows: Tensor, context: Tensor | None) -> Tensor:
         return rows.sum(-1).double()
 
-    importance_sampling(RewardWeighted(policy, reward, 0.5), count=8).log_z
+    weights: Tensor = importance_sampling(RewardWeighted(policy, reward, 0.5), count=8).weights
     writer = Writer()
     reinforce(writer, reward, config=ReinforceConfig(steps=2, batch_size=8))
-    return torch.where(rules.allows(codes), writer.log_prob(codes), 0.0)
+    return torch.where(rules.allows(codes), writer.log_prob(codes), weights.sum())
 
 
 def table(folder: Path) -> pd.DataFrame:

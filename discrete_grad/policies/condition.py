@@ -15,6 +15,8 @@ from discrete_grad.rules import Rules
 
 __all__ = ["conditioned"]
 
+Obeying = Conditioned | ConditionedMixture | ConditionedSteps
+
 
 @overload
 def conditioned(policy: IndependentPolicy, rules: Rules) -> Conditioned: ...
@@ -25,12 +27,10 @@ def conditioned(policy: MixtureGenerator, rules: Rules) -> ConditionedMixture: .
 
 
 @overload
-def conditioned(
-    policy: Any, rules: Rules
-) -> Conditioned | ConditionedMixture | ConditionedSteps: ...
+def conditioned(policy: Any, rules: Rules) -> Obeying: ...
 
 
-def conditioned(policy: Any, rules: Rules) -> Conditioned | ConditionedMixture | ConditionedSteps:
+def conditioned(policy: Any, rules: Rules) -> Obeying:
     """A policy whose rows obey rules, and whose parameters are those of another policy.
 
     Independent features and mixtures of them are conditioned exactly; a policy that writes step by
@@ -59,7 +59,8 @@ def conditioned(policy: Any, rules: Rules) -> Conditioned | ConditionedMixture |
         [[1, 1], [1, 1]]
     """
     if has(policy, "policy", "rules"):
-        return conditioned(policy.policy, _joined(policy.rules, rules))
+        inner: Obeying = conditioned(policy.policy, _joined(policy.rules, rules))
+        return inner
     if is_independent(policy):
         return Conditioned(policy, rules)
     if has(policy, "experts", "gate"):

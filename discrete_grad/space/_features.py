@@ -24,8 +24,11 @@ class Features:
     """Names, sizes and places of features, the part of `CategoricalSpace` without algebra."""
 
     names: tuple[str, ...]
+    """Name of each feature."""
     sizes: tuple[int, ...]
+    """Number of categories of each feature."""
     vocabularies: tuple[tuple[str, ...] | None, ...]
+    """Categories of each feature, None where only their number is known; see `categories`."""
     ordered: tuple[bool, ...]
     """Whether each feature's categories stand in a meaningful order."""
     offsets: tuple[int, ...] = field(compare=False)
