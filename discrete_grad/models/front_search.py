@@ -9,24 +9,30 @@ import torch
 from torch import Tensor
 
 from discrete_grad.grouping import first_rows
+from discrete_grad.models.aimed import scalarised
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.models.row_pool import row_keys
-from discrete_grad.sampling import permutation, seeded
+from discrete_grad.sampling import permutation, seeded, uniform
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["best_front"]
 
-_BATCH = 64  # rows whose swaps are looked at together
-_LAYERS = 512  # rows that are remembered to be opened
+# rows whose swaps are looked at together: few, where few evaluations have to be spent well
+_LEAST_OPENED, _MOST_OPENED, _STEPS = 4, 64, 2**11
+_LAYERS = 256  # rows that are remembered to be opened
 
 
 @dataclass
 class _Found:
-    """Rows that were evaluated and may still matter, and the keys of all of them."""
+    """Rows that were evaluated and may still matter, and the keys of all of them.
+
+    The layer of a row is 0 if none dominates it, 1 if only those do, and so on.
+    """
 
     codes: Tensor
     values: Tensor
     opened: Tensor
+    layer: Tensor
     keys: Tensor
 
 
@@ -44,8 +50,10 @@ def best_front(
     """Different rows of which none is dominated, and their values: Pareto local search.
 
     Beginning with the given rows, all single swaps of rows that are not dominated are evaluated,
-    again and again; where none is left, those of rows that only these dominate, and so on. A row
-    is evaluated once. A space of at most so many rows is looked at as a whole.
+    again and again; where none is left, those of rows that only these dominate, and so on. Which
+    come first is decided by trade-offs drawn at random: of each, the best row is opened. Few rows
+    are opened at a time, 4 where there are few evaluations, so that better ones come in between. A
+    row is evaluated once. A space of at most so many rows is looked at as a whole.
 
     Args:
         space: of the rows.
@@ -54,7 +62,7 @@ def best_front(
         evaluations: of rows at most, at least 1.
         allowed: codes -> boolean `(n,)`, rows that may be looked at; by default all.
         barred: likewise, rows that are never returned, though their swaps may be; by default none.
-        seed: decides which swaps are left out where there are too many.
+        seed: draws the trade-offs, and the swaps that are left out where there are too many.
 
     Returns:
         Codes `(m, F)` and values `(m, K)`.
@@ -75,9 +83,11 @@ def best_front(
         starts = space.enumerate().to(starts.device)
     found = _first(space, starts, values, allowed, evaluations)
     left = evaluations - len(found.keys)
-    noise = seeded(seed)
+    noise, count = seeded(seed), min(max(evaluations // _STEPS, _LEAST_OPENED), _MOST_OPENED)
     while left > 0 and space.num_rows > evaluations and not found.opened.all():
-        new, keys = _neighbours(space, found, allowed, left, noise)
+        places = _next(found, count, noise)
+        found.opened[places] = True
+        new, keys = _neighbours(space, found, places, allowed, left, noise)
         if not len(new):
             continue
         left -= len(new)
@@ -104,21 +114,33 @@ def _first(
         worth = starts.new_zeros(0, 1, dtype=torch.float32)
     keys = row_keys(space, codes).sort().values
     opened = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
-    return _Found(codes, worth, opened, keys)
+    return _layered(codes, worth, opened, keys)
+
+
+def _next(found: _Found, count: int, noise: torch.Generator) -> Tensor:
+    """Places `(n,)` of the next rows to be opened: each is the best one at a random trade-off."""
+    closed = ~found.opened
+    places = (closed & (found.layer == found.layer[closed].min())).nonzero().squeeze(1)
+    if len(places) <= count:
+        return places
+    front = found.values[found.layer == 0]
+    low, high = front.amin(0), front.amax(0)
+    scores = (found.values[places] - low) / (high - low).clamp_min(1e-9)
+    spread = -uniform((count, scores.shape[1]), generator=noise).clamp_min(1e-9).log()
+    weights = (spread / spread.sum(1, keepdim=True)).to(scores).unsqueeze(1)
+    best: Tensor = scalarised(scores, weights, "chebyshev").argmax(1)
+    return places[best.unique()]
 
 
 def _neighbours(
     space: CategoricalSpace,
     found: _Found,
+    places: Tensor,
     allowed: Callable[[Tensor], Tensor] | None,
     left: int,
     noise: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Single swaps `(n, F)` of the next rows that were not evaluated yet, and their keys."""
-    closed = (~found.opened).nonzero().squeeze(1)
-    # the rows stand in layers, those that are not dominated first
-    places = closed[:_BATCH]
-    found.opened[places] = True
+    """Single swaps `(n, F)` of rows at places that were not evaluated yet, and their keys."""
     swapped = _all_swaps(space, found.codes[places])
     keys = row_keys(space, swapped)
     keys, first = _once(keys)
@@ -150,16 +172,20 @@ def _once(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _joined(found: _Found, codes: Tensor, worth: Tensor, keys: Tensor) -> _Found:
-    """All rows in layers of dominance, those far behind forgotten."""
-    codes = torch.cat([found.codes, codes])
-    worth = torch.cat([found.values, worth])
+    """The rows with new ones."""
     opened = torch.cat([found.opened, found.opened.new_zeros(len(keys))])
+    codes, worth = torch.cat([found.codes, codes]), torch.cat([found.values, worth])
+    return _layered(codes, worth, opened, torch.cat([found.keys, keys]))
+
+
+def _layered(codes: Tensor, worth: Tensor, opened: Tensor, keys: Tensor) -> _Found:
+    """All rows in layers of dominance, those far behind forgotten."""
     order: list[Tensor] = []
     left = torch.arange(len(codes), device=codes.device)
     while len(left) and sum(len(layer) for layer in order) < _LAYERS:
         best = non_dominated(worth[left])
         order.append(left[best])
         left = left[~best]
-    kept = torch.cat(order)
-    known = torch.cat([found.keys, keys])
-    return _Found(codes[kept], worth[kept], opened[kept], known)
+    kept = torch.cat(order) if order else left
+    layer = torch.cat([torch.full_like(part, i) for i, part in enumerate(order)] or [left])
+    return _Found(codes[kept], worth[kept], opened[kept], layer, keys)

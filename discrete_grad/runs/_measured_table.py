@@ -58,7 +58,7 @@ def read_measured(source: Source, schema: Schema, measurement: str = "") -> Shee
     """
     table = load(as_rows(source)).table
     names = (schema.score, *schema.more_scores)
-    scores = np.stack([_numbers(table, name) for name in names], 1)
+    scores = np.stack([a.measured(_numbers(table, a.name)) for a in schema.all_aims], 1)
     taken = {column.name for column in (*schema.features, *schema.context)} | set(names)
     failed = _failed(table, taken)
     known = ~np.isnan(scores)

@@ -16,6 +16,8 @@ from discrete_grad.data import Table
 from discrete_grad.data.sources import Source
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.rules import Fix, Rules
+from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs
+from discrete_grad.runs._aim_stages import traded
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
 from discrete_grad.runs._estimates import estimate_columns
 from discrete_grad.runs._folder import load_table, read_settings
@@ -132,14 +134,18 @@ def _joined(table: Table, ledger: Ledger) -> Table:
 
 
 def _check_score(run: RunParts) -> None:
-    """Rounds are of a score that is measured, and of one."""
+    """Raise RunError for a run of which rounds cannot be made."""
     schema = run.table.schema
     if run.scorer_facts:
         raise RunError(
             "rounds are of measured scores: this fit has a scorer of one's own, which can be asked"
         )
-    if schema.aims or schema.feasible is not None:
-        raise RunError("rounds seek one score: the fit has further aims, thresholds or feasibility")
+    if schema.feasible is not None:
+        raise RunError(
+            "rounds cannot be made of a fit with --feasible: mark failed rows by `failed`"
+        )
+    if traded(schema) < 1:
+        raise RunError("rounds need a score that is better or worse: the fit has thresholds alone")
 
 
 def _check(run: RunParts, rows: int, explore: float) -> None:
@@ -156,10 +162,32 @@ def _check(run: RunParts, rows: int, explore: float) -> None:
 def _chosen(
     run: RunParts, ledger: Ledger, lines: Lines, rows: int, explore: float
 ) -> tuple[Measured, list[int]]:
-    """The proposed rows of all lines, one line after another, and the line of each."""
-    known, schema = _known(run, ledger), run.table.schema
+    """The proposed rows of all lines, one line after another, and the line of each.
+
+    Of several aims, each part of a batch is sought at a trade-off of its own.
+    """
+    schema = run.table.schema
     out, before, where = ledger.pending(), len(ledger.pending()), list[int]()
     seed = derive_seed(run.config.seed, "propose", len(ledger.told()), ledger.proposals)
+    for tradeoff, count in round_tradeoffs(schema, rows, seed=seed):
+        at = run if tradeoff is None else run.at_weights(tradeoff)
+        out, lines_of = _part(at, _known(run, ledger, tradeoff), out, lines, count, explore, seed)
+        where += lines_of
+    order = torch.tensor(where, dtype=torch.long).argsort(stable=True)
+    return out.part(order + before), sorted(where)
+
+
+def _part(
+    run: RunParts,
+    known: Measured,
+    out: Measured,
+    lines: Lines,
+    rows: int,
+    explore: float,
+    seed: int,
+) -> tuple[Measured, list[int]]:
+    """The rows that are out, with so many more for each line, and the lines of these."""
+    schema, where = run.table.schema, list[int]()
     learned = Learned(schema.space, schema.context_spec, known, seed=seed)
     for line, fixed in enumerate(lines.fixed):
         context = None if lines.contexts is None else lines.contexts[line]
@@ -181,15 +209,16 @@ def _chosen(
         unknown = torch.full((len(codes),), math.nan, dtype=torch.float64)
         out = out + Measured(codes, unknown, here.expand(len(codes), -1))
         where += [line] * len(codes)
-    return out.part(torch.arange(before, len(out))), where
+    return out, where
 
 
-def _known(run: RunParts, ledger: Ledger) -> Measured:
-    """The rows of the table of the first fit, and all that were told."""
+def _known(run: RunParts, ledger: Ledger, tradeoff: Tensor | None) -> Measured:
+    """The rows of the table of the first fit, and all that were told, with what they are worth."""
     table, told = _first_table(run), ledger.told()
     first = torch.empty(len(table), 0) if table.context is None else table.context
-    known = Measured(table.codes.long(), table.scores, first)
-    return known + Measured(told.codes, told.scores[:, 0], told.context)
+    scores = round_score(table.schema, torch.cat([table.all_scores, told.scores]), tradeoff)
+    codes = torch.cat([table.codes.long(), told.codes])
+    return Measured(codes, scores, torch.cat([first, told.context]))
 
 
 def _first_table(run: RunParts) -> Table:
@@ -210,7 +239,8 @@ def _columns(run: RunParts, lines: Lines, found: Measured, where: list[int]) -> 
     given = {name: [values[i] for i in where] for name, values in lines.columns.items()}
     scored = estimate_columns(run, found.codes, found.given)
     features = run.table.schema.decode_features(found.codes)
-    return {**given, **features, "estimated_score": scored["estimated_score"]}
+    estimated = {name: told for name, told in scored.items() if name.startswith("estimated_")}
+    return {**given, **features, **estimated}
 
 
 def _warn(where: list[int], lines: int, rows: int, named: bool) -> None:

@@ -198,7 +198,8 @@ class Run(RunParts):
         candidates. Rows of the table, measured rows and rows that were proposed before are not
         proposed again in the same context. Every row obeys the rules of the fit, and lies within
         `trust_radius` of an observed row if the fit gives `trust` a weight. Preferences are not
-        used.
+        used. With several aims, a batch is divided among up to 4 trade-offs, drawn at random, and
+        a row that misses a threshold counts as one that failed.
 
         Args:
             contexts: as in `generate`.
@@ -209,12 +210,13 @@ class Run(RunParts):
 
         Returns:
             A frame of the same kind as `contexts`, otherwise of pandas: contexts, features and
-            `estimated_score` in the table's units. If a context has fewer such rows, it gets fewer,
-            with a `FewRowsWarning`.
+            `estimated_score` in the table's units, or `estimated_NAME` of each aim. If a context
+            has fewer such rows, it gets fewer, with a `FewRowsWarning`.
 
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
-            RunError: for fewer than 1 row, a negative `explore`, or rules that leave no row.
+            RunError: for fewer than 1 row, a negative `explore`, rules that leave no row, or a fit
+                with `feasible`, a scorer of one's own, or thresholds alone.
         """
         run, lines = refitted(self), read_lines(contexts, self.table.schema)
         return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
