@@ -2,13 +2,13 @@
 
 A random table in a Parquet file; its rows, features, categories of every feature, values of a
 categorical context, or the different contexts that rows are asked for grow one at a time; and one
-table of ten million rows of 20 features. Time is that of the processor, so that what else the machine
-does counts for little. A fit takes few steps: what is seen is what the size of the table costs and
-not the training, whose steps are the user's choice; before rows for many contexts it is the default fit.
-Eight rows are written for each context asked for, and 16 without. Memory is the most that the process holds of
-the machine's while a stage runs, above what it held before the table was read. On log-log axes
-either becomes a line: linear growth has a slope of 1, or less where what does not grow (plots,
-imports) is still a good part.
+table has ten million rows of 20 features. Time is that of the processor, so that what else the
+machine does counts for little. A fit takes few steps: what is seen is what the size of the table
+costs and not the training, whose steps are the user's choice. Only the rows for many contexts come
+from a default fit. Eight rows are written for each of these, and 16 of any other run. Memory is the
+most that the process holds of the machine's while a stage runs, above what it held before the table
+was read. On log-log axes either becomes a line: linear growth has a slope of 1, or less where what
+does not grow (plots, imports) is still a good part.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
 from benchmarks.hidden_cost import slope
-from discrete_grad.data import read_contexts, read_table
 from discrete_grad.data import Table as Rows
+from discrete_grad.data import read_contexts, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
 from discrete_grad.runs import FitConfig, fit, generate, write_report
 

@@ -58,7 +58,7 @@ def row_score(run: RunParts, contexts: Tensor | None) -> ByContext:
 
 
 def scores_by_estimator(run: RunParts) -> bool:
-    """Whether `row_score` is the estimator's own prediction, in the units that it was trained in."""
+    """Whether `row_score` is what the estimator predicts, with nothing added or taken off."""
     config = run.config.generator
     plain = run.aims is None and run.preference is None and config.combine == "mean"
     added = run.pessimism or config.reference_kl or config.trust or run.scorer_facts
