@@ -1,12 +1,14 @@
-"""Processor time and memory of reading a table, a fit and a report, as the table grows.
+"""Processor time and memory of reading a table, a fit, a report and rows, as the table grows.
 
-A random table in a Parquet file; its rows, features, categories of every feature, or values of a
-categorical context grow one at a time. Time is that of the processor, so that what else the machine
-does counts for little. A fit takes few steps: what is seen is what the size of the table costs and
-not the training, whose steps are the user's choice. Memory is the most that the process holds of
-the machine's while a stage runs, above what it held before the table was read. On log-log axes
-either becomes a line: linear growth has a slope of 1, or less where what does not grow (plots,
-imports) is still a good part.
+A random table in a Parquet file; its rows, features, categories of every feature, values of a
+categorical context, or the different contexts that rows are asked for grow one at a time; and one
+table has ten million rows of 20 features. Time is that of the processor, so that what else the
+machine does counts for little. A fit takes few steps: what is seen is what the size of the table
+costs and not the training, whose steps are the user's choice. Only the rows for many contexts come
+from a default fit. Eight rows are written for each of these, and 16 of any other run. Memory is the
+most that the process holds of the machine's while a stage runs, above what it held before the table
+was read. On log-log axes either becomes a line: linear growth has a slope of 1, or less where what
+does not grow (plots, imports) is still a good part.
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 import tyro
+from torch import Tensor
 
 from benchmarks import harness
 from benchmarks.harness import Benchmark, Cell, Results, Table, failures, run, succeeded
 from benchmarks.hidden_cost import slope
-from discrete_grad.data import read_table
+from discrete_grad.data import Table as Rows
+from discrete_grad.data import read_contexts, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
-from discrete_grad.runs import FitConfig, fit, write_report
+from discrete_grad.runs import FitConfig, fit, generate, write_report
 
 __all__ = ["BENCHMARK"]
 
-STAGES = ("read", "fit", "report")
+STAGES = ("read", "fit", "report", "generate")
+ROWS, ROWS_OF_EACH = 16, 8  # that are written, and of each of many contexts
 FITTED = 4  # sizes, the largest
 STEPS = 20
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _T = TypeVar("_T")
 
 
@@ -50,37 +56,48 @@ class Size:
     categories: int = 16
     contexts: int = 0
     """Values of the context; 0 for a table without."""
+    asked: int = 0
+    """Different numeric contexts that rows are asked for; 0 for a table without."""
 
 
-AXES: Mapping[str, tuple[Size, Sequence[int]]] = {
-    "rows": (Size(), [2**i for i in range(15, 21)]),
-    "features": (Size(rows=4096), [2**i for i in range(5, 10)]),
-    "categories": (Size(rows=65_536, features=2), [2**i for i in range(10, 15)]),
-    "contexts": (Size(rows=131_072), [2**i for i in range(10, 15)]),
+@dataclass(frozen=True)
+class Axis:
+    """What grows: a field of `Size`."""
+
+    grows: str
+    base: Size
+    sizes: Sequence[int]
+
+
+AXES: Mapping[str, Axis] = {
+    "rows": Axis("rows", Size(), [2**i for i in range(15, 21)]),
+    "features": Axis("features", Size(rows=4096), [2**i for i in range(5, 10)]),
+    "categories": Axis("categories", Size(rows=65_536, features=2), [2**i for i in range(10, 15)]),
+    "contexts": Axis("contexts", Size(rows=131_072), [2**i for i in range(10, 15)]),
+    "asked": Axis("asked", Size(rows=1500, categories=8), [12_500, 25_000, 50_000, 100_000]),
+    "rows of 20 features": Axis("rows", Size(features=20), [10_000_000]),
 }
-QUICK = {"rows": (Size(features=2), [512, 1024])}
+QUICK = {
+    "rows": Axis("rows", Size(features=2), [512, 1024]),
+    "asked": Axis("asked", Size(rows=512, features=2), [64]),
+}
 
 
 def cells(config: Config) -> list[Cell]:
     """One for each size of each axis; of a smoke test, two small tables."""
     axes = QUICK if config.quick else AXES
     return [
-        Cell(f"{axis}={size:07d}", (asdict(replace(base, **{axis: size})),))
-        for axis, (base, sizes) in axes.items()
-        for size in sizes
+        Cell(f"{name}={size:07d}", (asdict(replace(axis.base, **{axis.grows: size})), config.quick))
+        for name, axis in axes.items()
+        for size in axis.sizes
     ]
 
 
-def measure(size: Mapping[str, int]) -> dict[str, Any]:
+def measure(size: Mapping[str, int], quick: bool) -> dict[str, Any]:
     """Seconds and bytes of each stage."""
-    few = EstimatorConfig(members=2, steps=STEPS)
-    config = FitConfig(
-        estimator=few,
-        judge=few,
-        reproduction=ReproductionConfig(steps=STEPS),
-        generator=GeneratorConfig(steps=STEPS),
-    )
+    config = FitConfig() if size["asked"] and not quick else _few_steps()
     context = ["context:categorical"] if size["contexts"] else []
+    context += ["age", "dose"] if size["asked"] else []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
         _write(path, Size(**size))
@@ -98,7 +115,33 @@ def measure(size: Mapping[str, int]) -> dict[str, Any]:
         table = stage("read", lambda: read_table(path, score="score", context=context))
         run_ = stage("fit", lambda: fit(table, Path(folder) / "run", config))
         stage("report", lambda: write_report(run_))
+        asked, rows = _asked(table, size), ROWS_OF_EACH if size["asked"] else ROWS
+        stage("generate", lambda: generate(run_, *asked, rows=rows))
     return {"size": dict(size), "stage_seconds": seconds, "memory": memory}
+
+
+def _few_steps() -> FitConfig:
+    few = EstimatorConfig(members=2, steps=STEPS)
+    return FitConfig(
+        estimator=few,
+        judge=few,
+        reproduction=ReproductionConfig(steps=STEPS),
+        generator=GeneratorConfig(steps=STEPS),
+    )
+
+
+def _numbers(count: int, seed: int) -> dict[str, Any]:
+    """Two numeric columns of contexts, all different."""
+    noise = np.random.default_rng(seed)
+    return {"age": noise.normal(size=count), "dose": noise.uniform(size=count)}
+
+
+def _asked(table: Rows, size: Mapping[str, int]) -> tuple[dict[str, list[Any]], Tensor | None]:
+    """The contexts that rows are asked for; of a categorical one, the first value."""
+    if size["asked"]:
+        return read_contexts(_numbers(size["asked"], seed=1), table.schema)
+    given = {"context": ["0"]} if size["contexts"] else None
+    return read_contexts(given, table.schema)
 
 
 def _write(path: Path, size: Size) -> None:
@@ -115,6 +158,7 @@ def _write(path: Path, size: Size) -> None:
     columns = {f"x{i}": column(size.categories) for i in range(size.features)}
     if size.contexts:
         columns["context"] = column(size.contexts)
+    columns |= _numbers(size.rows, seed=2) if size.asked else {}
     columns["score"] = pa.array(noise.normal(size=size.rows))
     parquet.write_table(pa.table(columns), path)
 
@@ -130,10 +174,9 @@ def _resident(field: str) -> int:
 
 def _points(results: Results, axis: str, kind: str, stage: str) -> list[tuple[int, float]]:
     found = succeeded(results)
-    pairs = [
-        (c["size"][axis], c[kind][stage]) for k, c in found.items() if k.startswith(f"{axis}=")
-    ]
-    return sorted(pairs)
+    grows = AXES[axis].grows
+    cells_ = [c for k, c in found.items() if k.startswith(f"{axis}=") and stage in c[kind]]
+    return sorted((c["size"][grows], c[kind][stage]) for c in cells_)
 
 
 def _growth(results: Results, axis: str, kind: str, stage: str) -> str:
@@ -185,9 +228,9 @@ def _cost(results: Results, axis: str, stage: str) -> str:
 
 def _how() -> str:
     bases = "; ".join(
-        f"{axis}: {base.rows:,} rows, {base.features} features of {base.categories} categories"
-        f"{f', {base.contexts} contexts' if base.contexts else ''}"
-        for axis, (base, _) in AXES.items()
+        f"{name}: {axis.base.rows:,} rows, {axis.base.features} features of "
+        f"{axis.base.categories} categories"
+        for name, axis in AXES.items()
     )
     return (
         f"Slopes of logs over the {FITTED} largest sizes, each twice the one before, ± half the "
@@ -204,10 +247,10 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     kinds = {"stage_seconds": ("seconds", 1.0), "memory": ("GiB", 2.0**-30)}
-    figure, grid = plt.subplots(len(kinds), len(AXES), figsize=(14, 7), sharey="row")
+    figure, grid = plt.subplots(len(kinds), len(AXES), figsize=(18, 7), sharey="row")
     for line, (kind, (unit, factor)) in zip(grid, kinds.items(), strict=True):
         for axes, axis in zip(line, AXES, strict=True):
-            for stage, colour in zip(STAGES, ("#0072B2", "#D55E00", "#009E73"), strict=True):
+            for stage, colour in zip(STAGES, COLOURS, strict=True):
                 points = _points(results, axis, kind, stage)
                 axes.plot(
                     [x for x, _ in points],
@@ -227,7 +270,7 @@ def plot(results: Results, path: Path) -> None:
 
 BENCHMARK = Benchmark(
     name="sizes",
-    title="Reading, fitting and reporting as the table grows",
+    title="Reading, fitting, reporting and generating as the table grows",
     cells=cells,
     measure=measure,
     tables=tables,

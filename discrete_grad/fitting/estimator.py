@@ -132,6 +132,7 @@ def new_ensemble(
     makers: dict[str, Callable[[], BaseEnsemble]] = {
         "networks": lambda: _new_networks(space, spec, config, seed),
         "kernel": lambda: KernelEnsemble(space, context=spec, members=config.members),
+        "pairs": lambda: AnovaEnsemble(space, context=spec, members=config.members),
         "anova": lambda: AnovaEnsemble(space, context=spec, members=config.members),
         "trees": lambda: AnovaEnsemble(space, context=spec, members=config.members),
     }

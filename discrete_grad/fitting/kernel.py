@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from discrete_grad.models.joint import JointColumns
 from discrete_grad.models.kernel import log_correlations
 from discrete_grad.sampling import permutation, seeded
 
-__all__ = ["MOST_POINTS", "KernelPrior", "fit_kernel", "fit_prior"]
+__all__ = ["MOST_POINTS", "KernelPrior", "fit_kernel", "fit_prior", "maximise", "posterior"]
 
 MOST_POINTS = 3000
 """Rows that a Gaussian process is fitted to at most: its time grows with their cube."""
@@ -70,7 +72,8 @@ def fit_kernel(
     with torch.no_grad():
         solved = prior.values()
         covariance = solved.amplitude * prior.correlations(codes, codes)
-        parts = [_posterior(covariance + solved.level, solved, targets, w) for w in observed]
+        covariance = covariance + solved.level
+        parts = [posterior(covariance, solved.noise, targets, w) for w in observed]
         coefficients = torch.stack(parts, 1)
         model.place(
             solved.alike.float(),
@@ -100,11 +103,19 @@ def fit_prior(
         seed: draws the 500 rows that are looked at.
         spread: as for `fit_kernel`.
     """
-    picked = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
     prior = KernelPrior(joint).to(scores.device)
-    within = torch.zeros_like(scores) if spread is None else spread.double().square()
-    _maximise(prior, codes[picked], scores[picked], counts[picked], within[picked])
+    maximise(prior, codes, scores, counts, seed=seed, spread=spread)
     return prior
+
+
+class Prior(Protocol):
+    """A Gaussian process's covariance and noise, whose parameters are to be found."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those to be found."""
+
+    def covariance(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, M)` of the scores at joint codes `(N, columns)`, `(M, columns)`, and the noise."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,11 @@ class KernelPrior(nn.Module):
         # the jitter keeps the Cholesky factor where the noise vanishes
         return KernelValues(alike, amplitude, noise + _JITTER, level)
 
+    def covariance(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Prior`."""
+        values = self.values()
+        return values.amplitude * self.correlations(first, second) + values.level, values.noise
+
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
         total = torch.zeros((), dtype=torch.float64, device=first.device)
@@ -150,35 +166,57 @@ class KernelPrior(nn.Module):
 
 
 @torch.enable_grad()
-def _maximise(
-    prior: KernelPrior, codes: Tensor, targets: Tensor, counts: Tensor, within: Tensor
+def maximise(
+    prior: Prior,
+    codes: Tensor,
+    scores: Tensor,
+    counts: Tensor,
+    *,
+    seed: int,
+    spread: Tensor | None = None,
 ) -> None:
-    """Raise the marginal likelihood; its gradient in the covariance is written out (eq. 5.9)."""
+    """Raise the marginal likelihood of at most 500 rows, by 40 steps of Adam.
+
+    Args:
+        prior: changed in place.
+        codes: joint codes `(N, columns)`.
+        scores: `(N,)`, float64, of about mean 0 and variance 1.
+        counts: `(N,)`, float64, observations that each row is the mean of.
+        seed: draws the 500 rows.
+        spread: as for `fit_kernel`.
+    """
+    some = permutation(len(codes), generator=seeded(seed))[:_SUBSET]
+    within = torch.zeros_like(scores) if spread is None else spread.double().square()
+    codes, targets, counts, within = codes[some], scores[some], counts[some], within[some]
     squares, freedom, total = (counts * within).sum(), (counts - 1).sum(), counts.sum()
     optimiser = torch.optim.Adam(prior.parameters(), lr=0.1)
     for _ in range(_STEPS):
         optimiser.zero_grad()
-        values = prior.values()
-        correlations = prior.correlations(codes, codes)
-        covariance = values.amplitude * correlations + values.level
-        covariance = covariance + torch.diag(values.noise / counts)
+        covariance, noise = prior.covariance(codes, codes)
+        covariance = covariance + torch.diag(noise / counts)
+        # the gradient in the covariance is written out (eq. 5.9)
         with torch.no_grad():
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
             solved = inverse @ targets
             # held fixed: (slope * K).sum() then has the gradient of minus the log-likelihood in K
             slope = (inverse - solved.outer(solved)) / 2 / total
         # of n observations beside their mean: n - 1 deviations, which only the noise explains
-        apart = (squares / values.noise + freedom * values.noise.log()) / 2 / total
+        apart = (squares / noise + freedom * noise.log()) / 2 / total
         ((slope * covariance).sum() + apart).backward()
         optimiser.step()
 
 
-def _posterior(
-    covariance: Tensor, values: KernelValues, targets: Tensor, weights: Tensor
-) -> Tensor:
-    """Coefficients `(N,)` of one member, 0 for the rows that do not count for it."""
+def posterior(covariance: Tensor, noise: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Coefficients `(N,)` of one member, 0 for the rows that do not count for it.
+
+    Args:
+        covariance: `(N, N)`, of the rows' scores.
+        noise: `()`, variance of one observation.
+        targets: `(N,)`, float64.
+        weights: `(N,)`, at least 0, how many observations each row counts for.
+    """
     kept = weights.nonzero().squeeze(1)
-    own = covariance[kept][:, kept] + torch.diag(values.noise / weights[kept])
+    own = covariance[kept][:, kept] + torch.diag(noise / weights[kept])
     solved = torch.cholesky_solve(targets[kept].unsqueeze(1), torch.linalg.cholesky(own))
     coefficients = torch.zeros_like(targets)
     coefficients[kept] = solved.squeeze(1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.anova import anova_groups, fit_anova
 from discrete_grad.fitting.kernel import MOST_POINTS, fit_kernel
+from discrete_grad.fitting.pair_effects import fit_pair_effects
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
@@ -37,7 +38,7 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         model: its networks, if it has any, are trained already.
         rows: with scores of about mean 0 and variance 1.
         held_out: indices `(M, H)` of the rows that each member may not see.
-        seed: of the Gaussian process and the trees.
+        seed: of the Gaussian processes and the trees.
 
     Raises:
         RunError: if no family can be fitted to so many rows.
@@ -55,8 +56,9 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
     bar.close()
     if not asked:
         raise RunError(
-            f"none of the families {model.names} can be fitted to {len(rows)} rows: kernel takes "
-            f"{MOST_POINTS} at most, trees more and the extra `trees`; add networks or anova"
+            f"none of the families {model.names} can be fitted to {len(rows)} rows: kernel "
+            f"and pairs take {MOST_POINTS} at most, trees more and the extra `trees`; add networks "
+            "or anova"
         )
     predicted = torch.stack(
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
@@ -75,6 +77,13 @@ def _fit_kernel(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: i
     codes = family.joint(rows.codes, rows.context)
     fit_kernel(family, codes, rows.scores, weights, seed=seed, spread=rows.spread)
     return True
+
+
+def _fit_pairs(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
+    assert isinstance(family, AnovaEnsemble)
+    family.joint.fit(rows.context)
+    codes = family.joint(rows.codes, rows.context)
+    return fit_pair_effects(family, codes, rows.scores, weights, seed=seed, spread=rows.spread)
 
 
 def _fit_anova(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
@@ -98,6 +107,7 @@ def _fit_trees(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: in
 
 _FITS: dict[str, Callable[[BaseEnsemble, ScoredRows, Tensor, int], bool]] = {
     "kernel": _fit_kernel,
+    "pairs": _fit_pairs,
     "anova": _fit_anova,
     "trees": _fit_trees,
 }

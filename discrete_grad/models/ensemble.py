@@ -238,8 +238,11 @@ class EstimatorEnsemble(BaseEnsemble):
         first = F.embedding_bag(self.space.columns(codes), added.flatten(1), mode="sum")
         vector = first.unflatten(-1, (members, -1)).movedim(1, 0) + bias.unsqueeze(1)
         if context is not None:
-            none = vector[..., :0]
-            read = with_context(none, context, self.context_spec, self.stacked.get("reading/weight"))
+            # one context for all members, unless they embed it
+            beside = vector[:, :, :0] if "reading/weight" in self.stacked else vector[0, :, :0]
+            read = with_context(
+                beside, context, self.context_spec, self.stacked.get("reading/weight")
+            )
             vector = vector + read @ weight[..., own:].transpose(1, 2)
         return self._layers(vector, first=1).squeeze(-1)
 

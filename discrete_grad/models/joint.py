@@ -79,5 +79,7 @@ class JointColumns(nn.Module):
         known = self.context_codes(context)
         if known is None:
             return codes.long()
+        if codes.shape[:-1] == known.shape[:-1]:
+            return torch.cat([codes, known], -1).long()
         shape = torch.broadcast_shapes(codes.shape[:-1], known.shape[:-1])
         return torch.cat([codes.expand(*shape, -1), known.expand(*shape, -1)], -1).long()

@@ -90,6 +90,8 @@ def with_context(
     if table is not None and table.dim() == 3:
         context = context.reshape(*(1,) * (vector.dim() - context.dim()), *context.shape)
     read = _read(context, spec, table).to(vector.dtype)
+    if vector.shape[:-1] == read.shape[:-1]:  # to broadcast takes longer than all else here
+        return torch.cat([vector, read], -1)
     shape = torch.broadcast_shapes(vector.shape[:-1], read.shape[:-1])
     return torch.cat([vector.expand(*shape, -1), read.expand(*shape, -1)], -1)
 

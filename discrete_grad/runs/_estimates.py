@@ -49,8 +49,12 @@ def tradeoff_names(schema: Schema) -> list[str]:
     return [f"tradeoff_{aim.name}" for aim in schema.aims if not aim.is_threshold]
 
 
-def estimate_columns(run: RunParts, codes: Tensor, context: Tensor | None) -> dict[str, list[Any]]:
+def estimate_columns(
+    run: RunParts, codes: Tensor, context: Tensor | None, values: Tensor | None = None
+) -> dict[str, list[Any]]:
     """Columns of rows `(n, F)` in contexts `(n, C)`, by the names of `estimate_names`.
+
+    The values `(n,)` are what the estimator predicts, where that is known.
 
     Of each aim what the estimator and the judge expect; the probability that each threshold is met
     and that the row succeeds; and whether an expected score lay outside those observed.
@@ -58,7 +62,10 @@ def estimate_columns(run: RunParts, codes: Tensor, context: Tensor | None) -> di
     columns: list[list[Any]] = []
     beyond = torch.zeros(len(codes), dtype=torch.bool)
     for model, to_units in _models(run):
-        predicted = predicted_scores(AskedFromCpu(model, run.device), codes, context)
+        if model is not run.estimator or values is None:
+            predicted = predicted_scores(AskedFromCpu(model, run.device), codes, context)
+        else:
+            predicted = values
         columns.append(to_units(predicted, context).tolist())
         beyond |= to_units.outside(predicted, context) != 0
     for chance in ({} if run.aims is None else run.aims.chances).values():

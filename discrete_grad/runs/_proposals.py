@@ -15,7 +15,7 @@ from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._guides import RunPolicy, guiding_logits, row_log_prob, spelt_draws
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import polished_starts
-from discrete_grad.runs._row_score import row_score
+from discrete_grad.runs._row_score import row_score, scores_by_estimator
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.runs._trust import trusted, trusted_starts
 from discrete_grad.space import CategoricalSpace
@@ -39,7 +39,7 @@ class Proposals(NamedTuple):
 
     Example:
         >>> Proposals._fields
-        ('codes', 'where', 'seen', 'contexts', 'tradeoffs')
+        ('codes', 'where', 'seen', 'contexts', 'tradeoffs', 'values')
     """
 
     codes: Tensor
@@ -52,6 +52,12 @@ class Proposals(NamedTuple):
     """The contexts' numbers."""
     tradeoffs: Tensor | None = None
     """`(n, K)`, at which each was found, where it is not the run's own."""
+    values: Tensor | None = None
+    """`(n,)`, what the estimator predicts of each, where the search has asked it."""
+
+    def counts(self) -> Tensor:
+        """Rows of each of the contexts."""
+        return torch.bincount(self.where - self.contexts.start, minlength=len(self.contexts))
 
 
 def share_of(total: int, share: tuple[int, int]) -> range:
@@ -81,20 +87,21 @@ def propose(
     diversity: int,
     new_only: bool,
     policy: RunPolicy,
-    span: range,
+    total: int,
 ) -> Iterator[Proposals]:
-    """Good and different rows for the contexts of a span, some at a time; see `generate`.
+    """Good and different rows for each of the contexts, some at a time; see `generate`.
 
-    The policy is the run's generator, conditioned where there are rules.
+    The policy is the run's generator, conditioned where there are rules. So many contexts in total
+    share the effort.
     """
-    space, total = run.table.schema.space, 1 if contexts is None else len(contexts)
+    space, count = run.table.schema.space, 1 if contexts is None else len(contexts)
     shared = evaluations_of_each(space, total)
     most = _MOST if run.scorer_facts.get("differentiable", True) else _MOST_ASKED
     evaluations = max(_LEAST, _LEAST_A_ROW * rows, min(most, shared))
     size = contexts_at_once(space, max(rows, _AGREED), evaluations, diversity)
-    parts = [range(i, min(i + size, span.stop)) for i in range(span.start, span.stop, size)]
+    parts = [range(i, min(i + size, count)) for i in range(0, count, size)]
     seen = SeenRows(run.table, contexts, device=run.device)
-    near, starts = trusted(run), trusted_starts(run)
+    near, starts, told = trusted(run), trusted_starts(run), scores_by_estimator(run)
     ruled = policy if isinstance(policy, ObeyingPolicy) else None
     drawn = derive_seed(seed, "generate")
     bar = progress_bar("generate", len(parts), 0)
@@ -121,9 +128,12 @@ def propose(
         order = _agreed_first(likely[:, :1] if run.scorer_facts else likely, values)[:, :rows]
         there = values.gather(1, order) > -torch.inf
         context, place = there.nonzero(as_tuple=True)
-        found, where = codes[context, order[context, place]], context + part.start
+        kept = order[context, place]
+        found, where = codes[context, kept], context + part.start
         bar.update()
-        yield Proposals(found.cpu(), where.cpu(), seen(found, where).cpu(), part)
+        known = seen(found, where).cpu()
+        values = values[context, kept].cpu() if told else None
+        yield Proposals(found.cpu(), where.cpu(), known, part, values=values)
     bar.close()
 
 

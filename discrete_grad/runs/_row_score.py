@@ -8,7 +8,7 @@ from discrete_grad.hamming import nearest_hamming
 from discrete_grad.models.row_pool import ByContext
 from discrete_grad.runs._parts import RunParts
 
-__all__ = ["row_score"]
+__all__ = ["row_score", "scores_by_estimator"]
 
 
 def row_score(run: RunParts, contexts: Tensor | None) -> ByContext:
@@ -55,3 +55,11 @@ def row_score(run: RunParts, contexts: Tensor | None) -> ByContext:
         return value
 
     return score
+
+
+def scores_by_estimator(run: RunParts) -> bool:
+    """Whether `row_score` is what the estimator predicts, with nothing added or taken off."""
+    config = run.config.generator
+    plain = run.aims is None and run.preference is None and config.combine == "mean"
+    added = run.pessimism or config.reference_kl or config.trust or run.scorer_facts
+    return plain and not added

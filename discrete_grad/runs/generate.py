@@ -14,6 +14,7 @@ from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._asked_once import different_contexts, repeated_for, spread_over
 from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._parts import RunParts
@@ -163,25 +164,29 @@ def generate(
         warn_far_contexts(run.table, columns, contexts)
     estimates = estimate_names(schema, judged=run.has_judge)
     made = (*tradeoff_names(schema), *schema.space.names, *estimates, _SEEN)
-    written: dict[str, list[Any]] = {name: [] for name in (*columns, *made)}
-    short: list[tuple[int, int]] = []
-    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "span": span}
+    # equal contexts have equal rows
+    different, place = different_contexts(contexts, span)
+    written: dict[str, list[Any]] = {name: [] for name in made}
+    counts: list[Tensor] = []
+    search: dict[str, Any] = {"seed": seed, "new_only": new_only, "total": total}
     if front is None:
-        parts = propose(run, contexts, rows=sought, policy=policy, diversity=diversity, **search)
+        parts = propose(run, different, rows=sought, policy=policy, diversity=diversity, **search)
     else:
-        parts, rows = propose_front(run, contexts, count=front, rules=joined, **search), 1
+        parts, rows = propose_front(run, different, count=front, rules=joined, **search), 1
     for part in parts:
-        given = {name: [v[i] for i in part.where.tolist()] for name, v in columns.items()}
-        here = None if contexts is None else contexts[part.where]
-        told = estimate_columns(run, part.codes, here) | {_SEEN: part.seen.tolist()}
+        here = None if different is None else different[part.where]
+        told = estimate_columns(run, part.codes, here, part.values) | {_SEEN: part.seen.tolist()}
         asked = _asked(run, part) | schema.decode_features(part.codes)
-        for name, values in (given | asked | told).items():
+        for name, values in (asked | told).items():
             written[name] += values
-        short += _short(part, rows)
+        counts.append(part.counts())
+    found = torch.cat([place[:0], *counts])
+    written = spread_over(written, found, place)
     kind = f"{'new' if new_only else 'different'} rows of {rows}{_limits(run, joined)}"
     numbered = range(total) if places is None and contexts is not None else places
+    short = [(i, n) for i, n in zip(span, found[place].tolist(), strict=True) if n < rows]
     _warn(short, kind, numbered)
-    return written
+    return repeated_for(columns, span, found[place]) | written
 
 
 def part_path(path: Path, place: int, count: int) -> Path:
@@ -274,14 +279,6 @@ def _asked(run: RunParts, part: Proposals) -> dict[str, list[Any]]:
     names = tradeoff_names(run.table.schema)
     told = (weights.double() * _WEIGHT).round() / _WEIGHT  # .7, as it was asked, and not .69999999
     return dict(zip(names, told.T.tolist(), strict=True))
-
-
-def _short(part: Proposals, rows: int) -> list[tuple[int, int]]:
-    """Number and rows of each context that got fewer than were asked for."""
-    first = part.contexts.start
-    counts = torch.bincount(part.where - first, minlength=len(part.contexts))
-    few = (counts < rows).nonzero().squeeze(1).tolist()
-    return [(first + i, int(counts[i])) for i in few]
 
 
 def _warn(short: list[tuple[int, int]], wanted: str, places: Sequence[int] | None) -> None:

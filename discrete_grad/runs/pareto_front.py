@@ -63,6 +63,7 @@ def propose_front(
     seed: int = 0,
     new_only: bool = True,
     span: range | None = None,
+    total: int | None = None,
     evaluations: int | None = None,
 ) -> Iterator[Proposals]:
     """At most so many rows of each context, of which none is dominated by the estimators.
@@ -78,6 +79,7 @@ def propose_front(
         seed: decides every random number.
         new_only: leave out the rows that the table has in the same context.
         span: places of the contexts that rows are wanted for; by default all.
+        total: contexts that share the effort; by default those given.
         evaluations: of rows by the estimators in each context; by default as many as four million
             codes, shared out over the contexts, and at most 131,072.
 
@@ -90,8 +92,8 @@ def propose_front(
         raise RunError(f"front must be at least 1 row, got {count}")
     grid = tradeoff_grid(len(names), min(max(count, _LEAST), _MOST))
     policies = [under(run.at_weights(weights).generator, rules) for weights in grid]
-    total = 1 if contexts is None else len(contexts)
-    shared = evaluations_of_each(run.table.schema.space, total)
+    given = 1 if contexts is None else len(contexts)
+    shared = evaluations_of_each(run.table.schema.space, given if total is None else total)
     search = partial(
         _front_of,
         run,
@@ -103,7 +105,7 @@ def propose_front(
         new_only=new_only,
         seed=derive_seed(seed, "front"),
     )
-    span = range(total) if span is None else span
+    span = range(given) if span is None else span
     bar = progress_bar("front", len(span), 0)
     for index in span:
         context = None if contexts is None else contexts[index].to(run.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,21 +39,21 @@ def fitted(codes: Tensor, scores: Tensor, weights: Tensor) -> KernelEnsemble:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[kernel.KernelValues]:
     """The hyperparameters of the fits."""
     values: list[kernel.KernelValues] = []
-    maximise = kernel._maximise
+    maximise = kernel.maximise
 
-    def noted(prior: kernel.KernelPrior, *rest: Tensor) -> None:
-        maximise(prior, *rest)
+    def noted(prior: kernel.KernelPrior, *rest: Tensor, **options: Any) -> None:
+        maximise(prior, *rest, **options)
         with torch.no_grad():
             values.append(prior.values())
 
-    monkeypatch.setattr(kernel, "_maximise", noted)
+    monkeypatch.setattr(kernel, "maximise", noted)
     return values
 
 
 @pytest.fixture
 def as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hyperparameters stay what they begin with."""
-    monkeypatch.setattr(kernel, "_maximise", lambda *_: None)
+    monkeypatch.setattr(kernel, "maximise", lambda *_, **options: None)
 
 
 def covariance(values: kernel.KernelValues, first: Tensor, second: Tensor) -> np.ndarray:
@@ -113,7 +114,8 @@ def test_likelihood_rises_and_what_matters_is_told_apart(found: list[kernel.Kern
 
 def test_the_slope_of_the_likelihood_is_the_true_one() -> None:
     codes, scores = noisy(40)
-    prior, counts = kernel.KernelPrior(KernelEnsemble(SPACE).joint), 1.0 + torch.arange(40) % 2
+    prior = kernel.KernelPrior(KernelEnsemble(SPACE).joint)
+    counts = 1.0 + (torch.arange(40) % 2).double()
     values = prior.values()
     own = values.amplitude * prior.correlations(codes, codes) + values.level
     own = own + torch.diag(values.noise / counts)
@@ -125,7 +127,7 @@ def test_the_slope_of_the_likelihood_is_the_true_one() -> None:
     expected = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "_STEPS", 1)
-        kernel._maximise(prior, codes, scores, counts, within)
+        kernel.maximise(prior, codes, scores, counts, seed=0, spread=within.sqrt())
     for name, parameter in prior.named_parameters():
         assert_close(parameter.grad, expected[name], rtol=1e-8, atol=1e-10)
 

@@ -242,3 +242,18 @@ def test_ensemble_errors() -> None:
         EstimatorEnsemble([WithBuffer(), WithBuffer()])
     with pytest.raises(ValueError, match="takes no context"):
         EstimatorEnsemble(members("estimator"))(CODES, contexts(24))
+
+
+@with_or_without_context
+def test_many_rows_are_looked_up_as_few_are_computed(spec: ContextSpec | None) -> None:
+    members = [make("estimator", spec, seed) for seed in range(3)]
+    ensemble = EstimatorEnsemble(members)
+    codes = CODES.repeat(8, 1)
+    context = None if spec is None else contexts(len(codes))
+    assert ensemble._folds(codes)
+    assert not ensemble._folds(codes[:9])
+    many = ensemble.predictions(codes, context)
+    expected = torch.stack([member(codes, context) for member in members])
+    assert_close(many, expected)
+    few = ensemble.predictions(codes[:9], None if context is None else context[:9])
+    assert_close(few, many[:, :9])

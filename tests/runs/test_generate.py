@@ -150,6 +150,37 @@ def test_the_batching_of_contexts_changes_nothing(
     assert not any(whole["in_table"])
 
 
+def test_equal_contexts_are_searched_once_and_have_the_same_rows(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, contexts = shops(run)
+    pattern = [2, 0, 0, 2, 1, 0]
+    columns = {name: [values[i] for i in pattern] for name, values in given.items()}
+    monkeypatch.setattr(proposals, "_CODES", 1)  # the contexts share no evaluations
+    alone = silent(run, given, contexts, rows=2, seed=1)
+    asked: list[int] = []
+    search = proposals.best_rows
+
+    def noted(space: CategoricalSpace, logits: Tensor, *arguments: object, **options: object):
+        asked.append(len(logits))
+        return search(space, logits, *arguments, **options)
+
+    monkeypatch.setattr(proposals, "best_rows", noted)
+    together = silent(run, columns, contexts[pattern], rows=2, seed=1)
+    assert asked == [3]
+    expected = {n: [v for i in pattern for v in vs[2 * i : 2 * i + 2]] for n, vs in alone.items()}
+    assert_close(together, expected)
+
+
+def test_the_estimate_is_what_the_search_has_seen(run: Run, bare: Run) -> None:
+    given, contexts = shops(run)
+    for fitted, asked in ((run, (given, contexts)), (bare, ({}, None))):
+        written = silent(fitted, *asked, rows=3)
+        context = None if asked[1] is None else contexts.repeat_interleave(3, 0)
+        expected = fitted.to_units(fitted.estimator(codes_of(fitted, written), context), context)
+        torch.testing.assert_close(torch.tensor(written["estimated_score"]).double(), expected)
+
+
 def assert_close(mine: Written, theirs: Written) -> None:
     for name, values in theirs.items():
         if name.endswith("_score"):

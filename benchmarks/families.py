@@ -1,0 +1,162 @@
+"""Effects of pairs as a family of the default estimator: with it and without, on the same rows.
+
+Both estimators of a pair have the same networks, Gaussian process and tables of effects, from the
+same seeds; what differs is the family `pairs` and the weights that held-out rows give to all.
+
+    python -m benchmarks.families
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from benchmarks import harness
+from benchmarks.estimators_common import agreement, ranked
+from benchmarks.estimators_linear import pairwise
+from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interval, run, succeeded
+from benchmarks.tables import EXAMPLES, Task, load
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import EstimatorConfig, ScoreScale, fit_estimator, new_ensemble
+from discrete_grad.sampling import permutation, seeded
+
+__all__ = ["BENCHMARK"]
+
+ADDED = "pairs"
+WITH, WITHOUT, RIDGE = "with pairs", "without", "ridge on pairs, ranks"
+MOST_HELD_OUT = 10_000
+FEW_ROWS = 500
+FACTORS = ("SIX6_REF_R1", "VAX2_L139M_R1", "PAX6_REF_R1")
+TABLES: Mapping[str, int | None] = {
+    "ring": None,
+    **{f"tf_bind_8/{factor}": FEW_ROWS for factor in FACTORS},
+    "suzuki": None,
+    **dict.fromkeys((EXAMPLES[i] for i in (0, 2, 5, 8, -1)), None),
+}
+
+
+@dataclass(frozen=True)
+class Config(harness.Config):
+    """Options of the comparison."""
+
+    seeds: int = 3
+    """Seeds 0, 1, ... of each table."""
+    timeout: float = 3600.0
+
+
+def cells(config: Config) -> list[Cell]:
+    """A cell a table and seed; a seed of all tables before the next."""
+    tables_ = {"ring": 64} if config.quick else TABLES
+    seeds = 1 if config.quick else config.seeds
+    return [
+        Cell(f"{name}/{seed}", (name, rows, seed, config.quick))
+        for seed in range(seeds)
+        for name, rows in tables_.items()
+    ]
+
+
+def measure(name: str, rows: int | None, seed: int, quick: bool) -> dict[str, Any]:
+    """Rank correlation with the truth of held-out rows, and processor seconds of each fit."""
+    task = load(name, seed, rows)
+    config = EstimatorConfig(steps=20) if quick else EstimatorConfig()
+    others = tuple(family for family in config.families if family != ADDED)
+    some = permutation(len(task.test_codes), generator=seeded(seed))[:MOST_HELD_OUT]
+    found: dict[str, Any] = {"rows": len(task.codes)}
+    for way, families in ((WITHOUT, others), (WITH, config.families)):
+        found[way] = _of(task, replace(config, families=families), seed, some)
+    ridge = ranked(pairwise)(task.codes, task.scores, task.space, seed)
+    found[RIDGE] = {"spearman": agreement(ridge(task.test_codes[some]), task.test_truth[some])}
+    return found
+
+
+def _of(task: Task, config: EstimatorConfig, seed: int, some: Tensor) -> dict[str, Any]:
+    began = time.process_time()
+    scaled = ScoreScale.fit("rank", task.scores, None, None).apply(task.scores)
+    rows = ScoredRows(task.codes, scaled)
+    ensemble = new_ensemble(task.space, None, config, seed=seed, rows=len(rows))
+    fit_estimator(ensemble, rows, config=config, seed=seed)
+    seconds = time.process_time() - began
+    with torch.no_grad():
+        predicted = ensemble(task.test_codes[some])
+    names, weights = ensemble.names, ensemble.weights.tolist()
+    return {
+        "spearman": agreement(predicted, task.test_truth[some]),
+        "seconds": seconds,
+        "weights": dict(zip(names, weights, strict=True)),
+    }
+
+
+def tables(results: Results) -> list[Table]:
+    """The rank correlation of both, their difference in pairs, and the seconds of a fit."""
+    found = succeeded(results)
+    names = list(dict.fromkeys(key.rpartition("/")[0] for key in found))
+    lines = [
+        _line(name, [cell for key, cell in found.items() if key.rpartition("/")[0] == name])
+        for name in names
+    ]
+    header = ("", "rows", "seeds", WITHOUT, WITH, "difference", "weight", RIDGE, "s without", "s")
+    note = (
+        "Rank correlation with the truth of held-out rows (10,000 at most), mean over seeds; the "
+        "difference in pairs of the same seed, with a 95% interval; the weight of the family; "
+        "processor seconds of a fit."
+    )
+    return [Table("Effects of pairs as a family", header, lines, note), failures(results)]
+
+
+def _line(name: str, some: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    def mean(way: str, what: str) -> float:
+        return fmean(cell[way][what] for cell in some)
+
+    moved = [cell[WITH]["spearman"] - cell[WITHOUT]["spearman"] for cell in some]
+    weight = fmean(cell[WITH]["weights"][ADDED] for cell in some)
+    return (
+        name,
+        f"{some[0]['rows']:,}",
+        str(len(some)),
+        *(f"{mean(way, 'spearman'):.3f}" for way in (WITHOUT, WITH)),
+        interval(moved, 3),
+        f"{weight:.2f}",
+        f"{mean(RIDGE, 'spearman'):.3f}",
+        *(f"{mean(way, 'seconds'):.1f}" for way in (WITHOUT, WITH)),
+    )
+
+
+def plot(results: Results, path: Path) -> None:
+    """Rank correlation with the family against that without, a point a table and seed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for key, cell in succeeded(results).items():
+        colour = "#D55E00" if key.startswith(("ring", "tf_bind")) else "#0072B2"
+        axes.plot(cell[WITHOUT]["spearman"], cell[WITH]["spearman"], "o", color=colour)
+    axes.axline((0.5, 0.5), slope=1, color="0.7", zorder=0)
+    axes.set(xlabel="rank correlation without", ylabel="rank correlation with effects of pairs")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+BENCHMARK = Benchmark(
+    name="families",
+    title="What do effects of pairs add to the default estimator?",
+    cells=cells,
+    measure=measure,
+    tables=tables,
+    plot=plot,
+    preload=("benchmarks.estimators_peers", "benchmarks.tables"),
+)
+
+
+if __name__ == "__main__":
+    run(BENCHMARK, replace(tyro.cli(Config), workers=1))  # they measure processor time
