@@ -182,7 +182,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(f"{folder} holds no fit: {path.name} is missing") from error
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise RunError(f"{path} is damaged, or of another version: {error}") from error
+        raise RunError(f"{path} is damaged, or of another version: {error!s:.300}") from error
 
 
 def _check_inputs(kept: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def load_table(folder: Path, settings: dict[str, Any]) -> Table:
         text = (folder / "schema.json").read_text(encoding="utf-8")
         schema = Schema.from_json(text)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error}") from error
+        raise RunError(f"{folder / 'schema.json'} is missing or damaged: {error!s:.300}") from error
     with told_as_damage(path):
         return _table(path, schema, text, tensors, settings)
 
@@ -274,7 +274,7 @@ def load_rules(folder: Path, settings: dict[str, Any], table: Table) -> Rules | 
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is missing or damaged: {error}") from error
+        raise RunError(f"{path} is missing or damaged: {error!s:.300}") from error
     if text_digest(text) != settings["rules"]["digest"]:
         raise RunError(f"{path} was changed after the fit; further rules are an option of generate")
     given = parsed_rules(text, table, str(path))

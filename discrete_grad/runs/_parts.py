@@ -165,7 +165,7 @@ class RunParts:
             text = path.read_text(encoding="utf-8")
             return [_logged(line) for line in text.splitlines()]
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path} is missing or damaged: {error}") from error
+            raise RunError(f"{path} is missing or damaged: {error!s:.300}") from error
 
 
 def _logged(line: str) -> dict[str, float]:

@@ -147,7 +147,7 @@ def load_prepared(path: Path, schema: Schema) -> Prepared:
             check_scale(name, scale)
         for name, some in rows.items():
             check_rows(name, some, schema)
-        return Prepared(**scales, **rows)
+        return Prepared(scales["scale"], scales["standard"], rows["rows"], rows["judge_rows"])
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = " ".join(f"{error}".split())[:300]
         raise RunError(f"{path} does not fit the run's table: {reason}") from error

@@ -121,7 +121,7 @@ class Work:
                 raise ValueError(f"numbers out of range: {numbers}")
             return numbers
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{path} is damaged: {error}") from error
+            raise RunError(f"{path} is damaged: {error!s:.300}") from error
 
 
 @dataclass(frozen=True)

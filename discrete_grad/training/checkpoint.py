@@ -102,7 +102,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = _safetensors().load(data)
         metadata: dict[str, Any] = json.loads(header["__metadata__"]["json"])
     except Exception as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        raise RunError(f"{path} is damaged: {error!s:.300}") from error
     return tensors, metadata
 
 

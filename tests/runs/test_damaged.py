@@ -36,11 +36,12 @@ def note(event: str, arguments: object) -> None:
 def use(run: Run, case: int, done: str) -> None:
     """What is done with a run, where it could be loaded: all that reads the damaged file."""
     table, schema = run.table, run.table.schema
-    contexts = {"shop": ["east"], "price": [0.5]} if "shop" in names(run) else {}
+    known = {"shop": ["east"], "price": [0.5], "dose": [0.1]}
+    contexts = {column.name: known[column.name] for column in schema.context}
     given = {**schema.decode_features(table.codes[:1].long()), **contexts}
-    scored = run.score(given)
-    numbers = [*scored["estimated_score"], *scored["judge_score"]]
-    numbers += [*run.generate(contexts or None, rows=2, new_only=False)["estimated_score"]]
+    made = [run.score(given), run.generate(contexts or None, rows=2, new_only=False)]
+    told = [frame[n] for frame in made for n in frame if n.startswith(("estimated_", "judge_"))]
+    numbers = [number for column in told for number in column]
     assert all(map(math.isfinite, numbers)), numbers
     if run.folder.parent.name == "fits" and "fits" not in done:  # of a run with rounds
         run.propose(contexts or None, rows=1)
@@ -48,10 +49,6 @@ def use(run: Run, case: int, done: str) -> None:
     _trail(run)
     if case % REPORTED == 1:
         run.report()
-
-
-def names(run: Run) -> list[str]:
-    return [column.name for column in run.table.schema.context]
 
 
 def told(folder: Path, case: int, done: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class MissingForm:
         self.__qualname__ = name  # which `OwnScorer` tells as the model's
         self.takes, self.message = takes, message
 
-    def __call__(self, row: Tensor, context: Tensor | None) -> Any:
+    def __call__(self, row: Tensor, context: Tensor | None) -> NoReturn:
         """Raise RunError."""
         raise RunError(self.message)
 
@@ -100,7 +100,7 @@ class BoundScorer:
     def __call__(self, row: Tensor, context: Tensor | None) -> Tensor:
         """Answers `(N,)` to codes `(N, F)` or flat rows `(N, D)` in contexts `(N, C)`."""
         if isinstance(self.form, MissingForm):
-            return self.form(row, context)
+            self.form(row, context)
         self.calls[self.purpose] += len(row)
         if self.differentiable:
             return self._in_parts(row, context, max(1, _NUMBERS // self.space.width))

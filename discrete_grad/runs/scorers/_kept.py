@@ -52,7 +52,7 @@ def kept_facts(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return _checked(found)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        raise RunError(f"{path} is damaged: {error!s:.300}") from error
 
 
 def _checked(found: Any) -> dict[str, Any]:
