@@ -45,7 +45,8 @@ also_copy = ["{order}.py"]
 pytest_add_cli_args = ["-p", "{order}", "--hypothesis-profile=mutants", "-k", "{kept}"]
 pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
-timeout_multiplier = 5.0
+timeout_multiplier = 10.0
+timeout_constant = 5.0
 do_not_mutate_patterns = ["^\\\\s*(raise|warnings.warn)\\\\b", "Error\\\\($"]
 """
 _KEPT = "not compile and not compiled and not export and not exports and not onnx and not docs"
