@@ -98,7 +98,8 @@ def main(config: MutantsConfig) -> None:
 
 def known_rooms() -> list[str]:
     """Rooms and single files of the package that have tests of their name."""
-    names = sorted(path.stem for path in (ROOT / PACKAGE).iterdir() if path.stem[0] not in "_.")
+    places = [path for path in (ROOT / PACKAGE).iterdir() if path.suffix in ("", ".py")]
+    names = sorted(path.stem for path in places if not path.name.startswith("_"))
     return [name for name in names if room_of(name, Path()).tests]
 
 
@@ -149,9 +150,9 @@ def chosen(room: Room, config: MutantsConfig) -> list[str]:
 
 
 def _drawn(room: Room, file: str, config: MutantsConfig) -> list[str]:
-    planted = mutants_of(room.folder, file)
-    if config.changed:
-        lines = changed_lines(config.changed, file)
+    lines = changed_lines(config.changed, file) if config.changed else None
+    planted = mutants_of(room.folder, file) if lines != set() else []
+    if lines is not None:
         planted = [mutant for mutant in planted if lines & set(mutant.was.splitlines())]
     random.Random(f"{config.seed} {file}").shuffle(planted)  # a larger sample holds the smaller
     return [mutant.name for mutant in planted[: config.sample or len(planted)]]
