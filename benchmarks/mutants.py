@@ -45,7 +45,8 @@ also_copy = ["{order}.py"]
 pytest_add_cli_args = ["-p", "{order}", "--hypothesis-profile=mutants", "-k", "{kept}"]
 pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
-timeout_multiplier = 5.0
+timeout_multiplier = 10.0
+timeout_constant = 5.0
 do_not_mutate_patterns = ["^\\\\s*(raise|warnings.warn)\\\\b", "Error\\\\($"]
 """
 _KEPT = "not compile and not compiled and not export and not exports and not onnx and not docs"
@@ -97,7 +98,8 @@ def main(config: MutantsConfig) -> None:
 
 def known_rooms() -> list[str]:
     """Rooms and single files of the package that have tests of their name."""
-    names = sorted(path.stem for path in (ROOT / PACKAGE).iterdir() if path.stem[0] not in "_.")
+    places = [path for path in (ROOT / PACKAGE).iterdir() if path.suffix in ("", ".py")]
+    names = sorted(path.stem for path in places if not path.name.startswith("_"))
     return [name for name in names if room_of(name, Path()).tests]
 
 
@@ -148,9 +150,9 @@ def chosen(room: Room, config: MutantsConfig) -> list[str]:
 
 
 def _drawn(room: Room, file: str, config: MutantsConfig) -> list[str]:
-    planted = mutants_of(room.folder, file)
-    if config.changed:
-        lines = changed_lines(config.changed, file)
+    lines = changed_lines(config.changed, file) if config.changed else None
+    planted = mutants_of(room.folder, file) if lines != set() else []
+    if lines is not None:
         planted = [mutant for mutant in planted if lines & set(mutant.was.splitlines())]
     random.Random(f"{config.seed} {file}").shuffle(planted)  # a larger sample holds the smaller
     return [mutant.name for mutant in planted[: config.sample or len(planted)]]

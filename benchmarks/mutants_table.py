@@ -67,7 +67,7 @@ def states(folder: Path, file: str) -> dict[str, str]:
 
 
 def _state(code: int | None) -> str:
-    return "not tried" if code in _UNKNOWN else _STATES.get(code, "stopped")  # type: ignore[arg-type]
+    return "not tried" if code in _UNKNOWN else _STATES.get(code, "stopped")
 
 
 def write_table(folder: Path, out: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mutants
-from benchmarks.mutants import MutantsConfig, Room, chosen, room_of
+from benchmarks.mutants import MutantsConfig, Room, chosen, known_rooms, room_of
 from benchmarks.mutants_table import mutants_of, states, write_table
 
 pytest.importorskip("mutmut")
@@ -89,5 +89,8 @@ def test_a_room_is_tried_against_the_tests_of_its_name() -> None:
     assert hamming.files == ["discrete_grad/hamming.py"]
     assert hamming.tests == ["tests/test_hamming.py", "tests/test_hamming_index.py"]
     assert room_of("rules", Path("build")).tests == ["tests/rules"]
+    rooms = known_rooms()
+    assert {"hamming", "rules", "space", "weighting"} <= set(rooms)
+    assert all(room_of(name, Path("build")).tests for name in rooms)
     with pytest.raises(SystemExit, match="no room 'rooms'"):
         room_of("rooms", Path("build"))
