@@ -208,8 +208,8 @@ class Run(RunParts):
 
         Returns:
             A frame of the kind of `contexts`, otherwise of pandas: contexts, features and
-            `estimated_score` in the table's units, or `estimated_NAME` of each aim. A context with fewer such rows gets fewer, with
-            a `FewRowsWarning`.
+            `estimated_score` in the table's units, or `estimated_NAME` of each aim. A context with
+            fewer such rows gets fewer, with a `FewRowsWarning`.
 
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
