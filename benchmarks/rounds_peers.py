@@ -12,6 +12,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -299,11 +300,13 @@ class Baybe(_Floored):
         self.campaign.add_measurements(frame)
 
 
+EVOLUTION, HOLO = "rounds, evolution", "genetic (holo)"
 SEARCHES: dict[str, Callable[[CategoricalSpace, int, int, int], Search]] = {
     "rounds": Ours,
+    EVOLUTION: partial(Ours, choose="evolution"),
     "random": Random,
     "genetic (pymoo)": Genetic,
-    "genetic (holo)": Holo,
+    HOLO: Holo,
     "Optuna TPE": Optuna,
     "SMAC": Smac,
     "BoTorch qLogEI": Botorch,

@@ -17,7 +17,7 @@ from discrete_grad.runs._belief import Belief
 from discrete_grad.sampling import permutation, random_indices, seeded, uniform
 from discrete_grad.space import CategoricalSpace
 
-__all__ = ["Wanted", "first_rows", "next_rows"]
+__all__ = ["Wanted", "different_rows", "first_rows", "next_rows"]
 
 _CANDIDATES, _EVALUATIONS, _DRAWS = 1024, 2**16, 256
 _CROSSED = 192
@@ -78,13 +78,13 @@ def first_rows(wanted: Wanted) -> Tensor:
         lacking = wanted.count - len(found)
         drawn = _drawn(wanted, max(lacking, 1), wanted.seed + attempt)
         new = drawn[~wanted.barred(drawn, drawn[:, 0])]
-        found = _different(torch.cat([found, new]))[: wanted.count]
+        found = different_rows(torch.cat([found, new]))[: wanted.count]
         if len(found) == wanted.count:
             return found
     # few are left: they are searched for
     plain = torch.zeros(1, wanted.space.width)
     more = _searched(wanted, plain, lambda codes, where: torch.zeros(len(codes)), found)
-    return _different(torch.cat([found, more]))[: wanted.count]
+    return different_rows(torch.cat([found, more]))[: wanted.count]
 
 
 @torch.no_grad()
@@ -169,6 +169,6 @@ def _drawn(wanted: Wanted, count: int, seed: int) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def _different(codes: Tensor) -> Tensor:
+def different_rows(codes: Tensor) -> Tensor:
     """The rows without their repeats, in their order."""
     return codes[grouping.first_rows(grouping.row_groups(codes)).sort().values]

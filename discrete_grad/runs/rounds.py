@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from discrete_grad.rules import Rules
 from discrete_grad.runs._acquisition import Acquisition
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
+from discrete_grad.runs._evolution import evolved
 from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.loop import derive_seed
@@ -34,7 +36,9 @@ class Rounds:
             expected scores, above 1 it is more daring than the process thinks right.
         choose: how the batch is taken. `improvement`: one after another, the row that raises the
             expected maximum most; `thompson`: the best rows of draws of all scores; `optimism`: the
-            rows of the highest 90% quantiles.
+            rows of the highest 90% quantiles; `evolution`: no process, but the 100 best rows with a
+            feature drawn anew, for tens of thousands of measurements. It may be changed between
+            rounds.
         seed: decides every random number.
 
     Raises:
@@ -57,7 +61,7 @@ class Rounds:
         *,
         rules: Rules | None = None,
         explore: float = 1.0,
-        choose: Acquisition = "improvement",
+        choose: Acquisition | Literal["evolution"] = "improvement",
         seed: int = 0,
     ) -> None:
         check_explore(explore)
@@ -91,11 +95,14 @@ class Rounds:
             rules=self.rules,
             rule_context=rule_context(self.space, self.context_spec, self.rules, context),
             explore=self.explore,
-            how=self.choose,
+            how="improvement" if self.choose == "evolution" else self.choose,
             seed=seed,
         )
-        learned = Learned(self.space, self.context_spec, self.measured, seed=seed)
-        codes = learned.rows(wanted, self.out)
+        if self.choose == "evolution":
+            codes = evolved(wanted, self.measured.within(here))
+        else:
+            learned = Learned(self.space, self.context_spec, self.measured, seed=seed)
+            codes = learned.rows(wanted, self.out)
         self._proposals += 1
         unknown = torch.full((len(codes),), math.nan, dtype=torch.float64)
         self.out = self.out + Measured(codes, unknown, here.expand(len(codes), -1))

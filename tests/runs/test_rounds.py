@@ -121,6 +121,27 @@ def test_a_batch_is_of_different_candidates(how: str) -> None:
     assert sorted(places.tolist()) == [0, 1, 2]
 
 
+def test_evolution_changes_one_feature_of_the_best_rows_and_asks_no_model() -> None:
+    space = CategoricalSpace.from_sizes((5,) * 6)
+    rules = Rules(space, [Forbid({"x0": 4, "x1": 4})])
+    rounds = Rounds(space, choose="evolution", rules=rules, seed=3)
+    known = rounds.propose(150)  # nothing is known yet
+    rounds.tell(known, total(known))
+    best = known[total(known) >= total(known).sort(descending=True).values[99]]
+    shown = [rounds.propose(40) for _ in range(2)]
+    rows = torch.cat(shown)
+    assert len(torch.cat([known, rows]).unique(dim=0)) == 150 + 80
+    assert ((rows.unsqueeze(1) != best).sum(-1).min(1).values <= 1).all()
+    assert not ((rows[:, 0] == 4) & (rows[:, 1] == 4)).any()
+    for _ in range(12):
+        rounds.tell(rows, total(rows))
+        rows = rounds.propose(40)
+    assert rounds.best()[1] == 23  # 24 breaks the rule
+    alone = Rounds(CategoricalSpace.from_sizes((2, 2)), choose="evolution")
+    alone.tell(torch.tensor([[0, 0]]), torch.tensor([1.0]))
+    assert len(alone.propose(9)) == 3
+
+
 def test_an_improvement_that_may_fail_counts_less() -> None:
     draws = torch.tensor([[1.0, 2.0]])
     assert batch_of(draws, 0.0, 1, "improvement", torch.tensor([1.0, 0.1])).tolist() == [0]
