@@ -145,8 +145,8 @@ def tables(results: Results) -> list[Table]:
         "Regret (best value of the table minus best value found) in percent of the range of all "
         "values; lower is better. It is given after a third and two thirds of the rounds, at their "
         "end, and as the mean over all rounds, with 95% intervals over seeds where there are "
-        "several. There are 12 rounds of 8 rows, 6 of 64 or 50 of 1,000. s: seconds of one core for all "
-        "rounds. Rows that are proposed again count as measured again."
+        "several. There are 12 rounds of 8 rows, 6 of 64 or 50 of 1,000. s: seconds of one core "
+        "for all rounds. Rows that are proposed again count as measured again."
     )
     return [Table("Regret after rounds of measurements", header, rows, note), failures(results)]
 
