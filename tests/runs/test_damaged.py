@@ -37,7 +37,7 @@ def use(run: Run, case: int, done: str) -> None:
     """What is done with a run, where it could be loaded: all that reads the damaged file."""
     table, schema = run.table, run.table.schema
     known = {"shop": ["east"], "price": [0.5], "dose": [0.1]}
-    contexts = {column.name: known[column.name] for column in schema.context}
+    contexts = {c.name: known.get(c.name, ["x"]) for c in schema.context}
     given = {**schema.decode_features(table.codes[:1].long()), **contexts}
     made = [run.score(given), run.generate(contexts or None, rows=2, new_only=False)]
     told = [frame[n] for frame in made for n in frame if n.startswith(("estimated_", "judge_"))]
