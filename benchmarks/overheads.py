@@ -2,7 +2,7 @@
 
 Tensors are small, so that what is measured is what a call costs beside its arithmetic. Ours and the
 plain counterpart run in one process, in rounds that time both in random order; a ratio is that of
-one round. Each has a limit: 1.2 for the import, for the others 1.5 to 3 times what was measured when
+one round. Each has a limit: 1.2 for the import, else 1.5 to 3 times what was measured when
 it was set. The command fails where the whole interval of a ratio lies above its limit.
 
     python -m benchmarks.overheads
