@@ -26,6 +26,7 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interv
 from benchmarks.tables import EXAMPLES, Task, load
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import EstimatorConfig, ScoreScale, fit_estimator, new_ensemble
+from discrete_grad.models import StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["BENCHMARK"]
@@ -86,6 +87,7 @@ def _of(task: Task, config: EstimatorConfig, seed: int, some: Tensor) -> dict[st
     seconds = time.process_time() - began
     with torch.no_grad():
         predicted = ensemble(task.test_codes[some])
+    assert isinstance(ensemble, StackedEnsemble)
     names, weights = ensemble.names, ensemble.weights.tolist()
     return {
         "spearman": agreement(predicted, task.test_truth[some]),

@@ -6,7 +6,7 @@ one round. Each has a limit: 1.2 for the import, else 1.5 to 3 times what was me
 it was set. The command fails where the whole interval of a ratio lies above its limit.
 
     python -m benchmarks.overheads
-    python -m benchmarks.overheads --quick     # fewer rounds; the limits hold there, too
+    python -m benchmarks.overheads --quick     # a smoke test of the script; no limits
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ BENCHMARK = Benchmark(
 def main(config: Config) -> None:
     """Measure, and fail on a call that is slower than its limit."""
     results = run(BENCHMARK, replace(config, workers=1))
-    above: Sequence[str] = slow(results)
+    above: Sequence[str] = [] if config.quick else slow(results)
     if above:
         raise SystemExit(f"slower than the limit: {', '.join(above)}")
 

@@ -46,6 +46,7 @@ NAMES = (
     "warm_start",
     "preferences",
     "estimators",
+    "families",
     "sizes",
     "rules",
     "edits",

@@ -190,7 +190,7 @@ def taken_over(tree: ast.Module) -> list[str]:
 def definition(module: str, name: str) -> ast.AST | None:
     """The class or function behind a name, through re-exports; None for another object."""
     tree = BY_MODULE[module].tree
-    for node in tree.body:
+    for node in reversed(tree.body):  # a function's overloads come before it
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
         for found in imports_of(node, module):

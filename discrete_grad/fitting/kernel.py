@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discrete_grad.models import KernelEnsemble
@@ -22,6 +23,7 @@ MOST_POINTS = 3000
 _SUBSET = 500
 _STEPS = 40
 _JITTER = 1e-4
+_FEW_CATEGORIES = 24
 
 
 def fit_kernel(
@@ -108,14 +110,18 @@ def fit_prior(
     return prior
 
 
+Covariance = Callable[[], tuple[Tensor, Tensor]]
+"""Gives a covariance `(N, M)` and the noise `()` by the parameters as they are then."""
+
+
 class Prior(Protocol):
-    """A Gaussian process's covariance and noise, whose parameters are to be found."""
+    """A Gaussian process whose parameters are to be found."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those to be found."""
 
-    def covariance(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, M)` of the scores at joint codes `(N, columns)`, `(M, columns)`, and the noise."""
+    def between(self, first: Tensor, second: Tensor) -> Covariance:
+        """Of the scores at joint codes `(N, columns)` and `(M, columns)`."""
 
 
 @dataclass(frozen=True)
@@ -149,20 +155,40 @@ class KernelPrior(nn.Module):
         # the jitter keeps the Cholesky factor where the noise vanishes
         return KernelValues(alike, amplitude, noise + _JITTER, level)
 
-    def covariance(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def between(self, first: Tensor, second: Tensor) -> Covariance:
         """See `Prior`."""
-        values = self.values()
-        return values.amplitude * self.correlations(first, second) + values.level, values.noise
+        logs = self._log_correlations(first, second)
+
+        def covariance() -> tuple[Tensor, Tensor]:
+            values = self.values()
+            return values.amplitude * logs().exp() + values.level, values.noise
+
+        return covariance
 
     def correlations(self, first: Tensor, second: Tensor) -> Tensor:
         """`(N, M)` of joint codes `(N, columns)` and `(M, columns)`."""
-        total = torch.zeros((), dtype=torch.float64, device=first.device)
-        own = [torch.arange(size, device=first.device) for size in self.joint.sizes]
-        blocks = log_correlations(self.joint, self.values().alike, own)
-        for index, block in enumerate(blocks):
-            rows = nn.functional.one_hot(first[:, index].long(), len(block)).double() @ block
-            total = total + rows[:, second[:, index].long()]
-        return total.exp()
+        return self._log_correlations(first, second)().exp()
+
+    def _log_correlations(self, first: Tensor, second: Tensor) -> Callable[[], Tensor]:
+        sizes, device = self.joint.sizes, first.device
+        own = [torch.arange(size, device=device) for size in sizes]
+        pairs = [*zip(first.long().unbind(1), second.long().unbind(1), sizes, strict=True)]
+        mine = [F.one_hot(code, size).double() for code, _, size in pairs]
+        # of few categories a product is faster than a look-up, above all backwards
+        theirs = [
+            F.one_hot(code, size).double().T if size <= _FEW_CATEGORIES else code
+            for _, code, size in pairs
+        ]
+
+        def logs() -> Tensor:
+            total = torch.zeros((), dtype=torch.float64, device=device)
+            blocks = log_correlations(self.joint, self.values().alike, own)
+            for block, left, right in zip(blocks, mine, theirs, strict=True):
+                rows = left @ block
+                total = total + (rows @ right if right.dim() == 2 else rows[:, right])
+            return total
+
+        return logs
 
 
 @torch.enable_grad()
@@ -189,10 +215,10 @@ def maximise(
     within = torch.zeros_like(scores) if spread is None else spread.double().square()
     codes, targets, counts, within = codes[some], scores[some], counts[some], within[some]
     squares, freedom, total = (counts * within).sum(), (counts - 1).sum(), counts.sum()
-    optimiser = torch.optim.Adam(prior.parameters(), lr=0.1)
+    optimiser, between = torch.optim.Adam(prior.parameters(), lr=0.1), prior.between(codes, codes)
     for _ in range(_STEPS):
         optimiser.zero_grad()
-        covariance, noise = prior.covariance(codes, codes)
+        covariance, noise = between()
         covariance = covariance + torch.diag(noise / counts)
         # the gradient in the covariance is written out (eq. 5.9)
         with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.fitting.anova import anova_groups
-from discrete_grad.fitting.kernel import MOST_POINTS, maximise, posterior
+from discrete_grad.fitting.kernel import MOST_POINTS, Covariance, maximise, posterior
 from discrete_grad.models import AnovaEnsemble
 
 __all__ = ["fit_pair_effects"]
@@ -69,7 +69,7 @@ def fit_pair_effects(
     counts = observed.amax(0).clamp_min(1)
     maximise(prior, codes, targets, counts, seed=seed, spread=spread)
     with torch.no_grad():
-        covariance, noise = prior.covariance(codes, codes)
+        covariance, noise = prior.between(codes, codes)()
         solved = torch.stack([posterior(covariance, noise, targets, w) for w in observed], 1)
         model.arrange(groups)
         _fill(model, codes, solved, prior.scales.exp())
@@ -95,12 +95,16 @@ class _PairPrior(nn.Module):
         start = [-math.log(2 * columns), -math.log(2 * math.comb(columns, 2)), -1.0, -1.0]
         self.scales = nn.Parameter(torch.tensor(start, dtype=torch.float64))
 
-    def covariance(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, M)` of the scores at joint codes `(N, columns)`, `(M, columns)`, and the noise."""
-        single, pair, noise, level = self.scales.exp()
+    def between(self, first: Tensor, second: Tensor) -> Covariance:
+        """Of the scores at joint codes `(N, columns)` and `(M, columns)`."""
         alike = agreements(first, second)
-        covariance = single * alike + pair * (alike * (alike - 1) / 2) + level
-        return covariance, noise + _JITTER
+        both = alike * (alike - 1) / 2
+
+        def covariance() -> tuple[Tensor, Tensor]:
+            single, pair, noise, level = self.scales.exp()
+            return single * alike + pair * both + level, noise + _JITTER
+
+        return covariance
 
 
 def agreements(first: Tensor, second: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ def propose(
         found, where = codes[context, kept], context + part.start
         bar.update()
         known = seen(found, where).cpu()
-        values = values[context, kept].cpu() if told else None
-        yield Proposals(found.cpu(), where.cpu(), known, part, values=values)
+        asked = values[context, kept].cpu() if told else None
+        yield Proposals(found.cpu(), where.cpu(), known, part, values=asked)
     bar.close()
 
 
