@@ -127,9 +127,9 @@ class RunParts:
     def objective(self, context: Tensor | None) -> SelfSamplingFunction:
         """Objective that the generator was trained by, in contexts `(..., C)`."""
         config = replace(self.config.generator, pessimism=self.pessimism)
-        model, liking = self.estimator, self.preference
-        if self.aims is not None:
-            model, liking = self.aims.objective, self.aims.liking
+        aims = self.aims
+        model = self.estimator if aims is None else aims.objective
+        liking = self.preference if aims is None else aims.liking
         return guided_score(model, liking, self.reward_unit, context, config)
 
     def at(self, tradeoff: Mapping[str, float]) -> Self:
