@@ -54,7 +54,7 @@ def test_the_table_counts_each_mutant_once(room: Room, tmp_path: Path) -> None:
     lived = {(s["state"], s["now"]) for s in told["survivors"]}
     wanted = {("survived", "return sum(a + 2 / b for a, b in pairs)"), ("no test", "if sides:")}
     assert lived == wanted
-    assert f"| small | {told['mutants']} | 5 | 50.0% | 1 | 1 | 2 |" in (
+    assert f"| small | {told['mutants']} | 5 | 33.3% | 1 | 1 | 2 |" in (
         (tmp_path / "mutants.md").read_text()
     )
 
