@@ -180,12 +180,12 @@ def plot(results: Results, path: Path) -> None:
             places = batch * torch.arange(1, curves.shape[1] + 1)
             colour = COLOURS[list(SEARCHES).index(method)]
             axes.plot(places, curves.mean(0), color=colour, label=method)
-        axes.set(yscale="log", title=f"{name}, batches of {batch}", xlabel="rows measured")
+        axes.set(yscale="log", title=f"{name},\nbatches of {batch}", xlabel="rows measured")
         axes.grid(color="0.92")
     panels[0][0].set(ylabel="regret, share of the range")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", ncols=4, frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 0.84))
+    lines = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
+    figure.legend(list(lines.values()), list(lines), loc="upper center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.82))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

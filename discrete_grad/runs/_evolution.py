@@ -1,4 +1,4 @@
-"""Rows of a round without any model: the best ones measured, with a feature drawn anew."""
+"""Rows of a round without any model: the best ones measured, with some features drawn anew."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TRIES = 20
 def evolved(wanted: Wanted, measured: Measured) -> Tensor:
     """Different unknown rows `(n, F)`, children of the 100 best, of equal ones the last.
 
-    A child differs from its parent in one feature, and in more of them where the parents have too
-    few children left that may be proposed.
+    Each of the F features of a child is drawn anew with probability 1 / F: two at once pass what no
+    single one improves. Where the parents have too few children left, more are.
 
     Args:
         wanted: what the rows fulfil.
@@ -43,12 +43,10 @@ def _children(wanted: Wanted, parents: Tensor, *, swaps: int, seed: int) -> Tens
     """As many rows `(n, F)` as are wanted."""
     noise, count = seeded(seed), wanted.count
     rows = parents[random_indices(len(parents), (count,), generator=noise)]
+    anew = uniform(tuple(rows.shape), generator=noise) * rows.shape[1] < swaps
     sizes = torch.tensor(wanted.space.sizes)
-    for _ in range(swaps):
-        place = random_indices(len(sizes), (count, 1), generator=noise)
-        category = (uniform((count, 1), generator=noise) * sizes[place]).long()
-        rows = rows.scatter(1, place, category)
-    return rows
+    drawn = (uniform(tuple(rows.shape), generator=noise) * sizes).long()
+    return torch.where(anew, drawn, rows)
 
 
 def _obey(wanted: Wanted, codes: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def test_a_batch_is_of_different_candidates(how: str) -> None:
     assert sorted(places.tolist()) == [0, 1, 2]
 
 
-def test_evolution_changes_one_feature_of_the_best_rows_and_asks_no_model() -> None:
+def test_evolution_changes_few_features_of_the_best_rows_and_asks_no_model() -> None:
     space = CategoricalSpace.from_sizes((5,) * 6)
     rules = Rules(space, [Forbid({"x0": 4, "x1": 4})])
     rounds = Rounds(space, choose="evolution", rules=rules, seed=3)
@@ -131,9 +131,11 @@ def test_evolution_changes_one_feature_of_the_best_rows_and_asks_no_model() -> N
     shown = [rounds.propose(40) for _ in range(2)]
     rows = torch.cat(shown)
     assert len(torch.cat([known, rows]).unique(dim=0)) == 150 + 80
-    assert ((rows.unsqueeze(1) != best).sum(-1).min(1).values <= 1).all()
+    changed = (rows.unsqueeze(1) != best).sum(-1).min(1).values
+    assert (changed == 1).float().mean() > 0.5
+    assert changed.max() <= 4
     assert not ((rows[:, 0] == 4) & (rows[:, 1] == 4)).any()
-    for _ in range(12):
+    for _ in range(20):
         rounds.tell(rows, total(rows))
         rows = rounds.propose(40)
     assert rounds.best()[1] == 23  # 24 breaks the rule
