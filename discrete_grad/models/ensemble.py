@@ -239,10 +239,9 @@ class EstimatorEnsemble(BaseEnsemble):
         vector = first.unflatten(-1, (members, -1)).movedim(1, 0) + bias.unsqueeze(1)
         if context is not None:
             # one context for all members, unless they embed it
-            beside = vector[:, :, :0] if "reading/weight" in self.stacked else vector[0, :, :0]
-            read = with_context(
-                beside, context, self.context_spec, self.stacked.get("reading/weight")
-            )
+            embedded = self.stacked.get("reading/weight")
+            beside = vector[0, :, :0] if embedded is None else vector[:, :, :0]
+            read = with_context(beside, context, self.context_spec, embedded)
             vector = vector + read @ weight[..., own:].transpose(1, 2)
         return self._layers(vector, first=1).squeeze(-1)
 
