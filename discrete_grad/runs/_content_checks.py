@@ -56,6 +56,9 @@ def check_table(tensors: dict[str, Tensor], schema: Schema) -> None:
 
     The scores of a table without any are NaN.
     """
+    for column in (*schema.features, *schema.context):
+        if not isinstance(column.name, str):
+            raise ValueError(f"the name of a column must be text, got {column.name!r:.80}")
     count = len(tensors["codes"])
     if not count:
         raise ValueError("the table has no row")

@@ -21,7 +21,14 @@ from discrete_grad.training.checkpoint import load_tensors, save_tensors
 VALUES: list[Any] = [None, True, False, -1, 0, 1, 3, 10**6, 10**18, 10**400, 0.5, -0.0, 1e308]
 VALUES += [float("nan"), float("inf"), "", "0", "cut", "x" * 3000, "\x00", "\x1b[2J\n", [], {}]
 VALUES += [[[]], [None], [10**9] * 3, {"a": 1}, [0] * 5000, "os:abort", "../../x"]
-DTYPES = (torch.bool, torch.int8, torch.int64, torch.float16, torch.float32, torch.float64)
+DTYPES: tuple[torch.dtype, ...] = (
+    torch.bool,
+    torch.int8,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+)
 DTYPES += (torch.bfloat16, torch.complex64)
 
 
