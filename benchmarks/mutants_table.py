@@ -131,7 +131,7 @@ def _page(told: dict[str, list[dict[str, Any]]]) -> str:
         "Made by `python -m benchmarks.mutants`, which says which bugs are planted. A file's",
         "mutants are tried against the tests of its room alone. `killed` is the share of the tried",
         "mutants that are not known to be equivalent (`benchmarks/mutants_equivalent.toml` gives a",
-        "reason for each) and did not run into the time limit, which on a busy machine says nothing.",
+        "reason for each) and did not run into the time limit: on a busy machine it says nothing.",
         "",
         "| room | mutants | tried | killed | left out: time limit | equivalent | survived |",
         "| --- | --- | --- | --- | --- | --- | --- |",

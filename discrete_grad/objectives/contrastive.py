@@ -40,13 +40,16 @@ def rank_n_contrast(projections: Tensor, scores: Tensor, *, temperature: float =
     check_rows(projections, temperature)
     count = len(projections)
     distance = _without_diagonal(_score_distances(projections, scores))
-    similarity = -_without_diagonal(_distances(projections)) / temperature
+    # squares of 256 and more are beyond float16
+    wide = projections.to(torch.promote_types(projections.dtype, torch.float32))
+    similarity = -_without_diagonal(_distances(wide)) / temperature
     farthest_first, order = distance.sort(-1, descending=True)
     # farthest first, so that a running sum holds all rows at least as far as the last one added
     denominators = similarity.gather(-1, order).logcumsumexp(-1)
     # rows at equal distance belong to one another's denominators: take the last of them
     last = torch.searchsorted(-farthest_first, -distance, right=True) - 1
-    return (denominators.gather(-1, last) - similarity).sum() / (count * (count - 1))
+    loss = (denominators.gather(-1, last) - similarity).sum() / (count * (count - 1))
+    return loss.to(projections.dtype)
 
 
 def acc_con(

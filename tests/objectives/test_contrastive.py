@@ -252,3 +252,11 @@ def test_scores_of_another_shape(loss: Callable[..., Tensor], scores: Tensor) ->
         loss(torch.zeros(3, 2), scores)
     with pytest.raises(ValueError, match="a temperature above 0"):
         loss(torch.zeros(3, 2), torch.zeros(3), temperature=0.0)
+
+
+def test_projections_whose_squares_are_beyond_float16() -> None:
+    rows, scores = torch.tensor([[900.0], [-100.0], [-1500.0], [600.0]]), torch.arange(4.0)
+    loss = rank_n_contrast(rows.half().requires_grad_(), scores, temperature=2.0)
+    wanted = rank_n_contrast(rows, scores, temperature=2.0)
+    assert loss.dtype == torch.float16
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
