@@ -127,7 +127,7 @@ def _parsed(text: str, columns: Sequence[str], known: Mapping[str, Aim]) -> Aim:
         wanted = [f"{name}:{goal}" for goal in _DIRECTIONS]
         raise TableError(
             f"the score {shown(text)} says what is wanted of column {name!r}, which must be one of "
-            f"{listing(wanted)}, or a comparison such as '{name}>=1'{closest(text, wanted)}"
+            f"{listing(wanted)}, or a comparison such as '{name}>=1'{closest(word, _DIRECTIONS)}"
         )
     return Aim(text)
 

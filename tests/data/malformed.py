@@ -130,7 +130,7 @@ _TEXTS: dict[str, tuple[str | bytes, str]] = {
 }
 
 _OPTIONS = {
-    "score_wanted_otherwise": ("--score score:least", "no score column 'score:least'"),
+    "score_wanted_otherwise": ("--score score:least", "says what is wanted of column 'score'"),
     "score_twice_both_ways": ("--score score --score score:min", "given twice: 'score'"),
     "further_score_minimised_as_context": (
         "--score score --score price:min --context price",

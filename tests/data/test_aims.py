@@ -58,7 +58,7 @@ def test_a_wrong_word_is_the_only_problem_of_a_column_that_has_gaps() -> None:
         (["purity>=nan"], "must end in a number"),
         (["ph:=x"], "must end in a number, got 'x'"),
         (["cost", "cost:min"], "given twice: 'cost'"),
-        (["yield:maxx"], "'yield:maxx' says what is wanted of .* 'yield'.*mean 'yield:max'"),
+        (["yield:maxx"], "'yield:maxx' says what is wanted of .* 'yield'.*mean 'max'"),
         (["cost:behaviour"], "every score is :behaviour"),
     ],
 )
