@@ -247,9 +247,11 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     kinds = {"stage_seconds": ("seconds", 1.0), "memory": ("GiB", 2.0**-30)}
-    figure, grid = plt.subplots(len(kinds), len(AXES), figsize=(18, 7), sharey="row")
+    shown = [axis for axis in AXES if _points(results, axis, "stage_seconds", "fit")]
+    size = (3 * len(shown) + 1, 7)
+    figure, grid = plt.subplots(len(kinds), len(shown), figsize=size, sharey="row", squeeze=False)
     for line, (kind, (unit, factor)) in zip(grid, kinds.items(), strict=True):
-        for axes, axis in zip(line, AXES, strict=True):
+        for axes, axis in zip(line, shown, strict=True):
             for stage, colour in zip(STAGES, COLOURS, strict=True):
                 points = _points(results, axis, kind, stage)
                 axes.plot(
