@@ -105,7 +105,8 @@ def test_a_judge_is_named_in_the_configuration(
     fitted = ["fit", "rows.csv", "--config", "judged.toml", "--context", "shop", "dose"]
     assert main([*fitted, "--out", "run", "--scorer", "my_scorer:load"]) == 0
     assert "The judge was given, too" in " ".join(capsys.readouterr().out.split())
-    frame = load_run("run").score({"shop": ["east"], "dose": [0.1], "cut": ["ideal"], "shade": [3]})
+    run = load_run("run", scorer="my_scorer:load", judge="my_scorer:judge")
+    frame = run.score({"shop": ["east"], "dose": [0.1], "cut": ["ideal"], "shade": [3]})
     assert frame["judge_score"].tolist() == [-3.0]
     scored = ["fit", "rows.csv", "--config", "judged.toml", "--score", "shade", "--out", "other"]
     assert main(scored) == 2
