@@ -64,8 +64,9 @@ class Blend(GradientEstimator):
     Example:
         >>> space = CategoricalSpace.from_sizes((2, 2, 2))
         >>> method, logits = Blend(space), torch.zeros(4, 6, requires_grad=True)
+        >>> noise, f = torch.Generator().manual_seed(1), lambda rows: rows[..., ::2].prod(-1)
         >>> for _ in range(20):
-        ...     value = method.expectation(lambda rows: rows[..., ::2].prod(-1), logits)
+        ...     value = method.expectation(f, logits, generator=noise)
         >>> value.sum().backward()
         >>> round(method.weights()["mean_field"], 2)  # exact where f is multilinear
         1.0
