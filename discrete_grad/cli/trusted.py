@@ -1,4 +1,4 @@
-"""Options that name the scorers of a run, whose code is run for nobody else's word."""
+"""Options that name the scorers of a run: their code is run only if they are named here."""
 
 from __future__ import annotations
 
