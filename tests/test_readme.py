@@ -25,6 +25,8 @@ PAGES = [
 ]
 
 
+# torch's exporter to ONNX warns of what it uses itself
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_the_python_examples_run_one_after_the_other(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
