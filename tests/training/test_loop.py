@@ -11,6 +11,7 @@ from discrete_grad.preferences import DPOConfig
 from discrete_grad.runs.fit_config import FitConfig
 from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors, write_atomically
 from discrete_grad.training.config import LoopConfig
+from discrete_grad.training.history import History
 from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
 from discrete_grad.training.loop import Objective, Step, train
 from discrete_grad.training.optimiser import PLAIN, WARM
@@ -47,21 +48,26 @@ def test_the_best_weights_are_kept_and_patience_ends_the_stage() -> None:
     assert len(objective.seen) < 40
 
 
+def resumed(task: type[Overfit], config: LoopConfig, folder: Path, *, stopped_at: int) -> History:
+    """What a training that is stopped after a step does when it is called again."""
+    state = Checkpoint(folder / "x.safetensors", JsonLinesLog(folder / "x.jsonl"))
+
+    def stop(model: nn.Module, step: int) -> None:
+        if step == stopped_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(task(), config, seed=0, stage="x", checkpoint=state, callback=stop)
+    return train(task(), config, seed=0, stage="x", checkpoint=state)
+
+
 def test_the_step_kept_may_lie_before_the_checkpoint(tmp_path: Path) -> None:
     config = LoopConfig(
         steps=60, learning_rate=0.05, validate_every=1, patience=40, checkpoint_every=25
     )
     whole = train(Overfit(), config, seed=0, stage="x")
     assert whole.kept_step < 25
-    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
-
-    def stop(model: nn.Module, step: int) -> None:
-        if step == 30:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Overfit(), config, seed=0, stage="x", checkpoint=state, callback=stop)
-    rest = train(Overfit(), config, seed=0, stage="x", checkpoint=state)
+    rest = resumed(Overfit, config, tmp_path, stopped_at=30)
     assert rest.steps == whole.steps[25:]
     assert rest.kept_step == whole.kept_step
 
@@ -80,15 +86,7 @@ def test_looks_without_improvement_are_counted_on_after_a_resume(tmp_path: Path)
     config = LoopConfig(steps=60, validate_every=1, patience=10, checkpoint_every=4)
     whole = train(Worsening(), config, seed=0, stage="x")
     assert whole.steps == tuple(range(1, 12))
-    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
-
-    def stop(model: nn.Module, step: int) -> None:
-        if step == 9:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(Worsening(), config, seed=0, stage="x", checkpoint=state, callback=stop)
-    rest = train(Worsening(), config, seed=0, stage="x", checkpoint=state)
+    rest = resumed(Worsening, config, tmp_path, stopped_at=9)
     assert rest.steps == (9, 10, 11)
     assert rest.kept_step == whole.kept_step == 1
 
