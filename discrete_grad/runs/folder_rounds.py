@@ -25,7 +25,7 @@ from discrete_grad.runs._guides import guiding_logits, spelt_draws, under
 from discrete_grad.runs._lines import Lines
 from discrete_grad.runs._lock import locked, only_process
 from discrete_grad.runs._measured_table import Sheet, read_measured
-from discrete_grad.runs._measurements import Ledger
+from discrete_grad.runs._measurements import Ledger, Told
 from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._rounds_folder import finish_fit, fit_folder, newest_fit, root_of
@@ -166,12 +166,14 @@ def _chosen(
 
     Of several aims, each part of a batch is sought at a trade-off of its own.
     """
-    schema = run.table.schema
-    out, before, where = ledger.pending(), len(ledger.pending()), list[int]()
-    seed = derive_seed(run.config.seed, "propose", len(ledger.told()), ledger.proposals)
-    for tradeoff, count in round_tradeoffs(schema, rows, seed=seed):
+    root, out, told = root_of(run.folder), ledger.pending(), ledger.told()
+    first = load_table(root, read_settings(root))
+    before, where = len(out), list[int]()
+    seed = derive_seed(run.config.seed, "propose", len(told), ledger.proposals)
+    for tradeoff, count in round_tradeoffs(run.table.schema, rows, seed=seed):
         at = run if tradeoff is None else run.at_weights(tradeoff)
-        out, lines_of = _part(at, _known(run, ledger, tradeoff), out, lines, count, explore, seed)
+        known = _known(first, told, tradeoff)
+        out, lines_of = _part(at, known, out, lines, count, explore, seed)
         where += lines_of
     order = torch.tensor(where, dtype=torch.long).argsort(stable=True)
     return out.part(order + before), sorted(where)
@@ -212,18 +214,12 @@ def _part(
     return out, where
 
 
-def _known(run: RunParts, ledger: Ledger, tradeoff: Tensor | None) -> Measured:
+def _known(table: Table, told: Told, tradeoff: Tensor | None) -> Measured:
     """The rows of the table of the first fit, and all that were told, with what they are worth."""
-    table, told = _first_table(run), ledger.told()
     first = torch.empty(len(table), 0) if table.context is None else table.context
     scores = round_score(table.schema, torch.cat([table.all_scores, told.scores]), tradeoff)
     codes = torch.cat([table.codes.long(), told.codes])
     return Measured(codes, scores, torch.cat([first, told.context]))
-
-
-def _first_table(run: RunParts) -> Table:
-    root = root_of(run.folder)
-    return load_table(root, read_settings(root))
 
 
 def _guide(run: RunParts, rules: Rules | None, context: Tensor | None, seed: int) -> Tensor:
