@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data.scored_rows import ScoredRows
-from discrete_grad.models.aimed import tradeoff_columns
+from discrete_grad.models.aimed import simplex_like, tradeoff_columns
 from discrete_grad.policies import Generator
-from discrete_grad.sampling import exponential_like, seeded
+from discrete_grad.sampling import seeded
 from discrete_grad.space import ContextSpec
 
 __all__ = ["WithoutTradeoff", "at_tradeoff", "fit_chance", "simplex_draws", "with_tradeoffs"]
@@ -70,8 +70,7 @@ def simplex_draws(count: int, aims: int, *, seed: int) -> Tensor:
         >>> weights.sum(1).allclose(torch.ones(1000)), weights.mean(0).round(decimals=1)
         (True, tensor([0.3000, 0.3000, 0.3000]))
     """
-    drawn = exponential_like(torch.zeros(count, aims), generator=seeded(seed))
-    return drawn / drawn.sum(1, keepdim=True)
+    return simplex_like(torch.zeros(count, aims), generator=seeded(seed))
 
 
 def with_tradeoffs(rows: ScoredRows, aims: int, *, seed: int) -> ScoredRows:

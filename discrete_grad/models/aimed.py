@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.models.ensemble import BaseEnsemble
+from discrete_grad.sampling import exponential_like
 from discrete_grad.space import ContextSpec
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Chance",
     "Scalarisation",
     "scalarised",
+    "simplex_like",
     "tradeoff_columns",
     "tradeoff_spec",
     "tradeoff_weights",
@@ -27,6 +29,17 @@ Scalarisation = Literal["linear", "chebyshev", "hypervolume"]
 _LEAST_WEIGHT = 0.01
 _LINEAR_SHARE = 0.05
 _BELOW = 0.1
+
+
+def simplex_like(tradeoffs: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Trade-offs of sum 1, uniform over the simplex, of the shape `(..., K)` and dtype given.
+
+    Example:
+        >>> simplex_like(torch.zeros(5, 3)).sum(1).allclose(torch.ones(5))
+        True
+    """
+    drawn = exponential_like(tradeoffs, generator=generator)
+    return drawn / drawn.sum(-1, keepdim=True)
 
 
 def tradeoff_columns(weights: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.grouping import first_rows
-from discrete_grad.models.aimed import scalarised
+from discrete_grad.models.aimed import scalarised, simplex_like
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.models.row_pool import row_keys
-from discrete_grad.sampling import permutation, seeded, uniform
+from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace
 
 __all__ = ["best_front"]
@@ -126,8 +126,8 @@ def _next(found: _Found, count: int, noise: torch.Generator) -> Tensor:
     front = found.values[found.layer == 0]
     low, high = front.amin(0), front.amax(0)
     scores = (found.values[places] - low) / (high - low).clamp_min(1e-9)
-    spread = -uniform((count, scores.shape[1]), generator=noise).clamp_min(1e-9).log()
-    weights = (spread / spread.sum(1, keepdim=True)).to(scores).unsqueeze(1)
+    none = torch.zeros(count, scores.shape[1], dtype=torch.float64)
+    weights = simplex_like(none, generator=noise).to(scores).unsqueeze(1)
     best: Tensor = scalarised(scores, weights, "chebyshev").argmax(1)
     return places[best.unique()]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import Schema
-from discrete_grad.models.aimed import scalarised
+from discrete_grad.models.aimed import scalarised, simplex_like
 from discrete_grad.runs._aim_stages import traded
 from discrete_grad.runs._choosing import normal_scores
-from discrete_grad.sampling import seeded, uniform
+from discrete_grad.sampling import seeded
 
 __all__ = ["round_score", "round_tradeoffs"]
 
@@ -25,9 +25,10 @@ def round_tradeoffs(schema: Schema, rows: int, *, seed: int) -> list[tuple[Tenso
     if count < 2:
         return [(None, rows)]
     parts = min(rows, _MOST)
-    spread = -uniform((parts, count), generator=seeded(seed)).clamp_min(1e-9).log()
+    none = torch.zeros(parts, count, dtype=torch.float64)
+    tradeoffs = simplex_like(none, generator=seeded(seed)).float()
     shares = [rows // parts + (place < rows % parts) for place in range(parts)]
-    return list(zip((spread / spread.sum(1, keepdim=True)).float(), shares, strict=True))
+    return list(zip(tradeoffs, shares, strict=True))
 
 
 def round_score(schema: Schema, scores: Tensor, tradeoff: Tensor | None) -> Tensor:
