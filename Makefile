@@ -32,7 +32,7 @@ release-check: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/discrete-grad demo
 
-BENCHMARKS := gradients blend polynomial indecater vae layers generation generation_methods generation_ablation generation_contexts ehrlich alignment hidden_cost tilt guidance molecules rl warm_start preferences estimators families sizes rules edits rounds pareto overheads
+BENCHMARKS := gradients gradients_second blend polynomial indecater vae layers generation generation_methods generation_ablation generation_contexts ehrlich alignment hidden_cost tilt guidance molecules rl warm_start preferences estimators families sizes rules edits rounds pareto overheads
 
 # every benchmark from end to end, small; the figures mean nothing
 bench-quick: $(VENV)/.installed

@@ -27,6 +27,7 @@ from discrete_grad.reporting.style import STYLE
 
 NAMES = (
     "gradients",
+    "gradients_second",
     "blend",
     "polynomial",
     "indecater",

@@ -25,6 +25,7 @@ from discrete_grad.space import CategoricalSpace, in_backward, is_wrapped
 __all__ = ["Blend"]
 
 DECAY = 0.98  # share of what was measured that is kept at each call
+EARLY = 10  # calls, as `seen` counts them, up to which a call's own rows count for its weights
 FIRST = ("double_control_variate", "straight_through", "darn", "mean_field")
 
 
@@ -45,10 +46,12 @@ class Blend(GradientEstimator):
 
     The weights of a call come from the calls before it, never from its own rows, so its bias is
     that of a fixed linear combination. The first call has a quarter each of
-    `DoubleControlVariate`, `StraightThrough`, `Darn` and the mean field. `weights()` tells what is
-    trusted now. In evaluation mode, under `torch.func`, and when compiled or exported, nothing is
-    learned and the weights stay. Where several processes train, they learn from the rows of all:
-    each must then make the same calls in training mode.
+    `DoubleControlVariate`, `StraightThrough`, `Darn` and the mean field. In about ten calls after
+    it the own rows count, too: little is known then, the logits move fast, and an optimiser such as
+    Adam remembers a gradient that is far too long. `weights()` tells what is trusted now. In
+    evaluation mode, under `torch.func`, and when compiled or exported, nothing is learned and the
+    weights stay. Where several processes train, they learn from the rows of all: each must then
+    make the same calls in training mode.
 
     If f has no derivative, such as `on_codes(space, f)`, the call is that of `LeaveOneOut`, nothing
     is learned, and `weights()` says so.
@@ -129,12 +132,12 @@ class Blend(GradientEstimator):
         parts = gradients(
             space, fixed, hard, values.detach(), slopes.detach(), soft_slope[0].detach()
         )
-        gradient = weighted_sum(space, parts.components, self.weight)
+        weight = self.weight
         if self._learns(values):
             # logits that are no leaf come from parameters that the batch shares
             elements = 1 if logits.is_leaf else logits[..., 0].numel()
-            self._learn(space, parts, averaged=self.averaged * elements)
-        return with_gradient(values.mean(0), logits, gradient)
+            weight = self._learn(space, parts, averaged=self.averaged * elements)
+        return with_gradient(values.mean(0), logits, weighted_sum(space, parts.components, weight))
 
     def _without_slopes(
         self, space: CategoricalSpace, logits: Tensor, hard: Tensor, values: Tensor
@@ -158,20 +161,24 @@ class Blend(GradientEstimator):
             )
 
     @torch.no_grad()
-    def _learn(self, space: CategoricalSpace, parts: Parts, *, averaged: int) -> None:
-        """Count this call's measurements in, and find the weights of the next."""
+    def _learn(self, space: CategoricalSpace, parts: Parts, *, averaged: int) -> Tensor:
+        """Count this call's measurements in, find the weights of the next, and return its own."""
+        before, known = self.weight.clone(), self.seen[0].clone()
         parts = measured(parts)
         covariance, products = spreads(space, parts)
         elements = torch.full_like(self.seen[:1], parts.components.shape[1])
         bias = products - covariance / self.samples
         found = [covariance.flatten(), bias.flatten(), elements, elements]
-        self._count(_over_processes(torch.cat([part.to(self.seen) for part in found])))
+        counted = _over_processes(torch.cat([part.to(self.seen) for part in found]))
+        self._count(counted)
         self.has_slopes.fill_(True)
         total, squares = self.seen.clamp_min(1)  # 0 if f has given no number so far
         covariance = self.covariance / (total * self.samples)
         elements = total**2 / squares
         weight = best_weights(covariance, self.bias / total, elements, self.samples, averaged)
         self.weight.copy_(torch.where(self.seen[0] > 0, weight, self.weight))
+        early = (known > 0) & (known < EARLY * counted[-1])
+        return torch.where(early, self.weight, before)
 
     def _count(self, found: Tensor) -> None:
         """Add what a call found to the decayed sums, unless f gave it no number."""

@@ -263,12 +263,35 @@ def test_rows_that_are_all_alike_leave_the_weights_finite() -> None:
 
 
 def test_the_weights_come_from_earlier_calls_alone() -> None:
-    method = trained()
+    method = trained(calls=20)
     frozen, logits = copy.deepcopy(method).eval(), TINY_LOGITS.expand(6, -1)
     mine = contract.value_and_gradient(method, CUBIC, logits, generator=contract.seeded())
     expected = contract.value_and_gradient(frozen, CUBIC, logits, generator=contract.seeded())
     assert all(torch.equal(a, b) for a, b in zip(mine, expected, strict=True))
     assert not torch.equal(method.weight, frozen.weight)
+
+
+def test_a_second_call_knows_its_own_rows() -> None:
+    # at even logits all but one of the components are exact here, and a little beside them none is
+    space = CategoricalSpace.from_sizes((2,) * 40)
+    logits = torch.zeros(80, dtype=torch.float64)
+    moved = logits.clone()
+    moved[1::2] = 0.05
+    truth, method = exact_of_squares(moved), Blend(space, samples=64)
+    contract.value_and_gradient(method, squares, logits, generator=contract.seeded())
+    _, found = contract.value_and_gradient(method, squares, moved, generator=contract.seeded(1))
+    assert (found - truth).norm() < 3 * truth.norm()
+
+
+def squares(rows: Tensor) -> Tensor:
+    """Sum of (x_i - .499)^2 over binary features, whose slopes at 0 and 1 have opposite signs."""
+    return (rows[..., 1::2] - 0.499).square().sum(-1)
+
+
+def exact_of_squares(logits: Tensor) -> Tensor:
+    ones = logits.unflatten(-1, (-1, 2)).softmax(-1)[..., 1]
+    slope = 0.002 * ones * (1 - ones)
+    return torch.stack([-slope, slope], -1).flatten()
 
 
 def test_learning_lowers_the_error() -> None:
