@@ -1,4 +1,4 @@
-"""`Blend` beside the best of the other methods in each problem of `benchmarks.gradients`."""
+"""`Blend` beside the best other method, and variants beside their originals, in each problem."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ NAME = "Blend"
 ONE_CALL = "Blend, averaged=1"  # weights for the least error of a call, not of a training
 BLENDS = (NAME, ONE_CALL)
 MEAN_FIELD = "Softmax"
+VARIANTS = {
+    "CentredReinMax": "ReinMax",
+    "LowVarianceReinMax": "ReinMax",
+    "EntropyWeighted": "StraightThrough",
+}
 LIMITS = (1.0, 1.05, 1.1)
 BUDGETS = (8, 32, 128, 512)
 EXACT = 1e-5  # a relative error that is rounding
@@ -73,6 +78,34 @@ def _row(problems: Sequence[Methods], budget: int, blend: str) -> list[str]:
     largest = f"{max(exact):.2g}" if exact else "-"
     middle = [str(len(ratios)), *shares, _median(ratios), f"{max(ratios):.2f}"]
     return [str(budget), *middle, str(len(exact)), largest]
+
+
+def variants_table(problems: Sequence[Methods]) -> Table:
+    """Ratios of the errors of variants to those of the methods that they change, by budget."""
+    rows = [
+        [f"`{variant}`", f"`{original}`", str(budget), str(len(ratios)), *_compared(ratios)]
+        for variant, original in VARIANTS.items()
+        for budget in BUDGETS
+        if (ratios := _ratios(problems, variant, original, budget))
+    ]
+    header = ("variant", "of", "budget", "problems", "less error", "median ratio", "largest ratio")
+    note = (
+        "RMSE of the variant over that of the original at the same budget, in problems where "
+        "neither is exact. Shares with Wilson's 95% interval, the median with that of order "
+        "statistics."
+    )
+    return Table("Variants against their originals", header, rows, note)
+
+
+def _compared(ratios: Sequence[float]) -> tuple[str, str, str]:
+    better = sum(ratio < 1 for ratio in ratios)
+    return _share(better, len(ratios)), _median(ratios), f"{max(ratios):.2f}"
+
+
+def _ratios(problems: Sequence[Methods], name: str, other: str, budget: int) -> list[float]:
+    both = [p for p in problems if name in p and other in p]
+    pairs = [(_rmse(p[name], budget), _rmse(p[other], budget)) for p in both]
+    return [a / b for a, b in pairs if a is not None and b is not None and min(a, b) > EXACT]
 
 
 def _rmse(found: Mapping[int, Error | None], budget: int) -> float | None:

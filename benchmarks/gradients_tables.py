@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.gradients_blend import NAME, ONE_CALL, blend_table
+from benchmarks.gradients_blend import NAME, ONE_CALL, blend_table, variants_table
 from benchmarks.harness import Results, Table, failures, succeeded
 from discrete_grad.evaluation import mean_interval
 from discrete_grad.gradient import catalogue
@@ -223,9 +223,8 @@ def tables(results: Results, family: Family = FIRST) -> list[Table]:
     """The leading table, the leaders of every problem, and every method on every function."""
     problems = _read(results)
     by_function = _by_function(problems, family)
-    against = [
-        blend_table([problem.methods for problem in problems], name) for name in (NAME, ONE_CALL)
-    ]
+    methods = [problem.methods for problem in problems]
+    against = [*(blend_table(methods, name) for name in (NAME, ONE_CALL)), variants_table(methods)]
     costs = [(f"budget {budget}", at_cost(budget)) for budget in BUDGETS]
     times = [(f"{limit:g} ms", at_time(limit)) for limit in TIMES]
     interpolated = (

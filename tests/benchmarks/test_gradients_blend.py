@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import blend
-from benchmarks.gradients_blend import Methods, blend_table
+from benchmarks.gradients_blend import Methods, blend_table, variants_table
 
 
 def method(**errors: float) -> dict[int, Any]:
@@ -34,6 +34,18 @@ def test_the_best_other_method_is_the_one_with_the_least_error_above_zero() -> N
     assert median.split(" ")[0] == "0.79"
     assert largest == "1.08"
     assert blend_table(problems[3:]).rows == []
+
+
+def test_a_variant_is_compared_where_neither_is_exact() -> None:
+    problems = [
+        problem(1.0, CentredReinMax=0.5, ReinMax=1.0),
+        problem(1.0, CentredReinMax=3.0, ReinMax=1.0),
+        problem(1.0, CentredReinMax=0.0, ReinMax=1.0),  # exact
+        problem(1.0, ReinMax=1.0),  # not measured
+    ]
+    first, *_ = variants_table(problems).rows
+    assert first[:4] == ["`CentredReinMax`", "`ReinMax`", "8", "2"]
+    assert [text.split(" ")[0] for text in first[4:]] == ["50%", "1.75", "3.00"]
 
 
 def test_tables_and_plot_of_training(tmp_path: Path) -> None:
