@@ -21,6 +21,7 @@ VARIANTS = {
 LIMITS = (1.0, 1.05, 1.1)
 BUDGETS = (8, 32, 128, 512)
 EXACT = 1e-5  # a relative error that is rounding
+NEARLY = 0.01
 Z = 1.96
 
 
@@ -46,6 +47,7 @@ def blend_table(problems: Sequence[Methods], mine: str = NAME) -> Table:
         "median ratio",
         "largest ratio",
         f"problems where `{MEAN_FIELD}` is exact",
+        f"error below {NEARLY} there",
         "largest error there",
     )
     note = (
@@ -75,9 +77,10 @@ def _row(problems: Sequence[Methods], budget: int, blend: str) -> list[str]:
     if not ratios:
         return []
     shares = [_share(sum(r <= limit for r in ratios), len(ratios)) for limit in LIMITS]
+    near = _share(sum(e < NEARLY for e in exact), len(exact)) if exact else "-"
     largest = f"{max(exact):.2g}" if exact else "-"
     middle = [str(len(ratios)), *shares, _median(ratios), f"{max(ratios):.2f}"]
-    return [str(budget), *middle, str(len(exact)), largest]
+    return [str(budget), *middle, str(len(exact)), near, largest]
 
 
 def variants_table(problems: Sequence[Methods]) -> Table:

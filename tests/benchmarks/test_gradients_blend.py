@@ -28,8 +28,9 @@ def test_the_best_other_method_is_the_one_with_the_least_error_above_zero() -> N
     ]
     table = blend_table(problems)
     assert [row[0] for row in table.rows] == ["8", "32", "128", "512"]
-    _, count, *shares, median, largest, exact, error = table.rows[0]
+    _, count, *shares, median, largest, exact, near, error = table.rows[0]
     assert (count, exact, error) == ("2", "1", "0.004")
+    assert near.startswith("100% ")
     assert [share.split(" ")[0] for share in shares] == ["50%", "50%", "100%"]
     assert median.split(" ")[0] == "0.79"
     assert largest == "1.08"
