@@ -94,17 +94,18 @@ def _parting_sentence(part: Part) -> str:
     over = f"gain over the {part['reference_name']}"
     if point is None:
         return (
-            f"Estimate and {truth} do not part company: as far as the samples tell, the {gain} "
-            f"{over} is at most {share} short of the estimated one at the end of training."
+            f"Estimate and {truth} agree: as far as the samples show, the {gain} {over} is at most "
+            f"{share} below the estimated gain at the end of training."
         )
     gained, believed = (
         number(sign(part) * (point["samples"][name] - part["reference"]["samples"][name]), 3)
         for name in (part["measure"], "estimated")
     )
     return (
-        f"Estimate and {truth} part company at step {point['step']:,}, {number(point['kl'], 2)} "
-        f"nats from the {part['reference_name']}: from there on the {gain} {over} is more than "
-        f"{share} short of the estimated one; it is {gained} there instead of {believed}."
+        f"Estimate and {truth} differ from step {point['step']:,} on, "
+        f"{number(point['kl'], 2)} nats from the {part['reference_name']}: the {gain} {over} is "
+        f"more than {share} below the estimated gain. At that step it is {gained} instead of "
+        f"{believed}."
     )
 
 

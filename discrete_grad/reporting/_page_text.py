@@ -22,19 +22,19 @@ EXPLAINED = {
     "nearest": "features in which a row differs from the most similar training row of any context, "
     "in brackets the least over the samples",
     "soft - hard": "the estimator's score of the soft row softmax(logits) minus its mean score of "
-    "the samples, on the scale it was trained on: what it promises for a row that cannot exist",
+    "the samples, on the scale it was trained on: the promise for a row that cannot exist",
 }
 
 REPEATED = (
-    "; equal rows are one, with the mean of their scores, and the best is the one whose mean is "
-    "highest after it has been drawn towards the context's, the more so the fewer its scores and "
-    "the more they vary"
+    "; equal rows count as one row, whose score is their mean. The best one has the highest mean "
+    "after the means were shrunk towards that of the context: a mean is shrunk more if it has few "
+    "scores or if they vary much"
 )
 
 
 CONTEXTS = (
-    "The most likely row of the policy in question beside the best training row of the same "
-    "context; the contexts with most rows, at most 200."
+    "The policy's most likely row beside the best training row of the same context, for the "
+    "contexts with most rows, at most 200."
 )
 PROBABILITIES = (
     "Each line is a feature, each field a category; the deeper the colour, the more probable. "
@@ -86,12 +86,12 @@ def exploitation_text(report: Mapping[str, Any]) -> str:
     """Caption of the plot of over-optimisation."""
     part = report["exploitation"]
     return (
-        f"The policy at {len(part['points'])} moments of its training, by its distance from the "
-        f"{part['reference_name']}, the root of KL in nats: mean scores of {part['samples']:,} "
-        f"samples{_each(part)}, and of the most likely row. Where the estimate still "
+        f"Scores of the policy at {len(part['points'])} moments of its training: the mean of "
+        f"{part['samples']:,} samples{_each(part)}, and the most likely row. The horizontal axis "
+        f"is the policy's distance from the {part['reference_name']}, the square root of the KL "
+        "divergence in nats. Training exploits the estimator's errors where the estimate still "
         f"{'rises' if sign(part) > 0 else 'falls'} and "
-        f"{'the truth' if part['measure'] == 'true' else 'the judge'} does not, training exploits "
-        "the estimator's errors."
+        f"{'the truth' if part['measure'] == 'true' else 'the judge'} does not."
     )
 
 

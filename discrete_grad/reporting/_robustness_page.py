@@ -34,13 +34,13 @@ def robustness_text(part: Part) -> str:
     """
     count = part["contexts"]
     over = f"means over {count} contexts" if count > 1 else "in the one context"
-    how = "in truth" if part["measure"] == "true" else "by the judge"
+    how = "true" if part["measure"] == "true" else "judge's"
     return (
-        f"The {short(part['policy'])} is asked for rows for a perturbed context; what they are "
-        f"worth {how} in the context itself: {over}, of {_count(part['draws'], 'perturbation')} "
+        f"The {short(part['policy'])} gives rows for a perturbed context. The table shows their "
+        f"{how} scores in the context itself: {over}, of {_count(part['draws'], 'perturbation')} "
         f"of each and {_count(part['samples'], 'sample')} there, with 95% intervals of the "
         "changes. Noise and distances from the range are in standard deviations of the training "
-        "rows' contexts. Another row: how often the most likely row is another one."
+        "rows' contexts. Another row: how often the most likely row changes."
     )
 
 
@@ -129,10 +129,10 @@ def _cost_sentence(part: Part, kind: str, size: float, what: str) -> list[str]:
     changed, worth = entry["changed"][0], number(_mean(part["clean"]["row"]))
     if not changed:
         return [f"With {what} the most likely row stays the same everywhere."]
-    how = "in truth" if part["measure"] == "true" else "by the judge"
+    how = "true" if part["measure"] == "true" else "judge's"
     return [
-        f"With {what} the most likely row is another one in {percent(changed, 0)} of the cases; "
-        f"its worth {how}, {worth}, changes by {_with_interval(entry['row_change'])}."
+        f"With {what} the most likely row changes in {percent(changed, 0)} of the cases, and its "
+        f"{how} score, {worth}, by {_with_interval(entry['row_change'])}."
     ]
 
 

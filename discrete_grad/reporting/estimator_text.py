@@ -49,8 +49,8 @@ def beyond_sentences(report: Report) -> list[str]:
 
     Example:
         >>> entries = [{"kind": "row", "beyond_observed": 1.0}]
-        >>> beyond_sentences({"contexts": [{"entries": entries}]})[0][:57]
-        'Of 1 rows shown 1 is estimated beyond the best observed s'
+        >>> beyond_sentences({"contexts": [{"entries": entries}]})[0][:60]
+        '1 of the 1 rows shown has an estimate beyond the best observ'
     """
     shown = [
         entry
@@ -62,10 +62,11 @@ def beyond_sentences(report: Report) -> list[str]:
     if not count:
         return []
     best = "highest" if sign(report) > 0 else "lowest"
+    have = "has an estimate" if count == 1 else "have estimates"
     return [
-        f"Of {len(shown):,} rows shown {count:,} {'is' if count == 1 else 'are'} estimated beyond "
-        f"the best observed score, where nothing is known: the {best} observed score is given "
-        "instead."
+        f"{count:,} of the {len(shown):,} rows shown {have} "
+        f"beyond the best observed score. Nothing is known there, so the {best} observed score is "
+        "given instead."
     ]
 
 
@@ -108,7 +109,9 @@ def _held_out(part: Report) -> list[str]:
         return []
     baseline = part.get("baseline")
     beside = (
-        "" if baseline is None else f"; of a sum of effects of single columns {_share(baseline)}"
+        ""
+        if baseline is None
+        else f"; of a model that only adds effects of single columns {_share(baseline)}"
     )
     rows = f"{part['rows']:,} held-out rows"
     found = _share(part["spearman"])

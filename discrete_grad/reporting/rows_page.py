@@ -29,8 +29,8 @@ def rows_section(report: Mapping[str, Any]) -> str:
     file = quote(text, safe="")
     return (
         f'<section id="rows"><h2>Rows to try</h2><p>{escape(_said(part))}</p>{_table(part)}'
-        '<details><summary>As text, to be copied</summary><p class="note">A click selects all of '
-        f'it.</p><pre class="copy">{escape(text)}</pre></details>'
+        '<details><summary>The rows as text</summary><p class="note">A click selects it '
+        f'all.</p><pre class="copy">{escape(text)}</pre></details>'
         f'<p><a download="rows_to_try.csv" href="data:text/csv;charset=utf-8,{file}">'
         "Save as rows_to_try.csv</a></p></section>"
     )

@@ -65,20 +65,20 @@ def together_sentences(report: Report) -> list[str]:
         ...         "usual_share": 0.0, "sparse": [pair]}
         >>> for sentence in together_sentences({"together": part}):
         ...     print(sentence)
-        Of 256 generated rows 40% have categories that no row of the table has together: 0.50 of the 6 pairs of a row on average. Of the table's own rows 0% have some that no other row has.
-        city and country stand together in 40 ways; independent columns would in about 304. If there are no others, let generated rows keep to these by --observed "city,country" of fit or generate; about 0.20% of further rows would break this rule.
+        40% of 256 generated rows have two categories that no row of the table has together; on average 0.50 of the 6 pairs in a row are new. Of the table's own rows, 0% have two that no other row has together.
+        The table has 40 combinations of city and country; independent columns would have about 304. If no others are possible, keep generated rows to these with --observed "city,country" of fit or generate. About 0.20% of further rows would break this rule.
     """  # noqa: E501
     part = report.get("together")
     if not part:
         return []
     sparse = part["sparse"]
     more = len(sparse) - _MOST_PAIRS
-    rest = [f"{more:,} further pairs of columns combine as sparsely."] if more > 0 else []
+    rest = [f"{more:,} further pairs of columns have as few combinations."] if more > 0 else []
     return [
-        f"Of {part['rows']:,} generated rows {percent(part['share'], 0)} have categories that no "
-        f"row of the table has together: {part['unseen']:.2f} of the {part['pairs']:,} pairs of a "
-        f"row on average. Of the table's own rows {percent(part['usual_share'], 0)} have some that "
-        "no other row has.",
+        f"{percent(part['share'], 0)} of {part['rows']:,} generated rows have two categories that "
+        f"no row of the table has together; on average {part['unseen']:.2f} of the "
+        f"{part['pairs']:,} pairs in a row are new. Of the table's own rows, "
+        f"{percent(part['usual_share'], 0)} have two that no other row has together.",
         *(_pair(pair) for pair in sparse[:_MOST_PAIRS]),
         *rest,
     ]
@@ -87,8 +87,8 @@ def together_sentences(report: Report) -> list[str]:
 def _pair(pair: Report) -> str:
     first, second = pair["columns"]
     return (
-        f"{short(first)} and {short(second)} stand together in {pair['seen']:,} ways; independent "
-        f"columns would in about {number(pair['expected'], 3)}. If there are no others, let "
-        f'generated rows keep to these by --observed "{first},{second}" of fit or generate; about '
-        f"{percent(pair['further'], 2)} of further rows would break this rule."
+        f"The table has {pair['seen']:,} combinations of {short(first)} and {short(second)}; "
+        f"independent columns would have about {number(pair['expected'], 3)}. If no others are "
+        f'possible, keep generated rows to these with --observed "{first},{second}" of fit or '
+        f"generate. About {percent(pair['further'], 2)} of further rows would break this rule."
     )

@@ -33,8 +33,8 @@ FACTS: dict[str, Any] = {
 
 def test_every_fact_is_told_in_a_line() -> None:
     assert estimator_sentences({"estimator": FACTS}) == [
-        "Estimator: rank correlation with the score .710 on 600 held-out rows; of a sum of effects "
-        "of single columns -.050.",
+        "Estimator: rank correlation with the score .710 on 600 held-out rows; of a model that "
+        "only adds effects of single columns -.050.",
         "Trained on 1,200 rows: 4 members, batches of 64, at most 2,000 steps, weight decay .3, "
         "layers of 64, 64.",
         "Families by weight: networks .57, anova .05; left out: kernel.",
@@ -92,10 +92,10 @@ def test_rows_estimated_beyond_the_best_score_are_counted(minimised: bool) -> No
     count = sum(entry["beyond_observed"] == 1 for entry in rows)
     assert 2 <= count < len(rows)
     (sentence,) = beyond_sentences(report)
-    assert sentence.startswith(f"Of {len(rows)} rows shown {count} are estimated beyond the best")
+    assert sentence.startswith(f"{count} of the {len(rows)} rows shown have estimates beyond the")
     assert f"the {'lowest' if minimised else 'highest'} observed score is given" in sentence
     page = render_html(report)
-    assert sentence.split(":")[0] in page
+    assert sentence.split(".")[0] in page
     assert "Generated rows m" in page
     assert 'id="estimator"' in page
     assert "networks .57" in page

@@ -115,7 +115,9 @@ def test_the_column_that_matters_most_is_the_one_that_makes_rows_worse() -> None
         assert _important_sentence(part)[0].startswith("No column")
 
 
-@pytest.mark.parametrize(("sign", "gained"), [(1, "it is 0.500 there"), (-1, "it is -0.500 there")])
+@pytest.mark.parametrize(
+    ("sign", "gained"), [(1, "it is 0.500 instead"), (-1, "it is -0.500 instead")]
+)
 def test_what_is_gained_is_what_gets_better(sign: int, gained: str) -> None:
     point = {"step": 3, "kl": 1.0, "samples": {"judged": 1.5, "estimated": 4.0}}
     part = {

@@ -87,12 +87,10 @@ def part_of(**changes: Any) -> dict[str, Any]:
 
 def test_perturbed_contexts_in_words() -> None:
     assert robustness_sentences(part_of()) == [
-        "With noise of 0.3 deviations on the numeric columns the most likely row is another one in "
-        "25% of the cases; its worth in truth, 1.000, changes by -0.100 (95% interval -0.150 to "
-        "-0.050).",
-        "With another category in every categorical column the most likely row is another one in "
-        "25% of the cases; its worth in truth, 1.000, changes by -0.100 (95% interval -0.150 to "
-        "-0.050).",
+        "With noise of 0.3 deviations on the numeric columns the most likely row changes in 25% "
+        "of the cases, and its true score, 1.000, by -0.100 (95% interval -0.150 to -0.050).",
+        "With another category in every categorical column the most likely row changes in 25% "
+        "of the cases, and its true score, 1.000, by -0.100 (95% interval -0.150 to -0.050).",
         "The column that matters most is a: perturbed alone, it changes the most likely row's "
         "worth by -0.400 (95% interval -0.500 to -0.300).",
         "Numeric columns 3 deviations beyond the observed range: the policy is nearly uniform "
