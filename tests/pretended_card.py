@@ -233,6 +233,8 @@ def pretended_card() -> Iterator[None]:
             (torch._C._nn, "_parse_to", parse_to),
             (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1),
+            # torch's optimisers ask its streams, which a build for CUDA refuses without a driver
+            (torch.accelerator, "current_accelerator", lambda check_available=False: None),
             (torch.cuda, "default_generators", (source,)),
             (torch.cuda, "get_rng_state", lambda place: source.get_state()),
             (torch.cuda, "set_rng_state", lambda state, place: source.set_state(state)),

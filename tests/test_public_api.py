@@ -36,7 +36,9 @@ def parameters(function: Any) -> str:
 
 def members(name: str, value: Any) -> Iterator[str]:
     """A name, and of a class its own public methods and properties."""
-    yield f"{name}{parameters(value)}" if callable(value) else name
+    # an alias of a type is callable, too; its signature is Python's, and changes with it
+    called = inspect.isclass(value) or inspect.isroutine(value)
+    yield f"{name}{parameters(value)}" if called else name
     if inspect.isclass(value):
         for key, member in sorted(vars(value).items()):
             function = getattr(member, "__func__", member)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from discrete_grad.data._intervals import closed_ends, interval_texts
@@ -121,6 +122,13 @@ def decoded(column: ArrowColumn) -> ArrowColumn:
         kind = pa.large_string()
     chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in column.chunks]
     return pa.chunked_array(chunks, type=kind)
+
+
+def from_halves(column: ArrowColumn) -> ArrowColumn:
+    """Half precision as its shortest decimals in float64; pyarrow before 26 does not encode it."""
+    halves = column.cast(arrow().float64()).to_numpy().astype(np.float16)
+    decimals = halves.astype(str).astype(np.float64)
+    return arrow().chunked_array([arrow().array(decimals, mask=column.is_null().to_numpy())])
 
 
 def from_mapping(source: Mapping[Any, object]) -> ArrowTable:

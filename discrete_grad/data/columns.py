@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discrete_grad.data._values import Value
-from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded
+from discrete_grad.data.arrow import ArrowColumn, ArrowTable, arrow, decoded, from_halves
 from discrete_grad.data.errors import RowError, TableError, as_table_error, closest, listing, shown
 
 __all__: list[str] = []
@@ -85,6 +85,8 @@ def missing_cells(column: ArrowColumn) -> NDArray[np.bool_]:
     if is_declared(column) and (_needs_decoding(column) or types.is_floating(_kind(column))):
         column = decoded(column)
     undefined = types.is_floating(column.type)
+    if undefined:  # pyarrow before 26 finds no NaN of half precision
+        column = column.cast(arrow().float64())
     cells = arrow("compute").is_null(column, nan_is_null=undefined)
     missing: NDArray[np.bool_] = cells.to_numpy()
     return missing
@@ -107,9 +109,9 @@ def distinct_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
         TableError: for a number that is not finite.
     """
     text = _is_text(column.type)
-    different = _different(column) if text else arrow("compute").unique(column).drop_null()
-    cast = different.cast(arrow().float64(), safe=False)
-    values: NDArray[np.float64] = np.unique(cast.to_numpy(zero_copy_only=False))
+    given = _different(column) if text else column
+    different = arrow("compute").unique(given.cast(arrow().float64(), safe=False)).drop_null()
+    values: NDArray[np.float64] = np.unique(different.to_numpy(zero_copy_only=False))
     if not np.isfinite(values[~np.isnan(values)]).all() or (text and np.isnan(values).any()):
         numbers(column, name, missing=True)  # says in which row
     return values[~np.isnan(values)]
@@ -190,6 +192,8 @@ def _encoded(column: ArrowColumn, name: str, missing: bool) -> ArrowColumn:
         column = decoded(column)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    elif pa.types.is_float16(column.type):
+        column = from_halves(column)
     if not missing:
         require_complete(column, name)
     elif pa.types.is_null(column.type):

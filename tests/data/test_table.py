@@ -60,7 +60,7 @@ def test_parts_have_their_shapes_and_types() -> None:
         ([0.5, -0.0, 0.0], (0.0, 0.5)),
         ([True, False], (False, True)),
         (np.array([0.3, 0.1], dtype=np.float32), (0.1, 0.3)),
-        (np.array([0.5, 0.25], dtype=np.float16), (0.25, 0.5)),
+        (np.array([0.5, 0.1, -0.0, 0.0], dtype=np.float16), (0.0, 0.1, 0.5)),
         (np.array([200, 3], dtype=np.uint8), (3, 200)),
         ([decimal.Decimal("1.50"), decimal.Decimal("1.25")], (1.25, 1.5)),
         (pa.array(["b", "a"], pa.string_view()), ("a", "b")),
