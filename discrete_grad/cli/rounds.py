@@ -101,8 +101,9 @@ class Tell:
     """Store measured rows in the folder of a fit, and fit again to all rows measured so far.
 
     The file may have any rows, proposed or not. An empty score means that a row was not measured
-    yet; a column `failed` (yes or no) marks rows that failed. A row that was stored before with the
-    same score is not counted twice, so a file may grow and be read again.
+    yet. A column `failed` (yes or no) marks rows that failed; of a fit with --feasible it is that
+    fit's column. A row that was stored before with the same score is not counted twice, so a file
+    may grow and be read again.
     """
 
     run_folder: RunFolder

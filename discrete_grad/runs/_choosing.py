@@ -28,7 +28,7 @@ class Measured:
 
     Args:
         codes: `(N, F)`, int64.
-        scores: `(N,)`, float64, NaN for a row that failed.
+        scores: `(N,)`, or `(N, K)` of several aims, float64, NaN for a row that failed.
         context: `(N, C)`, of width 0 without contexts.
     """
 
@@ -47,8 +47,8 @@ class Measured:
 
     def without(self, others: Measured) -> Measured:
         """The rows that others, in the same context, are not equal to."""
-        both = self + others
-        group = row_groups(both.codes, both.context)
+        codes, context = (self.codes, others.codes), (self.context, others.context)
+        group = row_groups(torch.cat(codes), torch.cat(context))
         return self.part(~torch.isin(group[: len(self)], group[len(self) :]))
 
     def part(self, places: Tensor) -> Measured:

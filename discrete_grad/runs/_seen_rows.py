@@ -8,7 +8,7 @@ from torch import Tensor
 from discrete_grad.data import Table
 from discrete_grad.models.row_pool import row_keys
 
-__all__ = ["SeenRows"]
+__all__ = ["SeenRows", "all_rows"]
 
 _ODD = 0x9E3779B97F4A7C15 - 2**64  # spreads the numbers of the contexts over 64 bits
 
@@ -35,7 +35,7 @@ class SeenRows:
         self, table: Table, contexts: Tensor | None, *, device: torch.device | None = None
     ) -> None:
         self.space = table.schema.space
-        codes, context = _all_rows(table)
+        codes, context = all_rows(table)
         groups, group = _groups(context, contexts, len(codes))
         known = torch.isin(groups, group)
         keys, order = self._keys(codes[known], groups[known]).sort()
@@ -61,8 +61,8 @@ class SeenRows:
         return row_keys(self.space, codes) + group * _ODD
 
 
-def _all_rows(table: Table) -> tuple[Tensor, Tensor | None]:
-    """Codes and contexts of a table's rows, of those that failed, too."""
+def all_rows(table: Table) -> tuple[Tensor, Tensor | None]:
+    """Codes and contexts of a table's rows, and after them of those that failed."""
     if table.failed_codes is None:
         return table.codes, table.context
     codes = torch.cat([table.codes, table.failed_codes])

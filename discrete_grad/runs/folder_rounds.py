@@ -29,6 +29,7 @@ from discrete_grad.runs._measurements import Ledger, Told
 from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._rounds_folder import finish_fit, fit_folder, newest_fit, root_of
+from discrete_grad.runs._seen_rows import all_rows
 from discrete_grad.runs._table_rules import joined_rules
 from discrete_grad.runs._trust import trusted
 from discrete_grad.runs._warm import shorter
@@ -98,9 +99,9 @@ def refitted(run: RunParts) -> RunParts:
     with locked(root, "fit"):
         first = load_table(root, read_settings(root))
         table = _joined(first, Ledger(root, run.table.schema))
-        if len(table) == len(run.table):
+        if _count(table) == _count(run.table):
             return run
-        folder = fit_folder(root, len(table) - len(first))
+        folder = fit_folder(root, _count(table) - _count(first))
         with only_process(root):  # its settings and weights are those that the new fit goes on from
             new = fit_table(
                 table,
@@ -118,9 +119,25 @@ def refitted(run: RunParts) -> RunParts:
 
 
 def _joined(table: Table, ledger: Ledger) -> Table:
-    """The table with the rows that were told and have a score."""
+    """The table with the rows that were told and have a score, and those that failed.
+
+    Failed rows are left out where no column of the table says which rows succeed.
+    """
     told = ledger.told()
-    told = told.part((~told.scores.isnan().any(1)).nonzero()[:, 0].tolist())
+    failed = told.scores.isnan().any(1)
+    table = _with_scored(table, told.part((~failed).nonzero()[:, 0].tolist()))
+    if table.failed_codes is None or not failed.any():
+        return table
+    codes, context = told.codes[failed].to(table.codes.dtype), told.context[failed]
+    before = table.failed_context
+    return replace(
+        table,
+        failed_codes=torch.cat([table.failed_codes, codes]),
+        failed_context=None if before is None else torch.cat([before, context]),
+    )
+
+
+def _with_scored(table: Table, told: Told) -> Table:
     if not len(told):
         return table
     more = told.scores[:, 1:]
@@ -133,18 +150,18 @@ def _joined(table: Table, ledger: Ledger) -> Table:
     )
 
 
+def _count(table: Table) -> int:
+    """Rows of a table, those that failed among them."""
+    return len(table) + (0 if table.failed_codes is None else len(table.failed_codes))
+
+
 def _check_score(run: RunParts) -> None:
     """Raise RunError for a run of which rounds cannot be made."""
-    schema = run.table.schema
     if run.scorer_facts:
         raise RunError(
             "rounds are of measured scores: this fit has a scorer of one's own, which can be asked"
         )
-    if schema.feasible is not None:
-        raise RunError(
-            "rounds cannot be made of a fit with --feasible: mark failed rows by `failed`"
-        )
-    if traded(schema) < 1:
+    if traded(run.table.schema) < 1:
         raise RunError("rounds need a score that is better or worse: the fit has thresholds alone")
 
 
@@ -170,7 +187,7 @@ def _chosen(
     first = load_table(root, read_settings(root))
     before, where = len(out), list[int]()
     seed = derive_seed(run.config.seed, "propose", len(told), ledger.proposals)
-    for tradeoff, count in round_tradeoffs(run.table.schema, rows, seed=seed):
+    for tradeoff, count in round_tradeoffs(traded(run.table.schema), rows, seed=seed):
         at = run if tradeoff is None else run.at_weights(tradeoff)
         known = _known(first, told, tradeoff)
         out, lines_of = _part(at, known, out, lines, count, explore, seed)
@@ -215,11 +232,16 @@ def _part(
 
 
 def _known(table: Table, told: Told, tradeoff: Tensor | None) -> Measured:
-    """The rows of the table of the first fit, and all that were told, with what they are worth."""
-    first = torch.empty(len(table), 0) if table.context is None else table.context
-    scores = round_score(table.schema, torch.cat([table.all_scores, told.scores]), tradeoff)
-    codes = torch.cat([table.codes.long(), told.codes])
-    return Measured(codes, scores, torch.cat([first, told.context]))
+    """The rows of the table of the first fit, and all that were told, with what they are worth.
+
+    Rows that failed are among them.
+    """
+    codes, context = all_rows(table)
+    first = torch.empty(len(codes), 0) if context is None else context
+    scores = torch.full((len(codes), told.scores.shape[1]), torch.nan, dtype=torch.float64)
+    scores[: len(table)] = table.all_scores
+    worth = round_score(table.schema, torch.cat([scores, told.scores]), tradeoff)
+    return Measured(torch.cat([codes.long(), told.codes]), worth, torch.cat([first, told.context]))
 
 
 def _guide(run: RunParts, rules: Rules | None, context: Tensor | None, seed: int) -> Tensor:

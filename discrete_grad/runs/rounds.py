@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from discrete_grad.models.pareto import non_dominated
 from discrete_grad.rules import Rules
 from discrete_grad.runs._acquisition import Acquisition
+from discrete_grad.runs._aim_rounds import round_tradeoffs, worth_at
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, rule_context
 from discrete_grad.runs._evolution import evolved
 from discrete_grad.runs._next_rows import Wanted
@@ -27,6 +30,10 @@ class Rounds:
     may be off. Candidates are all rows of a small space, and otherwise those that a search finds;
     of them the batch is taken that raises the expected maximum most. Rows that are out are expected
     to get the score that the process predicts, and none is proposed twice.
+
+    Of several aims a batch is divided among up to 4 trade-offs, drawn at random each time, so that
+    the rows of a few rounds cover the front. A target is told as minus the distance to it, and a
+    row that misses a threshold as one that failed.
 
     Args:
         space: the features.
@@ -86,6 +93,20 @@ class Rounds:
             raise ValueError(f"rows must be at least 1, got {rows}")
         here = self._contexts(context, 1)[0]
         seed = derive_seed(self.seed, "rounds", len(self.measured), self._proposals)
+        found = []
+        for part, (tradeoff, count) in enumerate(round_tradeoffs(self._aims, rows, seed=seed)):
+            codes = self._part(tradeoff, count, context, derive_seed(seed, part) if part else seed)
+            unknown = torch.full((len(codes),), math.nan, dtype=torch.float64)
+            self.out = self.out + Measured(codes, unknown, here.expand(len(codes), -1))
+            found.append(codes)
+        self._proposals += 1
+        return torch.cat(found)
+
+    def _part(
+        self, tradeoff: Tensor | None, rows: int, context: Tensor | None, seed: int
+    ) -> Tensor:
+        """The rows of a batch that are sought at one trade-off."""
+        here = self._contexts(context, 1)[0]
         known = [part.within(here).codes for part in (self.measured, self.out)]
         wanted = Wanted(
             self.space,
@@ -98,48 +119,87 @@ class Rounds:
             how="improvement" if self.choose == "evolution" else self.choose,
             seed=seed,
         )
+        columns = self.measured.scores.view(len(self.measured), self._aims)
+        measured = replace(self.measured, scores=worth_at(columns, tradeoff))
         if self.choose == "evolution":
-            codes = evolved(wanted, self.measured.within(here))
-        else:
-            learned = Learned(self.space, self.context_spec, self.measured, seed=seed)
-            codes = learned.rows(wanted, self.out)
-        self._proposals += 1
-        unknown = torch.full((len(codes),), math.nan, dtype=torch.float64)
-        self.out = self.out + Measured(codes, unknown, here.expand(len(codes), -1))
-        return codes
+            return evolved(wanted, measured.within(here))
+        return Learned(self.space, self.context_spec, measured, seed=seed).rows(wanted, self.out)
 
     def tell(self, codes: Tensor, scores: Tensor, context: Tensor | None = None) -> None:
         """Add measured rows, proposed or not; each call counts as a new measurement.
 
         Args:
             codes: `(n, F)`.
-            scores: `(n,)`, to be made large; NaN for a row that failed.
+            scores: `(n,)`, to be made large, or `(n, K)` of K aims, the same K in all calls; NaN,
+                in each of them, for a row that failed.
             context: `(n, C)` or `(C,)`, in which they were measured.
 
         Raises:
-            ValueError: for other shapes, a code out of range or an infinite score.
+            ValueError: for other shapes, a code out of range, an infinite score or a row with some
+                scores but not all.
         """
         self.space.check_codes(codes)
-        if codes.dim() != 2 or scores.shape != codes.shape[:1] or bool(scores.isinf().any()):
-            raise ValueError(
-                f"rows (n, {self.space.num_features}) and as many finite scores (n,), NaN for "
-                f"failures, are expected, got {tuple(codes.shape)} and {tuple(scores.shape)}"
-            )
+        self._check(codes, scores)
         told = Measured(codes.long(), scores.double(), self._contexts(context, len(codes)))
-        self.measured = self.measured + told
+        self.measured = self.measured + told if len(self.measured) else told
         self.out = self.out.without(told)
 
     def best(self) -> tuple[Tensor, float]:
         """The row `(F,)` of the highest score measured, and the score.
 
         Raises:
-            ValueError: before any score was told.
+            ValueError: before any score was told, or for several aims.
         """
-        scores = self.measured.scores.nan_to_num(-math.inf)
-        if not len(scores) or scores.max() == -math.inf:
+        codes, scores = self.front()
+        if scores.dim() > 1:
+            raise ValueError(f"{self._aims} aims have no best row: `front` gives the best ones")
+        return codes[0], scores[0].item()
+
+    def front(self) -> tuple[Tensor, Tensor]:
+        """The measured rows `(m, F)` of which no other is better in every aim, and their scores.
+
+        The scores are `(m,)` of one aim and `(m, K)` of several, as they were told; the rows are in
+        the order in which they were measured.
+
+        Raises:
+            ValueError: before any score was told.
+
+        Example:
+            >>> rounds = Rounds(CategoricalSpace.from_sizes((3, 3)))
+            >>> codes = rounds.propose(9)
+            >>> x, y = codes.double().unbind(1)
+            >>> rounds.tell(codes, torch.stack([x, y - x], 1))
+            >>> sorted(rounds.front()[0].tolist())
+            [[0, 2], [1, 2], [2, 2]]
+        """
+        columns = self.measured.scores.view(len(self.measured), self._aims)
+        done = self.measured.part(~columns.isnan().any(1))
+        if not len(done):
             raise ValueError("no score was told yet")
-        place = int(scores.argmax())
-        return self.measured.codes[place], scores[place].item()
+        best = done.part(non_dominated(done.scores.view(len(done), self._aims)))
+        return best.codes, best.scores
+
+    @property
+    def _aims(self) -> int:
+        """Number of aims, by the scores that were told."""
+        return 1 if self.measured.scores.dim() < 2 else self.measured.scores.shape[1]
+
+    def _check(self, codes: Tensor, scores: Tensor) -> None:
+        """Raise ValueError for rows and scores of other shapes, and for scores that are none."""
+        several = scores.dim() == 2 and scores.shape[1] > 1
+        fits = codes.dim() == 2 and scores.shape[:1] == codes.shape[:1]
+        if not fits or not (scores.dim() == 1 or several) or bool(scores.isinf().any()):
+            raise ValueError(
+                f"rows (n, {self.space.num_features}) and as many finite scores are expected, (n,) "
+                "of one aim or (n, K) of several, NaN for failures, got "
+                f"{tuple(codes.shape)} and {tuple(scores.shape)}"
+            )
+        if len(self.measured) and scores.shape[1:] != self.measured.scores.shape[1:]:
+            got = scores.shape[1] if several else 1
+            raise ValueError(f"scores of {self._aims} aims were told before, got {got}")
+        missing = scores.isnan()
+        if several and len(some := (missing.any(1) & ~missing.all(1)).nonzero()):
+            raise ValueError(f"row {int(some[0])}: some scores are NaN, but not all of them")
 
     def _contexts(self, context: Tensor | None, count: int) -> Tensor:
         """Contexts `(count, C)`, of width 0 without."""

@@ -199,7 +199,8 @@ class Run(RunParts):
         proposed again in the same context. Every row obeys the rules of the fit, and lies within
         `trust_radius` of an observed row if the fit gives `trust` a weight. Preferences are not
         used. With several aims, a batch is divided among up to 4 trade-offs, drawn at random, and
-        a row that misses a threshold counts as one that failed.
+        a row that misses a threshold counts as one that failed. The expected gain of a row is
+        multiplied by the probability that it succeeds, by all failures so far.
 
         Args:
             contexts: as in `generate`.
@@ -216,7 +217,7 @@ class Run(RunParts):
         Raises:
             TableError: for contexts that do not fit the run, all faults at once.
             RunError: for fewer than 1 row, a negative `explore`, rules that leave no row, or a fit
-                with `feasible`, a scorer of one's own, or thresholds alone.
+                with a scorer of one's own, or of thresholds alone.
         """
         run, lines = refitted(self), read_lines(contexts, self.table.schema)
         return frame_like(contexts, propose_rows(run, lines, rows=rows, explore=explore))
@@ -236,7 +237,8 @@ class Run(RunParts):
             rows: a frame, a path or a dict with features, contexts and scores. An empty score means
                 that the row was not measured yet. Two more columns are read if no column of the fit
                 has their name: `failed`, yes or no, for rows that have no score because they
-                failed, and `measurement`, the name of each row's measurement, such as a date.
+                failed, and `measurement`, the name of each row's measurement, such as a date. Of a
+                fit with `feasible` that column is read instead of `failed`.
             measurement: name of the measurement, for rows without one of their own.
 
         Returns:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from discrete_grad.data import Table, read_table
+from discrete_grad.cli import main
+from discrete_grad.data import Table, TableError, read_table, write_rows
 from discrete_grad.runs import Run, fit, load_run
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs
 from discrete_grad.runs._lines import Lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
 from discrete_grad.runs.folder_rounds import keep, propose_rows
-from discrete_grad.training import RunError
 from tests.runs.test_aims import CONFIG
 from tests.runs.test_folder_rounds import Killed, killed_at
 
@@ -99,15 +99,14 @@ def test_what_a_row_is_worth_at_a_trade_off() -> None:
 
 
 def test_every_row_of_a_batch_has_a_trade_off() -> None:
-    schema = table(AIMS).schema
     for rows in (1, 3, 4, 10):
-        parts = round_tradeoffs(schema, rows, seed=rows)
+        parts = round_tradeoffs(2, rows, seed=rows)
         assert sum(count for _, count in parts) == rows
         for weights, count in parts:
             assert weights is not None
             assert count >= 1
             assert weights.sum().item() == pytest.approx(1)
-    assert round_tradeoffs(table(["yield"]).schema, 5, seed=0) == [(None, 5)]
+    assert round_tradeoffs(1, 5, seed=0) == [(None, 5)]
 
 
 def test_a_target_is_told_as_it_is_measured() -> None:
@@ -120,11 +119,89 @@ def test_a_target_is_told_as_it_is_measured() -> None:
     assert told.scores[0].tolist() == pytest.approx([1.0, -0.5])
 
 
-def test_fits_of_which_no_rounds_can_be_made(tmp_path: Path) -> None:
-    given = {**columns(), "ok": np.arange(60) % 3 > 0}
+# --- rows that may fail ---------------------------------------------------------------------------
+
+
+def risky(score: list[str] | str) -> Table:
+    """The same rows, of which those of y = 3 fail and have no score; the cost falls with y."""
+    given = columns(30)
+    ok = given["y"] < 3
+    given["yield"] = np.where(ok, given["yield"], np.nan)
     features = {name: range(4) for name in "xyz"}
-    run = fit(
-        read_table(given, score="yield", feasible="ok", features=features), tmp_path / "a", CONFIG
-    )
-    with pytest.raises(RunError, match="rounds cannot be made of a fit with --feasible"):
-        run.propose(rows=1)
+    return read_table({**given, "ok": ok}, score=score, features=features, feasible="ok")
+
+
+@pytest.fixture(scope="module")
+def risky_fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("risky") / "run"
+    return fit(risky(["yield", "cost:min"]), folder, CONFIG).folder
+
+
+def rows_in(frame: Any) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in np.stack([frame[name] for name in "xyz"], 1).tolist()]
+
+
+def test_rows_that_are_likely_to_fail_are_not_proposed(risky_fit: Path, tmp_path: Path) -> None:
+    run = load_run(shutil.copytree(risky_fit, tmp_path / "run"))
+    assert run.table.failed_codes is not None
+    failed = [tuple(row) for row in run.table.failed_codes.tolist()]
+    found = run.propose(rows=8)
+    assert len(set(rows_in(found))) == 8
+    assert not set(rows_in(found)) & {*failed, *map(tuple, run.table.codes.tolist())}
+    # no score of these is known: without the chance of success, three of the rows are such
+    assert 3 not in found["y"].tolist()
+
+
+def test_rows_that_failed_are_told_and_learnt_from(
+    risky_fit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(shutil.copytree(risky_fit, tmp_path / "run"))
+    assert run.table.failed_codes is not None
+    known = {*map(tuple, run.table.codes.tolist()), *map(tuple, run.table.failed_codes.tolist())}
+    # what lacks, all rows of y = 3 among it, and two of y = 0 that failed beside them
+    lacking = [row for row in np.ndindex(4, 4, 4) if row not in known]
+    odd = [row for row in lacking if row[1] == 0][:2]
+    told = [*odd, *(row for row in lacking if row[1] == 3)]
+    sheet = {name: [row[i] for row in told] for i, name in enumerate("xyz")}
+    sheet |= {"yield": ["broken"] * len(told), "cost": [None] * len(told), "ok": ["no"] * len(told)}
+    write_rows(tmp_path / "told.csv", sheet)
+    assert main(["tell", str(run.folder), str(tmp_path / "told.csv")]) == 0
+    assert f"0 were known, {len(told)} rows failed, 0 are not" in capsys.readouterr().out
+    again = load_run(run.folder)
+    assert again.folder != run.folder
+    assert len(again.table) == len(run.table)
+    assert again.table.failed_codes is not None
+    before = len(run.table.failed_codes)
+    assert [tuple(row) for row in again.table.failed_codes[before:].tolist()] == told
+    left = len(lacking) - len(told)
+    more = again.propose(rows=left)
+    assert set(rows_in(more)) == set(lacking) - set(told)
+    assert again.tell(sheet).folder == again.folder  # nothing new: neither kept nor fitted again
+
+
+def test_one_aim_of_rows_that_may_fail(tmp_path: Path) -> None:
+    run = fit(risky("yield"), tmp_path / "run", CONFIG)
+    found = run.propose(rows=6)
+    assert list(found) == ["x", "y", "z", "estimated_score"]
+    assert 3 not in found["y"].tolist()
+
+
+def test_what_a_file_says_of_rows_that_may_fail() -> None:
+    schema = risky(["yield", "cost:min"]).schema
+    rows = {"x": [0, 1, 2, 3], "y": [0, 1, 2, 3], "z": [0] * 4}
+    given = {**rows, "yield": [1.0, None, None, 9.0], "cost": [1.0, None, None, 9.0]}
+    sheet = read_measured({**given, "ok": ["yes", "yes", None, "0"]}, schema)
+    assert (sheet.failed, sheet.open) == (1, 2)
+    assert sheet.told.codes.tolist() == [[0, 0, 0], [3, 3, 0]]
+    assert sheet.told.scores.nan_to_num(7).tolist() == [[1.0, -1.0], [7.0, 7.0]]
+    for wrong, told in (
+        ({"ok": ["yes", "no", "", ""]}, "column 'ok', row 4: .* write yes or no"),
+        ({"ok": ["yes", "no", "perhaps", ""]}, "column 'ok', row 3: 'perhaps' is neither"),
+        ({}, "no feasible column 'ok'"),
+        ({"ok": [1] * 4, "failed": [0] * 4}, "column 'ok' says which rows of this fit failed"),
+    ):
+        with pytest.raises(TableError, match=told):
+            read_measured({**given, **wrong}, schema)
+    empty = dict.fromkeys(("yield", "cost"), [None] * 4)
+    with pytest.raises(TableError, match="column 'ok' marks no row as failed"):
+        read_measured({**rows, **empty, "ok": [1] * 4}, schema)

@@ -185,3 +185,47 @@ def test_what_does_not_fit_is_told() -> None:
         rounds.best()
     with pytest.raises(ValueError, match="explore must be a number of at least 0, got -1"):
         Rounds(SPACE, explore=-1)
+
+
+# --- several aims ---------------------------------------------------------------------------------
+
+
+def two_aims(codes: torch.Tensor) -> torch.Tensor:
+    """Both rise with c; the first rises and the second falls with a."""
+    a, b, c = codes.double().unbind(-1)
+    return torch.stack([c + 2 * a - b, c - 2 * a - b], 1)
+
+
+@pytest.mark.parametrize("how", ["improvement", "evolution"])
+def test_the_whole_front_of_two_aims_is_found(how: str) -> None:
+    rounds = Rounds(SPACE, choose=how)  # type: ignore[arg-type]
+    shown = []
+    for _ in range(5 if how == "improvement" else 8):
+        shown.append(rounds.propose(6))
+        rounds.tell(shown[-1], two_aims(shown[-1]))
+    codes, scores = rounds.front()
+    assert torch.equal(scores, two_aims(codes))
+    assert len(torch.cat(shown).unique(dim=0)) == len(torch.cat(shown))
+    if how == "improvement":
+        assert sorted(codes.tolist()) == [[a, 0, 4] for a in range(4)]
+    with pytest.raises(ValueError, match="2 aims have no best row"):
+        rounds.best()
+
+
+def test_rows_that_fail_in_one_of_two_aims_are_avoided() -> None:
+    rounds, rows = Rounds(SPACE), SPACE.enumerate()[::2]
+    scores = two_aims(rows).masked_fill(rows[:, :1] == 3, NAN)
+    rounds.tell(rows, scores)
+    assert (rounds.propose(8)[:, 0] == 3).sum() <= 1
+    assert 3 not in rounds.front()[0][:, 0]
+
+
+def test_scores_of_another_number_of_aims_are_refused() -> None:
+    rounds, rows = Rounds(SPACE), SPACE.enumerate()[:3]
+    with pytest.raises(ValueError, match=r"\(n, K\) of several, .* and \(3, 1\)"):
+        rounds.tell(rows, torch.zeros(3, 1))
+    with pytest.raises(ValueError, match="row 1: some scores are NaN"):
+        rounds.tell(rows, torch.tensor([[0.0, 1.0], [0.0, NAN], [NAN, NAN]]))
+    rounds.tell(rows, two_aims(rows))
+    with pytest.raises(ValueError, match="scores of 2 aims were told before, got 1"):
+        rounds.tell(rows, total(rows))
