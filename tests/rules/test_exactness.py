@@ -15,8 +15,6 @@ from discrete_grad.testing import categorical_spaces, rule_lists, seeds
 from tests.rules.meaning import obeys, row_of
 from tests.strategies import random_logits
 
-EXAMPLES = 2000
-
 
 @st.composite
 def spaces_and_rules(draw: st.DrawFn) -> tuple[CategoricalSpace, list[Rule]]:
@@ -52,11 +50,16 @@ def assert_law_is(law: Law, rules: Rules, logits: Tensor, allowed: Tensor) -> No
     assert rules.allows(sample).all()
 
 
-@settings(max_examples=EXAMPLES)
-@given(spaces_and_rules(), seeds(), st.sampled_from((1.0, 30.0, 1e4)), st.booleans())
-def test_a_law_is_that_of_the_rows_that_obey(
+@pytest.mark.parametrize("examples", [200, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_a_law_is_that_of_the_rows_that_obey(examples: int) -> None:
+    any_case = given(spaces_and_rules(), seeds(), st.sampled_from((1.0, 30.0, 1e4)), st.booleans())
+    settings(max_examples=examples)(any_case(check_law))()
+
+
+def check_law(
     pair: tuple[CategoricalSpace, list[Rule]], seed: int, scale: float, masked: bool
 ) -> None:
+    """The rows allowed and the law of random logits under the rules, by enumeration."""
     space, rules = pair
     mask = truly_allowed(space, rules)
     rows = space.enumerate()
