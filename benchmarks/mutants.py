@@ -9,7 +9,7 @@
 A room is a folder or a file of the package. Its tests, and the examples in its docstrings, are
 collected once; what each covers and costs is measured once and kept in `build/mutants`. A mutant is
 planted in a fork of that process, in memory: no file changes. It is tried against the tests that
-run its statement, the cheapest first, until one fails or 60 CPU seconds of tests are over. What is
+run its statement, the cheapest first, until one fails or 30 CPU seconds of tests are over. What is
 known is written after each mutant; a run that was stopped goes on where it was. Rooms may be run
 side by side, each with its own `--out`.
 
@@ -40,7 +40,7 @@ from benchmarks.mutants_table import Records, write_table
 from benchmarks.mutants_trials import Trials, in_fork
 
 PACKAGE = "discrete_grad"
-_LIMIT = 60.0  # CPU seconds of tests for one mutant
+_LIMIT = 30.0  # CPU seconds of tests for one mutant
 _KEPT = "not compile and not compiled and not export and not exports and not onnx"
 
 

@@ -7,6 +7,7 @@ mutant costs neither an import nor a collection, and no other mutant is touched 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -33,7 +34,7 @@ class Costs:
     """What the tests cost and cover, kept in a file as long as their texts are the same."""
 
     digests: dict[str, str] = field(default_factory=dict)
-    """Test file -> digest of it and of what it is a test of."""
+    """File of the room, or of tests -> digest of its text."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Test that passes -> CPU seconds, set-up among them."""
     covered: dict[str, dict[str, list[str]]] = field(default_factory=dict)
@@ -89,11 +90,12 @@ class Trials:
 
     def _known(self, items: list[pytest.Item]) -> Costs:
         known = Costs(**json.loads(self.kept.read_text())) if self.kept.is_file() else Costs()
-        digests = digests_of(items, self.files)
-        fresh = [i for i in items if known.digests.get(_file(i)) != digests[_file(i)]]
-        names = {item.nodeid for item in items}
-        old = {item.nodeid for item in fresh} | (known.seconds.keys() - names)
-        known = known.without(old)
+        changed = {f for f, d in digests_of(items, self.files).items() if known.digests.get(f) != d}
+        lines = [tests for file in changed for tests in known.covered.get(file, {}).values()]
+        ran = set(itertools.chain.from_iterable(lines))
+        fresh = [i for i in items if _file(i) in changed or i.nodeid in ran]
+        gone = known.seconds.keys() - {item.nodeid for item in items}
+        known = known.without({item.nodeid for item in fresh} | gone)
         if fresh and in_fork(partial(self._measure, fresh, known)) == _LIVED:
             known = Costs(**json.loads(self.kept.read_text()))
         return known
@@ -143,12 +145,9 @@ def _file(item: pytest.Item) -> str:
 
 
 def digests_of(items: list[pytest.Item], files: list[str]) -> dict[str, str]:
-    """Test file -> digest of its text and of the room's."""
-    room = "".join((ROOT / file).read_text() for file in files)
-    found = {_file(item): item.path for item in items}
-    return {
-        f: hashlib.sha256((room + p.read_text()).encode()).hexdigest() for f, p in found.items()
-    }
+    """File of the room, or of tests -> digest of its text."""
+    paths = {_file(item): item.path for item in items} | {file: ROOT / file for file in files}
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in paths.items()}
 
 
 def chosen_tests(
