@@ -40,13 +40,15 @@ bench-quick: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.softened --rounds 2
 	$(BIN)/python -m benchmarks.report --folder benchmarks/results/quick --pages
 
-# which small bugs the tests notice: hours; it goes on where it was stopped. `make mutants ROOMS=rules`
+# which small bugs the tests notice: hours; it goes on where it was stopped.
+# `make mutants ROOMS=rules SAMPLE=20` draws 20 of a room, and SEED=1 others
 mutants: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.mutants $(if $(ROOMS),--rooms $(ROOMS)) $(if $(SAMPLE),--sample $(SAMPLE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants $(if $(ROOMS),--rooms $(ROOMS)) \
+	    $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 # those of the lines that changed since a revision
 mutants-changed: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.mutants --changed $(or $(SINCE),main) $(if $(ROOMS),--rooms $(ROOMS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants --changed $(or $(SINCE),main) $(if $(ROOMS),--rooms $(ROOMS))
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

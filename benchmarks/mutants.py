@@ -1,55 +1,47 @@
 """How many small bugs, planted one at a time by mutmut, the tests of a room notice.
 
     python -m benchmarks.mutants --rooms hamming rules --sample 20
-    python -m benchmarks.mutants --survivors                 # those that lived, again
-    python -m benchmarks.mutants --changed main              # changed lines alone
-    python -m benchmarks.mutants --table                     # what is known, and no run
+    python -m benchmarks.mutants --rooms rules --sample 20 --seed 1    # others
+    python -m benchmarks.mutants --survivors                           # those that lived, again
+    python -m benchmarks.mutants --changed main                        # changed lines alone
+    python -m benchmarks.mutants --table                               # what is known, and no run
 
-A room is a folder or a file of the package. Each is copied to a folder of its own, where mutmut
-plants the bugs; the checkout is never changed. A file's mutants are tried against the tests of
-its room alone, the fastest first, until one fails or the time limit is over (ten times what the
-tests take). A run that was stopped goes on where it was; a changed function is tried afresh.
+A room is a folder or a file of the package. Its tests, and the examples in its docstrings, are
+collected once; what each covers and costs is measured once and kept in `build/mutants`. A mutant is
+planted in a fork of that process, in memory: no file changes. It is tried against the tests that
+run its statement, the cheapest first, until one fails or 30 CPU seconds of tests are over. What is
+known is written after each mutant; a run that was stopped goes on where it was. Rooms may be run
+side by side, each with its own `--out`.
 
 Not planted: bugs in decorated functions (but static and class methods), in constants of modules,
-in annotations, and in the text of errors. Tests of compiling and exporting are left out, as they
-see through what mutmut wraps around a function.
+in annotations, and in the text of errors. Not asked: slow tests, tests of compiling and exporting
+(seconds each), and tests of other rooms. What runs while the tests are collected, or in a process
+that a test starts, is the original.
 
 Needs mutmut: `pip install 'discrete_grad[dev]'`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
-import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import pytest
 import tyro
 
-from benchmarks.mutants_table import mutants_of, states, write_table
+from benchmarks.mutants_planting import ROOT, Candidate, Mutant, candidates_of
+from benchmarks.mutants_table import Records, write_table
+from benchmarks.mutants_trials import Trials, in_fork
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = "discrete_grad"
-COPIED = (PACKAGE, "tests", "pyproject.toml", "setup.cfg")
-_ORDER = "mutants_order"
-_CONFIG = """
-[tool.mutmut]
-source_paths = ["{package}"]
-only_mutate = {files}
-also_copy = ["{order}.py"]
-pytest_add_cli_args = ["-p", "{order}", "--hypothesis-profile=mutants", "-k", "{kept}"]
-pytest_add_cli_args_test_selection = {tests}
-process_isolation = "forkserver"
-timeout_multiplier = 10.0
-timeout_constant = 5.0
-do_not_mutate_patterns = ["^\\\\s*(raise|warnings.warn)\\\\b", "Error\\\\($"]
-"""
-_KEPT = "not compile and not compiled and not export and not exports and not onnx and not docs"
+_LIMIT = 30.0  # CPU seconds of tests for one mutant
+_KEPT = "not compile and not compiled and not export and not exports and not onnx"
 
 
 @dataclass(frozen=True)
@@ -59,103 +51,118 @@ class MutantsConfig:
     rooms: tuple[str, ...] = ()
     """Rooms to run; without, every room that has tests of its name."""
     sample: int = 0
-    """Mutants of each file, drawn at random; 0 for all."""
+    """Mutants of each room, drawn at random; 0 for all."""
     seed: int = 0
-    """Decides which mutants are drawn."""
+    """Decides which mutants are drawn; those of another seed are left out."""
     changed: str = ""
     """A git revision: only mutants of lines that changed since then."""
     survivors: bool = False
     """Try again those that survived, and no others."""
     table: bool = False
     """Write the table of what is known, without a run."""
-    processes: int = 1
-    """Mutants tried side by side."""
     folder: Path = Path("build/mutants")
-    """The copies and what is known of their mutants."""
+    """What the tests of a room cost and cover."""
     out: Path = Path("benchmarks/results")
-    """Where `mutants.json` and `mutants.md` go."""
+    """Where `mutants.json` and `mutants.md` are."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """A part of the package, the tests of its name, and the copy they are tried in."""
+    """A part of the package and the tests of its name, relative to the root."""
 
     name: str
-    folder: Path
     files: list[str] = field(default_factory=list)
     tests: list[str] = field(default_factory=list)
 
 
 def main(config: MutantsConfig) -> None:
-    """Run the rooms one after the other and write the table after each."""
-    rooms = [room_of(name, config.folder) for name in config.rooms or known_rooms()]
-    for room in rooms:
-        if not config.table:
-            lay_out(room)
-            run(room, chosen(room, config), config.processes)
-        write_table(config.folder, config.out)
+    """Run the rooms one after the other, each in a process of its own, and write the table."""
+    os.chdir(ROOT)
+    for name in config.rooms or known_rooms():
+        if not config.table and in_fork(partial(run, room_of(name), config)):
+            print(f"{name}: the run ended early", flush=True)
+        write_table(config.out)
 
 
 def known_rooms() -> list[str]:
     """Rooms and single files of the package that have tests of their name."""
     places = [path for path in (ROOT / PACKAGE).iterdir() if path.suffix in ("", ".py")]
     names = sorted(path.stem for path in places if not path.name.startswith("_"))
-    return [name for name in names if room_of(name, Path()).tests]
+    return [name for name in names if room_of(name).tests]
 
 
-def room_of(name: str, folder: Path) -> Room:
-    """The files and tests of a room, relative to the root."""
+def room_of(name: str) -> Room:
+    """The files and tests of a room."""
     place = ROOT / PACKAGE / name
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     folders = [ROOT / "tests" / name] if (ROOT / "tests" / name).is_dir() else []
     tests = [*folders, *sorted((ROOT / "tests").glob(f"test_{name}*.py"))]
     if not all(path.exists() for path in files):
         raise SystemExit(f"no room {name!r} in {PACKAGE}")
-    return Room(
-        name, folder / name, *([str(p.relative_to(ROOT)) for p in e] for e in (files, tests))
+    return Room(name, *([str(p.relative_to(ROOT)) for p in e] for e in (files, tests)))
+
+
+def run(room: Room, config: MutantsConfig) -> int:
+    """Try the mutants of a room; what is known of each is written as soon as it is."""
+    records = Records(config.out, room.name)
+    candidates = [found for file in room.files for found in candidates_of(file)]
+    records.total(len(candidates))
+    mutants = list(chosen(candidates, records, config))
+    print(f"{room.name}: {len(mutants)} of {len(candidates)} mutants to try", flush=True)
+    trials = Trials(
+        room.files,
+        mutants,
+        kept=config.folder / f"{room.name}.json",
+        limit=_LIMIT,
+        tell=lambda mutant, state: records.tell(mutant, state, config.seed),
     )
+    return int(pytest.main(_arguments(room, config), plugins=[trials])) if mutants else 0
 
 
-def lay_out(room: Room) -> None:
-    """Copy what has changed, so that what is known of the rest stays, and write the settings."""
-    for path in _tracked(*COPIED):
-        _copy(ROOT / path, room.folder / path)
-    _copy(Path(__file__).with_name(f"{_ORDER}.py"), room.folder / f"{_ORDER}.py")
-    files, tests = json.dumps(room.files), json.dumps(room.tests)
-    text = _CONFIG.format(package=PACKAGE, files=files, tests=tests, kept=_KEPT, order=_ORDER)
-    (room.folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + text)
+def _arguments(room: Room, config: MutantsConfig) -> list[str]:
+    quiet = ["-p", "no:terminal", "--hypothesis-profile=mutants"]
+    quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # tyro has imported some
+    asked = ["-m", "not slow", "-k", _KEPT, f"--basetemp={config.folder / room.name}"]
+    return [*quiet, *asked, *room.tests, "--pyargs", f"{PACKAGE}.{room.name}"]
 
 
-def _tracked(*names: str) -> list[str]:
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *names]
-    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [path for path in found.stdout.splitlines() if (ROOT / path).is_file()]
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not target.is_file() or source.read_bytes() != target.read_bytes():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-
-
-def chosen(room: Room, config: MutantsConfig) -> list[str]:
-    """Names of the mutants to try: drawn, of changed lines, or those that lived; no known ones."""
-    known = {
-        name: state for file in room.files for name, state in states(room.folder, file).items()
-    }
+def chosen(
+    candidates: list[Candidate], records: Records, config: MutantsConfig
+) -> Iterator[Mutant]:
+    """The mutants to try: drawn, of changed lines, or those that lived; no known ones."""
     if config.survivors:
-        return [name for name, state in known.items() if state in ("survived", "no test")]
-    drawn = [name for file in room.files for name in _drawn(room, file, config)]
-    return [name for name in drawn if known.get(name, "not tried") == "not tried"]
+        yield from records.alive(candidates)
+    elif config.changed:
+        yield from (m for m in _changed(candidates, config.changed) if records.seed_of(m) is None)
+    else:
+        yield from _drawn(candidates, records, config)
 
 
-def _drawn(room: Room, file: str, config: MutantsConfig) -> list[str]:
-    lines = changed_lines(config.changed, file) if config.changed else None
-    planted = mutants_of(room.folder, file) if lines != set() else []
-    if lines is not None:
-        planted = [mutant for mutant in planted if lines & set(mutant.was.splitlines())]
-    random.Random(f"{config.seed} {file}").shuffle(planted)  # a larger sample holds the smaller
-    return [mutant.name for mutant in planted[: config.sample or len(planted)]]
+def _drawn(
+    candidates: list[Candidate], records: Records, config: MutantsConfig
+) -> Iterator[Mutant]:
+    order = list(candidates)
+    random.Random(f"{config.seed}").shuffle(order)  # a larger sample holds the smaller one
+    seen: set[Mutant] = set()  # two candidates may be one mutant: f(a) of f(a, a)
+    left = config.sample or len(order)
+    for mutant in (candidate.made() for candidate in order):
+        seed = records.seed_of(mutant)
+        if mutant not in seen and seed is None:
+            yield mutant
+        left -= mutant not in seen and seed in (None, config.seed)
+        seen.add(mutant)
+        if not left:
+            return
+
+
+def _changed(candidates: list[Candidate], since: str) -> Iterator[Mutant]:
+    files = {candidate.file for candidate in candidates}
+    lines = {file: changed_lines(since, file) for file in files}
+    for candidate in candidates:
+        if lines[candidate.file]:
+            mutant = candidate.made()
+            if lines[candidate.file] & set(mutant.was.splitlines()):
+                yield mutant
 
 
 def changed_lines(since: str, file: str) -> set[str]:
@@ -163,21 +170,6 @@ def changed_lines(since: str, file: str) -> set[str]:
     asked = ["git", "diff", "--unified=0", since, "--", file]
     text = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {line[1:].strip() for line in text.splitlines() if re.match(r"\+(?!\+\+ )", line)}
-
-
-def run(room: Room, names: list[str], processes: int) -> None:
-    """Try the mutants; what is known of each is written as soon as it is."""
-    print(f"{room.name}: {len(names)} mutants to try", flush=True)
-    if not names:
-        return
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(processes), *names]
-    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    elsewhere = os.pathsep.join(place for place in places if place and Path(place) != ROOT)
-    env = os.environ | {"PYTHONPATH": elsewhere, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=room.folder, env=env, capture_output=True, text=True)
-    (room.folder / "mutmut.log").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        print(f"mutmut failed: read {room.folder / 'mutmut.log'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,120 +1,93 @@
-"""What became of the mutants of `benchmarks.mutants`, from the files that mutmut leaves."""
+"""What became of the mutants of `benchmarks.mutants`: the records of each room, and the table."""
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import functools
 import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mutants_planting import Candidate, Mutant
+
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.toml")
-_STATES = {0: "survived", 1: "killed", 3: "killed", 5: "no test", 33: "no test"}
-_UNKNOWN = (None, 2)  # not tried, or stopped by the user
 _ALIVE = ("survived", "no test")
+Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A bug that mutmut plants: the lines it changes, before and after."""
+class Records:
+    """The records of a room, in the file of all rooms; each change is written at once.
 
-    name: str
-    was: str
-    now: str
+    Args:
+        out: Folder of `mutants.json`.
+        room: Name of the room.
+    """
 
+    def __init__(self, out: Path, room: str) -> None:
+        self._path, self._room = out / "mutants.json", room
+        known = _read(self._path).get(room, {})
+        self._mutants: int = known.get("mutants", 0)
+        self._tried = {_key(record): record for record in known.get("tried", [])}
 
-def mutants_of(folder: Path, file: str) -> list[Mutant]:
-    """Every mutant of a file of a room's copy, in mutmut's order."""
-    from mutmut import configuration
-    from mutmut.mutation.file_mutation import mutate_file_contents
-    from mutmut.utils.format_utils import get_mutant_name
+    def total(self, count: int) -> None:
+        """Note how many mutants the room has."""
+        self._mutants = count
 
-    with contextlib.chdir(folder):
-        configuration.reset_config()
-        mutated = mutate_file_contents(file, Path(file).read_text())
-    lines = mutated.code.splitlines()
-    spans = mutated.line_span_by_function_name
-    texts = {name: lines[span.start - 1 : span.end] for name, span in spans.items()}
-    return [
-        Mutant(get_mutant_name(Path(file), name), *_change(texts[_original(name)], texts[name]))
-        for name in mutated.mutant_names
-    ]
+    def seed_of(self, mutant: Mutant) -> int | None:
+        """The seed of the sample that a mutant was tried in; None if it was not."""
+        record = self._tried.get(_key(vars(mutant)))
+        return None if record is None else int(record["seed"])
 
+    def tell(self, mutant: Mutant, state: str, seed: int) -> None:
+        """Note what became of a mutant; what became of it at first stays beside it."""
+        if state == "not tried":
+            return
+        key = _key(vars(mutant))
+        first = self._tried.get(key, {"seed": seed, "first": state})
+        kept = {"seed": first["seed"], "first": first["first"], "state": state}
+        self._tried[key] = {name: getattr(mutant, name) for name in _NAMES} | kept
+        self._write()
 
-def _original(name: str) -> str:
-    return name.rpartition("__mutmut_")[0] + "__mutmut_orig"
+    def alive(self, candidates: list[Candidate]) -> Iterator[Mutant]:
+        """Mutants that lived, of those that can still be planted."""
+        wanted = {key for key, record in self._tried.items() if record["state"] in _ALIVE}
+        functions = {key[:2] for key in wanted}
+        near = [c for c in candidates if (c.file, c.function) in functions]
+        found = {_key(vars(mutant)): mutant for mutant in (c.made() for c in near)}
+        for key in wanted - found.keys():
+            self._tried[key]["state"] = "gone"
+        self._write()
+        yield from (found[key] for key in sorted(wanted & found.keys()))
 
-
-def _change(before: list[str], after: list[str]) -> tuple[str, str]:
-    """The lines that differ, without their indentation and the functions' own names."""
-    told = [line for line in difflib.unified_diff(before, after, n=0, lineterm="")][2:]
-    told = [line for line in told if "__mutmut_" not in line]
-    sides = ["\n".join(line[1:].strip() for line in told if line[0] == sign) for sign in "-+"]
-    return sides[0], sides[1]
-
-
-def states(folder: Path, file: str) -> dict[str, str]:
-    """Name of each mutant of a file -> what became of it."""
-    path = folder / "mutants" / f"{file}.meta"
-    codes = json.loads(path.read_text())["exit_code_by_key"] if path.is_file() else {}
-    return {name: _state(code) for name, code in codes.items()}
-
-
-def _state(code: int | None) -> str:
-    return "not tried" if code in _UNKNOWN else _STATES.get(code, "stopped")
-
-
-def write_table(folder: Path, out: Path) -> None:
-    """Write `mutants.json` and `mutants.md`: the rooms that have been run, and who lived."""
-    rooms = [room.parent for room in sorted(folder.glob("*/mutants"))]
-    told = {room.name: list(_files(room)) for room in rooms}
-    told = {name: files for name, files in told.items() if any(f["tried"] for f in files)}
-    (out / "mutants.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    (out / "mutants.md").write_text(_page(told))
+    def _write(self) -> None:
+        told = _read(self._path)  # anew: another room may have been run since
+        told[self._room] = {"mutants": self._mutants, "tried": list(self._tried.values())}
+        text = json.dumps(dict(sorted(told.items())), indent=1, ensure_ascii=False)
+        self._path.write_text(text + "\n")
 
 
-def _files(folder: Path) -> Iterator[dict[str, Any]]:
-    for meta in sorted((folder / "mutants").rglob("*.py.meta")):
-        file = str(meta.relative_to(folder / "mutants").with_suffix(""))
-        found = states(folder, file)
-        alive = {name for name, state in found.items() if state in _ALIVE}
-        changes = [m for m in mutants_of(folder, file) if m.name in alive] if alive else []
-        same = [m for m in changes if is_equivalent(file, m)]
-        counts = Counter(found.values())
-        yield {
-            "file": file,
-            "mutants": len(found),
-            "tried": len(found) - counts["not tried"],
-            "killed": counts["killed"] + counts["stopped"],
-            "stopped": counts["stopped"],
-            "equivalent": len(same),
-            "survivors": [
-                {"name": m.name, "state": found[m.name], "was": m.was, "now": m.now}
-                for m in changes
-                if m not in same
-            ],
-        }
+_NAMES = ("file", "function", "was", "now")
 
 
-def is_equivalent(file: str, mutant: Mutant) -> bool:
+def _key(record: Record) -> tuple[str, ...]:
+    return tuple(record[name] for name in _NAMES)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def is_equivalent(record: Record) -> bool:
     """Whether `mutants_equivalent.toml` says that no test can tell it from the original."""
-    known = equivalents()
-    if any(
-        (file, mutant.was, mutant.now) == (e["file"], e["was"], e["now"])
-        for e in known.get("one", [])
-    ):
-        return True
-    kept = [
-        [re.sub(e["without"], "", text) for text in (mutant.was, mutant.now)]
-        for e in known.get("kind", [])
-    ]
-    return any(was == now for was, now in kept)
+    known, sides = equivalents(), (record["was"], record["now"])
+    one = {(e["file"], e["was"], e["now"]) for e in known.get("one", [])}
+    patterns = [e["without"] for e in known.get("kind", [])]
+    kept = ([re.sub(pattern, "", text) for text in sides] for pattern in patterns)
+    return (record["file"], *sides) in one or any(was == now for was, now in kept)
 
 
 @functools.cache
@@ -124,37 +97,82 @@ def equivalents() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _page(told: dict[str, list[dict[str, Any]]]) -> str:
+def write_table(out: Path) -> None:
+    """Write `mutants.md` from `mutants.json`: a line for each sample of a room, and who lived."""
+    (out / "mutants.md").write_text(_page(_read(out / "mutants.json")))
+
+
+def _page(told: dict[str, Any]) -> str:
     lines = [
         "# Mutants: small bugs that the tests notice",
         "",
-        "Made by `python -m benchmarks.mutants`, which says which bugs are planted. A file's",
-        "mutants are tried against the tests of its room alone. `killed` is the share of the tried",
-        "mutants that are not known to be equivalent (`benchmarks/mutants_equivalent.toml` gives a",
-        "reason for each) and did not run into the time limit: on a busy machine it says nothing.",
+        "Made by `python -m benchmarks.mutants`, which says which bugs are planted and which tests",
+        "are asked. A sample is drawn from all mutants of a room. `killed at first` is the share",
+        "of the sample that the tests killed before anybody looked at these mutants, with its",
+        "exact binomial interval (95%, Clopper and Pearson). `killed now` is the share after tests",
+        "were written for the survivors: it says nothing of other mutants. Both leave out the",
+        "mutants that are known to be equivalent (`benchmarks/mutants_equivalent.toml` gives a",
+        "reason for each) and those that ran into the time limit. Of two samples of a room, that",
+        "of the higher seed was drawn after tests were written for the survivors of the other.",
         "",
-        "| room | mutants | tried | killed | left out: time limit | equivalent | survived |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| room | mutants | seed | sample | equivalent | time limit | killed at first "
+        "| 95% interval | killed now | survive |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [_line(name, files) for name, files in told.items()]
-    every = [file for files in told.values() for file in files]
-    return "\n".join([*lines, _line("all", every), "", "## Survivors", "", *_survivors(every), ""])
+    lines += [_line(*sample) for sample in _samples(told)]
+    every = [record for room in told.values() for record in room["tried"]]
+    lines += [_line("all", sum(room["mutants"] for room in told.values()), "", every)]
+    return "\n".join([*lines, "", "## Survivors", "", *_survivors(every), ""])
 
 
-def _line(name: str, files: list[dict[str, Any]]) -> str:
-    total = {k: sum(f[k] for f in files) for k in ("mutants", "tried", "killed", "stopped")}
-    same, alive = sum(f["equivalent"] for f in files), sum(len(f["survivors"]) for f in files)
-    stopped = total["stopped"]
-    share = (total["killed"] - stopped) / max(total["tried"] - same - stopped, 1)
-    cells = (total["mutants"], total["tried"], f"{share:.1%}", stopped, same, alive)
-    return f"| {name} | {' | '.join(str(cell) for cell in cells)} |"
+def _samples(told: dict[str, Any]) -> Iterator[tuple[str, int, str, list[Record]]]:
+    for name, room in told.items():
+        for seed in sorted({record["seed"] for record in room["tried"]}):
+            sample = [record for record in room["tried"] if record["seed"] == seed]
+            yield name, room["mutants"], str(seed), sample
 
 
-def _survivors(files: list[dict[str, Any]]) -> list[str]:
+def _line(name: str, mutants: int, seed: str, sample: list[Record]) -> str:
+    first = _counts(sample, "first")
+    now = _counts(sample, "state")
+    low, high = interval(first["killed"], first["killed"] + first["alive"])
+    left_out = (now["same"], first["stopped"])
+    shares = (_share(first), f"{low:.0%} to {high:.0%}", _share(now))
+    cells = (name, mutants, seed, len(sample), *left_out, *shares, now["alive"])
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _counts(sample: Iterable[Record], when: str) -> Counter[str]:
+    """Killed, alive, stopped, equivalent (`same`) and gone mutants."""
+    return Counter(
+        "same"
+        if record[when] in _ALIVE and is_equivalent(record)
+        else ("alive" if record[when] in _ALIVE else record[when])
+        for record in sample
+    )
+
+
+def _share(counts: Counter[str]) -> str:
+    whole = counts["killed"] + counts["alive"]
+    return f"{counts['killed']} of {whole} ({counts['killed'] / max(whole, 1):.0%})"
+
+
+def interval(killed: int, tried: int) -> tuple[float, float]:
+    """The exact 95% interval of a share."""
+    from scipy import stats
+
+    if not tried:
+        return 0.0, 1.0
+    found = stats.binomtest(killed, tried).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
+
+
+def _survivors(records: list[Record]) -> list[str]:
     return [
-        f"- `{s['name']}` ({s['state']}): `{_short(s['was'])}` became `{_short(s['now'])}`"
-        for file in files
-        for s in file["survivors"]
+        f"- `{r['file']}`, `{r['function']}` ({r['state']}): `{_short(r['was'])}` became "
+        f"`{_short(r['now'])}`"
+        for r in records
+        if r["state"] in _ALIVE and not is_equivalent(r)
     ] or ["None."]
 
 

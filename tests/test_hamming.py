@@ -64,12 +64,15 @@ def test_more_features_than_a_byte_counts_and_codes_beyond_16_bits() -> None:
     assert nearest_hamming(codes[:0], codes).tolist() == []
 
 
-def test_a_row_of_the_table_is_recognised_whatever_the_sample() -> None:
+@pytest.mark.parametrize(("comparisons", "compared"), [(0, 1024), (5001, 1250)])
+def test_a_row_of_the_table_is_recognised_whatever_the_sample(
+    comparisons: int, compared: int
+) -> None:
     noise = torch.Generator().manual_seed(0)
     table = torch.randint(10, (5000, 4), generator=noise).to(torch.uint8)
-    known = KnownRows(table.repeat(2, 1), comparisons=0)
+    known = KnownRows(table.repeat(2, 1), comparisons=comparisons)
     different = table.unique(dim=0)
-    assert (known.count, known.compared) == (len(different), 1024)
+    assert (known.count, known.compared) == (len(different), compared)
     assert known.distance(table[:500].long()).eq(0).all()
     others = torch.randint(10, (500, 4), generator=noise)
     exact, found = nearest_hamming(others, different), known.distance(others)

@@ -51,19 +51,25 @@ def _relative_step(space: CategoricalSpace, perturbed: Tensor, g: Tensor, beta: 
     """`beta |v| / |g|` `(..., 1)` for every row, of norms that no shift of a feature changes.
 
     After arXiv 2209.04862. Each feature is centred over its allowed categories first, since a
-    constant added there changes neither law nor gradient.
+    constant added there changes neither law nor gradient. Finite for any finite input.
     """
     allowed = perturbed > -math.inf
     norms = [_centred_norm(space, v.masked_fill(~allowed, 0), allowed) for v in (perturbed, g)]
     still = norms[1] == 0  # no derivative: any step gives no gradient
-    return torch.where(still, 1, beta * norms[0] / norms[1].masked_fill(still, 1))
+    step = torch.where(still, 1, beta * norms[0] / norms[1].masked_fill(still, 1))
+    # of huge logits or tiny slopes: the move `step g` stays a number
+    most = torch.finfo(step.dtype).max / 4 / g.abs().amax(-1, keepdim=True).clamp_min(1)
+    return step.minimum(most)
 
 
 def _centred_norm(space: CategoricalSpace, flat: Tensor, allowed: Tensor) -> Tensor:
     pairs = zip(space.blocks(flat), space.blocks(allowed), strict=True)
-    centred = [(x - x.sum(-1, keepdim=True) / a.sum(-1, keepdim=True)) * a for x, a in pairs]
-    norm: Tensor = torch.linalg.vector_norm(space.join(centred), dim=-1, keepdim=True)
-    return norm
+    # divided first, as the sum of huge numbers and their squares would be inf
+    centred = [(x - (x / a.sum(-1, keepdim=True)).sum(-1, keepdim=True)) * a for x, a in pairs]
+    joined = space.join(centred)
+    largest = joined.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
+    norm: Tensor = torch.linalg.vector_norm(joined / largest, dim=-1, keepdim=True)
+    return largest * norm
 
 
 class _Row(torch.autograd.Function):

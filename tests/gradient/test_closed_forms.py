@@ -3,11 +3,15 @@
 from typing import get_args
 
 import pytest
+import torch
+from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, ReinMax, Relaxation, StraightThrough
 from discrete_grad.gradient import catalogue
 from discrete_grad.gradient.base import ClosedForm
 from discrete_grad.nn import ChunkedHead, ConstantSchedule, SoftEmbedding
+from discrete_grad.sampling import normal, seeded
+from tests.gradient.contract import given_codes
 
 
 class Named(StraightThrough):
@@ -36,6 +40,27 @@ def test_every_form_is_that_of_a_relaxation() -> None:
     pullbacks = [method.pullback() for method in methods]
     forms = [pullback.form for pullback in pullbacks if pullback and pullback.form]
     assert sorted(forms) == sorted(get_args(ClosedForm))
+
+
+METHODS = [cls for cls in catalogue().values() if issubclass(cls, Relaxation)]
+EXACT = [cls for cls in METHODS if (pull := cls().pullback()) and not pull.noisy]
+
+
+@pytest.mark.parametrize("method", EXACT, ids=lambda cls: cls.__name__)
+def test_a_pullback_is_the_gradient_of_the_layer(method: type[Relaxation]) -> None:
+    """For every category that may be drawn, with one that may not."""
+    codes = torch.arange(4).unsqueeze(-1)
+    logits = normal((5,), generator=seeded(0)).index_fill(0, torch.tensor(4), -torch.inf)
+    logits, slopes = (
+        logits.expand(4, 5).clone().requires_grad_(),
+        normal((4, 5), generator=seeded(1)),
+    )
+    with given_codes(codes):
+        (method(CategoricalSpace({"x": 5}))(logits) * slopes).sum().backward()
+    pull, fixed = method().pullback(), logits.detach().unsqueeze(-2)
+    assert pull is not None
+    found = pull.gradient(fixed, fixed.softmax(-1), codes, slopes.unsqueeze(-2), None)
+    assert_close(found.squeeze(-2), logits.grad, rtol=0, atol=1e-12)
 
 
 def test_a_relaxation_of_a_known_form_is_one_for_the_chunked_head() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -273,3 +275,15 @@ def test_a_bug_in_the_gradient_of_alpha_is_caught(
     monkeypatch.setattr(f"{MODULE}.weighted", bug)
     with pytest.raises(AssertionError):
         test_the_gradient_of_alpha_is_that_of_the_variance(1.0)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda at: Rebar(eta=at), lambda at: DoubleControlVariate(alpha=at, learn_alpha=True)]
+)
+def test_learned_numbers_saved_without_dimensions_are_taken(
+    make: Callable[[float], Rebar | DoubleControlVariate],
+) -> None:
+    state, other = make(0.5).state_dict(), make(0.25)
+    other.load_state_dict({name: number.squeeze(0) for name, number in state.items()})
+    assert state
+    assert all(torch.equal(number, state[name]) for name, number in other.state_dict().items())

@@ -90,6 +90,17 @@ def test_the_relative_step_ignores_shifts_masks_and_units() -> None:
     assert (_relative_step(RAGGED, v, g * 0, beta) == 1).all()
 
 
+@pytest.mark.parametrize("size", [1e-40, 1.0, 1e30])
+@pytest.mark.parametrize("beta", [1.0, 1e6])
+def test_a_relative_step_is_finite_at_huge_logits_and_any_slope(size: float, beta: float) -> None:
+    space = CategoricalSpace.from_sizes((5, 3))
+    v = torch.tensor([8e37, -8e37, 8e37, -torch.inf, 8e37, 0.0, -torch.inf, 8e37])
+    g = size * torch.tensor([1.0, 0, -2, -3, 1, 0, 1, 0])
+    step = _relative_step(space, v, g, torch.tensor(beta))
+    assert step.isfinite().all()
+    assert _target_difference(space, v, g, step).isfinite().all()
+
+
 def test_uniform_logits_move() -> None:
     gradient = contract.value_and_gradient(
         AdaptiveIMLE(), lambda rows: rows[..., 0], torch.zeros(100, 4), generator=contract.seeded()

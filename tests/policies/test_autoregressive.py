@@ -64,6 +64,22 @@ def test_probabilities_sum_to_one_in_any_order(
     assert space.num_rows < 4 or log_probs.std() > 1e-3  # not uniform by mistake
 
 
+@pytest.mark.parametrize("embedded", [False, True])
+def test_each_column_of_the_context_changes_the_law(embedded: bool) -> None:
+    spec = ContextSpec({"shop": ["east", "west"]}, ["price"], embedded=embedded)
+    model = model_of(context=spec, hidden=(8,))
+    wide = torch.eye(2, dtype=torch.float64)
+    shop = torch.arange(2.0, dtype=torch.float64).unsqueeze(-1) if embedded else wide
+    contexts = torch.cat([shop, torch.zeros(2, 1).double()], -1)
+    contexts = torch.cat([contexts, contexts[:1].index_fill(1, torch.tensor(spec.width - 1), 0.5)])
+    laws = model.log_prob(SPACE.enumerate().unsqueeze(1), contexts)
+    gaps = [(laws[:, i] - laws[:, j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert min(gaps) > 1e-3
+    # a context of another precision is read in that of the model
+    narrow = model.float().log_prob(SPACE.enumerate().unsqueeze(1), contexts)
+    assert_close(narrow.double(), laws, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_log_prob_is_the_sum_of_the_conditionals_of_fresh_prefixes(backbone: str) -> None:
     model, codes = full(backbone), SPACE.enumerate()

@@ -247,6 +247,20 @@ def test_a_conditioned_policy_is_selected_and_relaxed():
         assert not torch.allclose(after[0], after[1])
 
 
+def test_attributes_of_rows_that_obey():
+    """The law given attributes is lawful, and another one for others."""
+    with isolated_seed(0):
+        wanted = ContextSpec(numeric=["speed"])
+        model = AutoregressiveGenerator(SPACE, attributes=wanted, hidden=(8,)).double()
+    model.network.head.weight.data *= 50
+    policy = ConditionedSteps(model, Rules(SPACE, [Exactly(2, CELLS)]))
+    speeds = torch.tensor([[-2.0], [2.0]]).double()
+    laws = policy.log_prob(ROWS.unsqueeze(1), attributes=speeds).exp()
+    assert_close(laws.sum(0), torch.ones(2).double())
+    assert not laws[~policy.allows(ROWS)].any()
+    assert (laws[:, 0] - laws[:, 1]).abs().max() > 1e-3
+
+
 def test_rules_win_over_a_policy_that_forbids_what_is_left():
     """Nothing is drawn that breaks a rule, and the log-probability stays exact."""
     policy = writer(0)

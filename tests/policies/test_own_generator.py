@@ -71,3 +71,20 @@ def test_logits_that_do_not_fit_are_told(answer, message: str) -> None:
 
     with pytest.raises(ValueError, match=message):
         OwnGenerator(Says(), SPACE).logits(torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (torch.eye(2), r"Alone as a generator is called with contexts \(N, C\): too many"),
+        (None, "Linear as a generator is called with nothing, as there is no context: missing"),
+    ],
+)
+def test_a_network_of_other_arguments_is_told(context: Tensor | None, message: str) -> None:
+    class Alone(nn.Module):
+        def forward(self) -> Tensor:
+            return torch.zeros(7)
+
+    network = nn.Linear(2, 7) if context is None else Alone()
+    with pytest.raises(TypeError, match=message):
+        OwnGenerator(network, SPACE).logits(context)

@@ -297,6 +297,10 @@ def test_dpo_refuses_what_the_reference_never_draws() -> None:
     one = pairs.take(torch.tensor([0]))
     with pytest.raises(ValueError, match="2 pairs"):
         fit_dpo(Generator(SPACE), one, reference, config=DPOConfig(), seed=0)
+    plain = torch.nn.Linear(2, 2)
+    for given in ((plain, Generator(SPACE)), (Generator(SPACE), plain)):
+        with pytest.raises(TypeError, match=r"^fit_dpo needs a policy with .*; Linear has none"):
+            fit_dpo(given[0], pairs, given[1], config=DPOConfig(), seed=0)
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from discrete_grad.rules import (
     Rules,
     Within,
 )
+from discrete_grad.rules import law as law_module
 from discrete_grad.testing._goodness import g_test
 from tests.goodness import FALSE_ALARM
 from tests.strategies import non_contiguous, random_logits
@@ -160,6 +161,23 @@ def test_samples_follow_the_law(name: str) -> None:
         law = torch.zeros(SPACE.num_rows, dtype=torch.float64)
         law[SPACE.row_number(rows)] = log_p[element].exp()
         assert g_test(counts, law) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("noise", [0.0, 1 - 2**-53])
+@every_rule
+def test_the_least_and_the_greatest_noise_draw_rows_that_obey(
+    name: str, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A category of probability 0 begins where a likely one ends."""
+
+    def uniform_like(space: CategoricalSpace, flat: Tensor, **_: object) -> Tensor:
+        shape = (*flat.shape[:-1], space.num_features)
+        return torch.full(shape, noise, dtype=torch.float64)
+
+    monkeypatch.setattr(law_module, "uniform_like", uniform_like)
+    for logits in (drawn_logits(), drawn_logits(masked=name in ("none", "near"))):
+        law = made(name).condition(logits)
+        assert law.log_prob(law.sample(1)[0]).isfinite().all()
 
 
 def test_a_sample_has_at_least_one_row() -> None:

@@ -217,6 +217,14 @@ def test_names_that_the_space_does_not_know_are_refused(rules: list[Rule], messa
         Rules(SPACE, rules)
 
 
+def test_names_that_are_like_none_are_told_the_first_six() -> None:
+    with pytest.raises(ValueError, match=r"there are 'base', 'solvent', 'ligand', 'heat'$"):
+        Rules(SPACE, [Fix("temperature", "KOH")])
+    many = CategoricalSpace({f"column {i}": 2 for i in range(7)})
+    with pytest.raises(ValueError, match=r"there are 'column 0', .*'column 5', \.\.\.$"):
+        Rules(many, [Fix("temperature", "KOH")])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -239,6 +247,8 @@ def test_names_that_the_space_does_not_know_are_refused(rules: list[Rule], messa
         (lambda: Contains(""), "1 to 60 positions, got 0"),
         (lambda: Avoids("A" * 61), "1 to 60 positions, got 61"),
         (lambda: Length("-", features=["a", "a"]), "different names"),
+        (lambda: Length([]), "Length: expected at least one category, got none"),
+        (lambda: Forbid({"a": []}), "Forbid, 'a': expected at least one category, got none"),
         (lambda: When({"a": "x"}, []), "at least one rule"),
         (lambda: Rules(SPACE, context=SPACE), "both a context column and a feature"),
     ],

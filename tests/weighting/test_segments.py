@@ -1,6 +1,8 @@
 """Ragged reductions, against a loop over the groups."""
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,3 +105,16 @@ def test_a_missing_backend_names_its_extra():
 def test_the_backends_agree(function, case):
     pytest.importorskip("torch_scatter")
     assert_close(function(*case, backend="torch_scatter"), function(*case))
+
+
+def test_the_other_backend_is_told_how_many_groups_there_are(monkeypatch):
+    """With the last groups empty, which it cannot know from the rows; it need not be installed."""
+
+    def scatter_sum(values, groups, dim, dim_size=None):
+        count = int(groups.max()) + 1 if dim_size is None else dim_size
+        return values.new_zeros(count, *values.shape[1:]).index_add(dim, groups, values)
+
+    monkeypatch.setitem(sys.modules, "torch_scatter", SimpleNamespace(scatter_sum=scatter_sum))
+    values, groups = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1, 0, 1])
+    found = segment_sum(values, groups, 4, backend="torch_scatter")
+    assert found.tolist() == [[2], [5], [0], [0]]
