@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,22 @@ import tyro
 from torch import Tensor
 
 from benchmarks import harness, pareto_peers
-from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interval, run, succeeded
+from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.pareto_problems import PROBLEMS, ROWS, Problem, hypervolume, load
+from benchmarks.pareto_tables import (
+    BATCH,
+    BEST,
+    BUDGETS,
+    COUNT,
+    DRAWS,
+    EXACT,
+    KINDS,
+    OURS,
+    SAMPLES,
+    STEPS,
+    plot,
+    tables,
+)
 from discrete_grad.data import read_table
 from discrete_grad.evaluation import spearman
 from discrete_grad.fitting import (
@@ -37,23 +50,19 @@ from discrete_grad.fitting import (
     make_gradient_estimator,
 )
 from discrete_grad.fitting.aims import with_tradeoffs
-from discrete_grad.models.aimed import AimedEnsemble, Scalarisation, tradeoff_columns
+from discrete_grad.models.aimed import (
+    AimedEnsemble,
+    Scalarisation,
+    scalarised,
+    tradeoff_columns,
+)
 from discrete_grad.models.pareto import spread_front, tradeoff_grid
 from discrete_grad.policies import Generator
 from discrete_grad.runs import FitConfig, Run, fit
 from discrete_grad.runs.pareto_front import front_values, propose_front
 from discrete_grad.sampling import seeded
 
-__all__ = ["BENCHMARK"]
-
-COUNT = 32
-STEPS, BATCH, SAMPLES = 100, 32, 2
-TRAINING = STEPS * BATCH * SAMPLES
-BUDGETS = {"after the fit": (1000, 1000), "with its training": (3600, 3600 + TRAINING)}
-"""Evaluations of the search after the fit, and those that the other methods have."""
-KINDS: tuple[Scalarisation, ...] = ("linear", "chebyshev", "hypervolume")
-OURS, EXACT = "one fit, `--front`", "every row (exact)"
-DRAWS = 16
+__all__ = ["BENCHMARK", "best_possible"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +74,22 @@ class Config(harness.Config):
 
 
 def cells(config: Config) -> list[Cell]:
-    """One for each table and seed; of a smoke test, one table learnt from few rows."""
+    """Two for each table and seed; of a smoke test, of one table learnt from few rows."""
     problems, rows = (PROBLEMS[1:2], 100) if config.quick else (PROBLEMS, ROWS)
     seeds = 1 if config.quick else config.seeds
-    return [Cell(f"{n}/seed={s}", (n, s, rows)) for s in range(seeds) for n in problems]
+    named = [(n, s) for s in range(seeds) for n in problems]
+    fronts = [Cell(f"{n}/seed={s}", ("fronts", n, s, rows)) for n, s in named]
+    return [*fronts, *(Cell(f"{n}/{BEST}/seed={s}", (BEST, n, s, rows)) for n, s in named)]
 
 
-def measure(name: str, seed: int, rows: int) -> dict[str, Any]:
-    """Relative hypervolumes by estimator and truth, seconds, and the trade-offs' calibration."""
+def measure(what: str, name: str, seed: int, rows: int) -> dict[str, Any]:
+    """The figures of a cell: those of the fronts, or of the best row at each trade-off."""
     problem = load(name)
+    return _best_rows(problem, seed, rows) if what == BEST else _fronts(problem, seed, rows)
+
+
+def _fronts(problem: Problem, seed: int, rows: int) -> dict[str, Any]:
+    """Relative hypervolumes by estimator and truth, seconds, and the trade-offs' calibration."""
     with tempfile.TemporaryDirectory() as folder:
         fitted = _fitted(problem, Path(folder) / "run", seed, rows)
         everything = problem.space.enumerate()
@@ -96,6 +112,29 @@ def measure(name: str, seed: int, rows: int) -> dict[str, Any]:
                 found[f"{method}/{budget}"] = shown.worth(asked) | told
         kinds = {kind: _by_kind(fitted, kind, shown, seed) for kind in KINDS}
     return {"found": found, "scalarised": kinds}
+
+
+def _best_rows(problem: Problem, seed: int, rows: int) -> dict[str, Any]:
+    """What a generator could reach at best, by the same estimators."""
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = _fitted(problem, Path(folder) / "run", seed, rows)
+        return best_possible(front_values(fitted, problem.space.enumerate(), None))
+
+
+def best_possible(values: Tensor) -> dict[str, Any]:
+    """Different rows, and asked against got, where each trade-off gets the best row of `(N, K)`."""
+    grid, found = tradeoff_grid(values.shape[1], COUNT), {}
+    for kind in KINDS:
+        best = torch.stack([scalarised(values, weights, kind).argmax() for weights in grid])
+        agreement = _agreement(grid, values[best])
+        found[kind] = {"likely_rows": len(best.unique()), "agreement": agreement}
+    return found
+
+
+def _agreement(grid: Tensor, got: Tensor) -> float:
+    """Rank correlation of trade-offs `(n, K)` with values `(n, K)`, mean over the aims."""
+    pairs = zip(grid.T.contiguous(), got.T.contiguous(), strict=True)
+    return sum(spearman(weights, values) for weights, values in pairs) / grid.shape[1]
 
 
 def _fitted(problem: Problem, folder: Path, seed: int, rows: int) -> Run:
@@ -168,129 +207,11 @@ def _by_kind(fitted: Run, kind: Scalarisation, shown: _Shown, seed: int) -> dict
     likely = space.argmax(generator(contexts))
     got = shown.values[shown.problem.numbers(likely)]
     kept = shown.problem.numbers(torch.cat([draws, likely]))
-    pairs = zip(grid.T.contiguous(), got.T.contiguous(), strict=True)
     return {
         **shown.worth(kept),
         "likely_rows": len(likely.unique(dim=0)),
-        "agreement": sum(spearman(w, v) for w, v in pairs) / len(names),
+        "agreement": _agreement(grid, got),
     }
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def tables(results: Results) -> list[Table]:
-    """Hypervolumes at equal evaluations, in truth, and by scalarisation."""
-    return [
-        _front_table(results, "estimated", "Hypervolume at equal evaluations of the estimator"),
-        _front_table(results, "true", "True hypervolume of the same rows"),
-        _kinds_table(results),
-        _seconds_table(results),
-        failures(results),
-    ]
-
-
-def _methods() -> list[str]:
-    return [OURS, *pareto_peers.NAMES]
-
-
-def _values(results: Results, problem: str, name: str, kind: str) -> list[float]:
-    found = succeeded(results)
-    here = [cell["found"] for key, cell in found.items() if key.startswith(f"{problem}/seed=")]
-    return [cell[name][kind] for cell in here if name in cell]
-
-
-def _shown(values: Sequence[float], digits: int = 3) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}" if values else "-"
-    return interval(values, digits)
-
-
-def _front_table(results: Results, kind: str, title: str) -> Table:
-    rows = []
-    for problem in PROBLEMS:
-        exact = _shown(_values(results, problem, EXACT, kind))
-        for budget, (_, evaluations) in BUDGETS.items():
-            told = [
-                _shown(_values(results, problem, f"{name}/{budget}", kind)) for name in _methods()
-            ]
-            rows.append((problem, f"{evaluations:,}", *told, exact))
-    header = ("table: aims", "evaluations", *_methods(), EXACT)
-    whose = "the estimators' own values" if kind == "estimated" else "true values"
-    note = (
-        f"Hypervolume of up to {COUNT} rows by {whose}, relative to that of all rows of the table "
-        "(1 is the best possible); mean over seeds, with the 95% interval where there are several. "
-        "Every method uses the same ensembles. In the first line of each table only the "
-        "evaluations of the search after the fit are counted. In the second line the generator's "
-        f"training is counted, too: {TRAINING:,} draws, and 3,600 rows in the search."
-    )
-    return Table(title, header, rows, note)
-
-
-def _kinds_table(results: Results) -> Table:
-    found = succeeded(results)
-    rows = []
-    for problem in PROBLEMS:
-        here = [c["scalarised"] for k, c in found.items() if k.startswith(f"{problem}/seed=")]
-        line = [
-            _shown([cell[kind][what] for cell in here], digits)
-            for kind in KINDS
-            for what, digits in (("estimated", 3), ("likely_rows", 1), ("agreement", 2))
-        ]
-        rows.append((problem, *line))
-    names = ("hypervolume", "different rows", "asked and got")
-    header = ("table: aims", *(f"{kind}: {name}" for kind in KINDS for name in names))
-    note = (
-        f"A generator of the default settings, without any search. Hypervolume of {COUNT} rows "
-        f"chosen from {DRAWS} draws and the likeliest row at each of {COUNT} or more trade-offs, "
-        "relative to that of all rows, by the estimators. Different rows among the likeliest ones. "
-        "Asked and got: rank correlation between an aim's weight and what the likeliest row is "
-        "worth in it by the estimators, mean over the aims."
-    )
-    return Table(
-        "Scalarisations, and the trade-off asked for against the one got", header, rows, note
-    )
-
-
-def _seconds_table(results: Results) -> Table:
-    rows = []
-    for problem in PROBLEMS:
-        for budget in BUDGETS:
-            told = [
-                _shown(_values(results, problem, f"{name}/{budget}", "cpu_seconds"), 1)
-                for name in _methods()
-            ]
-            rows.append((problem, budget, *told))
-    note = "Processor seconds of the search, without those of fits and of the estimators' values."
-    return Table("Seconds of the search", ("table: aims", "budget", *_methods()), rows, note)
-
-
-def plot(results: Results, path: Path) -> None:
-    """Relative hypervolume of each method, table by table."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, grid = plt.subplots(1, len(BUDGETS), figsize=(13, 4), sharey=True)
-    for axes, budget in zip(grid, BUDGETS, strict=True):
-        for place, name in enumerate(_methods()):
-            points = [
-                (place / 8 + index, value)
-                for index, problem in enumerate(PROBLEMS)
-                for value in _values(results, problem, f"{name}/{budget}", "estimated")
-            ]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), "o", label=name, ms=4)
-        axes.set_xticks(
-            range(len(PROBLEMS)), [n.replace(": ", ":\n") for n in PROBLEMS], fontsize=6
-        )
-        axes.set_title(f"{budget}: {BUDGETS[budget][1]:,} evaluations", fontsize=9)
-        axes.grid(color="0.92")
-    grid[0].set_ylabel("hypervolume, share of all rows'")
-    grid[0].legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 BENCHMARK = Benchmark(

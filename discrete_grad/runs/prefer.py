@@ -23,6 +23,7 @@ from discrete_grad.preferences.preference_file import (
 from discrete_grad.preferences.preference_model import fit_preference_model, new_preference_model
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.runs._shown_pairs import shown_alone
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.loop import derive_seed
@@ -72,7 +73,7 @@ def prefer(
 
     Half of the rows are the generator's, half the table's. The pairs whose answers tell most come
     first, by the run's estimators, and by a model of the answers once there are some. A pair that
-    was answered is not shown again.
+    was answered is not shown again, and none that another process shows at the same time.
 
     Args:
         run: a finished fit, on the CPU.
@@ -112,21 +113,32 @@ def prefer(
     schema = run.table.schema
     if path.suffix.lower() != ".parquet" or path.is_dir() or not path.parent.is_dir():
         raise TableError(f"{path} must be a .parquet file in a folder that exists")
-    known = read_preferences(path, schema) if path.exists() else None
-    seen: Seen = set(_Pairs(known.first, known.second, known.context).keys()) if known else set()
-    answered = 0
+    answered, seen = 0, _answered(path, schema)
     for pair in _telling_pairs(run, path, annotator, seen, seed):
-        show(_shown(schema, pair, answered + 1))
-        outcome = _answer(ask, show)
-        if outcome == "quit":
-            return answered
-        if outcome != "skip":
-            append_preferences(path, _preference(pair, outcome, annotator), schema)
-            answered += 1
+        (key,) = pair.keys()
+        with shown_alone(path, key) as alone:
+            # others answer, too: looked up when nobody else can be shown the pair any more
+            if not alone or key in _answered(path, schema):
+                continue
+            show(_shown(schema, pair, answered + 1))
+            outcome = _answer(ask, show)
+            if outcome == "quit":
+                return answered
+            if outcome != "skip":
+                append_preferences(path, _preference(pair, outcome, annotator), schema)
+                answered += 1
         if answered == pairs:
             return answered
     show("there are no further pairs to compare")
     return answered
+
+
+def _answered(path: Path, schema: Schema) -> Seen:
+    """Keys of the pairs in the file."""
+    if not path.exists():
+        return set()
+    known = read_preferences(path, schema)
+    return set(_Pairs(known.first, known.second, known.context).keys())
 
 
 def _telling_pairs(

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from benchmarks import pareto_peers
+from benchmarks.pareto import best_possible
 from benchmarks.pareto_problems import Problem, hypervolume
+from benchmarks.pareto_tables import KINDS
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import seeded, uniform
 
@@ -43,3 +45,18 @@ def test_a_search_stays_within_its_evaluations(name: str) -> None:
     asked = pareto_peers.SEARCHES[name](problem, values, values.expand(2, -1, -1), known, 120, 0)
     assert len(asked.unique()) == len(asked)
     assert 0 < len(asked) <= 120 + pareto_peers.BASELINE
+
+
+def test_what_can_be_reached_is_less_where_two_aims_are_almost_one() -> None:
+    steps = torch.linspace(0, 1, 21)
+    places = torch.cartesian_prod(steps, steps)
+    ball = torch.cat([places, (1 - places.square().sum(1)).clamp_min(0).sqrt().unsqueeze(1)], 1)
+    ball = ball[places.square().sum(1) <= 1]
+    round_front = best_possible(ball)["linear"]
+    assert round_front["agreement"] > 0.9
+    assert round_front["likely_rows"] > 30
+    alike = torch.stack([steps, 1 - steps**2, 0.9 - steps**2], 1)
+    for kind in KINDS:
+        assert best_possible(alike)[kind]["agreement"] < 0.8
+    apart = best_possible(alike[:, :2])["linear"]["agreement"]
+    assert apart > 0.97

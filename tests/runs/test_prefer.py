@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -28,10 +30,12 @@ from discrete_grad.preferences import (
 )
 from discrete_grad.runs import Run, fit, load_run, prefer
 from discrete_grad.runs._row_score import row_score
+from discrete_grad.runs._shown_pairs import shown_alone
 from discrete_grad.sampling import seeded
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
 from tests.test_cli import QUICK
+from tests.two_processes import forkserver
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,65 @@ def test_killed_in_the_middle_it_has_kept_what_was_answered(run: Run, tmp_path: 
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert read_preferences(out, run.table.schema).outcome.tolist() == [0, 2]
+
+
+def _annotate(folder: Path, out: Path, name: str) -> list[str]:
+    """Answers three pairs, each when the other annotator looks at one, too; what was shown."""
+    shown: list[str] = []
+
+    def ask(prompt: str) -> str:
+        (out.parent / f"{name}-{len(shown)}.looks").touch()
+        until = time.monotonic() + 60
+        while len(list(out.parent.glob(f"*-{len(shown)}.looks"))) < 2:
+            assert time.monotonic() < until, "the other one is gone"
+            time.sleep(0.005)
+        return "1"
+
+    def show(text: str) -> None:
+        shown.append(text.partition(str(len(shown) + 1))[2])
+
+    assert prefer(load_run(folder), out, ask=ask, show=show, annotator=name, pairs=3) == 3
+    return shown
+
+
+@pytest.mark.slow
+def test_two_annotators_at_once_are_never_shown_the_same_pair(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "a.parquet"
+    with ProcessPoolExecutor(2, mp_context=forkserver()) as pool:
+        both = list(pool.map(_annotate, [run.folder] * 2, [out] * 2, ["ann", "bob"]))
+    assert len({*both[0], *both[1]}) == 6
+    found = read_preferences(out, run.table.schema)
+    assert len(set(keys(found))) == len(found) == 6
+    assert sorted(found.annotators[i] for i in found.who) == ["ann"] * 3 + ["bob"] * 3
+
+
+def _look(path: Path) -> None:
+    with shown_alone(path, "pair"):
+        path.with_suffix(".looks").touch()
+        time.sleep(600)
+
+
+def test_a_pair_that_is_shown_elsewhere_is_free_again_when_that_process_is_killed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.parquet"
+    process = forkserver().Process(target=_look, args=(path,))
+    process.start()
+    while not path.with_suffix(".looks").exists():
+        assert process.is_alive()
+        time.sleep(0.005)
+    with shown_alone(path, "pair") as alone:
+        assert not alone
+    with shown_alone(path, "another") as alone:
+        assert alone
+    process.kill()
+    process.join()
+    with shown_alone(path, "pair") as alone:
+        assert alone
+    (tmp_path / ".b.parquet.shown").symlink_to(tmp_path / "victim")
+    with pytest.raises(TableError, match=r"\.b\.parquet\.shown, .* is a link"):
+        shown_alone(tmp_path / "b.parquet", "pair").__enter__()
+    assert not (tmp_path / "victim").exists()
 
 
 def test_a_small_space_runs_out_of_pairs(tmp_path: Path) -> None:
