@@ -177,6 +177,7 @@ def test_training_mode_under_vmap_leaves_beta() -> None:
     assert estimator.beta == 1
 
 
+@pytest.mark.slow
 def test_training_mode_when_compiled_or_exported_leaves_beta() -> None:
     estimator, f = AdaptiveIMLE(RAGGED), function(RAGGED, "cubic")
     torch.compiler.reset()

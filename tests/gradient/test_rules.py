@@ -227,6 +227,7 @@ def test_a_tempered_softmax_conditions_tempered_logits() -> None:
     assert_close(Softmax(rules=RULES, tau=0.5)(logits), expected)
 
 
+@pytest.mark.slow
 def test_a_layer_compiles_and_exports() -> None:
     space = CategoricalSpace.from_sizes((3, 2))
     layer = StraightThrough(rules=Rules(space, [Forbid({"x0": 1, "x1": 0})]))

@@ -379,6 +379,7 @@ def test_logits_that_are_no_law(
         layer(latents(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relaxation", ALL[:3], ids=lambda r: type(r).__name__)
 def test_compile_without_graph_breaks(relaxation: Relaxation) -> None:
     torch.compiler.reset()

@@ -242,6 +242,7 @@ def test_vmap(style: Style) -> None:
     assert_close(gradients, torch.autograd.grad(soft(rows).sum(), rows)[0])
 
 
+@pytest.mark.slow
 @styles(Columns, BufferOffsets, Extras, OneHotEach, Mixed)
 def test_compile(style: Style) -> None:
     torch._dynamo.reset()

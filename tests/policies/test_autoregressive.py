@@ -286,6 +286,7 @@ def test_an_untrained_model_is_about_uniform() -> None:
     assert_close(log_probs.exp(), torch.full((24,), 1 / 24), atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["gru", "transformer"])
 def test_sample_compiles_without_graph_breaks(backbone: Any) -> None:
     model = AutoregressiveGenerator(SPACE, backbone=backbone, order=(2, 0, 1), hidden=(8, 8))

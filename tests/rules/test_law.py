@@ -306,6 +306,7 @@ def test_vmap_gives_what_a_batch_gives(name: str) -> None:
     assert rules.allows(codes).all()
 
 
+@pytest.mark.slow
 def test_it_compiles_whole() -> None:
     space = CategoricalSpace.from_sizes((3, 2))
     rules = Rules(space, [Forbid({"x0": 1, "x1": 0})])

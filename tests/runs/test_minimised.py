@@ -28,6 +28,7 @@ def tables() -> tuple[Table, Table]:
     )
 
 
+@pytest.mark.slow
 def test_weights_are_equal_and_figures_are_mirrored(tmp_path: Path) -> None:
     high, low = tables()
     runs = [fit(t, tmp_path / t.schema.score, small_config()) for t in (high, low)]

@@ -73,6 +73,7 @@ def answers() -> Preferences:
     return Preferences(codes[:30], codes[30:], torch.arange(30) % 3, context)
 
 
+@pytest.mark.slow
 def test_a_run_is_fitted_and_asked_there_and_read_here(tmp_path: Path) -> None:
     table, folder = small_table(), tmp_path / "run"
     columns = {"shop": ["east", "west"], "price": [0.1, 0.5]}
@@ -96,6 +97,7 @@ def test_a_run_is_fitted_and_asked_there_and_read_here(tmp_path: Path) -> None:
     torch.testing.assert_close(here["estimated_score"], there["estimated_score"])
 
 
+@pytest.mark.slow
 def test_a_report_is_written_there(tmp_path: Path) -> None:
     config = small_config()
     parts = ("estimator", "judge", "reproduction", "generator")

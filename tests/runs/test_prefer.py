@@ -298,6 +298,7 @@ def test_the_mixed_score_draws_one_row_for_both_parts(run: Run) -> None:
     assert drawn.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_from_prefer_to_report(
     run: Run,
     tmp_path: Path,

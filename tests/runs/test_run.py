@@ -48,6 +48,7 @@ def copied(finished: Run, tmp_path: Path) -> Path:
     return shutil.copytree(finished.folder, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_generated_rows_beat_the_naive_baseline_and_the_data(tmp_path: Path) -> None:
     run = fit(small_table(), tmp_path / "run", FitConfig())
     shown = run.rows.context[:50]
