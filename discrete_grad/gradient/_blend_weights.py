@@ -7,9 +7,13 @@ from torch import Tensor
 
 from discrete_grad.gradient._blend_parts import NAMES, UNBIASED
 
-__all__ = ["best_weights"]
+__all__ = ["best_weights", "common_weights"]
 
 COUNT = len(NAMES)
+# bias of each component where f is quadratic, in units of that of straight-through; half of the
+# difference between straight-through and DARN has that unit for its mean
+QUADRATIC = [{"straight_through": 1.0, "darn": -1.0, "mean_field": 1.0}.get(n, 0.0) for n in NAMES]
+UNIT = [{"straight_through": 0.5, "darn": -0.5}.get(n, 0.0) for n in NAMES]
 # standard errors from which on a bias counts; below, chance may have made it. A squared bias has
 # noise with heavy tails; where an average leaves the bias alone, a small one must be seen, too
 SIGNIFICANT, LEAST_SIGNIFICANT = 5.0, 2.0
@@ -38,15 +42,53 @@ def best_weights(
         averaged: elements whose gradients are averaged in the end, which leaves their biases and
             divides their covariance.
     """
-    known = elements * (samples - 1)
-    alone = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
-    covariance = covariance.lerp(alone, APART / (APART + known))
+    covariance = _shrunk(covariance, elements, samples)
     pairs = [torch.cat([part, part.sum(0, keepdim=True)]) for part in (covariance, bias)]
     errors = _errors(pairs[0], pairs[1], elements, averaged)
     own, all_of_them = errors[:-1], errors[-1]
     scale = _usual(own) / _usual(all_of_them).clamp_min(torch.finfo(own.dtype).tiny)
     share = POOLED / (POOLED + elements)
     return _least(own.lerp(all_of_them * scale[..., None, None], share))
+
+
+def common_weights(
+    covariance: Tensor, bias: Tensor, elements: Tensor, samples: int, averaged: int
+) -> Tensor:
+    """Weights `(F, 7)`, the same for all features, for logits whose parameters the batch shares.
+
+    There the gradients of all features and elements meet: their noise averages out and their biases
+    add up. So a second-order bias counts, too, if it is just too small to be seen in the noise.
+    Weights of each feature apart would follow the noise of their measurements.
+
+    Args:
+        covariance: as for `best_weights`, and so are the others.
+        bias: likewise.
+        elements: likewise.
+        samples: likewise.
+        averaged: likewise.
+    """
+    features = len(covariance)
+    covariance, bias = covariance.sum(0, keepdim=True), bias.sum(0, keepdim=True)
+    covariance = _shrunk(covariance, elements, samples)
+    errors = _errors(covariance, bias, elements, averaged)
+    quadratic, unit = torch.tensor([QUADRATIC, UNIT]).to(errors).unbind()
+    hidden = _limit(elements, averaged) * (covariance @ unit @ unit)
+    errors = errors + hidden[..., None, None] * torch.outer(quadratic, quadratic)
+    return _least(errors).expand(features, -1)
+
+
+def _shrunk(covariance: Tensor, elements: Tensor, samples: int) -> Tensor:
+    """The covariance with smaller products of different components, the fewer were measured."""
+    known = elements * (samples - 1)
+    alone = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
+    return covariance.lerp(alone, APART / (APART + known))
+
+
+def _limit(elements: Tensor, averaged: int) -> Tensor:
+    """Largest squared bias, relative to the variance, that chance may have made, `()`."""
+    deviations = max(LEAST_SIGNIFICANT, SIGNIFICANT / averaged**0.5)
+    limit: Tensor = deviations * (2 / elements).sqrt()
+    return limit
 
 
 def _least(errors: Tensor) -> Tensor:
@@ -73,8 +115,7 @@ def _errors(covariance: Tensor, bias: Tensor, elements: Tensor, averaged: int) -
     against[..., :UNBIASED] -= _least(covariance[..., :UNBIASED, :UNBIASED]).unsqueeze(-2)
     against = against[..., UNBIASED:, :]
     noise = against @ covariance @ against.mT
-    deviations = max(LEAST_SIGNIFICANT, SIGNIFICANT / averaged**0.5)
-    found = _sure(against @ bias @ against.mT, noise, deviations * (2 / elements).sqrt())
+    found = _sure(against @ bias @ against.mT, noise, _limit(elements, averaged))
     return covariance / averaged + torch.nn.functional.pad(found, (UNBIASED, 0, UNBIASED, 0))
 
 

@@ -14,7 +14,7 @@ from discrete_grad.gradient._blend_parts import (
     spreads,
     weighted_sum,
 )
-from discrete_grad.gradient._blend_weights import best_weights
+from discrete_grad.gradient._blend_weights import best_weights, common_weights
 from discrete_grad.gradient._control_variate import differentiate, score, with_gradient
 from discrete_grad.gradient.base import Function, GradientEstimator, draw, evaluate
 from discrete_grad.gradient.black_box import NoDerivativeError
@@ -40,9 +40,10 @@ class Blend(GradientEstimator):
     measured between the rows, plus their bias, measured against the unbiased ones and counted
     where it is larger than chance explains. Both are averaged over the batch, of which 64
     elements at most are measured, and, with a decay of 0.98 a call, over the calls. In training,
-    noise averages out over the steps and bias stays: the covariance counts divided by `averaged`,
-    and by the elements of the batch, too, where the logits are no leaf, for then the batch shares
-    the parameters they come from.
+    noise averages out over the steps and bias stays: the covariance counts divided by `averaged`.
+    Where the logits are no leaf, the batch shares the parameters they come from: then the
+    covariance is divided by the elements of the batch, too, all features have the same weights, and
+    a second-order bias that the noise may hide counts as well.
 
     The weights of a call come from the calls before it, never from its own rows, so its bias is
     that of a fixed linear combination. The first call has a quarter each of
@@ -135,8 +136,8 @@ class Blend(GradientEstimator):
         weight = self.weight
         if self._learns(values):
             # logits that are no leaf come from parameters that the batch shares
-            elements = 1 if logits.is_leaf else logits[..., 0].numel()
-            weight = self._learn(space, parts, averaged=self.averaged * elements)
+            shared = 0 if logits.is_leaf else logits[..., 0].numel()
+            weight = self._learn(space, parts, shared)
         return with_gradient(values.mean(0), logits, weighted_sum(space, parts.components, weight))
 
     def _without_slopes(
@@ -161,8 +162,14 @@ class Blend(GradientEstimator):
             )
 
     @torch.no_grad()
-    def _learn(self, space: CategoricalSpace, parts: Parts, *, averaged: int) -> Tensor:
-        """Count this call's measurements in, find the weights of the next, and return its own."""
+    def _learn(self, space: CategoricalSpace, parts: Parts, shared: int) -> Tensor:
+        """Count this call's measurements in, find the weights of the next, and return its own.
+
+        Args:
+            space: the space.
+            parts: what the call found.
+            shared: elements of the batch if they share the logits' parameters, else 0.
+        """
         before, known = self.weight.clone(), self.seen[0].clone()
         parts = measured(parts)
         covariance, products = spreads(space, parts)
@@ -175,7 +182,8 @@ class Blend(GradientEstimator):
         total, squares = self.seen.clamp_min(1)  # 0 if f has given no number so far
         covariance = self.covariance / (total * self.samples)
         elements = total**2 / squares
-        weight = best_weights(covariance, self.bias / total, elements, self.samples, averaged)
+        best, averaged = common_weights if shared else best_weights, self.averaged * max(shared, 1)
+        weight = best(covariance, self.bias / total, elements, self.samples, averaged)
         self.weight.copy_(torch.where(self.seen[0] > 0, weight, self.weight))
         early = (known > 0) & (known < EARLY * counted[-1])
         return torch.where(early, self.weight, before)

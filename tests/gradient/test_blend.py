@@ -26,7 +26,7 @@ from discrete_grad import (
 )
 from discrete_grad.gradient import _blend_parts, _blend_weights, blend
 from discrete_grad.gradient._blend_parts import NAMES, UNBIASED, Parts, gradients, spreads
-from discrete_grad.gradient._blend_weights import best_weights
+from discrete_grad.gradient._blend_weights import QUADRATIC, UNIT, best_weights, common_weights
 from discrete_grad.testing import exact_gradient
 from discrete_grad.training.distributed import rank
 from tests.gradient import contract
@@ -142,6 +142,25 @@ def test_own_slopes_are_exact_on_quadratic_functions() -> None:
     assert_close(p @ gradient, exact_gradient(f, TINY_LOGITS, TINY), rtol=0, atol=1e-12)
 
 
+def test_biases_on_quadratic_functions_are_multiples_of_one() -> None:
+    matrix = torch.randn(5, 5, generator=contract.seeded(), dtype=torch.float64)
+
+    def f(rows: Tensor) -> Tensor:
+        return ((rows @ matrix) * rows).sum(-1)
+
+    truth = exact_gradient(f, TINY_LOGITS, TINY)
+    biases = []
+    for name in NAMES:
+        gradient, p = of_every_tuple(only(name), f, 2)
+        biases.append(p @ gradient - truth)
+    one = biases[NAMES.index("straight_through")]
+    assert one.norm() > 0.01 * truth.norm()
+    expected = torch.tensor(QUADRATIC, dtype=torch.float64).unsqueeze(-1) * one
+    assert_close(torch.stack(biases), expected, rtol=0, atol=1e-12)
+    difference = torch.tensor(UNIT, dtype=torch.float64) @ torch.stack(biases)
+    assert_close(difference, one, rtol=0, atol=1e-12)
+
+
 # --- what a call tells ----------------------------------------------------------------------------
 
 
@@ -228,6 +247,20 @@ def test_logits_of_shared_parameters_are_averaged() -> None:
             method.expectation(CUBIC, logits, generator=contract.seeded(seed))
         learned.append(sum(method.weights()[name] for name in NAMES[:UNBIASED]))
     assert learned[1] > learned[0] + 0.1
+
+
+def test_common_weights_hedge_against_a_bias_that_the_noise_may_hide() -> None:
+    covariance, _ = measured()
+    quadratic = torch.tensor(QUADRATIC, dtype=torch.float64)
+    few, many = (
+        common_weights(
+            covariance, torch.zeros_like(covariance), torch.tensor(n).double(), 9, averaged=128
+        )
+        for n in (100.0, 1e12)
+    )
+    assert (few == few[0]).all()
+    assert_close(few.sum(-1), torch.ones_like(few[:, 0]))
+    assert (few @ quadratic).abs().max() < 0.1 * (many @ quadratic).abs().max()
 
 
 def test_few_elements_have_the_weights_of_all_features() -> None:
