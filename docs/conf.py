@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import _copies  # noqa: E402
 import _formulas  # noqa: E402
 import _generated  # noqa: E402
 
@@ -75,5 +76,6 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _generated.write_pages)
     app.connect("source-read", _generated.as_site_page)
     app.connect("autodoc-process-docstring", _generated.as_plain_text, priority=400)
+    app.connect("build-finished", _copies.write_outputs)
     app.connect("build-finished", _generated.check_reference)
     app.connect("build-finished", _generated.check_images)

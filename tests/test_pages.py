@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -62,6 +64,36 @@ def test_every_image_says_what_it_shows() -> None:
         text = path.read_text(encoding="utf-8")
         assert not re.findall(r"!\[\s*\]\(", text), path.name
         assert text.count("```{image}") == len(re.findall(r"^:alt: \S", text, re.MULTILINE))
+
+
+def copies() -> ModuleType:
+    """The module of the Markdown copies, which belongs to Sphinx's configuration."""
+    spec = importlib.util.spec_from_file_location("_copies", DOCS / "_copies.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_copy_has_what_each_block_printed_after_it() -> None:
+    page = "# A\n\n```python\nprint(1)\n```\n\n```console\n$ a\n```\n```python\nx = 2\n```\nEnd.\n"
+    copy = copies().with_outputs(page, ["1\n2", ""])
+    assert copy == page.replace("print(1)\n```\n", "print(1)\n```\n\n```text\n1\n2\n```\n")
+    with pytest.raises(RuntimeError, match="2 Python blocks, 1 outputs: '# A"):
+        copies().with_outputs(page, ["1"])
+
+
+def test_the_outputs_of_a_page_are_those_of_its_cells() -> None:
+    nodes = pytest.importorskip("docutils.nodes")
+    page = nodes.container()
+    for texts_of in (["a\n", "b"], []):
+        source = nodes.container("", nodes.literal_block("", "code"), nb_element="cell_code_source")
+        blocks = [nodes.literal_block(text, text) for text in texts_of]
+        output = nodes.container("", *blocks, nb_element="cell_code_output")
+        page += nodes.container("", source, output, nb_element="cell_code")
+    page += nodes.literal_block("", "no cell")
+    assert copies().outputs(page) == ["a\nb", ""]
 
 
 def written() -> list[Path]:

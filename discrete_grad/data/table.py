@@ -23,6 +23,7 @@ from discrete_grad.data.columns import pick
 from discrete_grad.data.errors import Problems, TableError, listing
 from discrete_grad.data.schema import Schema
 from discrete_grad.data.sources import Source, load
+from discrete_grad.data.table_text import table_text
 from discrete_grad.data.vocabulary import Vocabulary
 
 __all__ = ["Table", "read_contexts", "read_table"]
@@ -46,8 +47,8 @@ class Table:
 
     Example:
         >>> table = read_table({"cut": ["fair", "good"], "score": [1.0, 2.0]}, score="score")
-        >>> len(table), table.take([1]).codes
-        (2, tensor([[1]], dtype=torch.uint8))
+        >>> table, table.take([1]).codes.tolist()
+        (<table; rows: 2; features: cut (2); scores: score (1 to 2)>, [[1]])
     """
 
     schema: Schema
@@ -61,6 +62,10 @@ class Table:
     def __len__(self) -> int:
         """N, the number of rows."""
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        """One line; its rows are many."""
+        return f"<{table_text(self.schema, self.all_scores, self.failed_codes)}>"
 
     @property
     def all_scores(self) -> Tensor:
@@ -93,13 +98,8 @@ class Table:
         index = index if index.numel() else index.long()
         context = None if self.context is None else self.context[index]
         more = None if self.more_scores is None else self.more_scores[index]
-        return replace(
-            self,
-            codes=self.codes[index],
-            scores=self.scores[index],
-            context=context,
-            more_scores=more,
-        )
+        taken = replace(self, codes=self.codes[index], scores=self.scores[index])
+        return replace(taken, context=context, more_scores=more)
 
 
 def read_table(
@@ -254,10 +254,9 @@ def _roles_of(schema: Schema) -> tuple[Roles, set[str]]:
         column.name: "categorical" if isinstance(column, Vocabulary) else "numeric"
         for column in schema.context
     }
-    features = {feature.name: feature for feature in schema.features}
     columns = (*schema.features, *schema.context)
     known = {c.name for c in columns if isinstance(c, Vocabulary) and c.has_missing}
-    return Roles(scores, context, dict(features), schema.feasible), known
+    return Roles(scores, context, {f.name: f for f in schema.features}, schema.feasible), known
 
 
 def read_contexts(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from discrete_grad.data import Vocabulary
+from discrete_grad.data.table_text import column_facts, listed
 from discrete_grad.runs._parts import RunParts
 
 __all__ = ["run_html", "run_text"]
-
-_NAMED = 12
 
 
 def run_html(run: RunParts) -> str:
@@ -43,14 +41,10 @@ def _facts(run: RunParts) -> dict[str, str]:
         "run": str(run.folder),
         **_sought(run),
         "rows": f"{len(run.table):,}",
-        "features": _listed([f"{f.name} ({len(f)})" for f in schema.features]),
+        **column_facts(schema),
     }
-    if schema.context:
-        sizes = [f" ({len(c)})" if isinstance(c, Vocabulary) else "" for c in schema.context]
-        names = [c.name for c in schema.context]
-        facts["contexts"] = _listed([n + s for n, s in zip(names, sizes, strict=True)])
     if run.rules is not None:
-        facts["rules"] = _listed([rule.words() for rule in run.rules.rules])
+        facts["rules"] = listed([rule.words() for rule in run.rules.rules])
     if (rank := run.held_out.get("spearman")) is not None:
         text = f"{rank:.2f} on rows that it has not seen"
         facts["rank correlation of the estimator with the score"] = text
@@ -65,10 +59,5 @@ def _sought(run: RunParts) -> dict[str, str]:
         return {"scorer": f"{facts['reference'] or facts['name']}, {verb}"}
     feasible = {} if schema.feasible is None else {"feasible": schema.feasible}
     if schema.aims:
-        return {"aims": _listed([aim.words for aim in schema.aims]), **feasible}
+        return {"aims": listed([aim.words for aim in schema.aims]), **feasible}
     return {"score": f"{schema.score}, {verb} by {run.config.maximise}", **feasible}
-
-
-def _listed(words: list[str]) -> str:
-    more = f" and {len(words) - _NAMED:,} more" if len(words) > _NAMED else ""
-    return ", ".join(words[:_NAMED]) + more

@@ -109,6 +109,27 @@ def test_boolean_and_declared_contexts_are_categorical() -> None:
     assert schema.context == (Vocabulary("shop", (False, True)), Vocabulary("price", (1, 2)))
 
 
+def test_a_table_is_shown_in_one_line() -> None:
+    names = [f"f{i}" for i in range(14)]
+    columns: dict[str, list[Any]] = {name: ["a", "b", "b"] for name in names}
+    columns |= {
+        "shop": ["x", "y", "x"],
+        "price": [1.0, 2.0, 3.0],
+        "cost": [-0.5, 3e6, 0.0],
+        "ok": [True, True, False],
+    }
+    table = read_table(columns, score="cost:min", context=["shop", "price:numeric"], feasible="ok")
+    assert repr(table) == (
+        f"<table; rows: 2, and 1 that failed; features: {' (2), '.join(names[:12])} (2) "
+        "and 2 more; contexts: shop (2), price; scores: cost (-0.5 to 3e+06)>"
+    )
+    several = read_table({"cut": ["a", "b"], "u": [1, 2], "v": [0.25, 0]}, score=["u", "v:min"])
+    assert repr(several) == "<table; rows: 2; features: cut (2); scores: u (1 to 2), v (0 to 0.25)>"
+    assert repr(several.take([])) == "<table; rows: 0; features: cut (2); scores: u, v>"
+    none = read_table({"cut": ["a", "b"]}, score=None)
+    assert repr(none) == "<table; rows: 2; features: cut (2)>"
+
+
 def test_a_constant_context_is_allowed() -> None:
     rows = {**ROWS, "shop": ["east"] * 4, "price": [0.1] * 4}
     table = read_table(rows, score="score", context=["shop", "price"])
