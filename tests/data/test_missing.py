@@ -22,6 +22,7 @@ from discrete_grad.data import (
     read_table,
     write_rows,
 )
+from discrete_grad.data.columns import numbers
 
 ROWS: dict[str, Any] = {
     "cut": ["good", None, "fair", "good"],
@@ -197,3 +198,10 @@ def test_missing_cells_come_back_through_schema_codes_and_files(column: list[Any
         with path.with_suffix(".csv").open(newline="") as file:
             cells = [row["x"] for row in csv.DictReader(file)]
         assert [cell == "" for cell in cells] == [value in (None, "") for value in column]
+
+
+def test_nan_is_a_missing_number_only_where_one_may_be() -> None:
+    column = pa.chunked_array([[1.0, float("nan")]])
+    assert np.isnan(numbers(column, "depth", missing=True)).tolist() == [False, True]
+    with pytest.raises(TableError, match="column 'depth', row 2: nan is not a finite number"):
+        numbers(column, "depth")

@@ -1,5 +1,6 @@
 """The measures of a metric against loops, and the aligner beside its baselines."""
 
+import inspect
 import math
 
 import pytest
@@ -265,3 +266,9 @@ def test_bad_input(wrong: dict[str, object], message: str) -> None:
     arguments = {"codes": CODES, "behaviour": torch.zeros(108)} | wrong
     with pytest.raises(ValueError, match=message):
         compare_metrics({"truth": truth(torch.zeros(108))}, **arguments)
+
+
+def test_the_settings_of_an_aligner_are_those_of_a_metric() -> None:
+    ours, theirs = (inspect.signature(f).parameters for f in (alignment_metrics, compare_metrics))
+    shared = ("anchors", "pairs", "nearest", "resamples", "confidence")
+    assert [ours[name].default for name in shared] == [theirs[name].default for name in shared]

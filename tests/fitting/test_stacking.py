@@ -224,6 +224,16 @@ def test_trees_join_beyond_3000_rows_where_they_are_installed(
     assert not len(fitted(noisy(200), config).family(1).groups)
 
 
+def test_trees_have_the_seed_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(stacking, "MOST_POINTS", 200)
+    monkeypatch.setattr(stacking, "has_trees", lambda: True)
+    monkeypatch.setattr(stacking, "fit_trees", lambda *_, seed: bool(seeds.append(seed)))
+    for seed in (5, 5, 6):
+        fitted(noisy(201), replace(CONFIG, families=("anova", "trees")), seed=seed)
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
 def test_families_none_of_which_can_be_fitted_are_told() -> None:
     with pytest.raises(RunError, match=r"none of the families \['trees'\].* 200 rows"):
         fitted(noisy(200), replace(CONFIG, families=("trees",)))

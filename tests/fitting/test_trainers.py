@@ -190,6 +190,23 @@ def test_the_nearest_gradient_estimator_is_named(name: str, nearest: str) -> Non
         make_gradient_estimator(SPACE, config)
 
 
+def test_a_temperature_is_that_of_the_gradient_estimator() -> None:
+    method = make_gradient_estimator(SPACE, GeneratorConfig(gradient_estimator="ReinMax", tau=1.3))
+    assert isinstance(method, ReinMax)
+    assert method.tau == 1.3
+    with pytest.raises(ValueError, match=r"LeaveOneOut has no temperature, got tau=1\.3"):
+        make_gradient_estimator(SPACE, GeneratorConfig(gradient_estimator="LeaveOneOut", tau=1.3))
+
+
+def test_a_reference_without_logits_is_named() -> None:
+    frozen = FrozenModels(ensemble(), ensemble(), reference=nn.Linear(2, 2))
+    config = GeneratorConfig(**SHORT)
+    with pytest.raises(TypeError, match=r"^the reference of fit_generator needs a policy with"):
+        fit_generator(
+            generator(), ROWS, frozen=frozen, method=ReinMax(SPACE), config=config, seed=0
+        )
+
+
 @pytest.mark.parametrize("value", [2**31, 10**23])
 def test_counts_have_a_range(value: int) -> None:
     for name in ("steps", "batch_size", "patience", "validate_every", "checkpoint_every"):

@@ -14,6 +14,7 @@ from discrete_grad.policies import AutoregressiveGenerator, Generator, Policy
 from discrete_grad.reinforcement import (
     Progress,
     ReinforceConfig,
+    StepValue,
     reinforce,
     table_reward,
     weighted_reward,
@@ -405,3 +406,10 @@ def test_the_default_counts_its_rows() -> None:
     assert config.updates == 8
     with pytest.raises(ValueError, match="a checkpoint holds no rows"):
         replace(config, checkpoint_every=12).check_checkpoints()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_values_of_prefixes_are_in_the_precision_of_their_network(dtype: torch.dtype) -> None:
+    spec = ContextSpec(numeric=["a", "b"])
+    values = StepValue(SPACE, spec, hidden=(4,)).to(dtype)(SPACE.enumerate()[:2], CONTEXTS)
+    assert (values.dtype, values.shape) == (dtype, (2, 3))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from discrete_grad.preferences import DPOConfig
 from discrete_grad.runs.fit_config import FitConfig
+from discrete_grad.training import distributed
 from discrete_grad.training.checkpoint import Checkpoint, RunError, load_tensors, write_atomically
 from discrete_grad.training.config import LoopConfig
 from discrete_grad.training.history import History
-from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log
+from discrete_grad.training.logs import JsonLinesLog, TensorBoardLog, no_log, progress_bar
 from discrete_grad.training.loop import Objective, Step, train
 from discrete_grad.training.optimiser import PLAIN, WARM
 from discrete_grad.training.step_loss import StepLoss
@@ -70,6 +71,36 @@ def test_the_step_kept_may_lie_before_the_checkpoint(tmp_path: Path) -> None:
     rest = resumed(Overfit, config, tmp_path, stopped_at=30)
     assert rest.steps == whole.steps[25:]
     assert rest.kept_step == whole.kept_step
+
+
+def test_a_checkpoint_without_the_step_kept_counts_its_own(tmp_path: Path) -> None:
+    """As older versions wrote them."""
+    config = LoopConfig(
+        steps=60, learning_rate=0.05, validate_every=1, patience=40, checkpoint_every=25
+    )
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+    assert train(Overfit(), config, seed=0, stage="x", checkpoint=state).kept_step < 25
+    saved = state.load()
+    assert saved
+    tensors, counters = saved
+    del counters["best_step"]
+    state.save(tensors, counters)
+    assert train(Overfit(), config, seed=0, stage="x", checkpoint=state).kept_step == 50
+
+
+def test_a_bar_begins_where_the_stage_does() -> None:
+    pytest.importorskip("tqdm")
+    bar = progress_bar("x", 10, 4)
+    bar.update()
+    assert (bar.total, bar.n + bar.disable) == (10, 5)  # what is not shown is not counted
+    bar.close()
+
+
+def test_each_process_needs_a_row_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 4)
+    with pytest.raises(ValueError, match="batch_size 3 leaves some of 4 processes without a row"):
+        train(Overfit(), LoopConfig(batch_size=3), seed=0, stage="x")
 
 
 class Worsening(Overfit):
