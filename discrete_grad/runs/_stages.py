@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from discrete_grad.data import Table
 from discrete_grad.data.scored_rows import ScoredRows
+from discrete_grad.fitting.aims import traded_config
 from discrete_grad.fitting.aligner import fit_aligner
 from discrete_grad.fitting.config import GeneratorConfig
 from discrete_grad.fitting.estimator import fit_estimator, new_ensemble
@@ -250,6 +251,7 @@ def trained(
         reward_unit=work.guidance["reward_unit"],
     )
     frozen, rows = with_aims(work, frozen)
+    config = traded_config(config) if traded(work.table.schema) > 1 else config
     return partial(
         fit_under,
         rules=work.rules,
