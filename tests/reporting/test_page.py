@@ -13,6 +13,7 @@ from discrete_grad.reporting import build_report, format_table, render_html, ver
 from discrete_grad.reporting._findings import swap_sentences
 from discrete_grad.reporting._heat import _cells
 from discrete_grad.reporting._page_text import agreement_text
+from discrete_grad.reporting.page import _settings
 from discrete_grad.reporting.plots import _agreement_panel
 from discrete_grad.reporting.wording import number, percent, short, standing
 from tests.evaluation.subjects import make_subject
@@ -109,6 +110,11 @@ def test_page_without_context_truth_log_and_settings() -> None:
     assert "true percentile" not in page.text
     assert "in truth" not in page.text
     assert "8 samples of each policy, seed" in page.text
+
+
+def test_settings_are_shown_by_name_and_those_inside_with_dots() -> None:
+    html = _settings({"seed": 3, "loop": {"steps": 7}})
+    assert html == "<dl><dt>seed</dt><dd>3</dd><dt>loop.steps</dt><dd>7</dd></dl>"
 
 
 def test_the_quality_of_the_models_in_words() -> None:
