@@ -52,8 +52,9 @@ class Records:
         self._write()
 
     def alive(self, candidates: list[Candidate]) -> Iterator[Mutant]:
-        """Mutants that lived, of those that can still be planted."""
-        wanted = {key for key, record in self._tried.items() if record["state"] in _ALIVE}
+        """Mutants that lived and are not equivalent, of those that can still be planted."""
+        lived = [(key, r) for key, r in self._tried.items() if r["state"] in _ALIVE]
+        wanted = {key for key, record in lived if not is_equivalent(record)}
         functions = {key[:2] for key in wanted}
         near = [c for c in candidates if (c.file, c.function) in functions]
         found = {_key(vars(mutant)): mutant for mutant in (c.made() for c in near)}

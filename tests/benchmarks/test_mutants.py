@@ -202,11 +202,8 @@ def test_a_run_goes_on_with_what_is_not_known(
     every = {candidate.made() for candidate in candidates}  # zip(sides) of zip(sides, sides) twice
     assert len(tried) == len(set(tried)) == len(every) - 5
     again = list(chosen(candidates, records, MutantsConfig(survivors=True)))
-    assert {m.now for m in again} == {
-        "return sum(a + 2 / b for a, b in pairs)",
-        "pairs = zip(sides, sides, strict=False)",
-        "if sides:",
-    }
+    lived = {"return sum(a + 2 / b for a, b in pairs)", "if sides:"}
+    assert {m.now for m in again} == lived  # the third is known to be equivalent
 
 
 def test_survivors_whose_line_has_gone_are_no_survivors(
@@ -214,7 +211,8 @@ def test_survivors_whose_line_has_gone_are_no_survivors(
 ) -> None:
     assert not list(Records(tmp_path, "small").alive([]))
     (told,) = json.loads((tmp_path / "mutants.json").read_text()).values()
-    assert [r["state"] for r in told["tried"]] == ["killed", "gone", "stopped", "gone", "gone"]
+    states = [r["state"] for r in told["tried"]]
+    assert states == ["killed", "gone", "stopped", "survived", "gone"]
 
 
 def test_a_larger_sample_holds_the_smaller_one_and_the_seed_decides(

@@ -64,6 +64,15 @@ def test_probabilities_sum_to_one_in_any_order(
     assert space.num_rows < 4 or log_probs.std() > 1e-3  # not uniform by mistake
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_layer_for_each_width(backbone: str) -> None:
+    sizes = [
+        sum(p.numel() for p in model_of(hidden=(8,) * n, backbone=backbone).parameters())
+        for n in (1, 2, 3)
+    ]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
+
+
 @pytest.mark.parametrize("embedded", [False, True])
 def test_each_column_of_the_context_changes_the_law(embedded: bool) -> None:
     spec = ContextSpec({"shop": ["east", "west"]}, ["price"], embedded=embedded)

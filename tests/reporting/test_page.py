@@ -11,6 +11,10 @@ import pytest
 from discrete_grad import CategoricalSpace
 from discrete_grad.reporting import build_report, format_table, render_html, verdict
 from discrete_grad.reporting._findings import swap_sentences
+from discrete_grad.reporting._heat import _cells
+from discrete_grad.reporting._page_text import agreement_text
+from discrete_grad.reporting.page import _settings
+from discrete_grad.reporting.plots import _agreement_panel
 from discrete_grad.reporting.wording import number, percent, short, standing
 from tests.evaluation.subjects import make_subject
 
@@ -105,6 +109,35 @@ def test_page_without_context_truth_log_and_settings() -> None:
     assert set(page.sections) == SECTIONS - {"contexts", "robustness", "curves", "settings"}
     assert "true percentile" not in page.text
     assert "in truth" not in page.text
+    assert "8 samples of each policy, seed" in page.text
+
+
+def test_settings_are_shown_by_name_and_those_inside_with_dots() -> None:
+    html = _settings({"seed": 3, "loop": {"steps": 7}})
+    assert html == "<dl><dt>seed</dt><dd>3</dd><dt>loop.steps</dt><dd>7</dd></dl>"
+
+
+def test_the_quality_of_the_models_in_words() -> None:
+    quality = {"spearman": 0.71, "rmse": 0.25, "rows": 1600, "observations": 1600}
+    told = agreement_text({"has_truth": False, "held_out": {"judge": quality}})
+    assert told.endswith(
+        "On 1,600 rows it has not seen, the judge has a rank correlation of 0.710 and, on the "
+        "scale it was trained on, an error (RMSE) of 0.250."
+    )
+
+
+def test_categories_that_are_not_shown_are_counted() -> None:
+    assert _cells(["<b>x</b>"], 1) == '<div class="cells"><b>x</b></div>'
+    assert "1,200 more" in _cells(["<b>x</b>"], 1201)
+
+
+def test_the_dotted_line_of_the_agreement_is_that_of_equal_scores(report: dict[str, Any]) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    _agreement_panel(axes, report["contexts"][0], "judged", report)
+    line = axes.lines[0]
+    assert line.get_xy1()[0] == line.get_xy1()[1]
+    assert line.get_slope() == 1
 
 
 def test_page_escapes_every_name() -> None:

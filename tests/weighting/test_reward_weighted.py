@@ -16,6 +16,7 @@ from discrete_grad.sampling import isolated_seed, seeded
 from discrete_grad.testing._goodness import g_test
 from discrete_grad.weighting import ExactTilt, RewardWeighted, beta_for_kl, beta_for_reward, tilt
 from discrete_grad.weighting.tilt import (
+    check_beta,
     coldest,
     log_partition,
     table_entropy,
@@ -167,6 +168,13 @@ def test_targets_out_of_reach_name_the_context():
     for target in (0.5, 1.0, 2.0):
         with pytest.raises(ValueError, match=r"context \(0,\) reaches a reward .* 0.5 and 1"):
             beta_for_reward(log_p[:, :1], reward[:, :1], target)
+
+
+def test_a_beta_that_is_refused_is_told_with_its_context():
+    with pytest.raises(ValueError, match=r"^beta must be above 0, got -1\.0$"):
+        check_beta(-1.0)
+    with pytest.raises(ValueError, match=r"^beta must be above 0, got 0\.0 in context \(1, 0\)$"):
+        check_beta(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, torch.tensor([1.0, 0.0])])
