@@ -14,6 +14,8 @@ from discrete_grad.models.pareto import non_dominated
 from discrete_grad.preferences import PreferenceConfig, Preferences
 from discrete_grad.rules import Fix
 from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
+from discrete_grad.runs._folder import load_weights
+from discrete_grad.runs._stages import Work, trained
 from discrete_grad.runs.pareto_front import front_values
 from discrete_grad.training import RunError
 from tests.runs.small import small_config
@@ -164,6 +166,19 @@ def test_the_report_says_what_was_asked_and_got(run: Run) -> None:
     page = (run.folder / "report.html").read_text()
     assert '<section id="aims">' in page
     assert report["exploitation"] is not None
+
+
+@pytest.mark.parametrize(("score", "factor"), [(AIMS, 2.5), ("yield", 1.0)])
+def test_a_generator_of_several_aims_has_more_entropy(
+    run: Run, score: list[str] | str, factor: float
+) -> None:
+    work = Work(run.folder, run.config, run.table, run.source, None, run.device)
+    for stage in work.stages:
+        work.models[stage.name] = stage.model(work)
+        load_weights(work.models[stage.name], work.weights(stage.name))
+    work.table = read(score)
+    trains = trained(work, replace(run.config.generator, entropy=0.02))
+    assert trains.keywords["config"].entropy == pytest.approx(0.02 * factor)  # type: ignore[attr-defined]
 
 
 def test_a_killed_fit_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
