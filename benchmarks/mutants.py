@@ -23,6 +23,7 @@ Needs mutmut: `pip install 'discrete_grad[dev]'`.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -57,7 +58,7 @@ class MutantsConfig:
     changed: str = ""
     """A git revision: only mutants of lines that changed since then."""
     survivors: bool = False
-    """Try again those that survived, and no others."""
+    """Try again those that survived, and no others; without a limit of seconds."""
     table: bool = False
     """Write the table of what is known, without a run."""
     folder: Path = Path("build/mutants")
@@ -113,7 +114,7 @@ def run(room: Room, config: MutantsConfig) -> int:
         room.files,
         mutants,
         kept=config.folder / f"{room.name}.json",
-        limit=_LIMIT,
+        limit=math.inf if config.survivors else _LIMIT,
         tell=lambda mutant, state: records.tell(mutant, state, config.seed),
     )
     return int(pytest.main(_arguments(room, config), plugins=[trials])) if mutants else 0

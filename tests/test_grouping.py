@@ -61,6 +61,12 @@ def test_whole_numbers_below_zero_are_groups_of_their_own() -> None:
     assert torch.equal(row_groups(codes.flip(0)), torch.arange(len(codes)).flip(0))
 
 
+def test_large_codes_that_differ_by_one() -> None:
+    """The numbers of the rows are whole beyond the 2^24 that float32 can count."""
+    codes = torch.tensor([[0, 0], [2**30, 0], [2**30, 1], [2**30 - 1, 1]])
+    assert row_groups(codes).tolist() == [0, 2, 3, 1]
+
+
 @pytest.mark.parametrize("place", [0, 1, 5])
 def test_the_hash_is_split_mix_of_the_published_constants(place: int) -> None:
     """By whole numbers of Python: Steele, Lea, Flood (2014), figure 16, of (place + 1) 2^40 + x."""

@@ -378,3 +378,28 @@ def test_many_rows_are_drawn_where_the_logits_are(sizes: tuple[int, ...]) -> Non
     with pretended_card():
         there = drawn(CARD)
     assert torch.equal(there, drawn(torch.device("cpu")))
+
+
+def test_many_samples_are_drawn_in_parts_as_alone() -> None:
+    space = CategoricalSpace.from_sizes((20, 20))
+    logits = sampling.normal((2, 1000, 40), generator=sampling.seeded(0))
+    noise = uniform_like(space, logits, generator=sampling.seeded(1))
+    alone = [categorical(space, one, u) for one, u in zip(logits, noise, strict=True)]
+    assert torch.equal(categorical(space, logits, noise), torch.stack(alone))
+
+
+@pytest.mark.parametrize(("noise", "code"), [(0.0, 1), (1 - 2**-53, 2)])
+def test_the_least_and_the_greatest_noise_of_many_rows(noise: float, code: int) -> None:
+    """Of few categories in many rows, which are counted; the first and the last are impossible."""
+    space = CategoricalSpace.from_sizes((4,))
+    logits = torch.tensor([-math.inf, 0.3, 0.4, -math.inf]).expand(20_000, 4)
+    drawn = categorical(space, logits, torch.full((20_000, 1), noise, dtype=torch.float64))
+    assert drawn.eq(code).all()
+
+
+def test_normal_numbers_come_from_the_generator_alone() -> None:
+    state = torch.get_rng_state()
+    a, b, c = (sampling.normal((5,), generator=sampling.seeded(seed)) for seed in (3, 3, 4))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -269,6 +269,11 @@ def test_bad_input(wrong: dict[str, object], message: str) -> None:
 
 
 def test_the_settings_of_an_aligner_are_those_of_a_metric() -> None:
+    """So a call that leaves them out is one of 256 anchors at most, of 300 rows."""
     ours, theirs = (inspect.signature(f).parameters for f in (alignment_metrics, compare_metrics))
     shared = ("anchors", "pairs", "nearest", "resamples", "confidence")
     assert [ours[name].default for name in shared] == [theirs[name].default for name in shared]
+    space = CategoricalSpace.from_sizes((5, 5, 12))
+    codes, aligner = space.enumerate(), Aligner(Estimator(space))
+    found = alignment_metrics(aligner, codes, codes.sum(-1).float(), resamples=2)
+    assert {figure.anchors for figure in found if figure.pairs == "random"} == {256}
