@@ -67,6 +67,7 @@ def test_the_error_is_the_variance_where_there_is_no_bias() -> None:
     assert abs(found.ranked[0].error - expected) < 3 * found.ranked[0].half_width
 
 
+@pytest.mark.slow
 def test_a_black_box_leaves_out_what_needs_its_derivative() -> None:
     table = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     f = on_codes(SPACE, lambda codes: table[(codes * torch.tensor([6, 2, 1])).sum(-1)])

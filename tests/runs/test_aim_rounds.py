@@ -48,6 +48,7 @@ def run(fitted: Path, tmp_path: Path) -> Run:
     return load_run(shutil.copytree(fitted, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_batch_is_spread_over_trade_offs_and_told_again(run: Run) -> None:
     found = run.propose(rows=8)
     assert list(found) == ["x", "y", "z", *(f"estimated_{n}" for n in ("yield", "cost", "purity"))]

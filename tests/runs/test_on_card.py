@@ -116,6 +116,7 @@ class _Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_fit_begun_there_is_resumed_here_and_the_other_way_round(tmp_path: Path) -> None:
     config, calls = config_of(), 0
 

@@ -255,6 +255,7 @@ def dislikes_ideal(codes: torch.Tensor) -> torch.Tensor:
     return -codes[:, 0].double()
 
 
+@pytest.mark.slow
 def test_a_generator_is_trained_by_score_and_preferences(run: Run, tmp_path: Path) -> None:
     favourite = likely_rows(run)[:, 0].mode().values
     pairs = liking(400, lambda codes: -(codes[:, 0] == favourite).double())

@@ -25,6 +25,7 @@ def test_a_run_without_contexts_has_none_to_perturb(tmp_path: Path) -> None:
     assert report["robustness"] is None
 
 
+@pytest.mark.slow
 def test_judge_and_estimator_are_graded_on_rows_they_have_not_seen(tmp_path: Path) -> None:
     """By ranks that are counted here."""
     run = fit(small_table(), tmp_path / "run", small_config())

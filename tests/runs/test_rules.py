@@ -156,6 +156,7 @@ def test_the_report_tells_of_the_rules(run: Run) -> None:
     assert "Rule: never cut=ideal" in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_rules_of_the_context_are_reported_as_their_mean(by_shop: Run) -> None:
     part = write_report(by_shop)["rules"]
     assert "trained_by" in part
@@ -262,6 +263,7 @@ def test_trust_and_rules_hold_together(trusting: Run) -> None:
     assert (row == 3).sum() == 3
 
 
+@pytest.mark.slow
 def test_pairs_never_seen_are_told(tmp_path: Path) -> None:
     codes = random_codes(CategoricalSpace({"city": 12, "size": 3}), 200, generator=seeded(1))
     city, size = codes.unbind(1)

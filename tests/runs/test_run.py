@@ -343,6 +343,7 @@ def test_behaviour_is_every_score_on_its_own_scale_in_its_context(tmp_path: Path
         torch.testing.assert_close(loss, -scores, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_estimator_and_judge_learn_the_first_score_alone(tmp_path: Path) -> None:
     alone, table = tmp_path / "alone", small_table()
     run = fit(table, alone, with_alignment())
@@ -354,6 +355,7 @@ def test_estimator_and_judge_learn_the_first_score_alone(tmp_path: Path) -> None
         assert one[f"{name}.safetensors"] == several[f"{name}.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_run_with_several_scores_is_resumed_and_loaded_as_it_was(tmp_path: Path) -> None:
     def stop(metrics: dict[str, float], step: int) -> None:
         if any(name.startswith("aligner") for name in metrics):
