@@ -257,7 +257,7 @@ def test_the_report_counts_observations_and_says_that_rows_are_merged(tmp_path: 
     held_out, said = write_report(run)["held_out"], (run.folder / "report.html").read_text()
     assert held_out["judge"]["of"] == int(run.rows.counts.sum())
     assert held_out["estimator"]["of"] == 200 - held_out["judge"]["of"]
-    assert "equal rows are one" in said
+    assert "equal rows count as one row" in said
     alone = fit(small_table(), tmp_path / "alone", small_config())
     write_report(alone)
     assert "equal rows are one" not in (alone.folder / "report.html").read_text()
