@@ -132,26 +132,21 @@ def test_bias_of_fixed_weights() -> None:
     check_bias_of_fixed_weights()
 
 
-def test_own_slopes_are_exact_on_quadratic_functions() -> None:
+def quadratic(rows: Tensor) -> Tensor:
     matrix = torch.randn(5, 5, generator=contract.seeded(), dtype=torch.float64)
+    return ((rows @ matrix) * rows).sum(-1)
 
-    def f(rows: Tensor) -> Tensor:
-        return ((rows @ matrix) * rows).sum(-1)
 
-    gradient, p = of_every_tuple(only("own_slopes"), f, 2)
-    assert_close(p @ gradient, exact_gradient(f, TINY_LOGITS, TINY), rtol=0, atol=1e-12)
+def test_own_slopes_are_exact_on_quadratic_functions() -> None:
+    gradient, p = of_every_tuple(only("own_slopes"), quadratic, 2)
+    assert_close(p @ gradient, exact_gradient(quadratic, TINY_LOGITS, TINY), rtol=0, atol=1e-12)
 
 
 def test_biases_on_quadratic_functions_are_multiples_of_one() -> None:
-    matrix = torch.randn(5, 5, generator=contract.seeded(), dtype=torch.float64)
-
-    def f(rows: Tensor) -> Tensor:
-        return ((rows @ matrix) * rows).sum(-1)
-
-    truth = exact_gradient(f, TINY_LOGITS, TINY)
+    truth = exact_gradient(quadratic, TINY_LOGITS, TINY)
     biases = []
     for name in NAMES:
-        gradient, p = of_every_tuple(only(name), f, 2)
+        gradient, p = of_every_tuple(only(name), quadratic, 2)
         biases.append(p @ gradient - truth)
     one = biases[NAMES.index("straight_through")]
     assert one.norm() > 0.01 * truth.norm()
@@ -246,12 +241,13 @@ def test_logits_of_shared_parameters_are_averaged() -> None:
             logits = logits if shared else logits.detach()
             method.expectation(CUBIC, logits, generator=contract.seeded(seed))
         learned.append(sum(method.weights()[name] for name in NAMES[:UNBIASED]))
+        assert torch.equal(method.weight[0], method.weight[1]) == shared  # of both features
     assert learned[1] > learned[0] + 0.1
 
 
 def test_common_weights_hedge_against_a_bias_that_the_noise_may_hide() -> None:
     covariance, _ = measured()
-    quadratic = torch.tensor(QUADRATIC, dtype=torch.float64)
+    direction = torch.tensor(QUADRATIC, dtype=torch.float64)
     few, many = (
         common_weights(
             covariance, torch.zeros_like(covariance), torch.tensor(n).double(), 9, averaged=128
@@ -260,7 +256,7 @@ def test_common_weights_hedge_against_a_bias_that_the_noise_may_hide() -> None:
     )
     assert (few == few[0]).all()
     assert_close(few.sum(-1), torch.ones_like(few[:, 0]))
-    assert (few @ quadratic).abs().max() < 0.1 * (many @ quadratic).abs().max()
+    assert (few @ direction).abs().max() < 0.1 * (many @ direction).abs().max()
 
 
 def test_few_elements_have_the_weights_of_all_features() -> None:
