@@ -85,9 +85,7 @@ def missing_cells(column: ArrowColumn) -> NDArray[np.bool_]:
     if is_declared(column) and (_needs_decoding(column) or types.is_floating(_kind(column))):
         column = decoded(column)
     undefined = types.is_floating(column.type)
-    if undefined:  # pyarrow before 26 finds no NaN of half precision
-        column = column.cast(arrow().float64())
-    cells = arrow("compute").is_null(column, nan_is_null=undefined)
+    cells = arrow("compute").is_null(_without_halves(column), nan_is_null=undefined)
     missing: NDArray[np.bool_] = cells.to_numpy()
     return missing
 
@@ -102,6 +100,12 @@ def distinct_count(column: ArrowColumn, name: str) -> int:
     return int((np.bincount(codes) > 0).sum()) - (values[-1:] == [None])
 
 
+def _without_halves(column: ArrowColumn) -> ArrowColumn:
+    """Half precision in float64: pyarrow before 26 tells neither its NaN nor its equal values."""
+    halves = arrow().types.is_float16(column.type)
+    return column.cast(arrow().float64()) if halves else column
+
+
 def distinct_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
     """Different numbers `(M,)` of a column of numbers or of text that parses as some, sorted.
 
@@ -109,9 +113,10 @@ def distinct_numbers(column: ArrowColumn, name: str) -> NDArray[np.float64]:
         TableError: for a number that is not finite.
     """
     text = _is_text(column.type)
-    given = _different(column) if text else column
-    different = arrow("compute").unique(given.cast(arrow().float64(), safe=False)).drop_null()
-    values: NDArray[np.float64] = np.unique(different.to_numpy(zero_copy_only=False))
+    unique = arrow("compute").unique
+    different = _different(column) if text else unique(_without_halves(column)).drop_null()
+    cast = different.cast(arrow().float64(), safe=False)
+    values: NDArray[np.float64] = np.unique(cast.to_numpy(zero_copy_only=False))
     if not np.isfinite(values[~np.isnan(values)]).all() or (text and np.isnan(values).any()):
         numbers(column, name, missing=True)  # says in which row
     return values[~np.isnan(values)]

@@ -98,8 +98,13 @@ class Table:
         index = index if index.numel() else index.long()
         context = None if self.context is None else self.context[index]
         more = None if self.more_scores is None else self.more_scores[index]
-        taken = replace(self, codes=self.codes[index], scores=self.scores[index])
-        return replace(taken, context=context, more_scores=more)
+        return replace(
+            self,
+            codes=self.codes[index],
+            scores=self.scores[index],
+            context=context,
+            more_scores=more,
+        )
 
 
 def read_table(
