@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, sup_con
+from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
 
 temperatures = st.sampled_from([0.1, 0.5, 2.0])
 seeds = st.integers(0, 2**31)
@@ -38,15 +38,19 @@ def test_nt_xent_by_loops(count: int, seed: int, temperature: float) -> None:
 @given(st.integers(2, 7), seeds, temperatures, st.booleans())
 def test_sup_con_by_loops(count: int, seed: int, temperature: float, as_mask: bool) -> None:
     rows, terms = points(count, seed), []
-    labels = torch.randint(3, (count,), generator=torch.Generator().manual_seed(seed))
+    source = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=source)
+    alike_rows = labels.unsqueeze(0) == labels.unsqueeze(1)
+    if as_mask:  # of either direction alone
+        alike_rows = torch.rand(count, count, generator=source) < 0.5
     for i in range(count):
         others = [k for k in range(count) if k != i]
         weight = {k: math.exp(cosine(rows[i], rows[k]) / temperature) for k in others}
-        alike = [k for k in others if labels[k] == labels[i]]
+        alike = [k for k in others if alike_rows[i, k]]
         own = [-math.log(weight[p] / sum(weight.values())) for p in alike]
         terms += [sum(own) / len(own)] if own else []
     expected = sum(terms) / len(terms) if terms else 0.0
-    positives = labels.unsqueeze(0) == labels.unsqueeze(1) if as_mask else labels
+    positives = alike_rows if as_mask else labels
     assert sup_con(rows, positives, temperature=temperature).item() == pytest.approx(
         expected, abs=1e-9
     )
@@ -133,8 +137,10 @@ def test_in_half_precision_rows_of_any_length_have_a_loss_and_a_gradient(size: f
         nt_xent(rows[:3], rows[3:]),
         sup_con(rows, classes),
         mined_contrast(rows[:2], rows[2:4], rows[4:].unsqueeze(1)),
-        acc_con(rows, classes.float()),
+        acc_con(rows, classes.double()),
+        rank_n_contrast(rows, classes.double()),
     ):
         (gradient,) = torch.autograd.grad(loss, rows)
+        assert loss.dtype == rows.dtype
         assert loss.isfinite()
         assert gradient.isfinite().all()
