@@ -346,6 +346,9 @@ def test_arguments_that_do_not_fit() -> None:
         layer(torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"chunk of at least 1, got .*item: 7.* and 0"):
         make(7, chunk=0)
+    for embedding, got in ((torch.zeros(7, 2, 1), r"\(7, 2, 1\)"), (None, "<class 'NoneType'>")):
+        with pytest.raises(ValueError, match=rf"a weight \(K, dim\), got {got}$"):
+            ChunkedHead(4, embedding, HARD[0])
     with pytest.raises(ValueError, match="a space of one feature"):
         ChunkedHead(4, SoftEmbedding(CategoricalSpace.from_sizes((2, 3)), 2), ReinMax())
     with pytest.raises(ValueError, match=r"the relaxation is for .*x0: 3.*, not for .*item: 7"):

@@ -143,7 +143,41 @@ FORMS: dict[str, Move] = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize("offsets", OFFSETS, ids=str)
 def test_offsets(space: CategoricalSpace, form: Move, offsets: list[int]) -> None:
-    model = Model([lambda x: x + torch.tensor(offsets), form], LOOKUPS["embedding"])
     codes = (torch.rand(ROWS, 4) * torch.tensor(space.sizes)).long()
     row = space.one_hot(codes, dtype=torch.float64)
-    assert_close(soften(model, space)(row)[0], model(codes)[0])
+    for look_up in LOOKUPS.values():
+        model = Model([lambda x: x + torch.tensor(offsets), form], look_up)
+        assert_close(soften(model, space)(row)[0], model(codes)[0])
+
+
+BY_NAME: dict[str, Move] = {
+    "transpose": lambda x: x.transpose(dim0=1, dim1=0),
+    "transpose by one": lambda x: x.transpose(0, dim1=1),
+    "permute": lambda x: torch.permute(x, dims=(1, 0)),
+    "expand": lambda x: x[:1].expand(size=(2, 4)),
+    "view": lambda x: x.view(size=(2, 6)),
+    "reshape": lambda x: torch.reshape(x, shape=(2, 6)),
+    "flatten": lambda x: x.unsqueeze(dim=1).flatten(start_dim=1, end_dim=2),
+    "flatten from": lambda x: x.view(1, ROWS, 2, 2).flatten(start_dim=2),
+    "flatten to": lambda x: x.view(1, ROWS, 2, 2).flatten(end_dim=1),
+    "squeeze": lambda x: x.view(ROWS, 1, 4, 1).squeeze(dim=1),
+    "squeeze some": lambda x: x.view(ROWS, 1, 4, 1).squeeze(dim=(1, 3)),
+    "select": lambda x: x.select(dim=1, index=2),
+    "narrow": lambda x: x.narrow(dim=1, start=1, length=2),
+    "unbind": lambda x: torch.cat(x.unbind(dim=1)[1:3]),
+    "unbind rows": lambda x: torch.cat(x.unbind()[1:]),
+    "split": lambda x: torch.cat(x.split(split_size=3, dim=1)[::-1], 1),
+    "split of torch": lambda x: torch.split(x, split_size_or_sections=3, dim=1)[1],
+    "split in sections": lambda x: x.split(split_size=[1, 3], dim=1)[1],
+    "split rows": lambda x: x.split(2)[0],
+    "chunk": lambda x: x.chunk(chunks=3, dim=1)[1],
+    "chunk rows": lambda x: x.chunk(2)[1],
+}
+
+
+@pytest.mark.parametrize("move", BY_NAME.values(), ids=BY_NAME.keys())
+def test_moves_whose_arguments_are_named_or_left_out(move: Move) -> None:
+    space, codes = SPACES[0], torch.tensor([[0, 1, 2, 3], [2, 0, 1, 2], [1, 1, 0, 0]])
+    model = Model([lambda x: x + torch.tensor([0, 3, 5, 8]), move], LOOKUPS["embedding"])
+    row = space.one_hot(codes, dtype=torch.float64)
+    assert torch.equal(soften(model, space)(row)[0], model(codes)[0])
