@@ -95,5 +95,5 @@ def test_the_message(name: str, look_up: LookUp, features: str, message: str) ->
 
 def test_a_view_of_another_type_is_refused() -> None:
     for cast in (lambda x: x.view(torch.int32), lambda x: x.view(dtype=torch.int32)):
-        with pytest.raises(TypeError, match="^soften: 'view' in .* needs the value of a code"):
+        with pytest.raises(TypeError, match=r"^soften: 'view' in .* needs the value of a code"):
             soften(Model([cast], lambda x: x), SPACE)(ROWS)
