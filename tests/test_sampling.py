@@ -336,6 +336,21 @@ def test_export(arguments: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(exported(*arguments), Draw()(*arguments))
 
 
+@pytest.mark.parametrize("sizes", [(2, 1, 3, 3), (40,), (3, 3)])
+@pytest.mark.parametrize("batch", [(), (5,), (2, 4), (20_000,)])
+def test_a_program_draws_the_same_codes(
+    sizes: tuple[int, ...], batch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = CategoricalSpace.from_sizes(sizes)
+    logits = random_logits(space, batch, masked=True)
+    noise = uniform_like(space, logits, generator=seeded())
+    expected = categorical(space, logits, noise)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(categorical(space, logits, noise), expected)
+    again = uniform_like(space, logits, generator=seeded())
+    assert torch.equal(again, noise)
+
+
 class Noise(nn.Module):
     """Each kind of noise from the global source, and the draw."""
 
