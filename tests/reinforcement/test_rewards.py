@@ -124,6 +124,6 @@ def test_equal_numbers_have_no_deviation_however_their_mean_rounds(value: float)
 
 def test_an_adversary_needs_derivatives() -> None:
     reward = adversarial_reward(Estimator(SPACE))
-    message = "adversarial reward needs derivatives, which torch.inference_mode"
+    message = "^an adversarial reward needs derivatives, which torch.inference_mode"
     with torch.inference_mode(), pytest.raises(ValueError, match=message):
         reward(CODES, None)
