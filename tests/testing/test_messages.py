@@ -68,6 +68,15 @@ class Likeliest(Layer):
         return self.space.argmax(logits)
 
 
+class UnlikelySize(Likeliest):
+    """The most likely row but for its third feature."""
+
+    def codes(self, logits, generator):
+        return (super().codes(logits, generator) + torch.tensor([0, 0, 1, 0])) % torch.tensor(
+            self.space.sizes
+        )
+
+
 class OneSeed(Layer):
     """A generator of its own, always in the same state."""
 
@@ -218,6 +227,12 @@ WORDS: list[tuple[str, Callable[..., Any], Claims, str]] = [
         changed(Softened, rows=lambda r: (1 - 2e-4) * r),
         SOFT,
         "feature 'colour': a soft row must sum to 1, off by 0.0002",
+    ),
+    (
+        "law",
+        UnlikelySize,
+        Claims(forward="argmax"),
+        "feature 'size': the row must be the most likely category",
     ),
     (
         "value",
