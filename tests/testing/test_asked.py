@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from discrete_grad import CategoricalSpace
 from discrete_grad.testing import run_checks
-from tests.testing.bugs import RULED, Ruled
+from tests.testing.bugs import RULED, SCORE, Ruled, Score
 
 asked: list[Tensor] = []
 
@@ -117,3 +118,17 @@ def test_what_is_asked(check: str) -> None:
     (result,) = run_checks(Recorded, facts=RULED, only=[check])
     assert result.status == "passed"
     assert list(dict.fromkeys(map(shown, asked))) == ASKED[check]
+
+
+def test_a_black_box_is_asked_about_the_second_scene_or_the_only_one() -> None:
+    class Blind(Score):
+        def expectation(self, f, logits, *, generator=None):
+            asked.append(logits.detach())
+            return super().expectation(f, logits, generator=generator)
+
+    for method in (Blind, Blind(CategoricalSpace({"x": 3}))):
+        asked.clear()
+        (result,) = run_checks(method, facts=SCORE, only=["black_box"])
+        assert result.status == "passed"
+        width = 5 if method is Blind else 3
+        assert {logits.shape[-1] for logits in asked} == {width}
