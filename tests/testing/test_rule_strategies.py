@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import pytest
 from hypothesis import Phase, given, settings
 
 from discrete_grad import CategoricalSpace
@@ -19,9 +18,8 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def drawn() -> dict[str, list[Any]]:
-    """Hundreds of rules by kind."""
+def rules_by_kind() -> dict[str, list[Any]]:
+    """Hundreds of rules."""
     found: dict[str, list[Any]] = defaultdict(list)
 
     @settings(max_examples=300, derandomize=True, database=None, phases=[Phase.generate])
@@ -40,7 +38,7 @@ def categories(name: str) -> set[str]:
     return set(SPACE.categories[SPACE.names.index(name)])
 
 
-def test_every_kind_is_drawn(drawn: dict[str, list[Any]]) -> None:
+def check_kinds(drawn: dict[str, list[Any]]) -> None:
     assert drawn.keys() - {"lists"} == KINDS
     assert {len(rules) for rules in drawn["lists"]} == {2, 3, 4}
 
@@ -52,7 +50,7 @@ def cells_of(drawn: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(cells) for cells in counts + sides + whole]
 
 
-def test_ranges(drawn: dict[str, list[Any]]) -> None:
+def check_ranges(drawn: dict[str, list[Any]]) -> None:
     every = cells_of(drawn)
     priced = [dict(rule.prices) for rule in drawn["Budget"]]
     for cells in (*every, *({n: dict(few) for n, few in some.items()} for some in priced)):
@@ -68,7 +66,7 @@ def test_ranges(drawn: dict[str, list[Any]]) -> None:
     assert {len(rule.rules) for rule in drawn["When"]} == {2}
 
 
-def test_budgets_and_edits(drawn: dict[str, list[Any]]) -> None:
+def check_budgets_and_edits(drawn: dict[str, list[Any]]) -> None:
     cells = [cell for rule in drawn["Budget"] for _, cell in rule.prices]
     prices = [price for cell in cells for _, price in cell]
     assert {round(10 * price, 9) for price in prices} == set(range(-3, 10))
@@ -80,7 +78,7 @@ def test_budgets_and_edits(drawn: dict[str, list[Any]]) -> None:
     assert {price for rule in by_name for _, price in rule.prices} == {0, 0.5, 2}
 
 
-def test_rows(drawn: dict[str, list[Any]]) -> None:
+def check_rows(drawn: dict[str, list[Any]]) -> None:
     rows = [(rule.features, row) for rule in drawn["Observed"] for row in rule.rows]
     rows += [(rule.features, rule.row) for rule in drawn["Within"] if rule.features]
     for names, row in rows:
@@ -91,7 +89,7 @@ def test_rows(drawn: dict[str, list[Any]]) -> None:
         assert set(column) == set(range(size))
 
 
-def test_sequences(drawn: dict[str, list[Any]]) -> None:
+def check_sequences(drawn: dict[str, list[Any]]) -> None:
     for rule in drawn["Length"] + drawn["Contains"] + drawn["Avoids"]:
         places = [SPACE.names.index(name) for name in rule.features or ()]
         assert places == sorted(places)
@@ -100,3 +98,9 @@ def test_sequences(drawn: dict[str, list[Any]]) -> None:
     assert {rule.least for rule in drawn["Length"]} == {0, 1, 2}
     assert {rule.most for rule in drawn["Length"]} == {None, 0, 1, 2, 3, 4}
     assert {len(rule.motif) for rule in drawn["Contains"]} == {1, 2, 3}
+
+
+def test_what_is_drawn() -> None:
+    drawn = rules_by_kind()
+    for check in (check_kinds, check_ranges, check_budgets_and_edits, check_rows, check_sequences):
+        check(drawn)
