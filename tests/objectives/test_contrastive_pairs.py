@@ -60,6 +60,11 @@ def test_sup_con_takes_a_relation_that_is_no_partition() -> None:
     rows = points(3, 0)
     chain = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
     assert not torch.isclose(sup_con(rows, chain), sup_con(rows, torch.tensor([0, 0, 0])))
+    one = torch.zeros(3, 3, dtype=torch.bool)
+    one[0, 1] = True  # a single row counts, with a single positive
+    weight = [math.exp(cosine(rows[0], rows[i]) / 0.5) for i in (1, 2)]
+    expected = -math.log(weight[0] / sum(weight))
+    assert sup_con(rows, one, temperature=0.5).item() == pytest.approx(expected)
 
 
 @given(st.integers(1, 4), st.integers(0, 3), seeds, temperatures)
@@ -127,6 +132,22 @@ def test_shapes() -> None:
         mined_contrast(rows, rows, rows)
     with pytest.raises(ValueError, match=r"known must be bool \(3, 4\)"):
         mined_contrast(rows, rows, torch.zeros(3, 4, 2), known=torch.ones(3, 4))
+
+
+def test_in_half_precision_the_losses_are_nearly_the_same() -> None:
+    rows, classes = points(6, 0).half(), torch.tensor([0, 0, 1, 1, 2, 2])
+
+    def losses(rows: Tensor) -> list[Tensor]:
+        negatives = rows[[4, 5, 0, 3]].view(2, 2, 3)
+        return [
+            nt_xent(rows[:3], rows[3:], temperature=0.5),
+            sup_con(rows, classes, temperature=0.5),
+            mined_contrast(rows[:2], rows[2:4], negatives, temperature=0.5),
+            acc_con(rows, classes.double(), temperature=0.5),
+        ]
+
+    for half, wide in zip(losses(rows), losses(rows.double()), strict=True):
+        assert_close(half.double(), wide, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-7, 1e-5, 1e-3, 1.0, 1e4])
