@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
