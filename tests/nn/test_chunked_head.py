@@ -382,6 +382,21 @@ def test_logits_that_are_no_law(
         layer(latents(2))
 
 
+@every
+def test_a_program_draws_and_computes_the_same(
+    relaxation: Relaxation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, results = make(17, relaxation, masked=True), []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda answer=compiling: answer)
+        latent = latents(6)
+        embedded = layer(latent, generator=seeded(3))
+        gradients = torch.autograd.grad(embedded.square().sum(), [latent, *layer.parameters()])
+        results.append([embedded, *gradients])
+    for eager, found in zip(*results, strict=True):
+        assert_close(found, eager)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("relaxation", ALL[:3], ids=lambda r: type(r).__name__)
 def test_compile_without_graph_breaks(relaxation: Relaxation) -> None:

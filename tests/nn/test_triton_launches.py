@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from discrete_grad import CategoricalSpace
+from discrete_grad import CategoricalSpace, GumbelSoftmax, ReinMax, Softmax
+from discrete_grad.nn import SoftEmbedding
 from discrete_grad.nn import _triton_kernels as kernels
+from discrete_grad.sampling import random_indices, seeded
 
 pytest.importorskip("triton")
 
@@ -230,3 +232,37 @@ def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     def plain() -> None: ...
 
     assert kernels._kernel(plain) is plain
+
+
+def test_a_drawn_embedding_by_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward pass draws by them, and the backward pass has the seed of that draw."""
+    layer, given, drawn = SoftEmbedding(SPACE, 2), [], torch.tensor([[4, 16, 0], [0, 3, 0]])
+    seeds: list[int] = []
+
+    def draw(space: CategoricalSpace, logits: Tensor, seed: int) -> Tensor:
+        seeds.append(seed)
+        return drawn
+
+    def pulled(*tensors: Any, **options: Any) -> Tensor:
+        given.append((tensors, options))
+        return torch.full((2, SPACE.width), 7.0)
+
+    monkeypatch.setattr(kernels, "available", lambda tensor: True)
+    monkeypatch.setattr(kernels, "draw", draw)
+    monkeypatch.setattr(kernels, "logits_gradient", pulled)
+    logits = torch.zeros(2, SPACE.width, requires_grad=True)
+    for method, tau in ((GumbelSoftmax(SPACE, tau=0.5), 0.5), (ReinMax(SPACE), 1.0)):
+        found = layer.sample(logits, method, generator=seeded(1), kernels=True)
+        assert torch.equal(found, layer(drawn))
+        (gradient,) = torch.autograd.grad(found.sum(), logits)
+        assert (gradient == 7).all()
+        (space, *tensors, form), options = given.pop()
+        expected = (logits, layer.weight, drawn, torch.ones(2, 3, 2))
+        assert all(map(torch.equal, tensors, expected))
+        assert space is SPACE
+        assert form == ("gumbel_softmax" if tau == 0.5 else "reinmax")
+        # only Gumbel-softmax draws its noise again
+        assert options == {"tau": tau, "seed": seeds[-1]}
+    assert seeds == [int(random_indices(2**62, (), generator=seeded(1)))] * 2
+    layer.sample(logits.detach(), Softmax(SPACE), kernels=True)  # which has no kernel
+    assert len(seeds) == 2
