@@ -1,5 +1,6 @@
 """Random moves of codes, joins and offsets: what a softened model finds is what the model does."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace
 from discrete_grad.nn import soften
 
-SPACES = [CategoricalSpace.from_sizes(s) for s in ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3))]
+SIZES = ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3), (3, 3, 2, 2))
+SPACES = [CategoricalSpace.from_sizes(sizes) for sizes in SIZES]
 ROWS = 3
 TABLE = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -126,6 +128,7 @@ OFFSETS = (
     [0, 3, 6, 0],
     [2, 2, 5, 8],
     [0, 1, 2, 3],
+    [4, 7, 10, 12],
 )
 FORMS: dict[str, Move] = {
     "as it comes": lambda x: x,
@@ -136,6 +139,10 @@ FORMS: dict[str, Move] = {
         torch.stack([x, x.flip(1)], 1) + 10 * torch.arange(ROWS).view(-1, 1, 1)
     ),
     "in one line": lambda x: x.reshape(-1),
+    "numbers in between": lambda x: torch.where(torch.arange(4) % 2 == 1, 7, x),
+    "no column": lambda x: x[:, torch.arange(0)],
+    "a column, moved four times": lambda x: x[:, 1:2] + torch.tensor([0, 5, 5, 10]),
+    "its data": lambda x: x.data,
 }
 
 
@@ -147,6 +154,18 @@ def test_offsets(space: CategoricalSpace, form: Move, offsets: list[int]) -> Non
     row = space.one_hot(codes, dtype=torch.float64)
     for look_up in LOOKUPS.values():
         model = Model([lambda x: x + torch.tensor(offsets), form], look_up)
+        assert_close(soften(model, space)(row)[0], model(codes)[0])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: str(space.sizes))
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags(space: CategoricalSpace, mode: str) -> None:
+    codes = torch.tensor([[0, 1, 2, 3], [2, 0, 1, 2], [1, 1, 0, 0]]) % torch.tensor(space.sizes)
+    row = space.one_hot(codes, dtype=torch.float64)
+    parts = (slice(None), slice(1, 3), slice(0, 1), [2, 0, 3])
+    for offsets, part in itertools.product(OFFSETS, parts):
+        moves = [lambda x, o=offsets: x + torch.tensor(o), lambda x, p=part: x[:, p]]
+        model = Model(moves, lambda x: F.embedding_bag(x, TABLE, mode=mode))
         assert_close(soften(model, space)(row)[0], model(codes)[0])
 
 
