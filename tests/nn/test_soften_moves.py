@@ -14,6 +14,9 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.nn import soften
+from discrete_grad.nn.soften._codes import Row
+from discrete_grad.nn.soften._followed import following
+from discrete_grad.nn.soften._positions import Strided
 
 SIZES = ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3), (3, 3, 2, 2))
 SPACES = [CategoricalSpace.from_sizes(sizes) for sizes in SIZES]
@@ -200,3 +203,36 @@ def test_moves_whose_arguments_are_named_or_left_out(move: Move) -> None:
     model = Model([lambda x: x + torch.tensor([0, 3, 5, 8]), move], LOOKUPS["embedding"])
     row = space.one_hot(codes, dtype=torch.float64)
     assert torch.equal(soften(model, space)(row)[0], model(codes)[0])
+
+
+REGULAR: dict[str, Move] = {
+    **{name: move for name, move in BY_NAME.items() if "unbind" not in name and name != "split"},
+    "swapaxes": lambda x: x.swapaxes(0, 1),
+    "swapdims": lambda x: torch.swapdims(x, 0, 1),
+    "t": lambda x: x.t(),
+    "T": lambda x: x.T,
+    "mT": lambda x: x.mT,
+    "column": lambda x: x[:, 2],
+    "row": lambda x: x[1],
+    "cells": lambda x: x[:, None, 1:3],
+    "every second": lambda x: x[::2, ..., ::3],
+    "ravel": lambda x: x.ravel(),
+    "iterated": lambda x: list(x)[2],
+    "part of unbind": lambda x: x.unbind(1)[3],
+    "part of split": lambda x: x.split(3, 1)[1],
+    "part of split_with_sizes": lambda x: x.split_with_sizes([1, 3], 1)[1],
+    "squeezed whole": lambda x: x[:, :1].squeeze(),
+    "cast": lambda x: x.int().unsqueeze(0),
+    "plus": lambda x: (x + 3)[:, 1],
+}
+
+
+@pytest.mark.parametrize("move", REGULAR.values(), ids=REGULAR.keys())
+def test_positions_stay_regular(move: Move) -> None:
+    """By which look-ups stay products of blocks; any other way is slow, and right all the same."""
+    positions = torch.arange(ROWS * 4).view(ROWS, 4)
+    codes = Row(torch.zeros(ROWS, SPACES[0].width), SPACES[0]).codes()
+    with following():
+        moved = move(codes)
+    assert isinstance(moved.at, Strided)
+    assert torch.equal(moved.positions() + moved.shift, move(positions))
