@@ -111,3 +111,44 @@ def test_any_others(move: Move, look_up: Move, monkeypatch: pytest.MonkeyPatch) 
 def test_sums_of_rows(move: Move, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     forbid(monkeypatch, "_by_form")
     check(move, lambda x: F.embedding_bag(x, TABLE, mode=mode))
+
+
+def learning() -> torch.nn.Parameter:
+    return torch.nn.Parameter(TABLE.clone())
+
+
+OPTIONS: dict[str, Move] = {
+    "embedding": lambda x: F.embedding(x, learning()),
+    "bag": lambda x: F.embedding_bag(x, learning()),
+    "embedding of a norm": lambda x: F.embedding(x, TABLE.clone(), max_norm=1.0),
+    "embedding of another norm": lambda x: F.embedding(
+        x, TABLE.clone(), max_norm=1.0, norm_type=1.0
+    ),
+    "bag of a norm": lambda x: F.embedding_bag(x, TABLE.clone(), max_norm=1.0),
+    "bag of a padding": lambda x: F.embedding_bag(x, learning(), mode="sum", padding_idx=1),
+    "frozen bag of a padding": lambda x: F.embedding_bag(x, TABLE, mode="sum", padding_idx=0),
+    "weighted bag": lambda x: F.embedding_bag(
+        x, learning(), mode="sum", per_sample_weights=torch.arange(12.0).view(3, 4).double()
+    ),
+    "bag of a line": lambda x: F.embedding_bag(x.flatten(), TABLE, torch.tensor([0, 2, 7])),
+    "bag of a line with its end": lambda x: F.embedding_bag(
+        x.flatten(), TABLE, torch.tensor([0, 2, 7, 12]), include_last_offset=True
+    ),
+}
+
+
+@pytest.mark.parametrize("look_up", OPTIONS.values(), ids=OPTIONS.keys())
+def test_options_given_and_left_out(look_up: Move) -> None:
+    check(lambda x: x + OFFSETS, look_up)
+
+
+def test_the_slope_of_a_padding_is_nothing() -> None:
+    weight = learning()
+    for look_up in (
+        lambda x: F.embedding(x, weight, padding_idx=1),
+        lambda x: F.embedding_bag(x, weight, mode="sum", padding_idx=1),
+    ):
+        row = SPACES[1].one_hot(CODES, dtype=torch.float64)
+        total = soften(Model([], look_up), SPACES[1])(row)[0].sum()
+        (slope,) = torch.autograd.grad(total, weight)
+        assert (slope != 0).any(-1).nonzero().flatten().tolist() == [0, 2]
