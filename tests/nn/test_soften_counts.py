@@ -47,6 +47,10 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "joined": lambda x: torch.cat([counted(x), counted(x).flip(1)], -1).double(),
     "masked": lambda x: (counted(x) * ONES).sum(-1).double(),
     "transposed": lambda x: counted(x).transpose(1, 2).flatten(1).double(),
+    "picked": lambda x: counted(x)[:, torch.tensor([2, 0])].double(),
+    "selected": lambda x: counted(x).index_select(-1, torch.tensor([3, 1])).double(),
+    "repeated": lambda x: counted(x).repeat(1, 2, 1).sum((0, 1)).double(),
+    "beside half precision": lambda x: counted(x).double() @ TABLE + counted(x).half().sum(),
     "asked": lambda x: counted(x).double() * counted(x).size(-1) * len(counted(x)),
     "filled like": lambda x: counted(x).double() + torch.full_like(counted(x), 3).double(),
 }
