@@ -26,7 +26,7 @@ from discrete_grad.testing import (
     parametrize_with_checks,
     run_checks,
 )
-from tests.testing.bugs import BUGS, LAYER, SCORE, Flattened, Layer, Score, SignOfF
+from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, Ruled, Score, SignOfF
 from tests.testing.mutants import MUTANTS
 
 SEEDS = (0, 1)
@@ -34,14 +34,16 @@ SLOW = {"compile": "takes seconds", "export": "takes seconds"}
 WITHOUT_SLOW = [check for check in CHECKS if check not in SLOW]
 
 
-# the contract suite of the library runs every one of its own; a layer passes in `test_asked`
-@parametrize_with_checks([Subject(Score, facts=SCORE)], seed=1)
+# the contract suite of the library runs every one of its own
+@parametrize_with_checks([Subject(Layer, facts=LAYER), Subject(Score, facts=SCORE)], seed=1)
 def test_a_third_party_passes(method: Subject, check) -> None:
     check(method)
 
 
-@parametrize_with_checks([Subject(Layer, facts=LAYER)], only=["vmap", "compile", "export"], seed=1)
-def test_a_layer_of_a_third_party_passes(method: Subject, check) -> None:
+@parametrize_with_checks(
+    [Subject(Ruled, facts=RULED)], only=["rules", "rules_law", "rules_gradient"], seed=1
+)
+def test_a_third_party_passes_under_rules(method: Subject, check) -> None:
     check(method)
 
 
