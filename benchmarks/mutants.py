@@ -15,8 +15,10 @@ side by side, each with its own `--out`.
 
 Not planted: bugs in decorated functions (but static and class methods), in constants of modules,
 in annotations, and in the text of errors. Not asked: slow tests, tests of compiling and exporting
-(seconds each), and tests of other rooms. What runs while the tests are collected, or in a process
-that a test starts, is the original.
+(seconds each), and tests of other rooms, but for `tests/test_public_api.py`, which compares the
+defaults of public functions with a file. What a shared fixture runs counts as run by the first
+test that asks for it. What runs while the tests are collected, or in a process that a test starts,
+is the original.
 
 Needs mutmut: `pip install 'discrete_grad[dev]'`.
 """
@@ -38,7 +40,7 @@ import tyro
 
 from benchmarks.mutants_planting import ROOT, Candidate, Mutant, candidates_of
 from benchmarks.mutants_table import Records, write_table
-from benchmarks.mutants_trials import Trials, in_fork
+from benchmarks.mutants_trials import SIGNATURES, Trials, in_fork
 
 PACKAGE = "discrete_grad"
 _LIMIT = 30.0  # CPU seconds of tests for one mutant
@@ -124,7 +126,7 @@ def _arguments(room: Room, config: MutantsConfig) -> list[str]:
     quiet = ["-p", "no:terminal", "--hypothesis-profile=mutants"]
     quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # tyro has imported some
     asked = ["-m", "not slow", "-k", _KEPT, f"--basetemp={config.folder / room.name}"]
-    return [*quiet, *asked, *room.tests, "--pyargs", f"{PACKAGE}.{room.name}"]
+    return [*quiet, *asked, *room.tests, SIGNATURES, "--pyargs", f"{PACKAGE}.{room.name}"]
 
 
 def chosen(

@@ -154,6 +154,23 @@ def test_vmap_and_compile(sizes: tuple[int, ...]) -> None:
     assert_close(whole(logits), space.softmax(logits))
 
 
+@pytest.mark.parametrize("sizes", [(2, 3) * 3, (4,) * 12, (2, 2, 5), (40, 3)])
+def test_a_program_computes_the_same(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, logits = random(sizes, 5)
+
+    def results() -> list[Tensor]:
+        law = space.softmax(logits)
+        blocks = space.join([2 * block for block in space.blocks(law)])
+        return [law, blocks, space.softmax_jacobian(law, logits.nan_to_num(neginf=0))]
+
+    expected = results()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for found, known in zip(results(), expected, strict=True):
+        assert_close(found, known)
+
+
 @pytest.mark.parametrize("sizes", [(2, 3) * 3, (4,) * 12])
 def test_a_space_is_copied_compared_and_pickled(sizes: tuple[int, ...]) -> None:
     space, flat = random(sizes, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from discrete_grad import hamming as module
 from discrete_grad.hamming import KnownRows, nearest_hamming
+from discrete_grad.sampling import permutation, seeded
 
 
 @st.composite
@@ -47,12 +51,15 @@ def test_distances_take_a_hundred_thousand_observed_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "observed"), [((2, 3), (0, 3)), ((2, 3), (2, 4)), ((3,), (2, 3))]
+    ("codes", "observed"),
+    [((2, 3), (0, 3)), ((2, 3), (2, 4)), ((3,), (2, 3)), ((2, 3), (3,)), ((3,), (3,))],
 )
 def test_distances_need_rows_of_one_space(
     codes: tuple[int, ...], observed: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match="observed"):
+    told = f"codes and observed must be (N, F) and (M, F), got {codes} and {observed}"
+    none = "there is no observed row to compare with"
+    with pytest.raises(ValueError, match=f"^{re.escape(none if not observed[0] else told)}$"):
         nearest_hamming(torch.zeros(codes).long(), torch.zeros(observed).long())
 
 
@@ -62,6 +69,10 @@ def test_more_features_than_a_byte_counts_and_codes_beyond_16_bits() -> None:
     shifted = codes + 2**15 * (torch.arange(600) < 300)
     assert nearest_hamming(codes, shifted).tolist() == [300, 300, 300]
     assert nearest_hamming(codes[:0], codes).tolist() == []
+    for features in (254, 255, 256, 257, 510, 511):
+        some = codes[:, :features]
+        assert nearest_hamming(some, some + 1).tolist() == [features] * 3
+    assert nearest_hamming(codes, codes + 1).dtype == torch.int64
 
 
 @pytest.mark.parametrize(("comparisons", "compared"), [(0, 1024), (5001, 1250)])
@@ -79,6 +90,12 @@ def test_a_row_of_the_table_is_recognised_whatever_the_sample(
     assert torch.equal(found == 0, exact == 0)
     assert (found >= exact).all()
     assert (found > exact).any()
+    # the sample is drawn from the different rows, in the order of the table
+    _, first = np.unique(table.numpy(), axis=0, return_index=True)
+    chosen = permutation(len(different), generator=seeded(0))[:compared].sort().values
+    sample = table[torch.from_numpy(first)[chosen]]
+    far = nearest_hamming(others, sample).clamp_min(1)
+    assert torch.equal(found, far.where(exact > 0, 0))
 
 
 def test_all_rows_are_compared_where_that_is_cheap() -> None:

@@ -230,6 +230,12 @@ def test_gumbel_noise_is_finite_at_the_edges(
     assert (noise.diff() >= 0).all()
     assert noise[0] < -4.4
     assert noise[-1] > 16.6
+    waits = exponential_like(torch.zeros(5, dtype=dtype), generator=seeded())
+    limits = torch.finfo(dtype)
+    least, most = limits.tiny, 1 - limits.eps / 2
+    assert waits.dtype == dtype
+    assert torch.equal(waits, -torch.tensor([least] * 3 + [0.5, most], dtype=dtype).log())
+    assert (waits > 0).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -256,7 +262,10 @@ def test_gumbel_moments_and_law(dtype: torch.dtype) -> None:
 
 DRAWS: dict[str, Callable[[torch.Generator | None], Tensor]] = {
     "gumbel_like": lambda g: gumbel_like(torch.zeros(4, 9), generator=g),
+    "exponential_like": lambda g: exponential_like(torch.zeros(4, 9), generator=g),
     "uniform_like": lambda g: uniform_like(RAGGED, torch.zeros(4, 9), generator=g),
+    "normal": lambda g: normal((4, 9), generator=g),
+    "uniform": lambda g: sampling.uniform((4, 9), generator=g),
     "random_codes": lambda g: random_codes(RAGGED, 30, generator=g),
     "random_indices": lambda g: random_indices(1000, (30,), generator=g),
     "permutation": lambda g: permutation(30, generator=g),
@@ -289,6 +298,15 @@ def test_isolated_seed_restores_the_state_even_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), isolated_seed(0):
         torch.rand(3).tolist()[0] / 0
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_shapes_and_ranges_of_plain_numbers() -> None:
+    for numbers in (normal((2, 3)), sampling.uniform((2, 3), device=torch.device("cpu"))):
+        assert (numbers.shape, numbers.dtype) == ((2, 3), torch.float64)
+    indices = random_indices(3, (500, 2), generator=seeded())
+    assert (indices.shape, indices.unique().tolist()) == ((500, 2), [0, 1, 2])
+    assert permutation(7, generator=seeded()).sort().values.tolist() == list(range(7))
+    assert torch.equal(sampling.seeded(5).get_state(), seeded(5).get_state())
 
 
 def test_uniform_numbers_are_float64_and_one_a_feature() -> None:
@@ -334,6 +352,21 @@ def test_compile_without_graph_breaks(arguments: tuple[Tensor, Tensor]) -> None:
 def test_export(arguments: tuple[Tensor, Tensor]) -> None:
     exported = torch.export.export(Draw(), arguments).module()
     assert torch.equal(exported(*arguments), Draw()(*arguments))
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 3, 3), (40,), (3, 3)])
+@pytest.mark.parametrize("batch", [(), (5,), (2, 4), (20_000,)])
+def test_a_program_draws_the_same_codes(
+    sizes: tuple[int, ...], batch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = CategoricalSpace.from_sizes(sizes)
+    logits = random_logits(space, batch, masked=True)
+    noise = uniform_like(space, logits, generator=seeded())
+    expected = categorical(space, logits, noise)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(categorical(space, logits, noise), expected)
+    again = uniform_like(space, logits, generator=seeded())
+    assert torch.equal(again, noise)
 
 
 class Noise(nn.Module):

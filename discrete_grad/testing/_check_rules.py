@@ -35,16 +35,22 @@ LOGITS = torch.tensor([0.4, -0.2, 0.3, -0.6, -torch.inf, 0.2, 0.5, -0.3], dtype=
 
 
 def check_rules(subject: Subject) -> None:
-    """Under `rules=` every row given to f obeys; a soft one lies among rows that do."""
+    """Under `rules=` every row given to f obeys; a soft one is a mean of rows that do."""
     rows = rows_seen(_method(subject), LOGITS.expand(500, -1), seed=subject.seed)
     if subject.claims.forward == "soft":
-        allowed = SPACE.one_hot(RULES.enumerate(), dtype=torch.float64)
-        never = (allowed.sum(0) == 0) & (rows != 0)
-        return require(not never.any(), "a soft row has a share of a category that never obeys")
+        return require(_is_mean(rows), "a soft row is no mean of rows that obey")
     codes = SPACE.argmax(rows).flatten(0, -2)
     broken = codes[~RULES.allows(codes)]
     told = RULES.explain(broken[0]) if len(broken) else ()
     return require(not len(broken), f"f was given a row that breaks a rule: {'; '.join(told)}")
+
+
+def _is_mean(rows: Tensor) -> bool:
+    """Whether flat rows fulfil every equation that all rows that obey do, such as "exactly 1"."""
+    allowed = SPACE.one_hot(RULES.enumerate(), dtype=torch.float64)
+    around = allowed - allowed.mean(0)
+    off = rows - allowed.mean(0)
+    return torch.allclose(off, off @ torch.linalg.pinv(around) @ around, atol=1e-6)
 
 
 def check_rules_law(subject: Subject) -> None:

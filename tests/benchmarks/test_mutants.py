@@ -55,6 +55,13 @@ def test_square():
 def test_that_fails():
     assert total([]) == 0
 """
+_SIGNATURES = """\
+from discrete_grad.small import Base
+
+
+def test_defaults():
+    assert Base.__init__.__defaults__ == (3,)
+"""
 _SETTINGS = """\
 [tool.mutmut]
 source_paths = ["discrete_grad"]
@@ -71,6 +78,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _FILE: _CODE,
         "discrete_grad/__init__.py": "",
         "tests/test_small.py": _TESTS,
+        "tests/test_public_api.py": _SIGNATURES,
         "pyproject.toml": _SETTINGS,
     }.items():
         (folder / place).parent.mkdir(exist_ok=True)
@@ -114,6 +122,7 @@ def test_the_statement_around_a_mutant(candidates: list[Candidate]) -> None:
 _ENDS = {
     "return sum(a - 2 * b for a, b in pairs)": "killed",
     "pairs = zip(sides, sides, strict=False)": "survived",
+    "def __init__(self, size: int = 4) -> None:": "killed",  # by the test of signatures
     "def __init__(self, size: int = 5) -> None:": "killed",
     "super().__init__(None)": "killed",
     "self.size -= 1": "stopped",
@@ -152,7 +161,8 @@ print(json.dumps(ends))
     )
     assert json.loads(done.stdout.splitlines()[-1]) == _ENDS, done.stderr
     kept = json.loads((checkout / "kept.json").read_text())
-    assert set(kept["seconds"]) == {f"tests/test_small.py::test_{n}" for n in ("total", "square")}
+    tests = {f"tests/test_small.py::test_{n}" for n in ("total", "square")}
+    assert set(kept["seconds"]) == {*tests, "tests/test_public_api.py::test_defaults"}
     assert (checkout / _FILE).read_text() == _CODE
 
 

@@ -1,5 +1,7 @@
 """A layer asks a relaxation's pullback, and nothing else, which faster path it may take."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -46,8 +48,8 @@ METHODS = [cls for cls in catalogue().values() if issubclass(cls, Relaxation)]
 EXACT = [cls for cls in METHODS if (pull := cls().pullback()) and not pull.noisy]
 
 
-@pytest.mark.parametrize("method", EXACT, ids=lambda cls: cls.__name__)
-def test_a_pullback_is_the_gradient_of_the_layer(method: type[Relaxation]) -> None:
+@pytest.mark.parametrize("method", [*EXACT, partial(ReinMax, tau=1.5)])
+def test_a_pullback_is_the_gradient_of_the_layer(method: Callable[..., Relaxation]) -> None:
     """For every category that may be drawn, with one that may not."""
     codes = torch.arange(4).unsqueeze(-1)
     logits = normal((5,), generator=seeded(0)).index_fill(0, torch.tensor(4), -torch.inf)
@@ -59,8 +61,10 @@ def test_a_pullback_is_the_gradient_of_the_layer(method: type[Relaxation]) -> No
         (method(CategoricalSpace({"x": 5}))(logits) * slopes).sum().backward()
     pull, fixed = method().pullback(), logits.detach().unsqueeze(-2)
     assert pull is not None
-    found = pull.gradient(fixed, fixed.softmax(-1), codes, slopes.unsqueeze(-2), None)
-    assert_close(found.squeeze(-2), logits.grad, rtol=0, atol=1e-12)
+    for again in (True, False):  # whether it may be differentiated again
+        with torch.set_grad_enabled(again):
+            found = pull.gradient(fixed, fixed.softmax(-1), codes, slopes.unsqueeze(-2), None)
+        assert_close(found.squeeze(-2), logits.grad, rtol=0, atol=1e-12)
 
 
 def test_a_relaxation_of_a_known_form_is_one_for_the_chunked_head() -> None:

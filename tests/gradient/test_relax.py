@@ -74,6 +74,8 @@ def test_the_default_is_at_first_reinforce_without_baseline() -> None:
         expected = contract.value_and_gradient(Reinforce(RAGGED, samples=2).eval(), f, logits)
     for ours, theirs in zip(mine, expected, strict=True):
         assert_close(ours, theirs, rtol=0, atol=1e-12)
+    sizes = [tuple(p.shape) for p in Relax(RAGGED).parameters() if p.dim() == 2]
+    assert sizes == [(32, RAGGED.width), (1, 32)]
 
 
 def test_f_as_its_own_control_variate_is_rebar() -> None:

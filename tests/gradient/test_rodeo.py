@@ -113,6 +113,7 @@ def test_at_first_a_constant_changes_nothing() -> None:
     ]
     assert_close(results[0][0] + 1000, results[1][0])
     assert_close(results[0][1], results[1][1], rtol=0, atol=1e-10)
+    assert [tuple(p.shape) for p in Rodeo(RAGGED).parameters() if p.dim() == 2] == [(8, 2), (2, 8)]
 
 
 # --- learning -------------------------------------------------------------------------------------

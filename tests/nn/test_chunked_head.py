@@ -346,6 +346,9 @@ def test_arguments_that_do_not_fit() -> None:
         layer(torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"chunk of at least 1, got .*item: 7.* and 0"):
         make(7, chunk=0)
+    for embedding, got in ((torch.zeros(7, 2, 1), r"\(7, 2, 1\)"), (None, "<class 'NoneType'>")):
+        with pytest.raises(ValueError, match=rf"a weight \(K, dim\), got {got}$"):
+            ChunkedHead(4, embedding, HARD[0])
     with pytest.raises(ValueError, match="a space of one feature"):
         ChunkedHead(4, SoftEmbedding(CategoricalSpace.from_sizes((2, 3)), 2), ReinMax())
     with pytest.raises(ValueError, match=r"the relaxation is for .*x0: 3.*, not for .*item: 7"):
@@ -377,6 +380,21 @@ def test_logits_that_are_no_law(
         layer.linear.bias[where] = value
     with pytest.raises(ValueError, match=f"feature 'item' has {fault}"):
         layer(latents(2))
+
+
+@every
+def test_a_program_draws_and_computes_the_same(
+    relaxation: Relaxation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, results = make(17, relaxation, masked=True), []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda answer=compiling: answer)
+        latent = latents(6)
+        embedded = layer(latent, generator=seeded(3))
+        gradients = torch.autograd.grad(embedded.square().sum(), [latent, *layer.parameters()])
+        results.append([embedded, *gradients])
+    for eager, found in zip(*results, strict=True):
+        assert_close(found, eager)
 
 
 @pytest.mark.slow

@@ -425,3 +425,17 @@ def test_products_get_no_expanded_gradient(monkeypatch: pytest.MonkeyPatch) -> N
     leaf = torch.zeros(4, 6, requires_grad=True)
     SoftEmbedding(space, 2).sample(leaf, StraightThrough(space)).sum().backward()
     assert seen == [True]
+
+
+@pytest.mark.parametrize("wide", [torch.float64, torch.bfloat16])
+def test_the_row_has_the_dtype_of_the_embedding(wide: torch.dtype) -> None:
+    space = CategoricalSpace.from_sizes((2, 3))
+    layer, logits = SoftEmbedding(space, 2), torch.zeros(4, 5, dtype=wide, requires_grad=True)
+    for method in (StraightThrough(space), ReinMax(space)):
+        found = layer.sample(logits, method)
+        assert found.dtype == torch.float32
+        assert torch.autograd.grad(found.sum(), logits)[0].dtype == wide
+        rows = torch.func.vmap(lambda x, m=method: layer.sample(x, m), randomness="different")(
+            logits
+        )
+        assert (rows.dtype, rows.shape) == (torch.float32, (4, 2, 2))

@@ -47,6 +47,10 @@ def test_schedules(schedule: Schedule, expected: list[float]) -> None:
         assert schedule() == pytest.approx(value)
 
 
+def test_a_schedule_shows_where_it_goes() -> None:
+    assert repr(LinearSchedule(2, 1, 4)) == "LinearSchedule(start=2.0, end=1.0, steps=4)"
+
+
 def test_schedule_is_saved_and_moves_the_layer() -> None:
     schedule = ExponentialSchedule(1.0, 0.01, 10)
     layer = GumbelSoftmax(SPACE, tau=schedule, hard=False)

@@ -1,5 +1,6 @@
 """Random moves of codes, joins and offsets: what a softened model finds is what the model does."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,12 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.nn import soften
+from discrete_grad.nn.soften._codes import Row
+from discrete_grad.nn.soften._followed import following
+from discrete_grad.nn.soften._positions import Strided
 
-SPACES = [CategoricalSpace.from_sizes(s) for s in ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3))]
+SIZES = ((3, 2, 3, 4), (3, 3, 3, 3), (2, 3, 3, 3), (3, 3, 2, 2))
+SPACES = [CategoricalSpace.from_sizes(sizes) for sizes in SIZES]
 ROWS = 3
 TABLE = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -126,6 +131,7 @@ OFFSETS = (
     [0, 3, 6, 0],
     [2, 2, 5, 8],
     [0, 1, 2, 3],
+    [4, 7, 10, 12],
 )
 FORMS: dict[str, Move] = {
     "as it comes": lambda x: x,
@@ -136,6 +142,10 @@ FORMS: dict[str, Move] = {
         torch.stack([x, x.flip(1)], 1) + 10 * torch.arange(ROWS).view(-1, 1, 1)
     ),
     "in one line": lambda x: x.reshape(-1),
+    "numbers in between": lambda x: torch.where(torch.arange(4) % 2 == 1, 7, x),
+    "no column": lambda x: x[:, torch.arange(0)],
+    "a column, moved four times": lambda x: x[:, 1:2] + torch.tensor([0, 5, 5, 10]),
+    "its data": lambda x: x.data,
 }
 
 
@@ -143,7 +153,86 @@ FORMS: dict[str, Move] = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize("offsets", OFFSETS, ids=str)
 def test_offsets(space: CategoricalSpace, form: Move, offsets: list[int]) -> None:
-    model = Model([lambda x: x + torch.tensor(offsets), form], LOOKUPS["embedding"])
     codes = (torch.rand(ROWS, 4) * torch.tensor(space.sizes)).long()
     row = space.one_hot(codes, dtype=torch.float64)
-    assert_close(soften(model, space)(row)[0], model(codes)[0])
+    for look_up in LOOKUPS.values():
+        model = Model([lambda x: x + torch.tensor(offsets), form], look_up)
+        assert_close(soften(model, space)(row)[0], model(codes)[0])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: str(space.sizes))
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags(space: CategoricalSpace, mode: str) -> None:
+    codes = torch.tensor([[0, 1, 2, 3], [2, 0, 1, 2], [1, 1, 0, 0]]) % torch.tensor(space.sizes)
+    row = space.one_hot(codes, dtype=torch.float64)
+    parts = (slice(None), slice(1, 3), slice(0, 1), [2, 0, 3])
+    for offsets, part in itertools.product(OFFSETS, parts):
+        moves = [lambda x, o=offsets: x + torch.tensor(o), lambda x, p=part: x[:, p]]
+        model = Model(moves, lambda x: F.embedding_bag(x, TABLE, mode=mode))
+        assert_close(soften(model, space)(row)[0], model(codes)[0])
+
+
+BY_NAME: dict[str, Move] = {
+    "transpose": lambda x: x.transpose(dim0=1, dim1=0),
+    "transpose by one": lambda x: x.transpose(0, dim1=1),
+    "permute": lambda x: torch.permute(x, dims=(1, 0)),
+    "expand": lambda x: x[:1].expand(size=(2, 4)),
+    "view": lambda x: x.view(size=(2, 6)),
+    "reshape": lambda x: torch.reshape(x, shape=(2, 6)),
+    "flatten": lambda x: x.unsqueeze(dim=1).flatten(start_dim=1, end_dim=2),
+    "flatten from": lambda x: x.view(1, ROWS, 2, 2).flatten(start_dim=2),
+    "flatten to": lambda x: x.view(1, ROWS, 2, 2).flatten(end_dim=1),
+    "squeeze": lambda x: x.view(ROWS, 1, 4, 1).squeeze(dim=1),
+    "squeeze some": lambda x: x.view(ROWS, 1, 4, 1).squeeze(dim=(1, 3)),
+    "select": lambda x: x.select(dim=1, index=2),
+    "narrow": lambda x: x.narrow(dim=1, start=1, length=2),
+    "unbind": lambda x: torch.cat(x.unbind(dim=1)[1:3]),
+    "unbind rows": lambda x: torch.cat(x.unbind()[1:]),
+    "split": lambda x: torch.cat(x.split(split_size=3, dim=1)[::-1], 1),
+    "split of torch": lambda x: torch.split(x, split_size_or_sections=3, dim=1)[1],
+    "split in sections": lambda x: x.split(split_size=[1, 3], dim=1)[1],
+    "split rows": lambda x: x.split(2)[0],
+    "chunk": lambda x: x.chunk(chunks=3, dim=1)[1],
+    "chunk rows": lambda x: x.chunk(2)[1],
+}
+
+
+@pytest.mark.parametrize("move", BY_NAME.values(), ids=BY_NAME.keys())
+def test_moves_whose_arguments_are_named_or_left_out(move: Move) -> None:
+    space, codes = SPACES[0], torch.tensor([[0, 1, 2, 3], [2, 0, 1, 2], [1, 1, 0, 0]])
+    model = Model([lambda x: x + torch.tensor([0, 3, 5, 8]), move], LOOKUPS["embedding"])
+    row = space.one_hot(codes, dtype=torch.float64)
+    assert torch.equal(soften(model, space)(row)[0], model(codes)[0])
+
+
+REGULAR: dict[str, Move] = {
+    **{name: move for name, move in BY_NAME.items() if "unbind" not in name and name != "split"},
+    "swapaxes": lambda x: x.swapaxes(0, 1),
+    "swapdims": lambda x: torch.swapdims(x, 0, 1),
+    "t": lambda x: x.t(),
+    "T": lambda x: x.T,
+    "mT": lambda x: x.mT,
+    "column": lambda x: x[:, 2],
+    "row": lambda x: x[1],
+    "cells": lambda x: x[:, None, 1:3],
+    "every second": lambda x: x[::2, ..., ::3],
+    "ravel": lambda x: x.ravel(),
+    "iterated": lambda x: list(x)[2],
+    "part of unbind": lambda x: x.unbind(1)[3],
+    "part of split": lambda x: x.split(3, 1)[1],
+    "part of split_with_sizes": lambda x: x.split_with_sizes([1, 3], 1)[1],
+    "squeezed whole": lambda x: x[:, :1].squeeze(),
+    "cast": lambda x: x.int().unsqueeze(0),
+    "plus": lambda x: (x + 3)[:, 1],
+}
+
+
+@pytest.mark.parametrize("move", REGULAR.values(), ids=REGULAR.keys())
+def test_positions_stay_regular(move: Move) -> None:
+    """By which look-ups stay products of blocks; any other way is slow, and right all the same."""
+    positions = torch.arange(ROWS * 4).view(ROWS, 4)
+    codes = Row(torch.zeros(ROWS, SPACES[0].width), SPACES[0]).codes()
+    with following():
+        moved = move(codes)
+    assert isinstance(moved.at, Strided)
+    assert torch.equal(moved.positions() + moved.shift, move(positions))

@@ -56,6 +56,7 @@ def test_losses_of_pairs() -> None:
 def test_a_class_of_pytorch_metric_learning_sees_rows_near_in_score_as_positives(name: str) -> None:
     pytest.importorskip("pytorch_metric_learning")
     assert name not in CONTRASTIVE_LOSSES
+    assert not contrastive_loss(name).validates
     assert_close(of_rows(name), metric_learning_loss(name, drawn(6, 4), labels=CLASSES))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, sup_con
+from discrete_grad.objectives import acc_con, mined_contrast, nt_xent, rank_n_contrast, sup_con
 
 temperatures = st.sampled_from([0.1, 0.5, 2.0])
 seeds = st.integers(0, 2**31)
@@ -38,15 +38,19 @@ def test_nt_xent_by_loops(count: int, seed: int, temperature: float) -> None:
 @given(st.integers(2, 7), seeds, temperatures, st.booleans())
 def test_sup_con_by_loops(count: int, seed: int, temperature: float, as_mask: bool) -> None:
     rows, terms = points(count, seed), []
-    labels = torch.randint(3, (count,), generator=torch.Generator().manual_seed(seed))
+    source = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=source)
+    alike_rows = labels.unsqueeze(0) == labels.unsqueeze(1)
+    if as_mask:  # of either direction alone
+        alike_rows = torch.rand(count, count, generator=source) < 0.5
     for i in range(count):
         others = [k for k in range(count) if k != i]
         weight = {k: math.exp(cosine(rows[i], rows[k]) / temperature) for k in others}
-        alike = [k for k in others if labels[k] == labels[i]]
+        alike = [k for k in others if alike_rows[i, k]]
         own = [-math.log(weight[p] / sum(weight.values())) for p in alike]
         terms += [sum(own) / len(own)] if own else []
     expected = sum(terms) / len(terms) if terms else 0.0
-    positives = labels.unsqueeze(0) == labels.unsqueeze(1) if as_mask else labels
+    positives = alike_rows if as_mask else labels
     assert sup_con(rows, positives, temperature=temperature).item() == pytest.approx(
         expected, abs=1e-9
     )
@@ -56,6 +60,11 @@ def test_sup_con_takes_a_relation_that_is_no_partition() -> None:
     rows = points(3, 0)
     chain = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
     assert not torch.isclose(sup_con(rows, chain), sup_con(rows, torch.tensor([0, 0, 0])))
+    one = torch.zeros(3, 3, dtype=torch.bool)
+    one[0, 1] = True  # a single row counts, with a single positive
+    weight = [math.exp(cosine(rows[0], rows[i]) / 0.5) for i in (1, 2)]
+    expected = -math.log(weight[0] / sum(weight))
+    assert sup_con(rows, one, temperature=0.5).item() == pytest.approx(expected)
 
 
 @given(st.integers(1, 4), st.integers(0, 3), seeds, temperatures)
@@ -125,6 +134,22 @@ def test_shapes() -> None:
         mined_contrast(rows, rows, torch.zeros(3, 4, 2), known=torch.ones(3, 4))
 
 
+def test_in_half_precision_the_losses_are_nearly_the_same() -> None:
+    rows, classes = points(6, 0).half(), torch.tensor([0, 0, 1, 1, 2, 2])
+
+    def losses(rows: Tensor) -> list[Tensor]:
+        negatives = rows[[4, 5, 0, 3]].view(2, 2, 3)
+        return [
+            nt_xent(rows[:3], rows[3:], temperature=0.5),
+            sup_con(rows, classes, temperature=0.5),
+            mined_contrast(rows[:2], rows[2:4], negatives, temperature=0.5),
+            acc_con(rows, classes.double(), temperature=0.5),
+        ]
+
+    for half, wide in zip(losses(rows), losses(rows.double()), strict=True):
+        assert_close(half.double(), wide, atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-7, 1e-5, 1e-3, 1.0, 1e4])
 def test_in_half_precision_rows_of_any_length_have_a_loss_and_a_gradient(size: float) -> None:
     rows = (points(6, 0) * size).half().requires_grad_()
@@ -133,8 +158,10 @@ def test_in_half_precision_rows_of_any_length_have_a_loss_and_a_gradient(size: f
         nt_xent(rows[:3], rows[3:]),
         sup_con(rows, classes),
         mined_contrast(rows[:2], rows[2:4], rows[4:].unsqueeze(1)),
-        acc_con(rows, classes.float()),
+        acc_con(rows, classes.double()),
+        rank_n_contrast(rows, classes.double()),
     ):
         (gradient,) = torch.autograd.grad(loss, rows)
+        assert loss.dtype == rows.dtype
         assert loss.isfinite()
         assert gradient.isfinite().all()

@@ -74,6 +74,7 @@ def test_bins() -> None:
     scores = torch.tensor([5.0, 1.0, 1.0, 2.0, 8.0, 9.0])
     assert score_bins(scores, 3).tolist() == [1, 0, 0, 1, 2, 2]
     assert score_bins(torch.ones(4), 3).tolist() == [0] * 4
+    assert score_bins(scores, 1).tolist() == [0] * 6
     assert score_bins(torch.zeros(0), 3).tolist() == []
 
 

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from discrete_grad.preferences import (
 )
 from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
+from tests.pretended_card import CARD, pretended_card
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
 ROWS = SPACE.enumerate()
@@ -309,30 +311,73 @@ def test_dpo_refuses_what_the_reference_never_draws() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"second": ROWS[:2]}, "one shape"),
-        ({"outcome": torch.tensor([0, 1])}, "first has 3 pairs"),
-        ({"outcome": torch.tensor([0, 3, 1])}, "outcome, pair 2: 3"),
-        ({"annotator": torch.tensor([0, 0, 1])}, "annotator, pair 3: 1"),
-        ({"context": torch.zeros(2, 1)}, "context has 2"),
+        (
+            {"second": ROWS[:2]},
+            "first and second must be codes (N, F) of one shape, got (3, 2) and (2, 2)",
+        ),
+        (
+            {"first": ROWS[:3, 0], "second": ROWS[3:, 0]},
+            "first and second must be codes (N, F) of one shape, got (3,) and (3,)",
+        ),
+        ({"outcome": torch.tensor([0, 1])}, "first has 3 pairs, outcome 2"),
+        ({"outcome": torch.tensor([0, 3, 1])}, "outcome, pair 2: 3 is not in 0 to 2"),
+        ({"outcome": torch.tensor([0, 2, -1])}, "outcome, pair 3: -1 is not in 0 to 2"),
+        ({"annotator": torch.tensor([0, 0, 1])}, "annotator, pair 3: 1 is not in 0 to 0"),
+        ({"annotator": torch.tensor([0, 0])}, "annotator has 2 pairs, outcome 3"),
+        ({"context": torch.zeros(2, 1)}, "context has 2 pairs, outcome 3"),
     ],
 )
 def test_pairs_that_do_not_fit_together_are_refused(
     changes: dict[str, Tensor], message: str
 ) -> None:
     arguments = {"first": ROWS[:3], "second": ROWS[3:], "outcome": torch.tensor([0, 1, 2])}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Preferences(**(arguments | changes))
+
+
+def test_pairs_are_moved_and_taken_whole() -> None:
+    everything = Preferences(
+        ROWS[:3],
+        ROWS[3:],
+        torch.tensor([0, 1, 2]),
+        torch.tensor([[0.5], [1.5], [2.5]]),
+        torch.tensor([1, 0, 1]),
+        ("ann", "bob"),
+    )
+    with pretended_card():
+        away = everything.to(CARD)
+        parts = [getattr(away, f.name) for f in fields(away)[:5]]
+        assert [part.device.type for part in parts] == [CARD.type] * 5
+    assert away.annotators == ("ann", "bob")
+    plain = Preferences(ROWS[:3], ROWS[3:], torch.tensor([0, 1, 1])).to(torch.device("cpu"))
+    assert (plain.context, plain.annotator, plain.annotators) == (None, None, ("",))
+    assert plain.who.tolist() == [0, 0, 0]
+    some = everything.take(torch.tensor([2, 0]))
+    assert torch.equal(some.first, ROWS[[2, 0]])
+    assert torch.equal(some.second, ROWS[[5, 3]])
+    assert (some.outcome.tolist(), some.who.tolist()) == ([2, 0], [1, 1])
+    assert some.context is not None
+    assert some.context.tolist() == [[2.5], [0.5]]
+    assert some.annotators == ("ann", "bob")
+    assert [pairs.has_ties for pairs in (everything, some, plain)] == [True, True, False]
+    assert (len(everything), len(some)) == (3, 2)
 
 
 def test_pairs_of_another_space_are_refused() -> None:
     pairs = Preferences(ROWS[:3], ROWS[3:], torch.tensor([0, 1, 0]))
     names = CategoricalSpace({"cut": 2, "shade": 2})
-    with pytest.raises(ValueError, match="first row, feature 'shade', pair 3: 2"):
+    with pytest.raises(ValueError, match=r"^first row, feature 'shade', pair 3: 2 is not in 0 to"):
         pairs.check(names, None)
-    with pytest.raises(ValueError, match="2 features for a space of 1"):
+    with pytest.raises(ValueError, match=r"^preferences of 2 features for a space of 1$"):
         pairs.check(CategoricalSpace({"cut": 2}), None)
-    with pytest.raises(ValueError, match="width None, not 1"):
+    with pytest.raises(ValueError, match=r"^preferences with contexts of width None, not 1$"):
         pairs.check(SPACE, ContextSpec(numeric=["price"]))
+    with pytest.raises(ValueError, match=r"^preferences with contexts of width 2, not None$"):
+        replace(pairs, context=torch.zeros(3, 2)).check(SPACE, None)
+    pairs.check(SPACE, None)
+    swapped = Preferences(ROWS[[3, 4]], ROWS[[2, 0]], torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"^second row, feature 'shade', pair 1: 2 is not in"):
+        swapped.check_rows(CategoricalSpace({"cut": 3, "shade": 2}))
 
 
 def test_a_tie_needs_a_model_with_ties_and_every_annotator_a_place() -> None:

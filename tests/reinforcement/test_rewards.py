@@ -1,9 +1,11 @@
 """Rewards made from tables and models, against loops and direct calls."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
@@ -90,9 +92,30 @@ def test_an_adversary_lowers_the_mean_and_leaves_the_model() -> None:
     assert_close(adversarial_reward(model)(codes, context), plain)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
-    for radius in (-1.0, math.inf):
-        with pytest.raises(ValueError, match="weight_radius must be a finite number from 0 on"):
-            adversarial_reward(model, weight_radius=radius)
+    for radius, name in itertools.product((-1.0, math.inf), ("weight_radius", "context_radius")):
+        told = rf"^{name} must be a finite number from 0 on, got {radius}$"
+        with pytest.raises(ValueError, match=told):
+            adversarial_reward(model, **{name: radius})
+
+
+class Flat(torch.nn.Module):
+    """A score that depends on one of two weights, and not on the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = (torch.nn.Parameter(torch.tensor([2.0, 1.0])) for _ in "ab")
+
+    def forward(self, codes: Tensor, context: Tensor | None) -> Tensor:
+        return self.used[0] * codes.sum(-1)
+
+
+def test_what_the_score_does_not_depend_on_stays() -> None:
+    worse = adversarial_reward(Flat(), context_radius=0.5, weight_radius=0.1)
+    codes = torch.tensor([[1, 0], [1, 1]])
+    # along (1, 0), by a tenth of the norm of (2, 1)
+    expected = (2 - 0.1 * 5**0.5) * codes.sum(-1)
+    for context in (None, torch.zeros(2, 1)):
+        assert_close(worse(codes, context), expected)
 
 
 def test_the_running_scale_is_that_of_all_numbers_together() -> None:
@@ -124,6 +147,6 @@ def test_equal_numbers_have_no_deviation_however_their_mean_rounds(value: float)
 
 def test_an_adversary_needs_derivatives() -> None:
     reward = adversarial_reward(Estimator(SPACE))
-    message = "adversarial reward needs derivatives, which torch.inference_mode"
+    message = "^an adversarial reward needs derivatives, which torch.inference_mode"
     with torch.inference_mode(), pytest.raises(ValueError, match=message):
         reward(CODES, None)

@@ -128,3 +128,12 @@ def test_ppo_weighs_its_rows_by_its_ratio_once() -> None:
     loss, weights = policy_loss(rollout, law, config)
     assert loss.item() == pytest.approx(-(ratio * advantages).mean().item())
     assert_close(weights, ratio[:, 0])
+
+
+def test_a_part_of_a_law_is_of_some_of_its_rows() -> None:
+    steps, own, shared = torch.randn(4, 2, 3), torch.randn(4, 2, 5), torch.randn(2, 5)
+    index = torch.tensor([2, 0])
+    for logits, expected in ((own, own[index]), (shared, shared), (None, None)):
+        part = RowLaw(steps, logits).part(index)
+        assert torch.equal(part.steps, steps[index])
+        assert part.logits is expected or torch.equal(part.logits, expected)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import NumericColumn, Schema, Vocabulary
-from discrete_grad.evaluation import ExampleTruth, Observed, context_labels, distinct_contexts
+from discrete_grad.evaluation import Observed
 from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.reporting import build_report, format_table, render_html
 from discrete_grad.reporting import report as module
@@ -264,49 +263,6 @@ def test_logits_and_samples_are_checked() -> None:
         build_report(make_subject(), samples=0)
     with pytest.raises(ValueError, match="as many"):
         Observed(torch.zeros(2, 1).long(), torch.zeros(3), torch.zeros(2).long())
-
-
-def test_distinct_contexts_are_ordered_by_their_rows() -> None:
-    one_hot = torch.eye(3)[torch.tensor([2, 0, 2, 1, 2, 0])]
-    shown, index = distinct_contexts(one_hot, 6)
-    assert shown is not None
-    assert shown.argmax(-1).tolist() == [2, 0, 1]
-    assert torch.equal(shown[index], one_hot)
-
-
-def test_distinct_contexts_beyond_the_limit_are_spread_evenly() -> None:
-    context = torch.cat([torch.arange(100.0), torch.full((5,), 50.0)]).unsqueeze(-1)
-    shown, index = distinct_contexts(context, 105, limit=4)
-    assert shown is not None
-    assert shown[0].item() == 50
-    spread = sorted(shown[1:].squeeze(-1).tolist())
-    assert spread[0] == 0
-    assert spread[-1] == 99
-    assert 40 < spread[1] < 60
-    assert (index >= 0).sum() == 9
-    assert torch.equal(shown[index[index >= 0]], context[index >= 0])
-
-
-def test_context_labels_name_mixed_columns() -> None:
-    columns = (NumericColumn("price", 10.0, 2.0), Vocabulary("shop", ("east", "west")))
-    schema = Schema((Vocabulary("cut", (1, 2)),), columns, "score")
-    contexts = schema.encode_context({"shop": ["west", "east"], "price": [14, 7.5]})
-    assert context_labels(schema, contexts) == ["shop=west, price=14", "shop=east, price=7.5"]
-    alone = Schema(schema.features, columns[:1], "score")
-    assert context_labels(alone, torch.tensor([[2.0]])) == ["14"]
-
-
-def test_example_truth_looks_up_the_contexts_data_set() -> None:
-    class Table:
-        def true_score(self, codes: Tensor, dataset: str) -> str:
-            return f"score in {dataset}"
-
-        def true_percentile(self, codes: Tensor, dataset: str) -> str:
-            return f"percentile in {dataset}"
-
-    truth = ExampleTruth(Table(), ["b", "a"])  # type: ignore[arg-type]
-    assert str(truth.score(torch.zeros(1), 1)) == "score in a"
-    assert str(truth.percentile(torch.zeros(1), 0)) == "percentile in b"
 
 
 def test_figures_of_a_sample_state_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,23 @@ def test_all_failures_are_listed_at_once() -> None:
     assert "[generator] expectation(f, logits, *, generator=None) must take" in message
 
 
+def test_each_pair_of_method_and_check_is_a_test() -> None:
+    mark = parametrize_with_checks(
+        [Flattened], facts=LAYER, only=["rows", "law", "black_box"], seed=1
+    )
+    (arguments, pairs) = mark.args
+    assert arguments == ("method", "check")
+    assert [pair.id for pair in pairs] == ["Flattened-rows", "Flattened-law", "Flattened-black_box"]
+    (rows, law, black_box) = [lambda p=pair: p.values[1](p.values[0]) for pair in pairs]
+    rows()
+    with pytest.raises(pytest.fail.Exception, match=r"only=\['law'\], seed=1\)$"):
+        law()
+    with pytest.raises(pytest.skip.Exception, match=r"^needs df/dx$"):
+        black_box()
+    usual = parametrize_with_checks([Subject(Layer, facts=LAYER)]).args[1]
+    assert [pair.id for pair in usual] == [f"Layer-{name}" for name in CHECKS]
+
+
 def test_skipped_checks_say_why() -> None:
     results = {r.check: r for r in run_checks(Softmax, skip={"masks": "known", **SLOW})}
     assert results["masks"].status == "skipped"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.sampling import normal, seeded
 from discrete_grad.testing import (
     RowFunction,
     categorical_spaces,
@@ -156,6 +158,44 @@ def test_families_have_the_degree_in_each_block_that_they_claim(family: str, deg
             values = values.diff()
         assert values.abs().max() > 1e-3
         assert values.diff().abs().max() < 1e-9 * values.abs().max()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_values_by_the_formula(family: str) -> None:
+    """That of `RowFunction`, by loops over terms and features."""
+    noise = torch.Generator().manual_seed(2)
+    first, second, rows = (
+        torch.randn(n, 8, generator=noise, dtype=torch.float64) for n in (2, 2, 5)
+    )
+    power = {"quadratic": 2, "cubic": 3}.get(family)
+    expected = []
+    for row in rows:
+        terms = []
+        for a, b in zip(first, second, strict=True):
+            parts = zip(SPACE.split(a), SPACE.split(b), SPACE.split(row), strict=True)
+            h = [float(u @ x + ((v @ x) ** power / 2 if power else 0)) for u, v, x in parts]
+            along = a @ row
+            terms.append(
+                {
+                    "additive": sum(h),
+                    "mlp": float(b[0] * along.tanh()),
+                    "rough": float(b[0] * (4 * along).cos()),
+                }.get(family, math.prod(h))
+            )
+        expected.append(sum(terms))
+    f = RowFunction(SPACE, family, first, second)  # type: ignore[arg-type]
+    torch.testing.assert_close(f(rows), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_weights_are_drawn_from_the_seed() -> None:
+    noise = seeded(4)
+    first, second = (normal((3, 8), generator=noise) for _ in range(2))
+    f = row_function(SPACE, "quadratic", seed=4)
+    assert torch.equal(f.first, first)  # type: ignore[attr-defined]
+    assert torch.equal(f.second, second)  # type: ignore[attr-defined]
+    other = RowFunction(SPACE, "cubic", *(normal((3, 8), generator=seeded(0)),) * 2)
+    assert torch.equal(row_function(SPACE).first, other.first)  # type: ignore[attr-defined]
+    assert row_function(SPACE).family == "cubic"  # type: ignore[attr-defined]
 
 
 def test_only_the_additive_family_is_additive() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -65,6 +66,60 @@ def test_the_plan_is_kept() -> None:
     assert 34_000 < test.samples < 45_000
 
 
+def normal_quantile(tail: float) -> float:
+    return -torch.special.ndtri(torch.tensor(tail).double()).item()
+
+
+@pytest.mark.parametrize("expected", [0.0, 5.0])
+def test_each_figure_by_its_formula(expected: float) -> None:
+    """Of skewed draws, whose spread differs from component to component."""
+    calls: list[tuple[int, int]] = []
+    scale = torch.tensor([1.0, 3.0]).double()
+
+    def sampler(count: int, seed: int) -> Tensor:
+        calls.append((count, seed))
+        return scale * skewed(count, seed) + expected
+
+    plan = Plan(detects=0.5, false_alarm=1e-4, power=0.99, seed=2)
+    test = compare_mean(sampler, ZERO + expected, plan)
+    away, near = normal_quantile(1e-4 / 4), normal_quantile(0.01)
+    pilot = sampler(2000, 2_000_006).std(0, correction=0).max().item()
+    assert calls.pop() == calls.pop(0) == (2000, 2_000_006)  # the pilot
+    first = 1.1 * ((away + near) * pilot / 0.5) ** 2
+    assert [seed for _, seed in calls] == list(range(2_000_007, 2_000_007 + len(calls)))
+    assert calls[0][0] == max(2000, math.ceil(first))
+    draws = sampler(*calls[-1]) - expected
+    assert len(draws) == test.samples
+    error = draws.std(0, correction=0) / len(draws) ** 0.5
+    torch.testing.assert_close(test.estimated, draws.mean(0) + expected)
+    torch.testing.assert_close(test.error, error)
+    assert test.threshold == pytest.approx(0.5 * away / (away + near))
+    z = test.threshold / error
+    third = ((draws - draws.mean(0)) ** 3).mean(0) / draws.std(0, correction=0) ** 3
+    capped = z.clamp_max(away + 2)
+    correction = (third.abs() * capped**3 / (6 * len(draws) ** 0.5)).exp()
+    alarm = (2 * torch.special.ndtr(-capped) * correction).sum().item()
+    assert test.false_alarm == pytest.approx(alarm)
+    power = torch.special.ndtr((0.5 - test.threshold) / error.max()).item()
+    assert test.power == pytest.approx(power)
+    assert test.false_alarm <= 1e-4
+    assert test.power >= 0.99
+
+
+def test_many_draws_come_in_parts_of_ten_thousand() -> None:
+    calls: list[tuple[int, int]] = []
+
+    def sampler(count: int, seed: int) -> Tensor:
+        calls.append((count, seed))
+        return 5 * normal()(count, seed)
+
+    test = compare_mean(sampler, ZERO, Plan(detects=0.3, false_alarm=1e-6, power=0.9))
+    assert calls[0] == (2000, 0)
+    assert [count for count, _ in calls[1:-1]] == [10_000] * (len(calls) - 2)
+    assert calls[-1][0] == test.samples - 10_000 * (len(calls) - 2)
+    assert 10_000 < test.samples < 20_000
+
+
 def test_a_rare_large_number_is_not_overlooked() -> None:
     # the pilot sees next to nothing of it, the second stage does, and asks for more
     def rare(count: int, seed: int) -> Tensor:
@@ -109,9 +164,35 @@ def test_biased_methods_fail_with_everything_one_wants_to_know(method: LeaveOneO
     message = str(caught.value)
     assert message.startswith(f"the gradient of {type(method).__name__} is biased:")
     number = r"-?\d+\.\d+"
+    end = (
+        r"\n  [\d,]+ samples, seed=5; a component fails if it is off by more than [\d.]+, which "
+        r"happens to an unbiased method with probability \d+e-\d+ and to a bias of [\d.]+ with "
+        r"(0\.99\d\d|1\.0000)$"
+    )
+    assert re.search(end, message), message
     line = rf"feature 'c\w+', category '\w+': expected gradient {number}, estimated {number} \+- "
     assert re.search(line, message)
     assert re.search(r"[\d,]+ samples, seed=5; .* with probability .* to a bias of", message)
+
+
+def test_the_worst_components_come_first_and_the_others_are_counted() -> None:
+    off = torch.tensor([1.0, -1.5, 2.0, 0.0, 0.5]).double()
+    wrong = exact_gradient(F, LOGITS, SPACE) + off
+    with pytest.raises(AssertionError) as caught:
+        assert_unbiased(LeaveOneOut(SPACE), F, LOGITS, expected=wrong, detects=0.2)
+    lines = str(caught.value).splitlines()
+    named = [line.split(": ")[0] for line in lines[1:4]]
+    assert named == [
+        "  feature 'colour', category '0'",
+        "  feature 'cut', category 'good'",
+        "  feature 'cut', category 'fair'",
+    ]
+    assert lines[4] == "  and 1 more"
+    assert len(lines) == 6
+    three = exact_gradient(F, LOGITS, SPACE) + off.index_fill(0, torch.tensor([4]), 0)
+    with pytest.raises(AssertionError) as caught:
+        assert_unbiased(LeaveOneOut(SPACE), F, LOGITS, expected=three, detects=0.2)
+    assert "more" not in str(caught.value).splitlines()[4].split("samples")[0]
 
 
 def test_categories_have_their_names() -> None:

@@ -162,6 +162,18 @@ def test_the_bootstrap_is_repeatable_and_widens_with_its_level():
     assert (ends[2][1] >= ends[0][1]).all()
 
 
+def test_what_is_left_out():
+    scores = torch.tensor([0.0, 9.0])
+    assert_close(order_decay(scores), torch.tensor([1.0, 0.9]).double() / 1.9)
+    assert_close(rank_decay(scores), torch.tensor([0.9, 1.0]).double() / 1.9)
+    few = scores_of(1)
+    usual, stated = (
+        bootstrap_interval(few, few, order_decay, generator=seeded(0), **options)
+        for options in ({}, {"level": 0.95, "resamples": 1000})
+    )
+    assert torch.equal(torch.stack(usual), torch.stack(stated))
+
+
 def test_the_bootstrap_weighs_every_resample_anew():
     scores, seen = torch.arange(5.0), []
 

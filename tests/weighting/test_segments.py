@@ -118,3 +118,14 @@ def test_the_other_backend_is_told_how_many_groups_there_are(monkeypatch):
     values, groups = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1, 0, 1])
     found = segment_sum(values, groups, 4, backend="torch_scatter")
     assert found.tolist() == [[2], [5], [0], [0]]
+
+
+def test_the_other_backend_finds_the_largest(monkeypatch):
+    def scatter_max(values, groups, *, dim, dim_size):
+        assert (dim, dim_size) == (0, 2)
+        return segment_max(values, groups, dim_size), "where"
+
+    monkeypatch.setitem(sys.modules, "torch_scatter", SimpleNamespace(scatter_max=scatter_max))
+    values, groups = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1, 0, 1])
+    found = segment_max(values, groups, 2, backend="torch_scatter")
+    assert found.tolist() == [[2], [4]]

@@ -178,7 +178,7 @@ def _repeat(name: str, value: Tensor, own: int, lead: torch.Size) -> Tensor:
                 f"argument {name!r} is for rows {tuple(given)}, the rows are {tuple(lead)}"
             )
     entry = value.shape[len(given) :]
-    return value.expand((*lead, *entry)).reshape((-1, *entry) if lead.numel() else (0, *entry))
+    return value.expand((*lead, *entry)).reshape((lead.numel(), *entry))
 
 
 def _change_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

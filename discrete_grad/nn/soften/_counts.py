@@ -126,7 +126,8 @@ def _kept(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     names = [n for v in found if isinstance(v, Counts) for n in v.features]
     if isinstance(result, Tensor):
         return Counts.of(result, names)
-    return type(result)(Counts.of(part, names) for part in result)
+    parts = [Counts.of(part, names) for part in result]
+    return iter(parts) if name == "iter" else type(result)(parts)
 
 
 def _all(value: Any) -> list[Any]:

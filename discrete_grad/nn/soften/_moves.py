@@ -65,8 +65,7 @@ def _strided(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
     if name == "expand":
         return at.expand(_sizes(rest, named, "size"))
     if name in ("view", "reshape"):
-        sizes = _sizes(rest, named, "shape", "size")
-        return at.view(sizes)
+        return at.view(_sizes(rest, named, "shape"))
     if name in ("flatten", "ravel"):
         start = _option(0, rest, named, "start_dim", 0) % max(ndim, 1)
         stop = _option(1, rest, named, "end_dim", -1) % max(ndim, 1)
@@ -130,9 +129,10 @@ def move(name: str, func: Any, args: Args, kwargs: Named) -> Any:
         return NotImplemented
     rest, named = forms(rest) if name in _SHAPED_LIKE else rest, named
     if name == "view":
-        if any(isinstance(part, torch.dtype) for part in rest):
+        if any(isinstance(part, torch.dtype) for part in (*rest, *named.values())):
             return NotImplemented
         func = Tensor.reshape  # positions and shifts may lie otherwise in memory than codes
+        rest, named = (_sizes(rest, named, "size"),), {}
     at = _strided(name, codes.at, rest, named) if isinstance(codes.at, Strided) else None
     if at is None or (isinstance(at, list) and None in at):
         if any(followed_in((rest, named))):

@@ -96,7 +96,8 @@ def product(
     Args:
         row: the rows.
         features: p of them, in any order and as often as wanted; `CONSTANT` for a number.
-        starts: the table's row at which each begins; a tensor where Python does not know them.
+        starts: the table's row at which each begins; a tensor where Python does not know them, for
+            features alone.
         table: what is looked up.
     """
     if isinstance(starts, Tensor):
@@ -163,11 +164,7 @@ def _unknown(row: Row, features: Sequence[int], starts: Tensor, table: Table) ->
     for run in _runs(row.space, features, [0] * len(features)):
         mine = starts[place : place + run.length]
         place += run.length
-        if run.feature == CONSTANT:
-            found = table.of_numbers(mine, row)
-            parts.append(found.expand(row.flat.shape[0], *found.shape))
-        else:
-            parts.append(table.of_unknown(_blocks(row, run.feature, run.length), mine))
+        parts.append(table.of_unknown(_blocks(row, run.feature, run.length), mine))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
