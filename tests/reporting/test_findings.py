@@ -1,5 +1,6 @@
 """Findings in words, and pictures, at the bounds where they change."""
 
+import json
 from typing import Any
 
 import pytest
@@ -19,12 +20,20 @@ from discrete_grad.reporting._findings import (
 from discrete_grad.reporting._grid import grid, note
 from discrete_grad.reporting._heat import _effect, heat_strips, swap_maps
 from discrete_grad.reporting._robustness_page import _confidence, robustness_sentences
+from discrete_grad.reporting.aims_plot import front_plot
 from discrete_grad.reporting.aims_text import aims_sentences
 from discrete_grad.reporting.page import _settings
-from discrete_grad.reporting.plots import _limits, curves_plot
+from discrete_grad.reporting.plots import (
+    _limits,
+    agreement_plot,
+    curves_plot,
+    distribution_plot,
+    scores_plot,
+)
 from discrete_grad.reporting.scorer_text import scorer_columns, scorer_sentences
 from tests.reporting.figures import watch_figures
 from tests.reporting.test_robustness_page import part_of
+from tests.reporting.test_snapshots import FOLDER
 
 
 def entry(name: str, **values: Any) -> dict[str, Any]:
@@ -237,3 +246,26 @@ def test_pictures_at_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _limits(nothing, 1) == pytest.approx((-0.04, 1.04))
     assert _limits(nothing, 1, [5.0, None]) == pytest.approx((4.5, 5.5))
     assert _limits(nothing, 1, [0.5]) == pytest.approx((0.4, 0.6))
+
+
+def test_pictures_show_the_first_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = watch_figures(monkeypatch)
+    report = json.loads((FOLDER / "yield.json").read_text())
+    part, context = report["aims"], report["contexts"][0]
+    report["contexts"] = [{**context, "label": str(i)} for i in range(7)]
+    scores_plot(report)
+    distribution_plot(report)
+    agreement_plot(report)
+    front_plot({**part, "fronts": [{**part["fronts"][0], "label": str(i)} for i in range(7)]})
+    titles = [[axes.get_title(loc="left") for axes in figure.axes] for figure in figures]
+    assert titles == [list("012345"), list("012345"), list("01230123"), list("012345")]
+    samples = {"estimated": [1.0] * 200, "judged": [*[1.0] * 36, *[2.0] * 164], "true": [None]}
+    context["samples"] = {"generator": samples | {"true": [None] * 200}}
+    report["contexts"] = [context]
+    distribution_plot(report)
+    agreement_plot(report)
+    judged, true = figures[-1].axes
+    # of 128 samples; the legend's marks come after
+    assert [line.get_markersize() for line in judged.lines[1:3]] == [8.5, 9.0]
+    assert len(true.lines) == 1
+    assert len(figures[-2].axes[0].lines) == 6
