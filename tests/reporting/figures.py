@@ -9,7 +9,7 @@ import pytest
 
 from discrete_grad.reporting import aims_plot, edit_plots, plots
 
-_LOOK = ("color", "ls", "lw", "marker", "ms", "mfc", "mec", "mew")
+_LOOK: tuple[str, ...] = ("color", "ls", "lw", "marker", "ms", "mfc", "mec", "mew")
 _LOOK += ("alpha", "zorder", "clip_on", "drawstyle")
 
 

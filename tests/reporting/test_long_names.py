@@ -17,7 +17,7 @@ from tests.reporting.test_snapshots import FOLDER
 
 FILE = FOLDER / "lengths.txt"
 LONG = "".join(f"{i:04d} " for i in range(400)).replace(" ", "x")  # 2,000 letters
-POLICIES = '"(generator|data policy|naive baseline)'
+POLICIES = '"(generator|data policy|naive baseline|setting 3|loop)'
 NAMES = (
     '"(cut|colour with|size|fair|east|a shop|<south>|shop|yield|cost|never cut|StraightThrough'
     '|carat|price|synthetic|purity|city 0|a column|column 1|my.models|it calls)([^"]*"(?!:))'
