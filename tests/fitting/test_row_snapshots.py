@@ -18,6 +18,7 @@ from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     ScoreScale,
 )
+from discrete_grad.fitting._coverage import Coverage
 from discrete_grad.fitting._drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.aims import at_tradeoff, fit_chance, with_tradeoffs
 from discrete_grad.fitting.calibration import Calibration
@@ -107,6 +108,25 @@ def splits() -> list[Any]:
     return found
 
 
+def coverage() -> list[Any]:
+    """Rare categories on either side, which rows must be moved for."""
+    noise = uniform((40, 4), generator=seeded(30))
+    codes = (15 * noise[:, :3].square()).long()
+    further = (5 * noise[:, 3:]).long() - 1
+    found: list[Any] = []
+    for share in (0.05, 0.5, 0.9):
+        side = noise[:, 1] > share
+        made = Coverage([codes, further], side)
+        for step in ("reach", "other", "give back"):
+            if step == "give back":
+                made.give_back(int(side.sum()))
+            else:
+                made.reach(step == "other")
+            found += [made.side, [made.complete()]]
+        found += [side for pair in made.counts for side in pair]
+    return found
+
+
 def merged() -> list[Any]:
     """Of many different rows, of which nearly all or few of those possible are there."""
     noise = uniform((210, 5), generator=seeded(28)).float()
@@ -171,6 +191,7 @@ CASES: dict[str, Case] = {
     "calibrations": calibrations,
     "scales": scales,
     "splits": splits,
+    "coverage": coverage,
     "merged": merged,
     "drawn": drawn,
     "hard pairs": pairs,
