@@ -198,5 +198,16 @@ def test_numbers_are_as_before(name: str) -> None:
     check_numbers(FILE, name, CASES[name])
 
 
+@pytest.mark.parametrize("name", ["anova", "teacher"])
+def test_numbers_are_the_same_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, size in (
+        ("anova._PART", 7),
+        ("stacking._CHUNK", 5),
+        ("black_box._ASKED_AT_ONCE", 9),
+    ):
+        monkeypatch.setattr(f"discrete_grad.fitting.{place}", size)
+    check_numbers(FILE, name, CASES[name])
+
+
 if __name__ == "__main__":
     keep_numbers(FILE, CASES)

@@ -8,6 +8,7 @@ read before they are committed.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,29 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_are_as_before(name: str) -> None:
+    check_numbers(FILE, name, CASES[name])
+
+
+# how many numbers are worked off at a time
+PARTS = {
+    "_obeying._MOST": 40,
+    "_row_values._CODES": 30,
+    "_row_values._FLAT": 70,
+    "_swap_climb._CODES": 25,
+    "anova._CHUNK": 21,
+    "kernel._CHUNK": 14,
+    "leaves._ROWS": 4,
+    "leaves._CHUNK": 50,
+    "protocol._NUMBERS": 69,
+    "row_pool._SCORED": 60,
+}
+
+
+@pytest.mark.parametrize("name", ["tables", "kernel", "leaves", "searches", "edits", "best rows"])
+def test_numbers_are_the_same_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, size in PARTS.items():
+        module, constant = place.split(".")
+        monkeypatch.setattr(sys.modules[f"discrete_grad.models.{module}"], constant, size)
     check_numbers(FILE, name, CASES[name])
 
 
