@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,6 @@ from discrete_grad.fitting import EstimatorConfig, Fidelity, Teacher, learn_teac
 from discrete_grad.fitting._drawn_rows import draw_rows, rows_near
 from discrete_grad.fitting.teacher import Agreement
 from discrete_grad.space import CategoricalSpace, ContextSpec
-from discrete_grad.training import Checkpoint, JsonLinesLog
-from tests.pretended_card import CARD, pretended_card
 
 SMALL = CategoricalSpace({"cut": ["fair", "good", "ideal"], "shade": 4, "size": 2, "shop": 5})
 LARGE = CategoricalSpace.from_sizes((6,) * 8)
@@ -168,32 +164,6 @@ def test_contexts_are_the_tables_and_reach_teacher_and_student() -> None:
     east, west = (student(row, torch.tensor([[m, 1 - m, 5.5]])).item() for m in (1.0, 0.0))
     assert east == pytest.approx(2, abs=0.3)
     assert west == pytest.approx(-2, abs=0.3)
-
-
-def test_a_teacher_is_asked_on_the_cpu_and_its_student_is_where_the_rows_are() -> None:
-    teacher = Recording(additive)
-    with pretended_card():
-        student, _ = learn_teacher(SMALL, teacher, table(SMALL).to(CARD), count=200, config=TABLES)
-        assert student.weights.device == CARD
-        assert {codes.device.type for codes in teacher.codes} == {"cpu"}
-
-
-def test_what_looks_at_the_training_is_handed_on(tmp_path: Path) -> None:
-    config = replace(QUICK, families=("networks",), steps=4, validate_every=2, checkpoint_every=2)
-    steps, logged = [], {}
-    state = Checkpoint(tmp_path / "state.safetensors", JsonLinesLog(tmp_path / "log.jsonl"))
-    learn_teacher(
-        SMALL,
-        additive,
-        config=config,
-        log=lambda metrics, step: logged.update({step: set(metrics)}),
-        checkpoint=state,
-        callback=lambda model, step: steps.append(step),
-    )
-    assert steps == [0, 1, 2, 3, 4]
-    assert list(logged) == [2, 4]
-    assert {"teacher/loss", "teacher/held_out_loss"} <= logged[4]
-    assert state.path.exists()
 
 
 # --- bad teachers ---------------------------------------------------------------------------------
