@@ -186,3 +186,27 @@ def test_a_run_from_before_is_loaded_and_generates(tmp_path: Path) -> None:
     made = generate(run, columns, run.table.schema.encode_context(columns), rows=2)
     assert made["shop"] == ["east", "east", "west", "west"]
     assert made["in_table"] == [False] * 4
+
+
+def test_settings_for_so_many_rows() -> None:
+    usual = EstimatorConfig(batch_size=100, weight_decay=0.3, steps=700, hidden=(8, 9), members=5)
+    adapted = {
+        count: (c.batch_size, round(c.weight_decay, 5), c.steps, c.hidden, c.members, c.scaling)
+        for count in (1500, 1501, 3000, 14_999, 15_000, 49_999, 50_000, 10**6)
+        for c in [usual.for_rows(count)]
+    }
+    wide = (16, 18)
+    assert adapted == {
+        1500: (100, 0.3, 700, (8, 9), 5, True),
+        1501: (100, 0.2998, 700, (8, 9), 5, False),
+        3000: (200, 0.15, 700, (8, 9), 5, False),
+        14_999: (1000, 0.03, 700, (8, 9), 5, False),
+        15_000: (1000, 0.03, 700, wide, 5, False),
+        49_999: (1024, 0.009, 1563, wide, 5, False),
+        50_000: (1024, 0.009, 1563, wide, 3, False),
+        10**6: (1024, 0.00045, 3500, wide, 3, False),
+    }
+    large = EstimatorConfig(batch_size=2000, members=2, architectures=("mlp", "shallow"))
+    assert large.for_rows(60_000).batch_size == 2000
+    assert large.for_rows(60_000).members == 2
+    assert usual.for_rows(10**9) == usual.for_rows(10**9).for_rows(10**9)

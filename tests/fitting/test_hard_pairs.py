@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import AlignerConfig, fit_aligner, mine_hard_pairs, with_swaps
+from discrete_grad.fitting.hard_pairs import _deciles
 from discrete_grad.models import Aligner, Estimator
 from discrete_grad.objectives.contrastive_losses import CONTRASTIVE_LOSSES, RowLoss
 from discrete_grad.runs.fit_config import FitConfig
@@ -87,6 +88,12 @@ def test_mined_pairs_by_loops(
         assert p.tolist() == repeated(far, positives)
         assert n.tolist() == repeated(near, negatives)
     assert not mined.pseudo.any()
+
+
+def test_a_pseudo_label_has_no_decile() -> None:
+    scores, pseudo = torch.arange(20.0), torch.arange(20) % 2 == 1
+    expected = [i // 2 if i % 2 == 0 else -1 for i in range(20)]
+    assert _deciles(scores, pseudo).tolist() == expected
 
 
 def test_deciles_come_up_equally_often() -> None:

@@ -15,7 +15,7 @@ from discrete_grad.fitting import add_low_rank, merge_low_rank, trainable
 from discrete_grad.fitting.low_rank import LowRank
 from discrete_grad.policies import AutoregressiveGenerator, Generator
 from discrete_grad.reinforcement import DistillConfig, distill
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.space import ContextSpec
 from discrete_grad.weighting import RewardWeighted
 
@@ -195,6 +195,8 @@ def test_the_rank_is_at_most_that_of_the_weight_and_the_seed_decides():
     assert downs[0].shape == (3, 3)
     assert torch.equal(downs[0], downs[1])
     assert not torch.equal(downs[0], downs[2])
+    noise = normal((3, 3), generator=seeded(1))
+    assert torch.equal(downs[2], (noise / 3**0.5).float())
     half = nn.Linear(3, 5, dtype=torch.float16)
     add_low_rank(half, rank=2)
     assert half.weight.dtype == torch.float16

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace, edit, on_codes
-from discrete_grad.models import Edits, Estimator
+from discrete_grad.models import Edits, Estimator, LeafEnsemble
+from discrete_grad.models.editing import Worth
 from discrete_grad.reporting import edit_history_plot, edits_plot
 from discrete_grad.rules import Exactly, Fix, Forbid, Rules
 from discrete_grad.sampling import isolated_seed
@@ -203,3 +204,12 @@ def test_plots_show_every_row_and_change() -> None:
     some = found.at(torch.tensor([2, 0]))
     assert torch.equal(some.codes, found.codes[[2, 0]])
     assert torch.equal(some.history[1], found.history[0])
+
+
+def test_models_that_read_codes_are_asked_for_codes() -> None:
+    model = LeafEnsemble(SPACE, torch.ones(SPACE.width, 1).bool(), torch.ones(1))
+    linear = lambda row: row.sum(-1)  # noqa: E731
+    for models, codes in (((model,), True), ((linear,), False), ((model, linear), False)):
+        assert Worth(models, SPACE, None, None).takes_codes is codes
+    with pytest.raises(ValueError, match="edit needs a model, got none"):
+        Worth((), SPACE, None, None)
