@@ -71,6 +71,14 @@ def test_equal_predictions_have_the_mean_of_their_scores() -> None:
     assert_close(found, torch.stack([scores[:100].mean(), scores[200:].mean()]), rtol=0, atol=0.7)
 
 
+def test_scores_put_together_weigh_by_their_rows() -> None:
+    """48 rows with a prediction of 0 and a score of 1, 16 with a prediction of 1 and a score of 0."""
+    predicted = (torch.arange(64) >= 48).float()
+    curve = Calibration.fit(predicted, 1 - predicted.double(), one_group(64), 0)
+    assert curve is not None
+    assert curve.apply(torch.tensor([0.0, 1.0]), one_group(2)).tolist() == [0.75, 0.75]
+
+
 def test_a_group_of_many_rows_has_a_curve_of_its_own() -> None:
     predicted = drawn(650)
     group = torch.tensor([0] * 300 + [1] * 199 + [2] * 151)
