@@ -72,7 +72,7 @@ def test_equal_predictions_have_the_mean_of_their_scores() -> None:
 
 
 def test_scores_put_together_weigh_by_their_rows() -> None:
-    """48 rows with a prediction of 0 and a score of 1, 16 with a prediction of 1 and a score of 0."""
+    """48 rows are predicted as 0 and have a score of 1; 16 are predicted as 1 and have 0."""
     predicted = (torch.arange(64) >= 48).float()
     curve = Calibration.fit(predicted, 1 - predicted.double(), one_group(64), 0)
     assert curve is not None

@@ -242,7 +242,7 @@ def test_each_member_keeps_its_own_best() -> None:
 
 
 class SumOfTwo(Members):
-    """Two members, one with a loss of 1 and one with a loss of 5, which are trained by their sum."""
+    """Two members, with losses of 1 and of 5, which are trained by their sum."""
 
     def forward(self, step: Step) -> Tensor:
         return 0 * self.model["w"].sum() + 6
