@@ -203,7 +203,7 @@ def test_a_pair_that_is_shown_elsewhere_is_free_again_when_that_process_is_kille
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.parquet"
-    process = forkserver().Process(target=_look, args=(path,))
+    process = forkserver().Process(target=_look, args=(path,), daemon=True)
     process.start()
     while not path.with_suffix(".looks").exists():
         assert process.is_alive()
