@@ -2,13 +2,17 @@
 
 import csv
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from discrete_grad.cli import main
+from discrete_grad.models.swap_search import SwapSearch
 from discrete_grad.rules import Fix
 from discrete_grad.runs import Run, edit_rows, load_run
+from discrete_grad.runs._polish import swaps_of_run
 from discrete_grad.training import RunError
 
 QUICK = ["--config", str(Path(__file__).parent / "runs" / "quick.toml")]
@@ -83,6 +87,18 @@ def test_edits_are_written_with_the_gain_of_every_change(
     assert [first[name] for name in names] == [str(v[0]) for v in names.values()]
     gain = float(first["estimated_score"]) - float(first["score_before"])
     assert f"({gain:+.4g} alone)" in first["changes"]
+
+
+def test_the_seed_is_that_of_the_search(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[object] = []
+
+    def noted(*given: Any, **options: Any) -> SwapSearch:
+        seeds.append(options["seed"])
+        return swaps_of_run(*given, **options)
+
+    monkeypatch.setattr(import_module("discrete_grad.runs.edit_rows"), "swaps_of_run", noted)
+    run.edit({"size": 0, "colour": "c1", "cut": 2, "shop": "a"}, edits=1, seed=7)
+    assert seeds == [7]
 
 
 def test_given_rows_may_break_the_rules(run: Run) -> None:

@@ -166,7 +166,7 @@ class AnovaEnsemble(BlockLinearEnsemble):
         # the groups depend on the rows a model was fitted to: they are taken as they are saved
         names = ("groups", "cells", "offsets")
         saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
-        if len(saved) == len(names) and not self._takes(saved["groups"], len(saved["cells"])):
+        if len(saved) == len(names) and not self._takes(*saved.values()):
             arguments[-1].append(f"{prefix}groups are not of this model's columns and cells")
             return
         for name, tensor in saved.items():
@@ -174,12 +174,15 @@ class AnovaEnsemble(BlockLinearEnsemble):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.layout()
 
-    def _takes(self, groups: Tensor, cells: int) -> bool:
+    def _takes(self, groups: Tensor, cells: Tensor, offsets: Tensor) -> bool:
+        members = (self.num_members,)
+        if cells.shape[1:] != members or offsets.shape != members:
+            return False
         # a column of -1 is not there, and the 1 is its size
         sizes = torch.tensor([*self.joint.sizes, 1])
         if groups.shape[1:] != (_ORDER,) or not ((groups >= -1) & (groups < len(sizes) - 1)).all():
             return False
-        return int(sizes[groups.cpu()].prod(1).sum()) == cells
+        return int(sizes[groups.cpu()].prod(1).sum()) == len(cells)
 
 
 def _slopes(model: AnovaEnsemble, codes: Tensor, gradient: Tensor) -> Tensor:

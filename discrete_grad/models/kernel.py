@@ -144,12 +144,12 @@ class KernelEnsemble(BlockLinearEnsemble):
         # as many points as there were rows: they are taken as they are saved
         names = ("points", "weights", "offsets")
         saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
-        if len(saved) == len(names) and saved["points"].shape != (
-            len(saved["weights"]),
-            len(self.joint.sizes),
-        ):
-            arguments[-1].append(f"{prefix}points are not of this model's columns")
-            return
+        if len(saved) == len(names):
+            shapes = [tuple(saved[name].shape) for name in names]
+            count, members = len(saved["points"]), self.num_members
+            if shapes != [(count, len(self.joint.sizes)), (count, members), (members,)]:
+                arguments[-1].append(f"{prefix}points are not of this model's columns and members")
+                return
         for name, tensor in saved.items():
             setattr(self, name, torch.empty_like(tensor, device=self.alike.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -32,6 +32,16 @@ def test_a_formula_comes_back_as_the_text_it_was(tmp_path: Path, name: str) -> N
     assert table.schema.decode_features(table.codes.long())["cut"] == cells
 
 
+@pytest.mark.parametrize("mark", [",", '"', "\n", "\r", "\r\n"])
+def test_cells_of_csv_come_back_with_what_separates_cells_and_rows(
+    tmp_path: Path, mark: str
+) -> None:
+    cells = [f"a{mark}b", f"{mark}c", f"d{mark}"]
+    write_rows(tmp_path / "rows.csv", {f"cut{mark}": cells, "score": [1, 2, 3]})
+    table = read_table(tmp_path / "rows.csv", score="score")
+    assert table.schema.decode_features(table.codes.long()) == {f"cut{mark}": cells}
+
+
 def test_parquet_keeps_types(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"x": ["a", None], "y": [1.5, 2.5], "z": np.array([1, 2])}
     write_rows(tmp_path / "rows.parquet", columns)

@@ -23,6 +23,7 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
+from discrete_grad.fitting.estimator import _EstimatorObjective
 from discrete_grad.fitting.kernel import fit_kernel
 from discrete_grad.fitting.repeats import _merge_equal_rows, learning_rows
 from discrete_grad.models import AnovaEnsemble, KernelEnsemble
@@ -31,6 +32,7 @@ from discrete_grad.runs import FitConfig, fit, load_run, write_report
 from discrete_grad.sampling import normal, permutation, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import RunError
+from discrete_grad.training.loop import Step
 from tests.runs.small import small_config, small_table
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 2))
@@ -171,6 +173,17 @@ def test_held_out_rows_weigh_by_their_counts() -> None:
     )
     # the variance of 99 times 1 and once -1 is .04; unweighted it is about 2
     assert losses[-1] < 0.2
+
+
+def test_a_row_is_drawn_as_often_as_it_counts() -> None:
+    """Rows that count for 1, 2, 1 and 4: the ends of their observations are 1, 3, 4 and 8."""
+    space, counts = CategoricalSpace.from_sizes((5,)), torch.tensor([1, 2, 1, 4, 9])
+    rows = ScoredRows(space.enumerate(), torch.zeros(5), counts=counts)
+    config = EstimatorConfig(members=1, hidden=(4,), families=("networks",), batch_size=8000)
+    model = new_ensemble(space, None, config, seed=0)
+    objective = _EstimatorObjective(model, rows, torch.tensor([[4]]), config, False)  # type: ignore
+    drawn = objective._batch(Step(0, "estimator", 0)).flatten().bincount(minlength=5)
+    assert (drawn / 1000).tolist() == pytest.approx([1, 2, 1, 4, 0], abs=0.2)
 
 
 def test_a_reproduced_row_weighs_by_its_count() -> None:

@@ -108,3 +108,10 @@ def test_contexts_of_many_columns_keep_their_own_scales() -> None:
     scale = ScoreScale.fit("rank", scores, context, spec)
     scaled = scale.apply(scores, context)
     torch.testing.assert_close(scaled[:100], scaled[100:])
+
+
+def test_from_50_rows_on_a_context_has_a_scale_of_its_own() -> None:
+    spec = ContextSpec(categorical={"shop": ["a", "b", "c"]})
+    context = torch.eye(3)[[0] * 49 + [1] * 50 + [2] * 51]
+    scale = ScoreScale.fit("rank", torch.arange(150.0).double(), context, spec)
+    assert scale.groups(torch.eye(3), 3).tolist() == [2, 0, 1]

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from discrete_grad import CategoricalSpace, ReinMax, fitting, preferences, reinforcement, weighting
+from discrete_grad import (
+    CategoricalSpace,
+    Reinforce,
+    ReinMax,
+    fitting,
+    preferences,
+    reinforcement,
+    weighting,
+)
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting import (
     AlignerConfig,
@@ -26,6 +34,7 @@ from discrete_grad.fitting import (
     make_gradient_estimator,
     new_ensemble,
 )
+from discrete_grad.fitting.generator import _GeneratorObjective
 from discrete_grad.models import Aligner, Estimator, EstimatorEnsemble
 from discrete_grad.policies import Generator
 from discrete_grad.preferences import (
@@ -47,6 +56,7 @@ from discrete_grad.reinforcement import (
 from discrete_grad.runs import FitConfig
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import Checkpoint, History, JsonLinesLog, LoopConfig
+from discrete_grad.training.loop import Step
 from discrete_grad.weighting import PrefixValue, RewardWeighted, fit_prefix_value
 from discrete_grad.weighting.prefix_value import PrefixValueConfig
 
@@ -279,3 +289,19 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(
     assert rest.kept_step == history.kept_step
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_generator_is_judged_by_the_judge_and_its_terms_remember_apart() -> None:
+    """Neither the estimator that trains it, nor one baseline for the score and the alignment."""
+    with isolated_seed(0):
+        estimator, judge = (EstimatorEnsemble([Estimator(SPACE)]) for _ in range(2))
+    method = Reinforce(SPACE, samples=2)
+    config = GeneratorConfig(alignment=1.0, batch_size=8)
+    frozen = FrozenModels(estimator, judge, aligner=Aligner(estimator))
+    generator = Generator(SPACE)
+    objective = _GeneratorObjective(generator, frozen, ROWS, method, config)
+    assert objective.validate() == -judge(SPACE.argmax(generator()))
+    assert objective.validate() != -estimator(SPACE.argmax(generator()))
+    objective(Step(0, "generator", 0))
+    score, alignment = objective.method.state_dict(), objective.align_method.state_dict()
+    assert not torch.equal(score["baseline"], alignment["baseline"])

@@ -72,3 +72,13 @@ def test_a_calibrated_prediction_is_an_expected_score_of_its_context() -> None:
 
 def test_no_row_is_no_score() -> None:
     assert len(units("rank")(torch.zeros(0), torch.zeros(0, 3))) == 0
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_beyond_the_observed_scores_is_relative_to_their_range(unit: float) -> None:
+    scores = unit * torch.linspace(0, 1, 101).double()
+    scale, standard = (ScoreScale.fit(k, scores, None, None) for k in ("rank", "standard"))
+    to_units = ScoreUnits(Schema((CUT,), (), "price"), scale, standard)
+    best = scale.apply(scores[-1:])
+    # the range is 3.5 scaled: a thousandth of it is beyond, rounding is not
+    assert to_units.outside(torch.cat([best, best + 1e-7, best + 3.5e-3])).tolist() == [0, 0, 1]

@@ -104,6 +104,19 @@ def test_weights_are_saved() -> None:
     assert torch.equal(other.predictions(ROWS), model.predictions(ROWS))
 
 
+@pytest.mark.parametrize(
+    ("family", "part"),
+    [("anova", "cells"), ("anova", "offsets"), ("kernel", "weights"), ("kernel", "offsets")],
+)
+def test_weights_of_another_number_of_members_are_refused(family: str, part: str) -> None:
+    model, state = stacked(), stacked().state_dict()
+    name = f"families.{family}.{part}"
+    state[name] = torch.cat([state[name]] * 2, -1)
+    with pytest.raises(RuntimeError, match=f"{family}.* are not of this model's columns"):
+        model.load_state_dict(state)
+    assert torch.equal(model.predictions(ROWS), stacked().predictions(ROWS))
+
+
 def test_it_refuses_nothing_and_families_that_differ() -> None:
     with pytest.raises(ValueError, match="at least one family"):
         StackedEnsemble({})

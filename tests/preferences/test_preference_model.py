@@ -26,8 +26,10 @@ from discrete_grad.preferences import (
     reward_unit,
     synthetic_preferences,
 )
+from discrete_grad.preferences.dpo import _DPOObjective
 from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.training.loop import Step
 from tests.pretended_card import CARD, pretended_card
 
 SPACE = CategoricalSpace.from_sizes((2, 3))
@@ -287,6 +289,20 @@ def test_dpo_on_many_answers_comes_near_the_exact_optimum(noise: str | None) -> 
     exact = SPACE.softmax(10 * before + torch.cat(parts) / 2.0)
     assert (SPACE.softmax(policy()) - exact).abs().max() < 0.03
     assert torch.equal(reference.free_logits, before)
+
+
+def test_no_pair_that_dpo_holds_out_is_trained_on() -> None:
+    pairs, config = answers(40), DPOConfig(held_out=0.25, batch_size=64)
+    policy = Generator(SPACE)
+    objective = _DPOObjective(policy, pairs, torch.zeros(2, 40), config, 0, "dpo")
+    looked_at: list[set[int]] = []
+    objective._loss = lambda picked: looked_at.append(set(picked.tolist()))  # type: ignore
+    for step in range(20):
+        objective(Step(0, "dpo", step))
+    objective.validate()
+    *trained, held_out = looked_at
+    assert len(held_out) == 10
+    assert set.union(*trained) == set(range(40)) - held_out
 
 
 def test_dpo_refuses_what_the_reference_never_draws() -> None:

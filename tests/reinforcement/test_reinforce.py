@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +20,13 @@ from discrete_grad.reinforcement import (
     table_reward,
     weighted_reward,
 )
+from discrete_grad.reinforcement._rollout import Rollout, RowLaw
 from discrete_grad.reinforcement.algorithms import ALGORITHMS
+from discrete_grad.reinforcement.policy_objective import PolicyObjective, Task
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
+from discrete_grad.training.loop import Step
 from discrete_grad.weighting import RewardWeighted
 from discrete_grad.weighting.tilt import log_partition, table_expectation, table_kl
 
@@ -413,3 +417,34 @@ def test_values_of_prefixes_are_in_the_precision_of_their_network(dtype: torch.d
     spec = ContextSpec(numeric=["a", "b"])
     values = StepValue(SPACE, spec, hidden=(4,)).to(dtype)(SPACE.enumerate()[:2], CONTEXTS)
     assert (values.dtype, values.shape) == (dtype, (2, 3))
+
+
+def objective_of(**settings: Any) -> PolicyObjective:
+    policy = AutoregressiveGenerator(SPACE, hidden=(4,))
+    task = Task(policy, REWARD, None, None, None)
+    return PolicyObjective(task, ReinforceConfig(group=8, **settings), seed=0)
+
+
+def test_gradients_of_policy_and_values_are_clipped_apart() -> None:
+    objective = objective_of(algorithm="a2c", clip_norm=1.0)
+    for name, size in (("policy", 0.001), ("value", 1000.0)):
+        for parameter in objective.model.get_submodule(name).parameters():
+            parameter.grad = torch.full_like(parameter, size)
+    objective.finish_gradients()
+    policy, value = (
+        [p.grad for p in objective.model.get_submodule(name).parameters() if p.grad is not None]
+        for name in ("policy", "value")
+    )
+    assert all((grad == 0.001).all() for grad in policy)
+    assert torch.cat([grad.flatten() for grad in value]).norm().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_minibatches_of_an_epoch_hold_every_row_once() -> None:
+    objective = objective_of(algorithm="ppo", epochs=2, minibatches=4)
+    zeros, codes = torch.zeros(8, 3), torch.arange(8).unsqueeze(1).expand(-1, 3)
+    rollout = Rollout(codes, None, zeros[:, 0], zeros, RowLaw(zeros), drawn=8, advantages=zeros)
+    objective.kept.append(rollout)
+    parts = [objective._chosen(Step(0, "x", i), i % 8).codes[:, 0].tolist() for i in range(16)]
+    epochs = [[row for part in parts[i : i + 4] for row in part] for i in range(0, 16, 4)]
+    assert all(sorted(rows) == list(range(8)) for rows in epochs)
+    assert len({tuple(rows) for rows in epochs}) == 4

@@ -137,3 +137,12 @@ def test_a_part_of_a_law_is_of_some_of_its_rows() -> None:
         part = RowLaw(steps, logits).part(index)
         assert torch.equal(part.steps, steps[index])
         assert part.logits is expected or torch.equal(part.logits, expected)
+
+
+def test_a_step_pays_for_the_divergences_after_it() -> None:
+    """Its own is in the loss; of two steps, costs of entropy are 0 here."""
+    config = ReinforceConfig(beta=2.0, kl="conditional")
+    zeros = torch.zeros(1, 1, 3)
+    rollout = Rollout(torch.zeros(1, 1, 3).long(), None, torch.zeros(1, 1), zeros, RowLaw(zeros))
+    kl = torch.tensor([[[1.0, 10.0, 100.0]]])
+    assert step_costs(rollout, RowLaw(zeros), config, kl=kl).tolist() == [[[20.0, 200.0, 0.0]]]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.data import ScoredRows
 from discrete_grad.evaluation import Observed
 from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.reporting import build_report, format_table, render_html
@@ -293,3 +294,15 @@ def test_contexts_that_are_not_shown_are_counted() -> None:
     assert report["contexts_in_table"] == 4037
     assert "3 of 4,037 contexts" in render_html(report)
     assert "average of 3 of 4,037 contexts" in format_table(report)
+
+
+def test_of_many_held_out_rows_any_may_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 100 rows are predicted exactly, the others by 1 too little."""
+    monkeypatch.setattr(module, "_MAX_HELD_OUT", 100)
+    codes = torch.zeros(1000, 2, dtype=torch.long)
+    rows = ScoredRows(codes, (torch.arange(1000) >= 100).float())
+    found = [
+        module._held_out(lambda codes, _: torch.zeros(len(codes)), rows, seed) for seed in (0, 1)
+    ]
+    assert all(part["rmse"] == pytest.approx(0.9**0.5, abs=0.06) for part in found)
+    assert found[0]["rmse"] != found[1]["rmse"]

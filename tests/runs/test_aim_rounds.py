@@ -97,6 +97,10 @@ def test_what_a_row_is_worth_at_a_trade_off() -> None:
     assert round_score(schema, failed, torch.tensor([0.5, 0.5])).isnan().all()
     one = round_score(table(["yield", "purity>=0.5"]).schema, scores[:, [0, 2]], None)
     assert one.nan_to_num(-1).tolist() == [5.0, 3.0, -1.0, 2.0]
+    # what is to be small is told with the other sign
+    lowered = scores[:, [0, 2]] * torch.tensor([1.0, -1.0])
+    most = round_score(table(["yield", "purity<=0.5"]).schema, lowered, None)
+    assert most.nan_to_num(-1).tolist() == [-1.0, -1.0, 9.0, -1.0]
 
 
 def test_every_row_of_a_batch_has_a_trade_off() -> None:

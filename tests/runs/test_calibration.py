@@ -1,5 +1,7 @@
 """Curves from predictions to expected scores: monotone, and right on average."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from discrete_grad.data import ScoredRows
+from discrete_grad.fitting import EstimatorConfig, ScoreScale, new_ensemble
 from discrete_grad.fitting.calibration import Calibration, _isotonic
+from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.runs import FitConfig, _calibrate
+from discrete_grad.runs._calibrate import Known, held_out_places, write_calibration
+from discrete_grad.space import CategoricalSpace, ContextSpec
+from discrete_grad.training.checkpoint import load_tensors
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
@@ -71,6 +80,14 @@ def test_equal_predictions_have_the_mean_of_their_scores() -> None:
     assert_close(found, torch.stack([scores[:100].mean(), scores[200:].mean()]), rtol=0, atol=0.7)
 
 
+def test_scores_put_together_weigh_by_their_rows() -> None:
+    """48 rows are predicted as 0 and have a score of 1; 16 are predicted as 1 and have 0."""
+    predicted = (torch.arange(64) >= 48).float()
+    curve = Calibration.fit(predicted, 1 - predicted.double(), one_group(64), 0)
+    assert curve is not None
+    assert curve.apply(torch.tensor([0.0, 1.0]), one_group(2)).tolist() == [0.75, 0.75]
+
+
 def test_a_group_of_many_rows_has_a_curve_of_its_own() -> None:
     predicted = drawn(650)
     group = torch.tensor([0] * 300 + [1] * 199 + [2] * 151)
@@ -95,3 +112,50 @@ def test_beyond_the_rows_the_curve_goes_on() -> None:
     assert curve is not None
     found = curve.apply(torch.tensor([-3.0, 3.0]), one_group(2))
     assert_close(found, torch.tensor([-6.0, 6.0], dtype=torch.float64), rtol=0, atol=1e-3)
+
+
+def counted_rows(shops: int) -> tuple[ScoredRows, Tensor, ContextSpec]:
+    """Rows of two shops, the scores of which lie far apart; those of a high score count for 9."""
+    spec = ContextSpec({"shop": shops})
+    context = torch.eye(shops)[torch.arange(2000) % shops]
+    truth = drawn(2000).double() + 1000 * context[:, -1].double()
+    counts = torch.where(drawn(2000) > 0, 9, 1)
+    codes = torch.arange(2000).remainder(6).unsqueeze(1)
+    return ScoredRows(codes, torch.zeros(2000), context, counts=counts), truth, spec
+
+
+def test_rows_held_out_are_calibrated_in_their_own_context_and_by_their_own_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All predictions are 0: the curve of a shop is the weighted mean of its standard scores."""
+    rows, truth, spec = counted_rows(2)
+    config = FitConfig(estimator=EstimatorConfig(members=2, families=("networks",), hidden=(4,)))
+    model = new_ensemble(CategoricalSpace.from_sizes((6,)), spec, config.estimator, seed=0)
+    known = Known(model, rows, truth)
+    standard = ScoreScale.fit("standard", truth, rows.context, spec)
+    monkeypatch.setattr(
+        _calibrate,
+        "held_out_predictions",
+        lambda model, rows, held_out: torch.zeros(held_out.shape),
+    )
+    path = tmp_path / "calibration.safetensors"
+    write_calibration(path, {"estimator": known}, standard, config)
+    curve = Calibration(*(load_tensors(path)[0][f"estimator/{side}"] for side in "xy"))
+    places = held_out_places("estimator", known, config).flatten()
+    scaled, group = standard.apply(truth, rows.context), standard.groups(rows.context, 2000)
+    for shop in range(2):
+        own = places[group[places] == shop]
+        mean = (scaled[own] * rows.counts[own]).sum() / rows.counts[own].sum()
+        found = curve.apply(torch.zeros(1), torch.tensor([shop]))
+        assert float(found) == pytest.approx(float(mean), abs=1e-5)
+
+
+def test_the_baseline_has_not_seen_the_rows_that_it_is_measured_on() -> None:
+    """Each row is of a category of its own: of one that was not seen there is nothing to know."""
+    space = CategoricalSpace.from_sizes((100,))
+    rows = ScoredRows(space.enumerate(), drawn(100).float())
+    model = EstimatorEnsemble([Estimator(space, hidden=(4,)) for _ in range(2)])
+    held_out = torch.arange(60).view(2, 30)
+    measured = _calibrate._measured(Known(model, rows, rows.scores), held_out, 0)
+    assert measured["rows"] == 60
+    assert abs(measured["baseline"] or 0) < 0.5

@@ -18,7 +18,8 @@ from discrete_grad.cli import main
 from discrete_grad.data import TableError, read_table, write_rows
 from discrete_grad.policies import Generator
 from discrete_grad.rules import Forbid
-from discrete_grad.runs import FewRowsWarning, Run, load_run
+from discrete_grad.runs import FewRowsWarning, Run, folder_rounds, load_run
+from discrete_grad.runs._aim_rounds import round_tradeoffs
 from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
@@ -275,7 +276,16 @@ def test_of_several_scores_all_are_needed() -> None:
 # --- what is proposed -----------------------------------------------------------------------------
 
 
-def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(run: Run) -> None:
+def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = list[int]()
+
+    def noted(aims: int, rows: int, *, seed: int) -> list[tuple[torch.Tensor | None, int]]:
+        seeds.append(seed)
+        return round_tradeoffs(aims, rows, seed=seed)
+
+    monkeypatch.setattr(folder_rounds, "round_tradeoffs", noted)
     east = read_lines({"shop": ["east"], "price": [0.5]}, run.table.schema)
     keep(run, SHEET)
     shown = [propose_rows(run, east, rows=10) for _ in range(2)]
@@ -287,6 +297,7 @@ def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(run: Ru
     assert len(rows) == 23
     assert ("ideal", 1, True) not in rows
     assert len(ledger(run).pending()) == 23
+    assert len(set(seeds)) == 3  # no call repeats the draws of another
 
 
 def test_a_column_of_scores_makes_a_proposal_a_file_to_tell(run: Run) -> None:

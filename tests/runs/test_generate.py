@@ -131,6 +131,10 @@ def test_seen_rows_are_those_of_the_context_alone() -> None:
     bare = read_table({"cut": [0, 1, 2], "x": [0, 0, 1], "score": [1, 2, 3]}, score="score")
     there = SeenRows(bare, None)(bare.schema.space.enumerate(), torch.zeros(6, dtype=torch.long))
     assert there.tolist() == [True, False, True, False, False, True]
+    # a row that failed is as little new as one that has a score
+    failed = replace(bare, failed_codes=torch.tensor([[0, 1], [2, 0]]))
+    there = SeenRows(failed, None)(bare.schema.space.enumerate(), torch.zeros(6, dtype=torch.long))
+    assert there.tolist() == [True, True, True, False, True, True]
 
 
 @pytest.mark.parametrize("rows", [5, 20])
@@ -230,12 +234,14 @@ def test_the_data_policy_and_the_trust_region_count_in_the_score(run: Run) -> No
     where = torch.zeros(len(rows), dtype=torch.long)
     plain = row_score(run, contexts)(rows, where)
     assert torch.equal(plain, run.objective(contexts[where])(rows))
-    made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.0)
+    made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.5)
     kept = replace(run, config=replace(run.config, generator=made))
     expected = plain + 0.5 * run.table.schema.space.log_prob(run.reference(contexts)[0], rows)
-    expected = expected - 0.3 * nearest_hamming(rows, run.rows.codes)
+    # within the radius nothing is taken off, and nothing is added
+    nearest = nearest_hamming(rows, run.rows.codes)
+    expected = expected - 0.3 * (nearest - 0.5).clamp_min(0)
     torch.testing.assert_close(row_score(kept, contexts)(rows, where), expected)
-    assert nearest_hamming(rows, run.rows.codes).max() > 0
+    assert nearest.unique().tolist() == [0, 1]
 
 
 def test_wrong_use(run: Run) -> None:

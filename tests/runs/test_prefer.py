@@ -22,6 +22,7 @@ from discrete_grad.fitting.pessimism import guided_score
 from discrete_grad.objectives.preference import OUTCOMES
 from discrete_grad.preferences import (
     Preferences,
+    append_preferences,
     context_columns,
     random_pairs,
     read_preferences,
@@ -31,6 +32,7 @@ from discrete_grad.preferences import (
 from discrete_grad.runs import Run, fit, load_run, prefer
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._shown_pairs import shown_alone
+from discrete_grad.runs.prefer import _Pairs
 from discrete_grad.sampling import seeded
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
@@ -140,6 +142,27 @@ def test_killed_in_the_middle_it_has_kept_what_was_answered(run: Run, tmp_path: 
     assert read_preferences(out, run.table.schema).outcome.tolist() == [0, 2]
 
 
+def test_a_pair_that_another_has_answered_meanwhile_is_not_shown(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first pair is looked at, somebody answers the second one, the other way round."""
+    table, schema, out = run.table, run.table.schema, tmp_path / "a.parquet"
+    codes, context = table.codes.unique(dim=0)[:3].long(), table.context[:1]
+    pairs = [_Pairs(codes[:1], codes[i : i + 1], context) for i in (1, 2)]
+    module = import_module("discrete_grad.runs.prefer")
+    monkeypatch.setattr(module, "_telling_pairs", lambda *_: pairs)
+    shown: list[str] = []
+
+    def ask(prompt: str) -> str:
+        answer = Preferences(codes[2:], codes[:1], torch.tensor([2]), context)
+        append_preferences(out, answer, schema)
+        return "1"
+
+    assert prefer(run, out, ask=ask, show=shown.append) == 1
+    assert sum(text.startswith("\npair") for text in shown) == 1
+    assert read_preferences(out, schema).outcome.tolist() == [2, 0]
+
+
 def _annotate(folder: Path, out: Path, name: str) -> list[str]:
     """Answers three pairs, each when the other annotator looks at one, too; what was shown."""
     shown: list[str] = []
@@ -180,7 +203,7 @@ def test_a_pair_that_is_shown_elsewhere_is_free_again_when_that_process_is_kille
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "a.parquet"
-    process = forkserver().Process(target=_look, args=(path,))
+    process = forkserver().Process(target=_look, args=(path,), daemon=True)
     process.start()
     while not path.with_suffix(".looks").exists():
         assert process.is_alive()

@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from discrete_grad.rules import Fix, Forbid
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.runs import _folder as folder_module
-from discrete_grad.runs._refit import RefitWarning
+from discrete_grad.runs._refit import RefitWarning, forget_stages
 from discrete_grad.runs.settings import with_settings
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
@@ -134,6 +135,27 @@ def killing(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
     for name in ("write_atomically", "save_tensors"):
         monkeypatch.setattr(folder_module, name, counted(getattr(folder_module, name)))
+
+
+def test_stages_are_forgotten_from_the_last_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any moment, no stage is left whose forerunner is gone."""
+    order = ["judge", "estimator", "reference", "naive", "aligner", "generator"]
+    (tmp_path / "weights").mkdir()
+    left = list[int]()
+    for at in range(1, 14):
+        for name in order:
+            (tmp_path / "weights" / f"{name}.safetensors").touch()
+        with monkeypatch.context() as patch, warnings.catch_warnings(), suppress(Killed):
+            warnings.simplefilter("ignore", RefitWarning)
+            killing(patch, at)
+            forget_stages(tmp_path, "reference")
+        kept = {path.stem for path in (tmp_path / "weights").iterdir()}
+        assert kept == set(order[: len(kept)])
+        left.append(len(kept))
+    assert left == sorted(left, reverse=True)
+    assert set(left) == {6, 5, 4, 3, 2}
 
 
 @pytest.mark.parametrize("goes_on", ["before", "after"])

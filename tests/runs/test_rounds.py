@@ -1,15 +1,18 @@
 """Rounds in memory: what is proposed, from nothing, in contexts, under rules, after failures."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import ScoredRows
 from discrete_grad.rules import Forbid, Rules
-from discrete_grad.runs import Rounds
+from discrete_grad.runs import Rounds, _next_rows
 from discrete_grad.runs._acquisition import batch_of
 from discrete_grad.runs._belief import _some, fit_belief
 from discrete_grad.runs._choosing import normal_scores
+from discrete_grad.runs._next_rows import Wanted
 from discrete_grad.sampling import seeded
 
 SPACE = CategoricalSpace({"a": 4, "b": 3, "c": 5})
@@ -119,6 +122,30 @@ def test_a_batch_is_of_different_candidates(how: str) -> None:
     places = batch_of(draws, 0.0, 3, how)  # type: ignore[arg-type]
     assert places[0] == 1
     assert sorted(places.tolist()) == [0, 1, 2]
+
+
+def test_a_batch_counts_what_its_rows_have_reached_already() -> None:
+    """The second row is nearly as good as the first in every draw: only the third adds to it."""
+    draws = torch.tensor([[3.0, 2.9, 0.0], [0.0, 0.0, 1.0]])
+    assert batch_of(draws, 0.0, 2, "improvement").tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.5, 2.0])
+def test_candidates_are_sought_as_daringly_as_asked(
+    explore: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, found = SPACE.enumerate(), list[torch.Tensor]()
+
+    def searched(wanted: Wanted, logits: Any, promise: Any, starts: Any) -> torch.Tensor:
+        found.append(promise(rows, rows[:, 0]))
+        return rows[:1]
+
+    monkeypatch.setattr(_next_rows, "_searched", searched)
+    belief = fit_belief(SPACE, None, ScoredRows(rows[::7], normal_scores(total(rows[::7]))), seed=0)
+    wanted = Wanted(SPACE, 1, rows[:1], explore=explore)
+    _next_rows.next_rows(wanted, belief, logits=torch.zeros(12), elite=rows[:2], best=0.0)
+    high = belief.mean(rows, None) + 2 * explore * belief.std(rows, None)
+    assert torch.allclose(found[0], high)
 
 
 def test_evolution_changes_few_features_of_the_best_rows_and_asks_no_model() -> None:

@@ -144,6 +144,34 @@ def test_weights_decay_and_biases_do_not() -> None:
         assert (objective.model.bias == 1).all()
 
 
+def test_what_decays_is_decided_by_the_name_and_not_by_the_shape() -> None:
+    """The biases of stacked members are a matrix, and a weight may be a vector."""
+    model = nn.ParameterDict({"weight": torch.ones(3), "bias": torch.ones(2, 3)})
+    optimiser = WARM.new(model, LoopConfig(weight_decay=0.5))
+    decays = {
+        len(p.shape): group["weight_decay"]
+        for group in optimiser.param_groups
+        for p in group["params"]
+    }
+    assert decays == {1: 0.5, 2: 0.0}
+
+
+class Plateau(Overfit):
+    """The held-out loss is the same at every look."""
+
+    def validate(self) -> Tensor:
+        return torch.ones(())
+
+
+def test_an_equal_held_out_loss_is_no_improvement() -> None:
+    objective = Plateau()
+    history = train(objective, LoopConfig(validate_every=1, patience=3), seed=0, stage="x")
+    assert (history.steps, history.kept_step) == ((1, 2, 3, 4), 1)
+    once = Plateau()
+    train(once, LoopConfig(validate_every=1, patience=1), seed=0, stage="x")
+    assert torch.equal(objective.model.weight, once.model.weight)
+
+
 def test_without_patience_the_last_weights_are_kept() -> None:
     objective = Overfit()
     config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=0)
@@ -211,6 +239,21 @@ def test_each_member_keeps_its_own_best() -> None:
     train(objective, config, seed=0, stage="x", log=no_log)
     kept = objective.model["w"].detach()
     assert (kept.mean(-1) - torch.tensor([0.2, 0.6])).abs().max() < 0.03
+
+
+class SumOfTwo(Members):
+    """Two members, with losses of 1 and of 5, which are trained by their sum."""
+
+    def forward(self, step: Step) -> Tensor:
+        return 0 * self.model["w"].sum() + 6
+
+    def validate(self) -> Tensor:
+        return torch.tensor([1.0, 5.0])
+
+
+def test_both_losses_are_those_of_one_member() -> None:
+    history = train(SumOfTwo(), LoopConfig(steps=20), seed=0, stage="x")
+    assert (history.losses, history.held_out_losses) == ((3.0,), (3.0,))
 
 
 class Diverging(Overfit):

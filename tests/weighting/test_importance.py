@@ -17,9 +17,10 @@ from discrete_grad.weighting import (
     importance_sampling,
     pareto_k,
 )
-from discrete_grad.weighting.best_of_n import soft_best_of_n_law
+from discrete_grad.weighting.best_of_n import soft_best_of_n, soft_best_of_n_law
 from discrete_grad.weighting.draws import inverse_draw, normalised, systematic_draw
 from discrete_grad.weighting.importance import resampled_importance
+from discrete_grad.weighting.metropolis import metropolis
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
 
@@ -180,3 +181,25 @@ def test_weights_of_any_size_sum_to_one(size):
     log_weights = size * torch.tensor([[1.0, 2.0], [1.1, 2.0], [1.1, -torch.inf]])
     weights = normalised(log_weights).exp()
     assert_close(weights.sum(0), torch.ones(2, dtype=torch.float64))
+
+
+class SamePool(TableReference):
+    """Draws the rows in their order, in every context the same."""
+
+    def sample(self, context=None, count=1, *, generator=None):
+        rows = self.space.enumerate()[torch.arange(count) % self.space.num_rows]
+        return rows.unsqueeze(1).expand(-1, len(context), -1)
+
+
+@pytest.mark.parametrize("sampler", ["resampled importance", "soft best of n", "metropolis"])
+def test_every_context_has_noise_of_its_own(sampler):
+    """Contexts that are equal, down to the rows among which is chosen, get different rows."""
+    batch, noise = context(*[0] * 8), seeded(0)
+    target = RewardWeighted(SamePool(SPACE, numbers((12, 2), 3)), world(3).reward, 1.0)
+    if sampler == "resampled importance":
+        found = resampled_importance(target, batch, 16, pool=24, generator=noise)
+    elif sampler == "soft best of n":
+        found = soft_best_of_n(target, batch, 16, n=12, generator=noise)
+    else:
+        found = metropolis(target, batch, count=16, steps=20, generator=noise)
+    assert len(found.codes.unique(dim=1)[0]) == 8

@@ -17,6 +17,7 @@ from discrete_grad.weighting import (
     RewardWeighted,
     TablePotential,
     fit_prefix_value,
+    smc,
     twisted_smc,
 )
 from discrete_grad.weighting.draws import inverse_draw, systematic_draw
@@ -367,3 +368,17 @@ def test_a_reference_must_have_an_order():
     target = RewardWeighted(Unordered(), lambda rows, _: rows.sum(-1), 1.0)
     with pytest.raises(TypeError, match="Unordered"):
         twisted_smc(target)
+
+
+def test_each_bound_of_log_z_lies_off_its_own_mean_by_its_own_spread(monkeypatch):
+    """Two runs from below of 0 and 2, two from above that agree, and the other way round."""
+    given = iter([0.0, 2.0, 5.0, 5.0, 1.0, 1.0, 4.0, 6.0])
+    monkeypatch.setattr(smc, "smc_log_z", lambda *_, **__: torch.tensor(next(given)))
+    # the standard error of 0 and 2 is 1, and Student's t of one degree of freedom 12.706
+    rows = torch.zeros(2, 3, dtype=torch.long)
+    assert torch.stack(log_z_bounds(world(1), rows)).tolist() == pytest.approx(
+        [-11.706, 5], abs=1e-3
+    )
+    assert torch.stack(log_z_bounds(world(1), rows)).tolist() == pytest.approx(
+        [1, 17.706], abs=1e-3
+    )
