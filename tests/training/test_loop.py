@@ -235,20 +235,7 @@ def test_the_batches_of_all_processes_together_are_the_batch_of_one() -> None:
     assert not torch.equal(Step(4, "x", 7).batch(1000, 10), whole)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"steps": 0},
-        {"batch_size": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"weight_decay": -1.0},
-        {"patience": -1},
-    ],
-)
-def test_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        LoopConfig(**wrong).check()
+def test_settings_out_of_range() -> None:
     with pytest.raises(ValueError, match="judge_share"):
         FitConfig(judge_share=1.0).check()
 
