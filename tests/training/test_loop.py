@@ -266,6 +266,25 @@ def test_what_is_resumed_is_not_begun_again(tmp_path: Path) -> None:
         train(Overfit(), replace(config, patience=3), seed=0, stage="x", checkpoint=state)
 
 
+def test_each_process_takes_its_own_steps_and_one_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    class Seen(Overfit):
+        def forward(self, step: Step) -> Tensor:
+            seen.append((step.index, step.rank, step.world))
+            return super().forward(step)
+
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+    config = LoopConfig(steps=2, checkpoint_every=1, batch_size=2, patience=0)
+    train(Seen(), config, seed=0, stage="x", checkpoint=state)
+    assert seen == [(0, 1, 2), (1, 1, 2)]
+    assert not state.path.exists()
+
+
 def test_what_is_frozen_cannot_be_trained() -> None:
     objective = Overfit()
     objective.model.requires_grad_(False)
