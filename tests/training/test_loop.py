@@ -285,6 +285,30 @@ def test_each_process_takes_its_own_steps_and_one_saves(
     assert not state.path.exists()
 
 
+def test_a_parameter_that_a_step_does_not_use_stays() -> None:
+    """Neither the momentum of earlier steps nor the decay moves it."""
+
+    class Once(Overfit):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Linear(1, 1)
+
+        def forward(self, step: Step) -> Tensor:
+            weight, bias = self.model.weight.sum(), self.model.bias.sum()
+            return weight if step.index else weight + bias
+
+    biases: list[float] = []
+    train(
+        Once(),
+        LoopConfig(steps=4, patience=0),
+        seed=0,
+        stage="x",
+        callback=lambda model, step: biases.append(model.bias.item()),
+    )
+    assert biases[1] < biases[0]
+    assert biases[1:] == [biases[1]] * 4
+
+
 def test_what_is_frozen_cannot_be_trained() -> None:
     objective = Overfit()
     objective.model.requires_grad_(False)
