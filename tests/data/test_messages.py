@@ -5,7 +5,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from discrete_grad.data import (
     NumericColumn,
@@ -191,6 +193,84 @@ def test_problems_are_told_in_twenty_lines_at_most() -> None:
     with problems.collect():
         raise twenty
     assert len(problems.found) == 42
+
+
+def test_rows_of_faults_are_those_of_the_file() -> None:
+    problems = Problems("the table")
+    problems.kept = np.array([0, 3, 9])
+    with problems.collect():
+        raise RowError("x", 2, "wrong")
+    with problems.collect():
+        raise ManyFaults("it", [RowError("y", 1, "bad"), TableError("all is bad")])
+    assert [str(fault) for fault in problems.found] == [
+        "column 'x', row 10: wrong",
+        "column 'y', row 4: bad",
+        "all is bad",
+    ]
+
+
+def test_columns_that_a_schema_misses_are_named_with_their_role() -> None:
+    schema = Schema((CUT, Vocabulary("size", (1, 2))), (Vocabulary("shop", (1, 2)), PRICE), "s")
+    only = "only 'x'"
+    with pytest.raises(TableError) as error:
+        schema.encode_context({"x": [1]})
+    assert str(error.value) == (
+        "the table has 2 problems:\n"
+        f"the table has no context column 'shop', {only}\n"
+        f"the table has no context column 'price', {only}"
+    )
+    with pytest.raises(TableError) as error:
+        schema.encode_features({"x": [1]})
+    assert str(error.value) == (
+        "the table has 2 problems:\n"
+        f"the table has no feature column 'cut', {only}\n"
+        f"the table has no feature column 'size', {only}"
+    )
+    rows = {"cut": ["a", "b"], "score": [1, 2]}
+    for options, role in (
+        ({"exclude": "x"}, "excluded"),
+        ({"exclude": ["cut", "x"]}, "excluded"),
+        ({"feasible": "x"}, "feasible"),
+    ):
+        with pytest.raises(TableError) as error:
+            read_table(rows, score="score", **options)  # type: ignore[arg-type]
+        assert f"the table has no {role} column 'x', only 'cut', 'score'" in str(error.value)
+
+
+def test_a_table_without_a_score_has_none() -> None:
+    table = read_table({"cut": ["a", "b"]}, score=None)
+    assert (table.schema.score, table.schema.more_scores) == ("", ())
+    assert table.scores.isnan().tolist() == [True, True]
+    assert table.scores.dtype == torch.float64
+
+
+def test_a_zero_has_no_sign_and_a_missing_number_stays_one() -> None:
+    rows = {"x": [-0.0, 1.0, np.nan], "f": np.array([-0.0, 0.1, np.nan], dtype=np.float32)}
+    table = read_table(rows | {"score": [1, 2, 3]}, score="score", missing="category")
+    assert repr(table.schema.features[0].values) == "(0.0, 1.0, None)"
+    assert repr(table.schema.features[1].values) == "(0.0, 0.1, None)"
+
+
+def test_codes_travel_in_place_of_wide_contexts() -> None:
+    shop = Vocabulary("shop", ("east", "north", "west"))
+    schema = Schema((CUT,), (PRICE, shop), "s", embed_context=True)
+    found = schema.encode_context({"price": [3.0, 1.0], "shop": ["west", "north"]})
+    assert found is not None
+    assert found.tolist() == [[2, 1], [1, 0]]
+
+
+def test_failed_rows_are_told_by_the_file_after_some_are_left_out() -> None:
+    rows = {
+        "cut": ["a", None, "b", "c", "a"],
+        "ok": ["yes", "yes", "no", "NO ", True],
+        "score": [1.0, 2.0, None, None, 3.0],
+    }
+    rows["ok"] = [str(one) for one in rows["ok"]]
+    with pytest.warns(TableWarning, match="1 of 5 rows has a missing cell"):
+        table = read_table(rows, score="score", feasible="ok", missing="drop")
+    assert table.scores.tolist() == [1, 3]
+    assert table.failed_codes is not None
+    assert table.failed_codes.tolist() == [[1], [2]]
 
 
 # --- schemas --------------------------------------------------------------------------------------
