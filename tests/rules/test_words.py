@@ -76,6 +76,10 @@ SPOKEN: dict[Rule, tuple[str, str]] = {
         "a length from 0 to 5, then 4 alone",
     ),
     Contains(["A", ["C", "G"]]): ("Contains(['A', ['C', 'G']])", "A C|G occurs"),
+    Contains("AC", features=("p1", "p0")): (
+        "Contains(['A', 'C'], features=['p1', 'p0'])",
+        "A C occurs",
+    ),
     Avoids("AC", features=["p2", "p0"]): (
         "Avoids(['A', 'C'], features=['p2', 'p0'])",
         "A C does not occur",
