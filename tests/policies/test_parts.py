@@ -89,6 +89,7 @@ def test_every_row_that_is_allowed_somewhere_is_listed_once() -> None:
         free.enumerate(max_rows=5)
     for listed in (policy, free):
         assert listed.enumerate(device=torch.device("meta")).device.type == "meta"
+    assert free.swaps_allowed(ROWS.to("meta")).device.type == "meta"
 
 
 def test_a_context_without_a_row_is_told() -> None:
@@ -97,6 +98,29 @@ def test_a_context_without_a_row_is_told() -> None:
     with pytest.raises(ValueError, match=r"^the rules allow no row in the context \[1\]$"):
         policy.sample(CONTEXT)
     assert policy.sample(CONTEXT[1:], 3).shape == (3, 1, 3)
+    with pytest.raises(ValueError, match=r"^the rules allow no row in the context \[1\]$"):
+        policy.conditional_logits(ROWS[0], CONTEXT)
+
+
+@pytest.mark.parametrize("kind", ["independent", "mixture", "steps"])
+def test_forbidden_rows_have_no_derivative(kind: str) -> None:
+    policy = policies()[kind]
+    log_p = policy.log_prob(ROWS[:, None].expand(-1, 2, -1), CONTEXT)
+    assert (log_p == -torch.inf).any()
+    total = log_p.exp().square().sum()
+    slopes = torch.autograd.grad(total, list(policy.parameters()), allow_unused=True)
+    assert all(slope is None or slope.isfinite().all() for slope in slopes)
+
+
+def test_attributes_and_where_they_are_known_reach_the_policy_inside() -> None:
+    attributes, known = torch.tensor([[1.0], [2.0]]), torch.tensor([True, False])
+    with isolated_seed(0):
+        inner = AutoregressiveGenerator(SPACE, attributes=ContextSpec(numeric=["a"]), hidden=(1,))
+        nn.init.normal_(inner.network.null)
+    policy = conditioned(inner, Rules(SPACE, [Fix("x0", 1)]))
+    for given in ({}, {"attributes": attributes}, {"attributes": attributes, "known": known}):
+        wanted = inner.begin(batch=(2,), **given).condition
+        assert torch.equal(policy.begin(batch=(2,), **given).inner.condition, wanted)
 
 
 @pytest.mark.parametrize("kind", ["independent", "steps"])
