@@ -33,7 +33,7 @@ _OUT = "leave it out with exclude= (--exclude)"
 
 
 def infer_schema(table: ArrowTable, roles: Roles, problems: Problems) -> Schema:
-    """Schema of a table; a missing cell is a category wherever there is one.
+    """Schema of a table, without its scores; a missing cell is a category wherever there is one.
 
     Raises:
         TableError: for columns that cannot have their role, and all problems before.
@@ -51,9 +51,7 @@ def infer_schema(table: ArrowTable, roles: Roles, problems: Problems) -> Schema:
                 features.append(_feature(table, name, kind))
     problems.tell()
     embed = _embedded(contexts, table.num_rows)
-    return Schema(
-        tuple(features), tuple(contexts), next(iter(roles.scores), ""), embed_context=embed
-    )
+    return Schema(tuple(features), tuple(contexts), "", embed_context=embed)
 
 
 def _embedded(contexts: Sequence[Vocabulary | NumericColumn], rows: int) -> bool:

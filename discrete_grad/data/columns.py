@@ -205,7 +205,7 @@ def _encoded(column: ArrowColumn, name: str, missing: bool) -> ArrowColumn:
         column = column.cast(pa.large_string())
     elif pa.types.is_floating(column.type):
         undefined = arrow("compute").is_nan(column)
-        column = arrow("compute").if_else(undefined, pa.scalar(None, column.type), column)
+        column = arrow("compute").if_else(undefined, None, column)
     kind = _kind(column)
     if not _can_be_category(kind):
         raise TableError(f"column {name!r} holds {kind}, which cannot be categories")

@@ -89,8 +89,9 @@ def without(
     # one order for both
     order = orders(len(sizes), [n.part for n in (*numbered, *others)])[-1]
     mine, theirs = (_in_order(sizes, order, some, max_states) for some in (numbered, others))
-    if mine is None or theirs is None:
-        return mine
+    # rules that were compiled allow a row
+    assert mine is not None
+    assert theirs is not None
     frame = _frame(sizes, order, [], max_states)
     left = product(frame, Piece(0, mine.tables), complement(Piece(0, theirs.tables)))
     return None if left.empty else Automaton(sizes, order, left.tables)

@@ -287,8 +287,9 @@ class _State:
         self.best_step = metadata.get("best_step", self.step)
         device = self.best_loss.device
         self.best_loss = tensors["best_loss"].to(device)
-        self.objective.load_state_dict(_part(tensors, "objective/"))
         self.best = {name: t.to(device) for name, t in _part(tensors, "best/").items()}
+        self.restore_best()  # for their names and shapes alone, which are checked there
+        self.objective.load_state_dict(_part(tensors, "objective/"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer/").items():
             index, _, kind = name.partition("/")

@@ -38,6 +38,7 @@ def example_of(family: str, **options: Any) -> Example:
 def test_tables_are_complete(family: str) -> None:
     dataset, rows, features, *_ = FAMILIES[family]
     example = example_of(family)
+    assert (example.family, example.datasets) == (family, (dataset,))
     assert example.space.num_rows == rows == example.scores.shape[1]
     assert example.space.num_features == features
     assert example.scores.isfinite().all()

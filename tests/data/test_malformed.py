@@ -1,6 +1,13 @@
-"""Every malformed input gives one `TableError`: what is wrong and where, in a line a fault."""
+"""Every malformed input gives one `TableError`: what is wrong and where, in a line a fault.
+
+The messages are those of `malformed.txt`; after a change that is meant, write it anew:
+
+    python -m tests.data.test_malformed
+"""
 
 import argparse
+import re
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -9,6 +16,8 @@ import pytest
 from discrete_grad.data import TableError, TableWarning, output_format, read_table
 from discrete_grad.runs._lines import read_lines
 from tests.data.malformed import Malformed, good_table, malformed_fits, malformed_generates
+
+MESSAGES = Path(__file__).with_name("malformed.txt")
 
 
 def options_of(arguments: list[str]) -> argparse.Namespace:
@@ -74,5 +83,19 @@ def test_each_malformed_input_is_told_in_a_line_a_fault(
         first, *faults = text.splitlines()
         assert first in (f"the table has {len(faults)} problems:", "the table of contexts has 2")
     assert [text for _, text in messages if len(max(text.splitlines(), key=len)) > 500] == []
+    assert MESSAGES.read_text(encoding="utf-8") == listed(messages, tmp_path)
     # the libraries below print nothing of their own
     assert capfd.readouterr() == ("", "")
+
+
+def listed(messages: list[tuple[Malformed, str]], folder: Path) -> str:
+    """Name and message of each case; without the words of pyarrow, which are another's."""
+    text = "".join(f"{case.name}: {message}\n" for case, message in messages)
+    text = re.sub("(damaged or truncated Parquet file): .*", r"\1: ...", text)
+    return text.replace(str(folder), "FOLDER")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        found = [(case, told(case.arguments)) for case in cases(Path(name))]
+        MESSAGES.write_text(listed(found, Path(name)), encoding="utf-8")

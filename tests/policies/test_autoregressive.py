@@ -309,28 +309,36 @@ def test_sample_compiles_without_graph_breaks(backbone: Any) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"each of \('cut', 'colour', 'shape'\) once, got \(0, 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"^order must hold each of \('cut', 'colour', 'shape'\) once, got \(0, 0, 1\)$",
+    ):
         AutoregressiveGenerator(SPACE, order=(0, 0, 1))
     with pytest.raises(ValueError, match=r"once, got \('cut', 'colour', 'size'\)"):
         AutoregressiveGenerator(SPACE, order=("cut", "colour", "size"))
     with pytest.raises(ValueError, match="backbone must be 'gru' or 'transformer', got 'lstm'"):
         AutoregressiveGenerator(SPACE, backbone="lstm")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="all equal, got \\(8, 9\\)"):
+    with pytest.raises(ValueError, match=r"^hidden needs widths above 0, all equal, got \(8, 9\)$"):
         AutoregressiveGenerator(SPACE, hidden=(8, 9))
+    for hidden in ((), (0,), (0, 0)):
+        with pytest.raises(ValueError, match="hidden needs widths above 0"):
+            AutoregressiveGenerator(SPACE, hidden=hidden)
     model, codes = model_of(), torch.tensor([0, 1, 1])
-    with pytest.raises(ValueError, match=r"takes no attributes, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"^this model takes no attributes, got \(2,\)$"):
         model.log_prob(codes, None, torch.zeros(2))
     with pytest.raises(ValueError, match=r"takes no context, got \(3,\)"):
         model.log_prob(codes, torch.zeros(3))
-    with pytest.raises(ValueError, match=r"takes attributes \(..., 2\), got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"^this model takes attributes \(\.\.\., 2\), got \(3,\)$"
+    ):
         full().log_prob(codes, torch.zeros(3), torch.zeros(3))
     with pytest.raises(ValueError, match="but none are given"):
         full().log_prob(codes, torch.zeros(3), known=torch.tensor(True))
     with pytest.raises(ValueError, match="feature 'colour' has code 4"):
         model.conditional(torch.tensor([0, 4]))
-    with pytest.raises(ValueError, match=r"fewer than 3 features, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"^a prefix must have fewer than 3 features, got \(3,\)$"):
         model.conditional(codes)
-    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^count must be at least 1, got 0$"):
         model.sample(count=0)
     with pytest.raises(ValueError, match="StraightThrough must have no space, got Categorical"):
         model.relaxed(None, 1, StraightThrough(SPACE))

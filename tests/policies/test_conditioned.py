@@ -297,18 +297,25 @@ def test_faults_are_told():
     small = Rules(CategoricalSpace.from_sizes((2,)), [])
     with pytest.raises(ValueError, match="policy and rules differ"):
         conditioned(generator(), small)
-    with pytest.raises(TypeError, match="Linear has none of them"):
+    with pytest.raises(
+        TypeError,
+        match=r"and gate, or with order, begin, advance, select; Linear has none of them$",
+    ):
         conditioned(torch.nn.Linear(2, 2), Rules(SPACE))
     by_shop = Rules(SPACE, BY_SHOP, context=SHOPS)
-    with pytest.raises(ValueError, match="the rules read the context column 'shop'"):
+    with pytest.raises(ValueError, match=r"column 'shop', the policy reads \(\)$"):
         conditioned(generator(0, ContextSpec(numeric=["price"])), by_shop)
     with pytest.raises(ValueError, match="the rules read the context column 'shop'"):
         conditioned(generator(), by_shop)
-    with pytest.raises(ValueError, match="context column 'shop' has"):
+    had = r"^context column 'shop' has \('west', 'east', 'north'\); the rules know \('east', 'west'"
+    with pytest.raises(ValueError, match=had):
         conditioned(generator(0, ContextSpec({"shop": ["west", "east", "north"]})), by_shop)
     policy = conditioned(generator(), Rules(SPACE, [Fix("a", "x")]))
-    with pytest.raises(ValueError, match="takes no attributes"):
-        policy.begin(attributes=torch.zeros(1), batch=(2,))
+    for more in ({"attributes": torch.zeros(1)}, {"known": torch.ones(1, dtype=torch.bool)}):
+        with pytest.raises(ValueError, match=r"^Conditioned takes no attributes$"):
+            policy.begin(**more, batch=(2,))
+    with pytest.raises(ValueError, match=r"^Conditioned takes no attributes$"):
+        policy.log_prob(torch.zeros(3, dtype=torch.long), None, torch.zeros(1))
     with pytest.raises(ValueError, match="more than max_rows=5"):
         policy.enumerate(max_rows=5)
     with pytest.raises(ValueError, match="pairs of context and row, more than max_rows=5"):

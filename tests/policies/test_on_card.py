@@ -70,6 +70,9 @@ def test_policies_under_rules_stay_where_they_are(kind: str) -> None:
         rows = policy.sample(context, 5, generator=seeded(0, CARD))
         assert rows.device == policy.enumerate(device=CARD).device == CARD
         assert policy.allows(rows, context).all()
+        assert policy.swaps_allowed(rows, context).device == CARD
+        free = conditioned(Generator(SPACE), Rules(SPACE, [Forbid({"x0": 0, "x1": 1})]))
+        assert free.swaps_allowed(rows).device == free.enumerate(device=CARD).device == CARD
         policy.log_prob(rows, context).sum().backward()
         if kind != "mixture":
             log_prob_by_steps(policy, rows, context).sum().backward()

@@ -23,6 +23,7 @@ from discrete_grad.rules import (
     OneOf,
     Rule,
     Rules,
+    When,
     Within,
 )
 from discrete_grad.rules import law as law_module
@@ -145,6 +146,24 @@ def test_divergence_compares_like_with_like() -> None:
         law.kl(other)
     with pytest.raises(ValueError, match="equal batches"):
         law.kl(made("near").condition(drawn_logits((3,))))
+
+
+def test_divergence_compares_laws_of_equal_contexts() -> None:
+    country = CategoricalSpace({"country": 2})
+    rules = Rules(SPACE, [When({"country": 1}, [Fix("x0", 1)])], context=country)
+    logits, codes = drawn_logits(), torch.tensor([[0], [1]])
+    law = rules.condition(logits, context=codes)
+    assert_close(
+        law.kl(rules.condition(logits, context=codes.clone())),
+        torch.zeros_like(codes[:, 0]).double(),
+    )
+    for other in (codes.flip(0), codes[:1]):
+        with pytest.raises(ValueError, match="of one space, in equal contexts"):
+            law.kl(rules.condition(logits[: len(other)], context=other))
+    # in a context beside the row, what is drawn is compared with the rules of that context
+    free = Rules(SPACE, context=country).condition(logits, context=codes)
+    assert free.kl(law).isinf().tolist() == [False, True]
+    assert_close(law.kl(free), -law.log_z())
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.runs import fit, load_run
-from discrete_grad.training import RunError
+from discrete_grad.training import Checkpoint, JsonLinesLog, RunError
 from discrete_grad.training import distributed as group
 from discrete_grad.training.config import LoopConfig
-from discrete_grad.training.devices import choose_device
+from discrete_grad.training.devices import AskedFromCpu, choose_device
 from discrete_grad.training.loop import Objective, Step, train
 from tests.pretended_card import CARD, pretended_card
 from tests.runs.small import small_config, small_table
@@ -54,6 +54,16 @@ def test_every_process_takes_a_card_of_its_own_or_all_the_cpu(cards) -> None:
     assert choose_device("auto") == choose_device("cpu") == CPU
 
 
+def test_without_torchrun_a_process_is_alone(cards, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards(0)
+    assert choose_device() == CPU
+    cards(2)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name)
+    assert choose_device() == choose_device("cuda") == torch.device("cuda", 0)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+
+
 @pytest.mark.parametrize(
     ("count", "processes", "word", "message"),
     [
@@ -62,8 +72,8 @@ def test_every_process_takes_a_card_of_its_own_or_all_the_cpu(cards) -> None:
         (0, 1, "cuda:1", "device cuda:1 is asked for, and torch sees no CUDA device"),
         (2, 1, "cuda:2", "device cuda:2 is asked for, and torch sees cuda:0, cuda:1 here"),
         (1, 1, "cuda:", "got 'cuda:'; torch sees cuda:0 here"),
-        (1, 1, "cuda:-1", "got 'cuda:-1'"),
-        (1, 1, "", "got ''"),
+        (1, 1, "cuda:-1", "got 'cuda:-1'; torch sees cuda:0 here$"),
+        (1, 1, "", "got ''; torch sees cuda:0 here$"),
         (1, 1, "mps", "mps has no float64"),
         (4, 2, "cuda:1", "each of 2 processes .* must be cuda, got cuda:1"),
     ],
@@ -121,7 +131,10 @@ class _Line(Objective):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Linear(1, 1).to(CARD)
+        self.model = nn.Linear(1, 1)
+        nn.init.ones_(self.model.weight)
+        nn.init.ones_(self.model.bias)
+        self.model.to(CARD)
         self.seen: list[tuple[int, int]] = []
 
     def forward(self, step: Step) -> Tensor:
@@ -130,6 +143,38 @@ class _Line(Objective):
 
     def validate(self) -> Tensor:
         return self.model(torch.ones(1, 1, device=CARD)).square().sum()
+
+
+class _Pair(nn.Module):
+    def forward(self, first: Tensor, second: Tensor | None) -> Tensor:
+        assert first.device == CARD
+        return first if second is None else first + second
+
+    def std(self, first: Tensor, second: Tensor | None) -> Tensor:
+        return 3 * self(first, second)
+
+
+def test_a_model_there_answers_here() -> None:
+    with pretended_card():
+        asked, one = AskedFromCpu(_Pair(), CARD), torch.ones(2)
+        for answer, wanted in (
+            (asked(one, None), 1),
+            (asked(one, one), 2),
+            (asked.std(one, one), 6),
+        ):
+            assert answer.device == CPU
+            assert answer.tolist() == [wanted] * 2
+
+
+def test_a_stage_there_goes_on_from_a_file_here(tmp_path: Path) -> None:
+    state = Checkpoint(tmp_path / "x.safetensors", JsonLinesLog(tmp_path / "x.jsonl"))
+    config = LoopConfig(steps=3, batch_size=1, validate_every=1, checkpoint_every=2)
+    with pretended_card():
+        whole = train(_Line(), config, seed=0, stage="line", checkpoint=state)
+        objective = _Line()
+        rest = train(objective, config, seed=0, stage="line", checkpoint=state)
+        assert rest.losses == whole.losses[2:]
+        assert objective.model.weight.device == CARD
 
 
 def test_what_a_step_draws_there_follows_from_the_step_alone() -> None:
