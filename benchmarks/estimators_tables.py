@@ -109,14 +109,15 @@ def _methods(
 ) -> Table:
     """A line a group, a column a method."""
     methods = _run(cells)
+    margin = mean and OURS in methods
     every = [
         (label, {m: family_mean(cells, settings, m, value) for m in methods})
         for label, settings in groups(cells)
     ]
-    rows = [_line(label, found, digits, margin=mean) for label, found in every]
-    if mean and every:
+    rows = [_line(label, found, digits, margin=margin) for label, found in every]
+    if margin and every:
         rows += [_mean_line(every), _lead_line(every)]
-    header = ("", "seeds", *methods, *(["margin"] if mean else []))
+    header = ("", "seeds", *methods, *(["margin"] if margin else []))
     return Table(title, header, rows, note)
 
 
@@ -143,9 +144,11 @@ def _margin(found: dict[str, Seeds]) -> str:
 
 
 def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
-    """Means over the groups that every method with any figure there has."""
-    full, methods = [found for _, found in every if all(found.values())], every[0][1]
-    means = {m: fmean(fmean(f[m].values()) for f in full) for m in methods} if full else {}
+    """Means over the groups that every method has, but for those of sequences alone."""
+    methods = every[0][1]
+    usual = [m for m in methods if m == OURS or not PEERS[m].sequences]
+    full = [found for _, found in every if all(found[m] for m in usual)]
+    means = {m: fmean(fmean(f[m].values()) for f in full) for m in usual} if full else {}
     shown = [f"{means[m]:.3f}" if m in means else "-" for m in methods]
     return [f"mean of the {len(full)} lines that all methods were fitted to", "", *shown, ""]
 

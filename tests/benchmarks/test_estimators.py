@@ -22,7 +22,7 @@ from benchmarks.generation_common import recipe
 from benchmarks.tables import _complete, ring
 from discrete_grad import CategoricalSpace
 from discrete_grad.runs import FitConfig
-from discrete_grad.sampling import isolated_seed
+from discrete_grad.sampling import isolated_seed, random_codes, seeded
 
 SIZES = (4, 3, 5)
 SPACE = CategoricalSpace.from_sizes(SIZES)
@@ -47,7 +47,7 @@ def drawn(count: int, seed: int) -> Tensor:
 # --- peers ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if not peer.sequences])
 def test_a_peer_learns_a_sum_over_features(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators_networks, "PASSES", 4)
     if not PEERS[name].installed:
@@ -61,6 +61,18 @@ def test_a_peer_learns_a_sum_over_features(name: str, monkeypatch: pytest.Monkey
     assert predicted.dtype == torch.float64
     assert agreement(predicted, additive(everything)) > 0.95
     assert torch.allclose(predict(everything[7:9]), predicted[7:9], atol=1e-5)
+
+
+def test_networks_of_convolutions_learn_letters_beside_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimators_networks, "CNNS", 1)
+    monkeypatch.setattr(estimators_networks, "PASSES", 4)
+    space = CategoricalSpace({f"x{i}": ["A", "C", "G", "T"] for i in range(8)})
+    codes = random_codes(space, 600, generator=seeded(0))
+    beside = ((codes[:, :-1] == 1) & (codes[:, 1:] == 2)).any(1).double()
+    predict = PEERS["5 CNNs, ranks"].fit(codes[:400], beside[:400], space, 0)
+    assert agreement(predict(codes[400:]), beside[400:]) > 0.6
 
 
 @pytest.mark.parametrize("name", ["ridge on pairs, ranks", "Gaussian process, ranks"])
@@ -325,6 +337,23 @@ def test_the_mean_is_of_what_every_method_was_fitted_to() -> None:
     assert lead[ridge] == f"+{0.5 * (count - 2) / (count - 1):.3f} ({count - 1})"
     assert label == f"mean of the {count - 1} lines that all methods were fitted to"
     assert float(mean) == pytest.approx(0.902 * (count - 2) / (count - 1), abs=1e-3)
+
+
+def test_the_mean_leaves_out_methods_that_are_for_sequences_alone() -> None:
+    results, name = fake(), "5 CNNs, ranks"
+    for key, cell in results["cells"].items():
+        if key.endswith(name) and not key.startswith("TF Bind 8"):
+            cell |= {"left out": "no sequence"}
+            del cell["spearman"]
+    table = estimators_tables.tables(results)[0]
+    label, means = table.rows[-2][0], table.rows[-2]
+    assert label == f"mean of the {len(table.rows) - 2} lines that all methods were fitted to"
+    assert means[2 + METHODS.index(name)] == "-"
+    alone = {key: cell for key, cell in results["cells"].items() if key.endswith(name)}
+    table = estimators_tables.tables(results | {"cells": alone})[0]
+    assert table.header == ("", "seeds", name)
+    known = {row[0] for row in table.rows if row[2] != "-"}
+    assert {label[:9] for label in known} == {"TF Bind 8"}
 
 
 def test_a_figure_by_seed() -> None:
