@@ -56,6 +56,7 @@ class Task:
         all_scores: true scores of all rows in the order of `space.enumerate()`; None where rows
             are unknown or too many.
         ordered: names of the features that are numbers, which every method may use as such.
+        letters: categories of every feature, where they are the letters of a sequence.
     """
 
     name: str
@@ -69,12 +70,14 @@ class Task:
     extremes: tuple[float, float] | None = None
     all_scores: Tensor | None = None
     ordered: tuple[str, ...] = ()
+    letters: str = ""
 
     @property
     def space(self) -> CategoricalSpace:
         """The features' space."""
         sizes = dict(zip(self.features, self.sizes, strict=True))
-        return CategoricalSpace(sizes, ordered=self.ordered)
+        categories = {name: list(self.letters) or size for name, size in sizes.items()}
+        return CategoricalSpace(categories, ordered=self.ordered)
 
     def normalised(self, codes: Tensor) -> Tensor:
         """True scores `(...)` of rows `(..., F)`, 0 for the worst row of all and 1 for the best.
@@ -122,7 +125,7 @@ def load(name: str, seed: int = 0, rows: int | None = None) -> Task:
     if name == "ring":
         return ring(1000 if rows is None else rows, seed)
     if kind == "tf_bind_8" and rest:
-        return _complete(name, *files.tf_bind(rest, seed), rows)
+        return _complete(name, *files.tf_bind(rest, seed), rows, letters=files.LETTERS)
     if name == "suzuki":
         return _complete(name, *files.suzuki(seed), DRAWN if rows is None else rows)
     if name in EXAMPLES:
@@ -159,6 +162,7 @@ def _complete(
     learnt: Tensor,
     rows: int | None,
     ordered: tuple[str, ...] = (),
+    letters: str = "",
 ) -> Task:
     """A table whose `scores` of `space.enumerate()` are known; `learnt` are positions there.
 
@@ -180,6 +184,7 @@ def _complete(
         extremes=(scores.min().item(), scores.max().item()),
         all_scores=scores,
         ordered=ordered,
+        letters=letters,
     )
 
 

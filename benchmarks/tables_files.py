@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks import tables_fetch as fetch
 
+LETTERS = "ACGT"
 BINS = 10  # quantiles of a numeric column
 Columns = dict[str, NDArray[Any]]
 Complete = tuple[dict[str, int], Tensor, Tensor]
@@ -62,7 +63,7 @@ def tf_bind(factor: str, seed: int) -> Complete:
     table = pd.read_csv(file, sep="\t")
     strands = np.concatenate([table["8-mer"].to_numpy(str), table["8-mer.1"].to_numpy(str)])
     letters = strands.view("U1").reshape(-1, 8)
-    codes = torch.from_numpy(np.searchsorted(np.array(list("ACGT")), letters))
+    codes = torch.from_numpy(np.searchsorted(np.array(list(LETTERS)), letters))
     found = torch.from_numpy(np.tile(table["E-score"].to_numpy(float), 2))
     where, scores = positions((4,) * 8, codes), torch.full((4**8,), torch.nan, dtype=torch.float64)
     scores[where] = found

@@ -26,7 +26,7 @@ _PASSES = 32
 Architecture = Literal["mlp", "shallow", "multilinear"]
 
 
-Family = Literal["networks", "kernel", "pairs", "anova", "trees"]
+Family = Literal["networks", "sequences", "kernel", "pairs", "anova", "trees"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,13 @@ class EstimatorConfig(LoopConfig):
 
     members: int = 4
     """Number of estimators in the ensemble."""
-    families: tuple[Family, ...] = ("networks", "kernel", "pairs", "anova", "trees")
+    families: tuple[Family, ...] = ("networks", "sequences", "kernel", "pairs", "anova", "trees")
     """Kinds of models; each estimator is a weighted sum of them, with weights fitted on the rows
-    that its members hold out. `networks`: networks of the `architectures`; `kernel`: a Gaussian
-    process; `pairs`: effects of columns and pairs of equal variance (both for up to 3,000 rows);
-    `anova`: tables of effects of one, two and three columns, each with a variance of its own;
-    `trees`: boosted trees of depth 3 (for more than 3,000 rows, with the extra `trees`)."""
+    that its members hold out. `networks`: networks of the `architectures`; `sequences`:
+    convolutions, where the features are the places of one sequence; `kernel`: a Gaussian process;
+    `pairs`: effects of columns and pairs of equal variance (both for up to 3,000 rows); `anova`:
+    tables of effects of one, two and three columns, each with a variance of its own; `trees`:
+    boosted trees of depth 3 (for more than 3,000 rows, with the extra `trees`)."""
     dim: int = 16
     """Length of a feature's embedding."""
     hidden: tuple[int, ...] = (64, 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import Architecture, EstimatorConfig
@@ -19,8 +19,10 @@ from discrete_grad.models import (
     KernelEnsemble,
     MixedEnsemble,
     MultilinearEstimator,
+    SequenceEstimator,
     StackedEnsemble,
 )
+from discrete_grad.models.sequence import letters_of
 from discrete_grad.objectives import conservative_penalty
 from discrete_grad.sampling import isolated_seed, permutation, seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
@@ -94,9 +96,10 @@ def fit_estimator(
         )
     held_out = held_out_parts(len(rows), config, derive_seed(seed, stage, "rows"))
     held_out = held_out.to(rows.codes.device)
-    networks, history = networks_of(ensemble), History()
-    if networks is not None:
-        objective = _EstimatorObjective(networks, rows, held_out, config, absolute)
+    trained, history = trained_part(ensemble), History()
+    if trained is not None:
+        aside = held_out.repeat(trained.num_members // config.members, 1)
+        objective = _EstimatorObjective(trained, rows, aside, config, absolute)
         history = train(
             objective,
             config,
@@ -131,23 +134,37 @@ def new_ensemble(
     config = config.for_rows(rows)
     makers: dict[str, Callable[[], BaseEnsemble]] = {
         "networks": lambda: _new_networks(space, spec, config, seed),
+        "sequences": lambda: _new_sequences(space, spec, config, seed),
         "kernel": lambda: KernelEnsemble(space, context=spec, members=config.members),
         "pairs": lambda: AnovaEnsemble(space, context=spec, members=config.members),
         "anova": lambda: AnovaEnsemble(space, context=spec, members=config.members),
         "trees": lambda: AnovaEnsemble(space, context=spec, members=config.members),
     }
-    if config.families == ("networks",):
+    names = list(config.families)
+    if letters_of(space) is None and len(names) > 1:
+        names = [name for name in names if name != "sequences"]
+    if names == ["networks"]:
         return makers["networks"]()
-    return StackedEnsemble({name: makers[name]() for name in config.families})
+    return StackedEnsemble({name: makers[name]() for name in names})
 
 
-def networks_of(ensemble: BaseEnsemble) -> BaseEnsemble | None:
-    """The part of an ensemble that is trained by gradients, if it has one."""
+def trained_part(ensemble: BaseEnsemble) -> BaseEnsemble | None:
+    """The part of an ensemble that is trained by gradients, if it has one.
+
+    Where two families are, they are trained as one ensemble: M members, then M others.
+    """
     if not isinstance(ensemble, StackedEnsemble):
         return ensemble
-    found = ensemble.families["networks"] if "networks" in ensemble.names else None
-    assert found is None or isinstance(found, BaseEnsemble)
-    return found
+    found: list[EstimatorEnsemble] = []
+    for family in ensemble.families.values():
+        found += _networks_in(family)
+    return MixedEnsemble(found) if len(found) > 1 else next(iter(found), None)
+
+
+def _networks_in(family: nn.Module) -> list[EstimatorEnsemble]:
+    if isinstance(family, MixedEnsemble):
+        return family.parts
+    return [family] if isinstance(family, EstimatorEnsemble) else []
 
 
 def _new_networks(
@@ -162,6 +179,17 @@ def _new_networks(
             for i, kind in enumerate(kinds)
         ]
     return ensembles[0] if len(ensembles) == 1 else MixedEnsemble(ensembles)
+
+
+def _new_sequences(
+    space: CategoricalSpace, spec: ContextSpec | None, config: EstimatorConfig, seed: int
+) -> EstimatorEnsemble:
+    with isolated_seed(derive_seed(seed, "sequences")):
+        members = [
+            SequenceEstimator(space, context=spec, dim=config.dim, dropout=config.dropout)
+            for _ in range(config.members)
+        ]
+    return EstimatorEnsemble(members)
 
 
 def _member(

@@ -15,6 +15,7 @@ from discrete_grad.models.multilinear import MultilinearEstimator
 from discrete_grad.models.preference import PreferenceModel
 from discrete_grad.models.protocol import RowModel
 from discrete_grad.models.row_search import best_rows
+from discrete_grad.models.sequence import SequenceEstimator
 from discrete_grad.models.stacked import StackedEnsemble
 from discrete_grad.models.swap_search import SwapSearch, swap_search
 
@@ -33,6 +34,7 @@ __all__ = [
     "MultilinearEstimator",
     "PreferenceModel",
     "RowModel",
+    "SequenceEstimator",
     "StackedEnsemble",
     "SwapSearch",
     "best_rows",

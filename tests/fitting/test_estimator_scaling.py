@@ -157,7 +157,7 @@ def test_other_settings_may_not_be_missing(name: str) -> None:
         ({"families": ("anova", "anova")}, r"estimator\.families has one twice"),
         (
             {"families": ("forest",)},
-            r"estimator\.families has 'forest'; there are networks, kernel",
+            r"estimator\.families has 'forest'; there are networks, sequences",
         ),
         ({"families": ("kernel", "anova"), "conservative": 0.1}, "changes networks alone"),
     ],

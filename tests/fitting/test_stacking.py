@@ -26,7 +26,7 @@ from discrete_grad.fitting import (
     new_ensemble,
     stacking,
 )
-from discrete_grad.fitting.estimator import held_out_parts, networks_of
+from discrete_grad.fitting.estimator import held_out_parts, trained_part
 from discrete_grad.fitting.pessimism import PessimisticScore
 from discrete_grad.fitting.stacking import _fit_weights
 from discrete_grad.models import KernelEnsemble, StackedEnsemble
@@ -181,7 +181,7 @@ def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
     held_out = held_out_parts(200, CONFIG, derive_seed(0, "estimator", "rows"))
     ((predictions, scores),) = asked
     assert torch.equal(scores, rows.scores[held_out].flatten())
-    networks = networks_of(model)
+    networks = trained_part(model)
     own = networks.predictions(rows.codes[held_out], own_rows=True)
     assert_close(predictions[model.names.index("networks")], own.flatten())
     for weights in seen.values():
