@@ -1,7 +1,7 @@
-"""Effects of pairs as a family of the default estimator: with it and without, on the same rows.
+"""Families of the default estimator, `pairs` and `sequences`: with one and without, on equal rows.
 
-Both estimators of a pair have the same networks, Gaussian process and tables of effects, from the
-same seeds; what differs is the family `pairs` and the weights that held-out rows give to all.
+Both estimators of a pair have the same other families, from the same seeds; what differs is one
+family and the weights that held-out rows give to all.
 
     python -m benchmarks.families
 """
@@ -26,22 +26,25 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interv
 from benchmarks.tables import EXAMPLES, Task, load
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import EstimatorConfig, ScoreScale, fit_estimator, new_ensemble
+from discrete_grad.fitting.config import Family
 from discrete_grad.models import StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["BENCHMARK"]
 
-ADDED = "pairs"
-WITH, WITHOUT, RIDGE = "with pairs", "without", "ridge on pairs, ranks"
+WITH, WITHOUT, RIDGE = "with", "without", "ridge on pairs, ranks"
 MOST_HELD_OUT = 10_000
-FEW_ROWS = 500
-FACTORS = ("SIX6_REF_R1", "VAX2_L139M_R1", "PAX6_REF_R1")
-TABLES: Mapping[str, int | None] = {
-    "ring": None,
-    **{f"tf_bind_8/{factor}": FEW_ROWS for factor in FACTORS},
-    "suzuki": None,
-    **dict.fromkeys((EXAMPLES[i] for i in (0, 2, 5, 8, -1)), None),
-}
+FACTORS = tuple(f"tf_bind_8/{name}" for name in ("SIX6_REF_R1", "VAX2_L139M_R1", "PAX6_REF_R1"))
+OTHERS = ("suzuki", *(EXAMPLES[i] for i in (0, 2, 5, 8, -1)))
+TABLES: Sequence[tuple[Family, str, int | None]] = [
+    ("pairs", "ring", None),
+    *(("pairs", factor, 500) for factor in FACTORS),
+    *(("pairs", table, None) for table in OTHERS),
+    *(("sequences", factor, rows) for rows in (500, 5000) for factor in FACTORS),
+]
+"""Family, table, and rows to learn from; None for as many as the table has."""
+COLOURS: Mapping[Family, str] = {"pairs": "#0072B2", "sequences": "#D55E00"}
+QUICK: Sequence[tuple[Family, str, int | None]] = [("pairs", "ring", 64)]
 
 
 @dataclass(frozen=True)
@@ -55,22 +58,21 @@ class Config(harness.Config):
 
 def cells(config: Config) -> list[Cell]:
     """A cell a table and seed; a seed of all tables before the next."""
-    tables_ = {"ring": 64} if config.quick else TABLES
-    seeds = 1 if config.quick else config.seeds
+    tables_, seeds = (QUICK, 1) if config.quick else (TABLES, config.seeds)
     return [
-        Cell(f"{name}/{seed}", (name, rows, seed, config.quick))
+        Cell(f"{added}/{name}/{rows}/{seed}", (added, name, rows, seed, config.quick))
         for seed in range(seeds)
-        for name, rows in tables_.items()
+        for added, name, rows in tables_
     ]
 
 
-def measure(name: str, rows: int | None, seed: int, quick: bool) -> dict[str, Any]:
+def measure(added: Family, name: str, rows: int | None, seed: int, quick: bool) -> dict[str, Any]:
     """Rank correlation with the truth of held-out rows, and processor seconds of each fit."""
     task = load(name, seed, rows)
     config = EstimatorConfig(steps=20) if quick else EstimatorConfig()
-    others = tuple(family for family in config.families if family != ADDED)
+    others = tuple(family for family in config.families if family != added)
     some = permutation(len(task.test_codes), generator=seeded(seed))[:MOST_HELD_OUT]
-    found: dict[str, Any] = {"rows": len(task.codes)}
+    found: dict[str, Any] = {"added": added, "table": name, "rows": len(task.codes)}
     for way, families in ((WITHOUT, others), (WITH, config.families)):
         found[way] = _of(task, replace(config, families=families), seed, some)
     ridge = ranked(pairwise)(task.codes, task.scores, task.space, seed)
@@ -101,27 +103,30 @@ def tables(results: Results) -> list[Table]:
     found = succeeded(results)
     names = list(dict.fromkeys(key.rpartition("/")[0] for key in found))
     lines = [
-        _line(name, [cell for key, cell in found.items() if key.rpartition("/")[0] == name])
+        _line([cell for key, cell in found.items() if key.rpartition("/")[0] == name])
         for name in names
     ]
-    header = ("", "rows", "seeds", WITHOUT, WITH, "difference", "weight", RIDGE, "s without", "s")
     note = (
         "Rank correlation with the truth of held-out rows (10,000 at most), mean over seeds; the "
         "difference in pairs of the same seed, with a 95% interval; the weight of the family; "
         "processor seconds of a fit."
     )
-    return [Table("Effects of pairs as a family", header, lines, note), failures(results)]
+    first = ("family", "table", "rows", "seeds", WITHOUT, WITH, "difference", "weight")
+    header = (*first, RIDGE, "s without", "s")
+    return [Table("Families that were added", header, lines, note), failures(results)]
 
 
-def _line(name: str, some: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _line(some: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     def mean(way: str, what: str) -> float:
         return fmean(cell[way][what] for cell in some)
 
     moved = [cell[WITH]["spearman"] - cell[WITHOUT]["spearman"] for cell in some]
-    weight = fmean(cell[WITH]["weights"][ADDED] for cell in some)
+    first = some[0]
+    weight = fmean(cell[WITH]["weights"][first["added"]] for cell in some)
     return (
-        name,
-        f"{some[0]['rows']:,}",
+        first["added"],
+        first["table"],
+        f"{first['rows']:,}",
         str(len(some)),
         *(f"{mean(way, 'spearman'):.3f}" for way in (WITHOUT, WITH)),
         interval(moved, 3),
@@ -139,11 +144,13 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5, 5))
-    for key, cell in succeeded(results).items():
-        colour = "#D55E00" if key.startswith(("ring", "tf_bind")) else "#0072B2"
-        axes.plot(cell[WITHOUT]["spearman"], cell[WITH]["spearman"], "o", color=colour)
+    for added, colour in COLOURS.items():
+        cells_ = [cell for cell in succeeded(results).values() if cell["added"] == added]
+        places = [[cell[way]["spearman"] for cell in cells_] for way in (WITHOUT, WITH)]
+        axes.plot(*places, "o", color=colour, label=added)
     axes.axline((0.5, 0.5), slope=1, color="0.7", zorder=0)
-    axes.set(xlabel="rank correlation without", ylabel="rank correlation with effects of pairs")
+    axes.set(xlabel="rank correlation without the family", ylabel="rank correlation with it")
+    axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -151,7 +158,7 @@ def plot(results: Results, path: Path) -> None:
 
 BENCHMARK = Benchmark(
     name="families",
-    title="What do effects of pairs add to the default estimator?",
+    title="What do families add to the default estimator?",
     cells=cells,
     measure=measure,
     tables=tables,
