@@ -89,6 +89,8 @@ def measure(config: Config, setting: Setting, seed: int, method: str) -> dict[st
     task = load(setting.table, seed, setting.rows)
     if method in PEERS and len(task.codes) > PEERS[method].max_rows:
         return {"left out": f"more than {PEERS[method].max_rows:,} rows take too long"}
+    if method in PEERS and PEERS[method].sequences and not task.letters:
+        return {"left out": "the features are not the places of a sequence"}
     with threadpool_limits(1):  # some peers take every core otherwise
         predict, figures = measured(_fit(config, task, seed, method))
         figures |= _held_out(task, predict)

@@ -1,19 +1,22 @@
-"""TabM and a Gaussian process as peers of the estimators."""
+"""TabM, convolutions and a Gaussian process as peers of the estimators."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from benchmarks.estimators_common import Predict, apart, in_parts
 from discrete_grad import CategoricalSpace
 from discrete_grad.sampling import isolated_seed
 
 PASSES = 16  # over the rows without improvement
+CNNS, WIDE = 5, 64  # networks of convolutions, and their channels
 
 
 def tabm_network(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
@@ -23,41 +26,78 @@ def tabm_network(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: i
     """
     import tabm
 
-    with isolated_seed(seed):
-        model = tabm.TabM.make(cat_cardinalities=[*space.sizes], d_out=1, n_blocks=2, d_block=128)
-        learnt, held = (torch.from_numpy(part) for part in apart(len(scores), seed))
-        _early_stopped(model, codes, scores.float(), learnt, held)
+    class OfCodes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tabm = tabm.TabM.make(
+                cat_cardinalities=[*space.sizes], d_out=1, n_blocks=2, d_block=128
+            )
 
+        def forward(self, codes: Tensor) -> Tensor:
+            outputs: Tensor = self.tabm(x_cat=codes).squeeze(-1)
+            return outputs
+
+    return _mean_of([_early_stopped(OfCodes, codes, scores.float(), seed)])
+
+
+def convolutions(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:
+    """The mean of five networks: one-hot letters, two convolutions, their largest outputs."""
+
+    class Convolutions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv1d(max(space.sizes), WIDE, 5, padding=2)
+            self.second = nn.Conv1d(WIDE, WIDE, 5, padding=2)
+            self.head = nn.Sequential(nn.Linear(WIDE, WIDE), nn.ReLU(), nn.Linear(WIDE, 1))
+
+        def forward(self, codes: Tensor) -> Tensor:
+            letters = F.one_hot(codes, max(space.sizes)).float().transpose(1, 2)
+            found = self.second(self.first(letters).relu()).relu()
+            outputs: Tensor = self.head(found.amax(-1))
+            return outputs
+
+    seeds = range(CNNS * seed, CNNS * (seed + 1))
+    return _mean_of([_early_stopped(Convolutions, codes, scores.float(), s) for s in seeds])
+
+
+def _mean_of(models: Sequence[nn.Module]) -> Predict:
     @torch.no_grad()
     def predict(part: Tensor) -> Tensor:
-        outputs = [model(x_cat=rows).mean((1, 2)) for rows in part.split(1024)]
+        outputs = [torch.stack([m(r).mean(1) for m in models]).mean(0) for r in part.split(1024)]
         return torch.cat(outputs).double()
 
     return in_parts(predict)
 
 
 def _early_stopped(
-    model: torch.nn.Module, codes: Tensor, target: Tensor, learnt: Tensor, held: Tensor
-) -> None:
-    """AdamW until `PASSES` bring nothing on the held-out rows; the best weights stay."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
-    best, kept, stale = math.inf, model.state_dict(), 0
-    while stale < PASSES:
-        model.train()
-        for batch in learnt[torch.randperm(len(learnt))].split(256):
-            loss = (model(x_cat=codes[batch]).squeeze(-1) - target[batch, None]).square().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        model.eval()
-        with torch.no_grad():
-            parts = [model(x_cat=codes[p]).mean((1, 2)) for p in held.split(1024)]
-        now = (torch.cat(parts) - target[held]).square().mean().item()
-        stale += 1
-        if now < best:
-            best, stale = now, 0
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
+    make: Callable[[], nn.Module], codes: Tensor, target: Tensor, seed: int
+) -> nn.Module:
+    """AdamW until `PASSES` bring nothing on the held-out rows; the best weights stay.
+
+    The model gives one or more outputs `(n, outputs)` for codes, each of which learns.
+    """
+    with isolated_seed(seed):
+        model = make()
+        learnt, held = (torch.from_numpy(part) for part in apart(len(target), seed))
+        optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
+        best, kept, stale = math.inf, model.state_dict(), 0
+        while stale < PASSES:
+            model.train()
+            for batch in learnt[torch.randperm(len(learnt))].split(256):
+                loss = (model(codes[batch]) - target[batch, None]).square().mean()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            model.eval()
+            with torch.no_grad():
+                parts = [model(codes[p]).mean(1) for p in held.split(1024)]
+            now = (torch.cat(parts) - target[held]).square().mean().item()
+            stale += 1
+            if now < best:
+                best, stale = now, 0
+                kept = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(kept)
+    return model
 
 
 def process(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:

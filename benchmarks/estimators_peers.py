@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.estimators_common import Fit, ranked
 from benchmarks.estimators_linear import additive, pairwise
-from benchmarks.estimators_networks import process, tabm_network
+from benchmarks.estimators_networks import convolutions, process, tabm_network
 from benchmarks.estimators_trees import boosted, boosted_tuned, forest, xgboosted
 
 
@@ -24,11 +24,13 @@ class Peer:
         fit: codes, scores, space and seed to what predicts.
         package: that it needs, by import name.
         max_rows: that it is fitted to; more take too long.
+        sequences: whether it is for features that are the places of a sequence alone.
     """
 
     fit: Fit
     package: str = "sklearn"
     max_rows: int = 10**9
+    sequences: bool = False
 
     @property
     def installed(self) -> bool:
@@ -45,4 +47,5 @@ PEERS: dict[str, Peer] = {
     "ridge on pairs, ranks": Peer(ranked(pairwise)),
     "TabM, ranks": Peer(ranked(tabm_network), "tabm", max_rows=10_000),
     "Gaussian process, ranks": Peer(ranked(process), "botorch", max_rows=2_000),
+    "5 CNNs, ranks": Peer(ranked(convolutions), "torch", sequences=True),
 }
