@@ -64,7 +64,8 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
     aside = rows.part(held_out.flatten())
-    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts)
+    prior = _prior([model.names[i] for i in asked])
+    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts, prior)
     model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
@@ -129,18 +130,29 @@ def held_out_predictions(family: BaseEnsemble, rows: ScoredRows, held_out: Tenso
     return torch.cat(parts, 1)
 
 
+def _prior(names: list[str]) -> Tensor | None:
+    """Weights `(P,)` expected before any row is seen: of a sequence, sequences alone count."""
+    if "sequences" not in names:
+        return None
+    return torch.tensor([float(name == "sequences") for name in names])
+
+
 def _fit_weights(
-    predictions: Tensor, scores: Tensor, counts: Tensor | None = None
+    predictions: Tensor,
+    scores: Tensor,
+    counts: Tensor | None = None,
+    prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weights of at least 0 and a constant that predict scores with the least squared error.
 
-    Ten rows' worth of evidence that the families are equally good keeps the weights of few rows
-    sensible. A family that would weigh less than .03 is left out.
+    Ten rows' worth of evidence for the prior weights keeps the weights of few rows sensible. A
+    family that would weigh less than .03 is left out.
 
     Args:
         predictions: `(P, N)`, of each family.
         scores: `(N,)`.
         counts: `(N,)`, observations that each row counts for; by default 1.
+        prior: weights `(P,)` expected before any row is seen; by default all are equal.
 
     Returns:
         Weights `(P,)`, float32, and the constant `()`.
@@ -157,10 +169,10 @@ def _fit_weights(
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
     # above 0 even where all scores are equal
-    prior = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
-    gram = (x * share) @ x.T + prior * torch.eye(families, dtype=x.dtype, device=x.device)
-    # with the prior's diagonal a ridge towards 1 / P, not towards 0
-    right = (x * share) @ y + prior / families
+    strength = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
+    gram = (x * share) @ x.T + strength * torch.eye(families, dtype=x.dtype, device=x.device)
+    # with the diagonal a ridge towards the prior, not towards 0
+    right = (x * share) @ y + strength * (1 / families if prior is None else prior.to(x))
     weights = _non_negative(gram, right, tuple(range(families)))
     kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
     weights = _non_negative(gram, right, kept or tuple(range(families)))

@@ -100,6 +100,24 @@ def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares() -> None:
     )
 
 
+def test_ten_rows_of_evidence_draw_the_weights_to_the_prior_that_is_given() -> None:
+    scores = normal((30,), generator=seeded(0))
+    predictions = torch.stack([scores + 0.5 * normal((30,), generator=seeded(i)) for i in (1, 2)])
+    weights, _ = _fit_weights(predictions, scores, None, torch.tensor([0.0, 1.0]))
+    x, y = centred(predictions, scores, torch.ones(30).double())
+    prior = 10 / 30 * y.dot(y)
+    x = np.concatenate([x, np.sqrt(prior) * np.eye(2)])
+    y = np.concatenate([y, np.sqrt(prior) * np.array([0.0, 1.0])])
+    assert_close(weights.double().numpy(), nnls(x, y)[0], rtol=0, atol=1e-4)
+
+
+def test_of_a_sequence_sequences_alone_are_expected() -> None:
+    assert stacking._prior(["networks", "kernel"]) is None
+    prior = stacking._prior(["networks", "sequences", "anova"])
+    assert prior is not None
+    assert prior.tolist() == [0, 1, 0]
+
+
 def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
     truth = normal((2000,), generator=seeded(0))
     noise = normal((2000,), generator=seeded(1))
