@@ -180,6 +180,21 @@ def test_a_space_is_copied_compared_and_pickled(sizes: tuple[int, ...]) -> None:
         assert torch.equal(other.softmax(flat), space.softmax(flat))
 
 
+@pytest.mark.parametrize("size", [3, 40])
+def test_a_product_has_the_wider_dtype(size: int) -> None:
+    pi, vector = torch.rand(2, size), torch.rand(2, size)
+    expected = jacobian(pi.double(), vector.double())
+    for law, other in ((pi.double(), vector), (pi, vector.double())):
+        assert_close(jacobian(law, other), expected)
+
+
+def test_few_rows_and_many_have_places_of_their_own() -> None:
+    space = CategoricalSpace.from_sizes((2, 3))
+    assert [(place.count, place.size) for place in space.places(10)] == [(2, 3)]
+    many = space.places(10**7)
+    assert [(place.count, place.size) for place in many] == [(1, 2), (1, 3)]
+
+
 def test_few_and_many_categories_have_the_same_product() -> None:
     for size in (2, 15, 16, 40):
         p, v = torch.rand(3, size), torch.randn(3, size)

@@ -221,20 +221,20 @@ def test_gumbel_noise_is_finite_at_the_edges(
 ) -> None:
     def edges(self: Tensor, **_: object) -> Tensor:
         info = torch.finfo(self.dtype)
-        values = [0.0, info.smallest_normal / 2, info.smallest_normal, 0.5, 1 - info.eps / 2]
+        values = [0.0, info.smallest_normal / 2, info.smallest_normal, 0.5, 1 - info.eps / 2, 1.0]
         return self.copy_(torch.tensor(values, dtype=self.dtype))
 
     monkeypatch.setattr(Tensor, "uniform_", edges)
-    noise = gumbel_like(torch.zeros(5, dtype=dtype), generator=seeded())
+    noise = gumbel_like(torch.zeros(6, dtype=dtype), generator=seeded())
     assert noise.isfinite().all()
     assert (noise.diff() >= 0).all()
     assert noise[0] < -4.4
     assert noise[-1] > 16.6
-    waits = exponential_like(torch.zeros(5, dtype=dtype), generator=seeded())
+    waits = exponential_like(torch.zeros(6, dtype=dtype), generator=seeded())
     limits = torch.finfo(dtype)
     least, most = limits.tiny, 1 - limits.eps / 2
     assert waits.dtype == dtype
-    assert torch.equal(waits, -torch.tensor([least] * 3 + [0.5, most], dtype=dtype).log())
+    assert torch.equal(waits, -torch.tensor([least] * 3 + [0.5, most, most], dtype=dtype).log())
     assert (waits > 0).all()
 
 
@@ -362,9 +362,11 @@ def test_a_program_draws_the_same_codes(
     space = CategoricalSpace.from_sizes(sizes)
     logits = random_logits(space, batch, masked=True)
     noise = uniform_like(space, logits, generator=seeded())
-    expected = categorical(space, logits, noise)
+    least = torch.zeros_like(noise)  # which skips the first categories where they are forbidden
+    expected = [categorical(space, logits, u) for u in (noise, least)]
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert torch.equal(categorical(space, logits, noise), expected)
+    for u, codes in zip((noise, least), expected, strict=True):
+        assert torch.equal(categorical(space, logits, u), codes)
     again = uniform_like(space, logits, generator=seeded())
     assert torch.equal(again, noise)
 

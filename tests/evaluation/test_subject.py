@@ -42,6 +42,10 @@ def test_a_model_of_ones_own_is_an_ensemble_of_one() -> None:
     scorer = subject.scorers["estimator"]
     assert_close(scorer(CODES), own(CODES))
     assert torch.equal(scorer.std(SPACE.one_hot(CODES)), torch.zeros(len(CODES)))
+    shops = Estimator(SPACE, context=ContextSpec({"shop": 2}), hidden=(4,))
+    (scorer,) = make_subject(contexts=2, estimator=shops, judge=None).scorers.values()
+    context = torch.eye(2)[torch.arange(len(CODES)) % 2]
+    assert_close(scorer(CODES, context), shops(CODES, context))
     both = make_subject()
     assert both.scorers == {"estimator": both.estimator, "judge": both.judge}
 

@@ -51,6 +51,17 @@ def test_a_column_that_decides_another_is_sparse() -> None:
     assert sparse_pairs(three.repeat(5, 1), (3, 3))
 
 
+def test_pairs_of_too_many_cells_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = random_codes(CategoricalSpace.from_sizes((12, 6, 3)), 200, generator=seeded(1))
+    codes[:, 1], codes[:, 2] = codes[:, 0] % 6, codes[:, 0] % 3
+    every = [pair.columns for pair in sparse_pairs(codes, (12, 6, 3))]
+    assert sorted(every) == [(0, 1), (0, 2), (1, 2)]
+    monkeypatch.setattr(together, "_MOST_CELLS", 71)  # (0, 1) has 72
+    assert [pair.columns for pair in sparse_pairs(codes, (12, 6, 3))] == every[1:]
+    monkeypatch.setattr(together, "_MOST_CELLS", 72)
+    assert [pair.columns for pair in sparse_pairs(codes, (12, 6, 3))] == every
+
+
 def test_columns_that_only_lack_some_pairs_are_not_sparse() -> None:
     codes = random_codes(CategoricalSpace.from_sizes((10, 10)), 3000, generator=seeded(4))
     codes = codes[(codes[:, 0] + codes[:, 1]) % 10 > 1]

@@ -157,6 +157,12 @@ def test_a_law_at_another_temperature_can_be_claimed() -> None:
         assert results[0].status == status
 
 
+def test_facts_of_the_library_claim_no_other_temperature() -> None:
+    for check in ("value", "law"):
+        (result,) = run_checks(StraightThrough, only=[check])
+        assert result.status == "passed"
+
+
 def test_nothing_is_said_of_a_sum_of_functions_where_none_is_claimed() -> None:
     (result,) = run_checks(
         SignOfF, facts=Claims(bias="biased", linear_in_f=False), only=["affine_in_f"]

@@ -254,6 +254,12 @@ WORDS: list[tuple[str, Callable[..., Any], Claims, str]] = [
     ),
     (
         "direction",
+        changed(Gumbel, gradient=lambda g, x: 0.2 * g.roll(1, -1)),
+        Claims(),
+        "f = 1 where feature 'colour' is '0', else 0: the mean gradient has cosine ",
+    ),
+    (
+        "direction",
         changed(Gumbel, gradient=lambda g, x: g * torch.nan)(LARGE),
         Claims(),
         "f = 1 where feature 'x0' is '0', else 0: the gradient is not finite",

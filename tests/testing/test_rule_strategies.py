@@ -59,6 +59,10 @@ def check_ranges(drawn: dict[str, list[Any]]) -> None:
     assert {len(cells) for cells in every} == {1, 2, 3, 4}
     assert {len(part) for cells in every for part in cells.values()} == {1, 2, 3}
     assert {len(rule.categories) for rule in drawn["OneOf"]} == {1, 2, 3}
+    for rule in drawn["OneOf"]:
+        assert set(rule.categories) <= categories(rule.feature)
+    for rule in drawn["Fix"]:
+        assert rule.category in categories(rule.feature)
     counted = [rule for kind in ("AtMost", "AtLeast", "Exactly") for rule in drawn[kind]]
     assert {rule.count for rule in counted} == {rule.edits for rule in drawn["Within"]}
     assert {rule.count for rule in counted} == {0, 1, 2, 3}
