@@ -82,6 +82,6 @@ def load_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
         raise RunError(f"{folder} is damaged: a snapshot holds NaN or infinity")
     try:
         snapshots = {int(metadata["step"]): tensors for tensors, metadata in loaded}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{folder} holds a file that is no snapshot") from error
     return dict(sorted(snapshots.items()))

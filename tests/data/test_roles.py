@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from discrete_grad.data import Schema, TableError, TableWarning, Vocabulary, read_table, write_rows
+from discrete_grad.data._gaps import stray_text
+from discrete_grad.data._infer import _embedded
 
 
 def rows_with(column: Any) -> dict[str, Any]:
@@ -194,3 +197,16 @@ def test_text_that_no_file_can_hold_is_told_by_its_column() -> None:
     table = {"x": ["1-2", "a\0b", "3-4"], "y": ["a", "b", "c"], "score": [1.0, 2.0, 3.0]}
     with pytest.raises(TableError, match=r"column 'x', row 2: 'a\\x00b' cannot be a category"):
         read_table(table, score="score")
+
+
+def test_from_ten_numbers_on_a_text_among_them_is_a_slip() -> None:
+    ten = [str(number) for number in range(10)]
+    assert stray_text(pa.chunked_array([[*ten, "x"]])) == (10, "x", 10)
+    assert stray_text(pa.chunked_array([[*ten[1:], "x"]])) is None
+
+
+def test_contexts_of_many_rows_are_embedded_where_the_table_of_ones_would_be_huge() -> None:
+    shop = Vocabulary("shop", tuple(range(128)))
+    assert [_embedded([shop], rows) for rows in (2**20, 2**20 + 1)] == [False, True]
+    shops = [Vocabulary("shop", tuple(range(size))) for size in (256, 257)]
+    assert [_embedded([one], 1) for one in shops] == [False, True]

@@ -16,7 +16,9 @@ from discrete_grad.evaluation._pair_measures import (
     triplet_share,
     weighted_mean,
 )
-from discrete_grad.evaluation.alignment import AlignmentFigure, Similarity
+from discrete_grad.evaluation.alignment import AlignmentFigure, Similarity, _interval
+from discrete_grad.evaluation.row_pairs import pairs_of_kind
+from discrete_grad.hamming import HammingIndex
 from discrete_grad.models import Aligner, Estimator
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
@@ -277,3 +279,13 @@ def test_the_settings_of_an_aligner_are_those_of_a_metric() -> None:
     codes, aligner = space.enumerate(), Aligner(Estimator(space))
     found = alignment_metrics(aligner, codes, codes.sum(-1).float(), resamples=2)
     assert {figure.anchors for figure in found if figure.pairs == "random"} == {256}
+
+
+def test_the_interval_is_that_of_the_draws_alone() -> None:
+    assert _interval(torch.tensor([100.0, 1.0, 1.0, 1.0]), 0.95) == (100.0, 1.0, 1.0)
+
+
+def test_rows_are_far_apart_from_half_of_their_features_on() -> None:
+    codes = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
+    rows, others, known = pairs_of_kind("far", HammingIndex(codes), torch.tensor([0]), 2)
+    assert (rows.tolist(), others[known].tolist()) == ([0], [1])

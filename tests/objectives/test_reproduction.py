@@ -199,3 +199,12 @@ def test_alignment_without_a_better_row() -> None:
     loss.backward()
     assert loss.item() == 0
     assert cosine.grad.tolist() == [0.0, 0.0]
+
+
+def test_a_forbidden_row_of_no_weight_has_no_say() -> None:
+    space = CategoricalSpace.from_sizes((2,))
+    logits = torch.tensor([[-torch.inf, 0.0], [0.0, 0.0]])
+    loss = score_weighted_cross_entropy(
+        space, logits, torch.tensor([[0], [1]]), torch.tensor([0.0, 1.0]), temperature=1e-3
+    )
+    assert loss.item() == pytest.approx(math.log(2))

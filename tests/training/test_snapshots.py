@@ -1,9 +1,11 @@
 """Snapshots along training: which are kept, that a resumed fit keeps the same, the report."""
 
+import math
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -195,3 +197,10 @@ def test_an_interrupted_run_ends_with_the_same_trail(tmp_path: Path, stop_at: in
         fit(table, tmp_path / "cut", config, log=stop)
     cut = fit(table, tmp_path / "cut", config, resume=True)
     assert files(cut.folder) == files(whole.folder)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"step": "x"}, {"step": None}, {"step": math.inf}])
+def test_a_file_that_is_no_snapshot_is_told(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    save_tensors(tmp_path / "000001.safetensors", {"x": torch.ones(1)}, metadata)
+    with pytest.raises(RunError, match="holds a file that is no snapshot"):
+        load_snapshots(tmp_path)
