@@ -231,14 +231,13 @@ def test_warnings_of_some_kinds_are_lines(capsys: pytest.CaptureFixture[str]) ->
 def test_warnings_at_once_are_lines_and_others_go_their_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others: list[Any] = []
+    others: list[tuple[Any, ...]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda *args, **named: others.append((*args[:2], *args[4:], named))
+        warnings.showwarning = lambda *where, **more: others.append((*where, more))
         with told_at_once(TableWarning, FewRowsWarning):
             for kind in (TableWarning, FewRowsWarning, TableWarning):
                 warnings.warn("one\x1b", kind, stacklevel=1)
             assert capsys.readouterr().err == 3 * "warning: one\\x1b\n"
-            warnings.warn("else", UserWarning, stacklevel=1)
-    ((message, category, *_),) = others
-    assert (str(message), category) == ("else", UserWarning)
+            warnings.showwarning("else", UserWarning, "file.py", 3, line="text")
+    assert others == [("else", UserWarning, "file.py", 3, {"line": "text"})]
