@@ -154,6 +154,10 @@ def test_ranked_rows_are_printed_the_best_first(capsys: pytest.CaptureFixture[st
     assert (len(lines), lines[-1]) == (22, "and 2 more: --out FILE writes all")
     terminal.print_ranked(scored.head(20))
     assert len(capsys.readouterr().out.splitlines()) == 21
+    ties = pandas.DataFrame({"row": range(200), "rank": [2, 1] * 100})
+    terminal.print_ranked(ties)
+    shown = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[1:21]]
+    assert shown == list(range(1, 40, 2))  # of equal ranks in the order they were given
 
 
 def test_what_was_found_and_asked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,11 +165,11 @@ def test_what_was_found_and_asked_is_said(capsys: pytest.CaptureFixture[str]) ->
     terminal.tell_calls(run)
     terminal.tell_found([])
     found = Observed(("a", "b"), torch.tensor([[0, 0]]))
-    terminal.tell_found([found])
+    terminal.tell_found([found, found])
     assert capsys.readouterr().out == (
         "the scorer was asked about 1,234 rows\n"
         "rule: none, as no columns combine sparsely\n"
-        f"rule: {found.words()}\n"
+        f"rule: {found.words()}\nrule: {found.words()}\n"
     )
     run.scorer_facts = {}
     terminal.tell_calls(run)

@@ -72,3 +72,15 @@ def test_a_calibrated_prediction_is_an_expected_score_of_its_context() -> None:
 
 def test_no_row_is_no_score() -> None:
     assert len(units("rank")(torch.zeros(0), torch.zeros(0, 3))) == 0
+
+
+@pytest.mark.parametrize("minimised", [False, True])
+def test_exact_predictions_are_given_as_they_are_to_the_digits_they_have(minimised: bool) -> None:
+    kept = units("raw", minimised=minimised)
+    exact = ScoreUnits(kept.schema, kept.scale, kept.standard, exact=True)
+    context, sign = torch.eye(3)[[0, 1, 1]], -1 if minimised else 1
+    wanted = torch.tensor([33.0, 1005.125, -9.0], dtype=torch.float64)
+    predicted = exact.standard.apply(wanted, context)
+    # beyond what was observed, and without the rounding of float32
+    assert exact(predicted, context).tolist() == [33.0 * sign, 1005.125 * sign, -9.0 * sign]
+    assert exact.outside(predicted, context).tolist() == [1, 0, -1]
