@@ -12,7 +12,7 @@ import pandas
 import pytest
 
 from discrete_grad.cli import commands, main, rounds, terminal, trusted
-from discrete_grad.runs import FitConfig
+from discrete_grad.runs import FitConfig, config_text
 
 Calls = list[tuple[Any, ...]]
 
@@ -146,6 +146,14 @@ def test_fit_without_options_has_the_defaults(calls: Calls) -> None:
     # the scorer gives the score, and the table may have none
     assert main(["fit", "t.csv", "--out", "o", "--scorer", "m:n"]) == 0
     assert calls[1][2]["score"] is None
+
+
+def test_the_configuration_is_printed_as_it_is_and_nothing_is_called(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--print-config", "--seed", "3"]) == 0
+    assert capsys.readouterr() == (config_text(FitConfig(seed=3)), "")
+    assert calls == []
 
 
 def test_generate_hands_on_every_option(calls: Calls) -> None:

@@ -154,6 +154,10 @@ def test_ranked_rows_are_printed_the_best_first(capsys: pytest.CaptureFixture[st
     assert (len(lines), lines[-1]) == (22, "and 2 more: --out FILE writes all")
     terminal.print_ranked(scored.head(20))
     assert len(capsys.readouterr().out.splitlines()) == 21
+    ties = pandas.DataFrame({"row": range(200), "rank": [2, 1] * 100})
+    terminal.print_ranked(ties)
+    shown = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()[1:21]]
+    assert shown == list(range(1, 40, 2))  # of equal ranks in the order they were given
 
 
 def test_what_was_found_and_asked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,11 +165,11 @@ def test_what_was_found_and_asked_is_said(capsys: pytest.CaptureFixture[str]) ->
     terminal.tell_calls(run)
     terminal.tell_found([])
     found = Observed(("a", "b"), torch.tensor([[0, 0]]))
-    terminal.tell_found([found])
+    terminal.tell_found([found, found])
     assert capsys.readouterr().out == (
         "the scorer was asked about 1,234 rows\n"
         "rule: none, as no columns combine sparsely\n"
-        f"rule: {found.words()}\n"
+        f"rule: {found.words()}\nrule: {found.words()}\n"
     )
     run.scorer_facts = {}
     terminal.tell_calls(run)
@@ -231,14 +235,13 @@ def test_warnings_of_some_kinds_are_lines(capsys: pytest.CaptureFixture[str]) ->
 def test_warnings_at_once_are_lines_and_others_go_their_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others: list[Any] = []
+    others: list[tuple[Any, ...]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda *args, **named: others.append((*args[:2], *args[4:], named))
+        warnings.showwarning = lambda *where, **more: others.append((*where, more))
         with told_at_once(TableWarning, FewRowsWarning):
             for kind in (TableWarning, FewRowsWarning, TableWarning):
                 warnings.warn("one\x1b", kind, stacklevel=1)
             assert capsys.readouterr().err == 3 * "warning: one\\x1b\n"
-            warnings.warn("else", UserWarning, stacklevel=1)
-    ((message, category, *_),) = others
-    assert (str(message), category) == ("else", UserWarning)
+            warnings.showwarning("else", UserWarning, "file.py", 3, line="text")
+    assert others == [("else", UserWarning, "file.py", 3, {"line": "text"})]

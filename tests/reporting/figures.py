@@ -11,6 +11,7 @@ from discrete_grad.reporting import aims_plot, edit_plots, plots
 
 _LOOK: tuple[str, ...] = ("color", "ls", "lw", "marker", "ms", "mfc", "mec", "mew")
 _LOOK += ("alpha", "zorder", "clip_on", "drawstyle")
+_COLOURS = ("color", "mfc", "mec")
 
 
 def watch_figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -32,7 +33,7 @@ def described(figure: Any) -> str:
     width, height = figure.get_size_inches()
     lines = [f"figure {width:.4g} x {height:.4g}"]
     for axes in figure.axes:
-        lines += _panel(axes)
+        lines += _panel(axes, figure.axes[0])
     for legend in figure.legends:
         lines += [
             f"legend in {legend._ncols} columns: {[t.get_text() for t in legend.get_texts()]}"
@@ -41,18 +42,21 @@ def described(figure: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _panel(axes: Any) -> Iterator[str]:
+def _panel(axes: Any, first: Any) -> Iterator[str]:
     yield f"panel {axes.get_title(loc='left')!r}: {axes.get_xlabel()!r}, {axes.get_ylabel()!r}"
     yield f"  limits {_numbers(axes.get_xlim())} and {_numbers(axes.get_ylim())}"
     grids = [
         any(g.get_visible() for g in axis.get_gridlines()) for axis in (axes.xaxis, axes.yaxis)
     ]
     yield f"  grid {grids}, box {axes.get_box_aspect()}{_ticks(axes.yaxis)}"
+    if axes is not first and axes.get_shared_y_axes().joined(axes, first):
+        yield "  the first panel's y axis"
     for artist in (*axes.lines, *axes.patches, *axes.collections):
         yield f"  {_drawn(artist)}"
     for text in axes.texts:
         place, size = _numbers((*text.xy, *text.get_position())), text.get_fontsize()
-        yield f"  {text.get_text()!r} at {place} {text.get_horizontalalignment()} {size}"
+        at = f"{text.get_horizontalalignment()} {text.xycoords} {text.anncoords}"
+        yield f"  {text.get_text()!r} at {place} {at} {size}"
 
 
 def _ticks(axis: Any) -> str:
@@ -75,13 +79,14 @@ def _drawn(artist: Any) -> str:
 
 
 def _look(line: Any) -> str:
-    """Properties of a line that are not those of any line; colours of a cycle are not told."""
+    """Properties of a line that are not those of any line; of colours the page's alone."""
     from matplotlib.lines import Line2D
 
     plain, said = Line2D([], []), ""
     for name in _LOOK:
         value = getattr(line, f"get_{name}")()
-        if value != getattr(plain, f"get_{name}")() and not isinstance(value, tuple):
+        ours = name not in _COLOURS or str(value).startswith(("#0101", "none"))
+        if ours and value != getattr(plain, f"get_{name}")():
             said += f" {name}={value}"
     return said
 
