@@ -26,7 +26,7 @@ def bin_edges(values: NDArray[np.float64]) -> tuple[float, ...]:
         >>> bin_edges(np.arange(100.0) / 7)[:3]
         (0.0, 1.2, 2.3)
     """
-    ordered = np.sort(values)
+    ordered = np.sort(values) + 0.0  # -0.0 is 0.0, also in a label
     count, most = len(ordered), max(2, min(_MOST, len(ordered) // _ROWS_A_BIN))
     places = np.ceil(np.arange(1, most) * count / most).astype(int) - 1
     upper = np.unique(ordered[places])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discrete_grad.data import Schema, TableError, Vocabulary, read_table, write_rows
-from discrete_grad.data._bins import bin_codes, bin_edges, bin_labels
+from discrete_grad.data._bins import _short, bin_codes, bin_edges, bin_labels
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -203,3 +203,63 @@ def test_edges_that_do_not_fit_their_labels_are_refused(fields: dict[str, Any]) 
     Vocabulary(**good)
     with pytest.raises(TableError, match="are not the edges of its categories"):
         Vocabulary(**{**good, **fields})
+
+
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        (np.arange(40) / 7, (0.0, 1.0, 2.2, 3.3, 4.5, 5.6)),
+        ([0.0] * 30 + [1.0, 2.0], (0.0, 0.5, 2.0)),
+        ([-3.0] * 2 + [5.0] * 30, (-3.0, 1.0, 5.0)),
+        ([1.0, 2.0], (1.0, 1.5, 2.0)),
+        (-(np.arange(17.0) ** 2), (-256.0, -60.0, 0.0)),
+        (1e9 + np.arange(20), (1e9, 1e9 + 9, 1e9 + 19)),
+        ([0.1234567, 0.1234568] * 9, (0.1234567, 0.12345676, 0.1234568001)),
+        (
+            np.arange(1000.0),
+            (
+                0.0,
+                62.0,
+                124.0,
+                187.0,
+                249.0,
+                312.0,
+                374.0,
+                437.0,
+                499.0,
+                562.0,
+                624.0,
+                687.0,
+                749.0,
+                812.0,
+                874.0,
+                937.0,
+                1000.0,
+            ),
+        ),
+    ],
+)
+def test_edges_are_short_numbers_between_heaps(values: Any, edges: tuple[float, ...]) -> None:
+    assert repr(bin_edges(np.asarray(values, dtype=np.float64))) == repr(edges)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "short"),
+    [
+        (7.3, 12.0, 8.0),
+        (-0.26, -0.1, -0.2),
+        (123.4, 123.5, 123.41),
+        (9.99, 11.0, 10.0),
+        (-12.3, -7.3, -10.0),
+        (0.1, math.nextafter(0.1, 1), 0.1),
+    ],
+)
+def test_the_shortest_number_of_a_range(low: float, high: float, short: float) -> None:
+    assert _short(low, high) == short
+
+
+def test_a_number_lies_in_the_interval_that_it_ends() -> None:
+    edges = (0.0, 0.5, 2.0)
+    numbers = np.array([0, 0.5, 0.6, 2, 2.1, -0.1, math.nan])
+    assert bin_codes(numbers, edges).tolist() == [0, 0, 1, 1, -1, -1, -1]
+    assert bin_labels((-1.5, 0.0, 1e20)) == ("[-1.5, 0]", "(0, 1e+20]")

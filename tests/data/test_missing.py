@@ -149,6 +149,26 @@ def test_contexts_to_generate_for_may_be_missing_where_they_were() -> None:
     assert encoded.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
+def test_contexts_of_narrow_numbers_are_given_back_as_their_categories() -> None:
+    rows = {"depth": np.array([0.3, np.nan, 1.5], np.float32), "cut": [*"aba"], "score": [1, 2, 3]}
+    table = read_table(rows, score="score", context="depth:categorical", missing="category")
+    columns, _ = read_contexts({"depth": np.array([np.nan, 0.3], np.float32)}, table.schema)
+    assert columns == {"depth": [None, 0.3]}
+    wide = {"depth": np.array([0.3, 1.5])}
+    assert read_contexts(wide, table.schema)[0] == {"depth": [0.3, 1.5]}
+
+
+def test_contexts_that_are_text_are_given_back_as_numbers(tmp_path: Path) -> None:
+    rows = {"size": [1.0, 2.0, 3.0], "cut": [*"aba"], "score": [1, 2, 3]}
+    schema = read_table(rows, score="score", context="size").schema
+    for cells, wanted in ((["2", "1"], [2, 1]), (["2", "1.5"], [2.0, 1.5])):
+        path = tmp_path / "contexts.csv"
+        path.write_text("\n".join(["size", *cells]))
+        columns, _ = read_contexts(path, schema)
+        assert repr(columns["size"]) == repr(wanted)
+    assert read_contexts({"size": [2, 3]}, schema)[0] == {"size": [2, 3]}
+
+
 def test_rows_are_counted_as_in_the_file_after_some_are_left_out() -> None:
     rows = {"cut": [None, "a", "b", "c"], "score": ["1", "2", "3", "high"]}
     with (

@@ -116,6 +116,7 @@ def test_errors_of_spaces_and_codes() -> None:
         MoleculeSpace(("[nop]", "[C]", "[C]"), 3)
     with pytest.raises(ValueError, match="length must be at least 1, got 0"):
         MoleculeSpace(BITS, 0)
+    assert MoleculeSpace(BITS, 1).space.num_features == 1
     with pytest.raises(TableError, match="at least one"):
         molecule_space([])
     with pytest.raises(TypeError, match="list of SMILES, got one: 'CCO'"):

@@ -176,3 +176,14 @@ def test_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install 'discrete_grad\[tables\]'"):
         read_table({}, score="score")
+
+
+def test_a_separator_tears_no_quoted_name_apart(tmp_path: Path) -> None:
+    """A name may hold pairs of quotes, and other separators."""
+    path = tmp_path / "rows.csv"
+    path.write_text('price;"cut ""x""";"a, b"\n1;u;k\n2;v;l\n')
+    table = read_table(path, score="price")
+    assert table.schema.space.names == ('cut "x"', "a, b")
+    for delimiter in (",", ";", "\t", "|"):
+        path.write_text("\n".join(delimiter.join(row) for row in (["s", "a b"], "1x", "2y")))
+        assert read_table(path, score="s").schema.space.names == ("a b",)

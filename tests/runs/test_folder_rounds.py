@@ -19,7 +19,10 @@ from discrete_grad.data import TableError, read_table, write_rows
 from discrete_grad.policies import Generator
 from discrete_grad.rules import Forbid
 from discrete_grad.runs import FewRowsWarning, Run, folder_rounds, load_run
+<<<<<<< HEAD
 from discrete_grad.runs._aim_rounds import round_tradeoffs
+=======
+>>>>>>> mutB
 from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
@@ -298,6 +301,22 @@ def test_neither_rows_of_the_table_nor_told_or_pending_ones_are_proposed(
     assert ("ideal", 1, True) not in rows
     assert len(ledger(run).pending()) == 23
     assert len(set(seeds)) == 3  # no call repeats the draws of another
+
+
+def test_each_call_and_each_line_draws_by_a_seed_of_its_own(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    class Noted(folder_rounds.Wanted):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            seeds.append(self.seed)
+
+    monkeypatch.setattr(folder_rounds, "Wanted", Noted)
+    for _ in range(2):
+        propose_rows(run, read_lines(SHOPS, run.table.schema), rows=1)
+    assert len(set(seeds)) == len(seeds) == 4
 
 
 def test_a_column_of_scores_makes_a_proposal_a_file_to_tell(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Rules in TOML and in words: they come back as they were written, and faults are told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,15 @@ def test_what_a_run_keeps_is_small(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[[Forbd]]\ntogether = {}", "rules.toml: no kind of rule 'Forbd'; did you mean 'Forbid'?"),
-        ("Fix = 3", "a rule is a table headed [[Fix]], got 3"),
-        ("[Fix]\nfeature = 'base'", "a rule is a table headed [[Fix]]"),
-        ("[[Fix]\n", "rules.toml is not TOML"),
+        ("Fix = 3", "rules.toml: a rule is a table headed [[Fix]], got 3"),
+        (
+            "[Fix]\nfeature = 'base'",
+            "rules.toml: a rule is a table headed [[Fix]], got {'feature': 'base'}",
+        ),
+        (
+            "[[Fix]\n",
+            "rules.toml is not TOML: ...",
+        ),
         (
             "[[Fix]]\nfeature = 'base'\ncategry = 'NaH'",
             "rules.toml, Fix 1: Fix has no 'categry'; did you mean 'category'?",
@@ -137,45 +144,170 @@ def test_what_a_run_keeps_is_small(tmp_path: Path) -> None:
         ),
         (
             "[[Forbid]]\ntogether = {base = 'NaH'}\n[[Forbid]]\ntogether = {base = 'NAH'}",
-            "rules.toml, Forbid 2: feature 'base': no category is 'NAH'; there are",
+            (
+                "rules.toml, Forbid 2: feature 'base': no category is 'NAH'; "
+                "there are 'A|B', 'KOH', 'NaH'; did you mean 'NaH'?"
+            ),
         ),
-        ("[[Fix]]\nfeature = 'weight'\ncategory = 3", "'weight' is a context of numbers"),
+        (
+            "[[Fix]]\nfeature = 'weight'\ncategory = 3",
+            "rules.toml, Fix 1: 'weight' is a context of numbers: rules speak of categories",
+        ),
         (
             "[[Fix]]\nfeature = 'temperature'\ncategory = '0..43'",
-            "Fix 1: expected one category of 'temperature', got 3: ['[0, 14]', '(14, 30]'",
+            (
+                "rules.toml, Fix 1: expected one category of 'temperature', "
+                "got 3: ['[0, 14]', '(14, 30]', '(30, 43]']"
+            ),
         ),
-        ("[[Forbid]]\ntogether = {}", "Forbid: a rule speaks of at least one feature, got none"),
-        ("[[Forbid]]\ntogether = 'base'", "together must be a table of features, got 'base'"),
-        ("[[Forbid]]\ntogether = {base = []}", "expected at least one category, got none"),
-        ("[[Forbid]]\ntogether = {base = [['NaH']]}", "expected a category, got ['NaH']"),
-        ("[[AtMost]]\ncount = 1.5\ncells = {base = 'NaH'}", "expected a whole number, got "),
-        ("[[AtMost]]\ncount = -1\ncells = {base = 'NaH'}", "from 0 on, got -1"),
-        ("[[Budget]]\nlimit = nan\nprices.base = {NaH = 1}", "expected a finite number, got "),
-        ("[[Budget]]\nlimit = true\nprices.base = {NaH = 1}", "expected a finite number, got True"),
-        ("[[Budget]]\nlimit = 'x'\nprices.base = {NaH = 1}", "expected a finite number, got 'x'"),
-        ("[[Budget]]\nlimit = 1\nprices = {base = 1}", "prices of 'base' must be a table of"),
-        ("[[Observed]]\nfeatures = 'base'", "expected a list, got 'base'"),
-        ("[[Observed]]\nfeatures = ['base', 'base']", "expected different names of features"),
+        (
+            "[[Forbid]]\ntogether = {}",
+            "rules.toml, Forbid 1: Forbid: a rule speaks of at least one feature, got none",
+        ),
+        (
+            "[[Forbid]]\ntogether = 'base'",
+            "rules.toml, Forbid 1: together must be a table of features, got 'base'",
+        ),
+        (
+            "[[Forbid]]\ntogether = {base = []}",
+            "rules.toml, Forbid 1: feature 'base': expected at least one category, got none",
+        ),
+        (
+            "[[Forbid]]\ntogether = {base = [['NaH']]}",
+            "rules.toml, Forbid 1: feature 'base': expected a category, got ['NaH']",
+        ),
+        (
+            "[[AtMost]]\ncount = 1.5\ncells = {base = 'NaH'}",
+            "rules.toml, AtMost 1: expected a whole number, got Decimal('1.5')",
+        ),
+        (
+            "[[AtMost]]\ncount = -1\ncells = {base = 'NaH'}",
+            "rules.toml, AtMost 1: AtMost: expected a number of features from 0 on, got -1",
+        ),
+        (
+            "[[Budget]]\nlimit = nan\nprices.base = {NaH = 1}",
+            "rules.toml, Budget 1: expected a finite number, got Decimal('NaN')",
+        ),
+        (
+            "[[Budget]]\nlimit = true\nprices.base = {NaH = 1}",
+            "rules.toml, Budget 1: expected a finite number, got True",
+        ),
+        (
+            "[[Budget]]\nlimit = 'x'\nprices.base = {NaH = 1}",
+            "rules.toml, Budget 1: expected a finite number, got 'x'",
+        ),
+        (
+            "[[Budget]]\nlimit = 1\nprices = {base = 1}",
+            "rules.toml, Budget 1: prices of 'base' must be a table of features, got 1",
+        ),
+        ("[[Observed]]\nfeatures = 'base'", "rules.toml, Observed 1: expected a list, got 'base'"),
+        (
+            "[[Observed]]\nfeatures = ['base', 'base']",
+            (
+                "rules.toml, Observed 1: Observed: expected different names of "
+                "features, got ['base', 'base']"
+            ),
+        ),
         (
             "[[Observed]]\nfeatures = ['base']\nrows = [['NaH', 'KOH']]",
-            "Observed 1: expected rows of 1 categories, got ['NaH', 'KOH']",
+            "rules.toml, Observed 1: expected rows of 1 categories, got ['NaH', 'KOH']",
         ),
-        ("[[Avoids]]\nmotif = ['NaH', 'Zn']", "no category is 'Zn'"),
-        ("[[Avoids]]\nmotif = []", "expected a motif of 1 to 60 positions, got 0"),
+        (
+            "[[Avoids]]\nmotif = ['NaH', 'Zn']",
+            (
+                "rules.toml, Avoids 1: feature 'base': no category is 'Zn'; "
+                "there are 'A|B', 'KOH', 'NaH'"
+            ),
+        ),
+        (
+            "[[Avoids]]\nmotif = []",
+            "rules.toml, Avoids 1: Avoids: expected a motif of 1 to 60 positions, got 0",
+        ),
         (
             "[[When]]\ncondition = {shop = 'east'}\n[[When.rules.Fix]]\nfeature = 'bse'\n"
             "category = 'NaH'",
-            "no feature 'bse'; did you mean 'base'?",
+            "rules.toml, When 1, Fix 1: no feature 'bse'; did you mean 'base'?",
         ),
-        ("[[When]]\ncondition = {shop = 'east'}\nrules = {}", "expected at least one rule"),
+        (
+            "[[Within]]\nedits = 1\nrow = {base = 'NaH'}\nprices = 3",
+            "rules.toml, Within 1: prices must be a table of features, got 3",
+        ),
+        (
+            "[[Within]]\nedits = 1\nrow = 3",
+            "rules.toml, Within 1: row must be a table of features, got 3",
+        ),
+        (
+            "[[Within]]\nedits = 1\nrow = {base = ['NaH', 'KOH']}",
+            "rules.toml, Within 1: expected one category of 'base', got 2: ['NaH', 'KOH']",
+        ),
+        (
+            "[[Budget]]\nlimit = 1\nprices = 3",
+            "rules.toml, Budget 1: prices must be a table of features, got 3",
+        ),
+        (
+            "[[Budget]]\nlimit = '1/0'\nprices.base = {NaH = 1}",
+            "rules.toml, Budget 1: expected a finite number, got '1/0'",
+        ),
+        (
+            "[[Imply]]\ncondition = 3\nconsequence = {base = 'NaH'}",
+            "rules.toml, Imply 1: condition must be a table of features, got 3",
+        ),
+        (
+            "[[Imply]]\ncondition = {base = 'NaH'}\nconsequence = 3",
+            "rules.toml, Imply 1: consequence must be a table of features, got 3",
+        ),
+        (
+            "[[AtLeast]]\ncount = 1\ncells = 3",
+            "rules.toml, AtLeast 1: cells must be a table of features, got 3",
+        ),
+        (
+            "[[When]]\ncondition = 3\n[[When.rules.Fix]]\nfeature = 'base'\ncategory = 'NaH'",
+            "rules.toml, When 1: condition must be a table of features, got 3",
+        ),
+        (
+            "[[When]]\ncondition = {shop = 'east'}\nrules = 3",
+            "rules.toml, When 1: rules must be a table of features, got 3",
+        ),
+        ("[[Length]]\nleast = 1", "rules.toml, Length 1: 'pad' is missing"),
+        (
+            "[[Length]]\npad = 'NaH'\nfeatures = 'base'",
+            "rules.toml, Length 1: expected a list, got 'base'",
+        ),
+        (
+            "[[Length]]\npad = {code = 'x'}",
+            "rules.toml, Length 1: expected a whole number, got 'x'",
+        ),
+        (
+            "[[Length]]\npad = 'NaH'\nmost = true",
+            "rules.toml, Length 1: expected a whole number, got True",
+        ),
+        (
+            "[[Observed]]\nfeatures = ['base']\nrows = 3",
+            "rules.toml, Observed 1: expected a list, got 3",
+        ),
+        ("[[Exactly]]\ncells = {base = 'NaH'}", "rules.toml, Exactly 1: 'count' is missing"),
+        (
+            "[[Contains]]\nmotiv = 'NaH'",
+            "rules.toml, Contains 1: Contains has no 'motiv'; did you mean 'motif'?",
+        ),
+        (
+            "[[Fix]]\nfeature = 'x'\ncategory = 1",
+            (
+                "rules.toml, Fix 1: no feature 'x'; there are 'base', "
+                "'solvent', 'temperature', 'shop'"
+            ),
+        ),
+        (
+            "[[When]]\ncondition = {shop = 'east'}\nrules = {}",
+            "rules.toml, When 1: When: expected at least one rule, got []",
+        ),
     ],
 )
 def test_a_fault_is_told_in_its_rule(text: str, told: str) -> None:
     with pytest.raises(RunError) as caught:
         parsed_rules(text, table(context=True), "rules.toml")
-    assert told in str(caught.value)
-    assert str(caught.value).startswith("rules.toml")
-    assert str(caught.value).count("rules.toml") == 1
+    # what Python says of TOML is its own
+    assert re.sub("(is not TOML: ).*", r"\1...", str(caught.value)) == told
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -230,21 +362,61 @@ def test_words_mean_rules(
     [
         ({"fix": ["base"]}, "--fix 'base': expected feature=category, got 'base'"),
         ({"fix": ["bse=NaH"]}, "--fix 'bse=NaH': no feature 'bse'; did you mean 'base'?"),
-        ({"fix": ["base=NAH"]}, "did you mean 'NaH'?"),
-        ({"fix": ["weight=1"]}, "'weight' is a context of numbers"),
-        ({"forbid": ["base=NaH & solvnt=water"]}, "did you mean 'solvent'?"),
-        ({"forbid": ["base=NaH & base=KOH"]}, "each feature stands there once"),
-        ({"forbid": [""]}, "expected feature=category, got ''"),
-        ({"observed": ["base,solv"]}, "--observed 'base,solv': no feature 'solv'"),
-        ({"observed": ["base,base"]}, "expected different names"),
+        (
+            {"fix": ["base=NAH"]},
+            (
+                "--fix 'base=NAH': feature 'base': no category is 'NAH'; there "
+                "are 'A|B', 'KOH', 'NaH'; did you mean 'NaH'?"
+            ),
+        ),
+        (
+            {"fix": ["weight=1"]},
+            "--fix 'weight=1': 'weight' is a context of numbers: rules speak of categories",
+        ),
+        (
+            {"forbid": ["base=NaH & solvnt=water"]},
+            "--forbid 'base=NaH & solvnt=water': no feature 'solvnt'; did you mean 'solvent'?",
+        ),
+        (
+            {"forbid": ["base=NaH & base=KOH"]},
+            "--forbid 'base=NaH & base=KOH': each feature stands there once, got base, base",
+        ),
+        ({"forbid": [""]}, "--forbid '': expected feature=category, got ''"),
+        (
+            {"observed": ["base,solv"]},
+            "--observed 'base,solv': no feature 'solv'; did you mean 'solvent'?",
+        ),
+        (
+            {"observed": ["base,base"]},
+            (
+                "--observed 'base,base': Observed: expected different names of "
+                "features, got ['base', 'base']"
+            ),
+        ),
         ({"within": -1, "of": "1"}, "--within must be at least 0, got -1"),
-        ({"within": 1}, "--within needs --of"),
+        (
+            {"fix": ["=NaH"]},
+            "--fix '=NaH': no feature ''; there are 'base', 'solvent', 'temperature', 'shop'",
+        ),
+        (
+            {"fix": "base=NaH|"},
+            "--fix 'base=NaH|': feature 'base': no category is ''; there are 'A|B', 'KOH', 'NaH'",
+        ),
+        ({"forbid": ["base=NaH & "]}, "--forbid 'base=NaH & ': expected feature=category, got ''"),
+        (
+            {"observed": "shop,weight"},
+            (
+                "--observed 'shop,weight': no feature 'weight'; there are "
+                "'base', 'solvent', 'temperature', 'shop'"
+            ),
+        ),
+        ({"within": 1}, "--within needs --of: a row's number in the table, or a file with it"),
         ({"within": 1, "of": "61"}, "--of must be from 1 to 60, the table's rows, got 61"),
-        ({"within": 1, "of": "0"}, "--of must be from 1 to 60"),
+        ({"within": 1, "of": "0"}, "--of must be from 1 to 60, the table's rows, got 0"),
         ({"of": "1"}, "--of names the row of --within, which is missing"),
     ],
 )
 def test_words_that_mean_none_are_told(words: dict[str, object], told: str) -> None:
     with pytest.raises(RunError) as caught:
         worded_rules(RuleWords(**words), table(context=True))  # type: ignore[arg-type]
-    assert told in str(caught.value)
+    assert str(caught.value) == told

@@ -1,0 +1,218 @@
+"""Parts of a round and of a fit's rows, each alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from discrete_grad import CategoricalSpace, ContextSpec
+from discrete_grad.data import Aim, Schema, Vocabulary, read_table
+from discrete_grad.rules import Exactly, Rules
+from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
+from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
+from discrete_grad.runs._evolution import evolved
+from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
+from discrete_grad.runs._prepared import Observations
+from tests.runs.small import small_config, small_table
+
+SPACE = CategoricalSpace({"a": 4, "b": 3, "c": 5})
+NAN = math.nan
+
+
+# --- trade-offs, worth ----------------------------------------------------------------------------
+
+
+def test_rows_are_shared_among_four_trade_offs_at_most() -> None:
+    assert round_tradeoffs(1, 10, seed=0) == [(None, 10)]
+    for rows, shares in ((10, [3, 3, 2, 2]), (4, [1] * 4), (3, [1] * 3), (1, [1])):
+        drawn = round_tradeoffs(3, rows, seed=0)
+        assert [count for _, count in drawn] == shares
+        for tradeoff, _ in drawn:
+            assert tradeoff is not None
+            assert (tradeoff.shape, tradeoff.dtype) == ((3,), torch.float32)
+            assert tradeoff.sum().item() == pytest.approx(1)
+    first, again, other = (round_tradeoffs(2, 4, seed=seed)[0][0] for seed in (0, 0, 1))
+    assert first is not None
+    assert torch.equal(first, again)  # type: ignore[arg-type]
+    assert not torch.equal(first, other)  # type: ignore[arg-type]
+
+
+def test_a_row_that_misses_a_threshold_is_worth_nothing() -> None:
+    aims = (Aim("yield"), Aim("purity", "at_least", 0.5), Aim("cost", "at_most", 3.0))
+    schema = Schema(
+        (Vocabulary("cut", (1, 2)),), (), "yield", ("purity", "cost"), ("cost",), aims=aims
+    )
+    scores = torch.tensor(
+        [[1.0, 0.5, -3.0], [2.0, 0.4, -1.0], [3.0, 0.9, -3.5], [4.0, 0.9, NAN], [5.0, 1.0, 0.0]]
+    )
+    assert str(round_score(schema, scores, None).tolist()) == "[1.0, nan, nan, nan, 5.0]"
+
+
+def test_worth_is_by_the_ranks_of_those_that_succeeded() -> None:
+    scores = torch.tensor([[1.0, 40.0], [NAN, NAN], [2.0, 30.0], [900.0, 10.0]])
+    assert str(worth_at(scores, None).tolist()) == "[1.0, nan, 2.0, 900.0]"
+    by_first = worth_at(scores, torch.tensor([1.0, 0.0]))
+    assert by_first.isnan().tolist() == [False, True, False, False]
+    known = by_first[[0, 2, 3]]
+    assert known.argsort().tolist() == [0, 1, 2]
+    assert worth_at(scores, torch.tensor([0.0, 1.0]))[[0, 2, 3]].argsort().tolist() == [2, 1, 0]
+    # by ranks alone, whatever the sizes
+    tamer = worth_at(scores.clamp_max(5), torch.tensor([1.0, 0.0]))
+    assert_close(tamer, by_first, equal_nan=True)
+    nothing = worth_at(torch.full((2, 2), NAN), torch.tensor([0.5, 0.5]))
+    assert nothing.isnan().all()
+
+
+def test_normal_scores_are_quantiles_of_ranks() -> None:
+    found = normal_scores(torch.tensor([3.0, 1.0, 3.0, 1e9]))
+    shares = torch.tensor([0.5, 0.125, 0.5, 0.875], dtype=torch.float64)
+    assert_close(found, torch.special.ndtri(shares).float())
+    assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("explore", [-1e-9, math.inf, NAN])
+def test_explore_is_a_number_from_0_on(explore: float) -> None:
+    check_explore(0)
+    with pytest.raises(
+        ValueError, match=f"^explore must be a number of at least 0, got {explore}$"
+    ):
+        check_explore(explore)
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def measured(codes: Tensor, scores: Tensor, context: Tensor | None = None) -> Measured:
+    return Measured(codes, scores, torch.empty(len(codes), 0) if context is None else context)
+
+
+def test_measurements_are_joined_and_parted() -> None:
+    codes = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    context = torch.tensor([[0.0], [0.0], [1.0]])
+    all_three = measured(codes, torch.arange(3.0), context)
+    assert len(all_three + all_three) == 6
+    assert (all_three + all_three).scores.tolist() == [0, 1, 2, 0, 1, 2]
+    # of equal rows only those in the same context are the same
+    assert all_three.without(all_three.part(torch.tensor([2]))).scores.tolist() == [0, 1]
+    assert all_three.within(torch.tensor([1.0])).scores.tolist() == [2]
+    assert all_three.given is all_three.context
+    assert measured(codes, torch.arange(3.0)).given is None
+
+
+def test_what_fails_in_one_context_may_succeed_in_another() -> None:
+    spec = ContextSpec({"shop": 2})
+    rows = SPACE.enumerate()[::3].repeat(2, 1)
+    shop = torch.eye(2).repeat_interleave(len(rows) // 2, 0)
+    failed = (shop[:, 0] == 1) & (rows[:, 0] >= 2)
+    scores = rows.sum(-1).double().masked_fill(failed, NAN)
+    learned = Learned(SPACE, spec, measured(rows, scores, shop), seed=0)
+    assert learned.chance is not None
+    codes = torch.tensor([[3, 1, 2], [0, 1, 2]])
+    there, here = (learned.chance.mean(codes, torch.eye(2)[[k, k]]) for k in (0, 1))
+    assert there[0] < 0.4 < there[1]
+    assert here.min() > 0.6
+    assert learned.belief is not None
+
+
+def test_equal_scores_teach_nothing_and_no_failures_no_chance() -> None:
+    rows = SPACE.enumerate()[::7]
+    same = Learned(SPACE, None, measured(rows, torch.ones(len(rows)).double()), seed=0)
+    assert (same.belief, same.chance) == (None, None)
+    varied = Learned(SPACE, None, measured(rows, rows.sum(-1).double()), seed=0)
+    assert varied.belief is not None
+    assert varied.chance is None
+    assert_close(varied.expected, varied.belief.mean(rows, None))
+
+
+# --- first rows, children -------------------------------------------------------------------------
+
+
+def test_first_rows_are_new_different_and_decided_by_their_seed() -> None:
+    known = SPACE.enumerate()[:50]
+    first, again, other = (first_rows(Wanted(SPACE, 8, known, seed=s)) for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first) == len(different_rows(torch.cat([first, known]))) - 50 == 8
+    left = first_rows(Wanted(SPACE, 20, known))  # there are ten
+    assert left.sort(0).values.tolist() == SPACE.enumerate()[50:].sort(0).values.tolist()
+    near = first_rows(Wanted(SPACE, 8, known[:0], near=lambda codes: codes[:, 0] == 2))
+    assert near[:, 0].tolist() == [2] * 8
+    rules = Rules(SPACE, [Exactly(2, {"a": 0, "b": 0, "c": 0})])
+    obeying = first_rows(Wanted(SPACE, 9, known[:0], rules=rules))
+    assert len(obeying) == 9
+    assert rules.allows(obeying).all()
+
+
+def test_rows_are_different_in_the_order_in_which_they_come() -> None:
+    codes = torch.tensor([[2, 1], [0, 0], [2, 1], [1, 1], [0, 0]])
+    assert different_rows(codes).tolist() == [[2, 1], [0, 0], [1, 1]]
+
+
+def test_children_are_of_the_best_that_did_not_fail() -> None:
+    rows = SPACE.enumerate()
+    scores = rows.sum(-1).double()
+    scores[rows[:, 0] == 3] = NAN
+    done = measured(rows[::2], scores[::2])
+    wanted = Wanted(SPACE, 5, rows[::2], seed=3)
+    found = evolved(wanted, done)
+    assert torch.equal(found, evolved(wanted, done))
+    assert len(different_rows(torch.cat([found, rows[::2]]))) == 5 + len(rows[::2])
+    nothing = measured(rows[:4], torch.full((4,), NAN, dtype=torch.float64))
+    assert torch.equal(evolved(wanted, nothing), first_rows(wanted))
+    rules = Rules(SPACE, [Exactly(1, {"a": 0, "b": 0, "c": 0})])
+    obeying = evolved(replace_rules(wanted, rules), done)
+    assert rules.allows(obeying).all()
+    assert len(obeying) == 5
+
+
+def replace_rules(wanted: Wanted, rules: Rules) -> Wanted:
+    return Wanted(wanted.space, wanted.count, wanted.known, rules=rules, seed=wanted.seed)
+
+
+# --- the sides of a fit's rows --------------------------------------------------------------------
+
+
+def sides(config: Any, **options: Any) -> list[list[int]]:
+    seen = Observations(small_table(100, context=False), config, **options)
+    return [places.tolist() for places in (seen.mine, seen.judged, seen.aside)]
+
+
+def test_rows_are_set_aside_for_calibration_where_there_is_a_coverage() -> None:
+    config = small_config(merge_repeats=False)
+    mine, judged, aside = sides(config)
+    assert aside == []
+    assert 20 <= len(judged) < 30  # more than a fifth, that each category is judged
+    assert sorted([*mine, *judged]) == list(range(100))
+    covering = replace(config, generator=replace(config.generator, coverage=0.5))
+    fewer, same, aside = sides(covering)
+    assert (same, len(aside), [*aside, *fewer]) == (judged, round(len(mine) / 10), mine)
+    more = sides(replace(covering, calibration_share=0.25))
+    assert len(more[2]) == round(len(mine) / 4)
+    assert 40 <= len(sides(replace(config, judge_share=0.4))[1]) < 50
+    assert sides(replace(config, seed=1))[1] != judged
+    everything, _, _ = sides(config, judged=False)
+    assert everything == list(range(100))
+
+
+def test_scores_are_told_as_shares_of_all() -> None:
+    columns = {
+        "cut": [*"abcdefghijka"],
+        "score": [float(s) for s in (5, 1, 4, 2, 2, 7, 8, 9, 10, 11, 12, 3)],
+        "more": [float(i) for i in range(12)],
+    }
+    table = read_table(columns, score=["score", "more"])
+    seen = Observations(table, small_config(merge_repeats=False), judged=False)
+    shares = seen.quantiles() * 12
+    assert shares.tolist() == pytest.approx([6, 1, 5, 3, 3, 7, 8, 9, 10, 11, 12, 4])
+    places = torch.tensor([3, 1])
+    assert seen.truth(places).tolist() == [2, 1]
+    assert seen.truth(places, 1).tolist() == [3, 1]
+    assert torch.equal(seen.aim_rows(1, places).scores, seen.scored.all_scores[places, 1])
+    assert seen.prepared().standard.kind == "standard"
+    assert len(seen.prepared().rows) == 12
