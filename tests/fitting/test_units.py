@@ -74,7 +74,6 @@ def test_no_row_is_no_score() -> None:
     assert len(units("rank")(torch.zeros(0), torch.zeros(0, 3))) == 0
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 def test_beyond_the_observed_scores_is_relative_to_their_range(unit: float) -> None:
     scores = unit * torch.linspace(0, 1, 101).double()
@@ -83,7 +82,8 @@ def test_beyond_the_observed_scores_is_relative_to_their_range(unit: float) -> N
     best = scale.apply(scores[-1:])
     # the range is 3.5 scaled: a thousandth of it is beyond, rounding is not
     assert to_units.outside(torch.cat([best, best + 1e-7, best + 3.5e-3])).tolist() == [0, 0, 1]
-=======
+
+
 @pytest.mark.parametrize("minimised", [False, True])
 def test_exact_predictions_are_given_as_they_are_to_the_digits_they_have(minimised: bool) -> None:
     kept = units("raw", minimised=minimised)
@@ -94,4 +94,3 @@ def test_exact_predictions_are_given_as_they_are_to_the_digits_they_have(minimis
     # beyond what was observed, and without the rounding of float32
     assert exact(predicted, context).tolist() == [33.0 * sign, 1005.125 * sign, -9.0 * sign]
     assert exact.outside(predicted, context).tolist() == [1, 0, -1]
->>>>>>> mutA

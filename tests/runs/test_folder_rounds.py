@@ -19,10 +19,7 @@ from discrete_grad.data import TableError, read_table, write_rows
 from discrete_grad.policies import Generator
 from discrete_grad.rules import Forbid
 from discrete_grad.runs import FewRowsWarning, Run, folder_rounds, load_run
-<<<<<<< HEAD
 from discrete_grad.runs._aim_rounds import round_tradeoffs
-=======
->>>>>>> mutB
 from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
