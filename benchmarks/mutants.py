@@ -17,8 +17,8 @@ Not planted: bugs in decorated functions (but static and class methods), in cons
 in annotations, and in the text of errors. Not asked: slow tests, tests of compiling and exporting
 (seconds each), and tests of other rooms, but for `tests/test_public_api.py`, which compares the
 defaults of public functions with a file. What a shared fixture runs counts as run by the first
-test that asks for it. What runs while the tests are collected, or in a process that a test starts,
-is the original.
+test that asks for it. What runs while the tests are collected is the original. In a process that a
+test starts it would be, too: such tests are skipped.
 
 Needs mutmut: `pip install 'discrete_grad[dev]'`.
 """

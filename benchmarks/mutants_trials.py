@@ -12,12 +12,14 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,7 @@ class Trials:
 
     def _try(self, mutant: Mutant, tests: list[pytest.Item], costs: Costs) -> int:
         plant(mutant)
+        _forbid_processes()
         for item, after in _with_next(tests):
             allow(costs.seconds[item.nodeid])
             if not self._passes(item, after):
@@ -136,6 +139,15 @@ class Trials:
         self._failed = False
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         return not self._failed
+
+
+def _forbid_processes() -> None:
+    """Skip what starts a process: the original runs there, and would differ from any mutant."""
+
+    def skipped(*_: object, **__: object) -> None:
+        pytest.skip("a process would run the original")
+
+    BaseProcess.start = subprocess.Popen.__init__ = skipped  # type: ignore[method-assign]
 
 
 def _with_next(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:

@@ -38,8 +38,15 @@ class Square(Base):
     @staticmethod
     def unused() -> int:
         return 5
+
+    @staticmethod
+    def compared() -> int:
+        return 7
 """
 _TESTS = """\
+import subprocess
+import sys
+
 from discrete_grad.small import Square, total
 
 
@@ -50,6 +57,12 @@ def test_total():
 def test_square():
     assert Square().size == 4
     assert Square(-1).size == 0
+
+
+def test_a_process_says_the_same():
+    code = "from discrete_grad.small import Square; print(Square.compared())"
+    asked = [sys.executable, "-c", code]
+    assert int(subprocess.run(asked, capture_output=True).stdout) == Square.compared()
 
 
 def test_that_fails():
@@ -127,6 +140,7 @@ _ENDS = {
     "super().__init__(None)": "killed",
     "self.size -= 1": "stopped",
     "return 6": "no test",
+    "return 8": "survived",  # in the process of the test it is not planted
 }
 
 
@@ -161,7 +175,9 @@ print(json.dumps(ends))
     )
     assert json.loads(done.stdout.splitlines()[-1]) == _ENDS, done.stderr
     kept = json.loads((checkout / "kept.json").read_text())
-    tests = {f"tests/test_small.py::test_{n}" for n in ("total", "square")}
+    tests = {
+        f"tests/test_small.py::test_{n}" for n in ("total", "square", "a_process_says_the_same")
+    }
     assert set(kept["seconds"]) == {*tests, "tests/test_public_api.py::test_defaults"}
     assert (checkout / _FILE).read_text() == _CODE
 
