@@ -129,7 +129,13 @@ def test_rows_and_contexts_are_broadcast_and_one_row_has_one_answer() -> None:
 
 @pytest.mark.parametrize(
     ("options", "count"),
-    [((1, 10, 1), 14_027), ((2, 300, 1), 4044), ((8, 300, 2), 3578), ((40, 5000, 1), 1755), ((40, 5000, 3), 740)],
+    [
+        ((1, 10, 1), 14_027),
+        ((2, 300, 1), 4044),
+        ((8, 300, 2), 3578),
+        ((40, 5000, 1), 1755),
+        ((40, 5000, 3), 740),
+    ],
 )
 def test_so_many_contexts_are_searched_at_a_time(options: tuple[int, int, int], count: int) -> None:
     """2^22 over the codes of a context: (1, 10, 1) has a pool of 10 rows and 64 swaps of one."""
