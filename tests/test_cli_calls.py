@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import pandas
 import pytest
 
 from discrete_grad.cli import commands, main, rounds, terminal, trusted
-from discrete_grad.runs import FitConfig, config_text
+from discrete_grad.data import TableWarning
+from discrete_grad.fitting import FarContextWarning
+from discrete_grad.runs import FewRowsWarning, FitConfig, config_text
+from discrete_grad.runs._refit import RefitWarning
 
 Calls = list[tuple[Any, ...]]
 
@@ -146,6 +150,38 @@ def test_fit_without_options_has_the_defaults(calls: Calls) -> None:
     # the scorer gives the score, and the table may have none
     assert main(["fit", "t.csv", "--out", "o", "--scorer", "m:n"]) == 0
     assert calls[1][2]["score"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "name", "kinds"),
+    [
+        ("fit t --score a --out o", commands, "read_input", (TableWarning,)),
+        ("fit t --score a --out o", commands, "fit", (RefitWarning,)),
+        ("generate r --out o.csv", commands, "rows_of_lines", (FarContextWarning, FewRowsWarning)),
+        ("propose r --out o.csv", rounds, "propose_rows", (FarContextWarning, FewRowsWarning)),
+    ],
+)
+def test_warnings_of_a_command_are_lines(
+    words: str,
+    module: Any,
+    name: str,
+    kinds: tuple[type[Warning], ...],
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = getattr(module, name)
+
+    def warning(*args: Any, **named: Any) -> Any:
+        for kind in (*kinds, *kinds):
+            warnings.warn(kind.__name__, kind, stacklevel=1)
+        return done(*args, **named)
+
+    monkeypatch.setattr(module, name, warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main(words.split()) == 0
+    assert capsys.readouterr().err == 2 * "".join(f"warning: {k.__name__}\n" for k in kinds)
 
 
 def test_the_configuration_is_printed_as_it_is_and_nothing_is_called(

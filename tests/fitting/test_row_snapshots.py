@@ -17,6 +17,7 @@ from discrete_grad import ContextSpec
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import (
     ScoreScale,
+    stacking,
 )
 from discrete_grad.fitting._coverage import Coverage
 from discrete_grad.fitting._drawn_rows import draw_rows, rows_near
@@ -32,7 +33,7 @@ from discrete_grad.models import (
     EstimatorEnsemble,
 )
 from discrete_grad.policies import Generator
-from discrete_grad.sampling import isolated_seed, random_codes, seeded, uniform
+from discrete_grad.sampling import isolated_seed, permutation, random_codes, seeded, uniform
 from tests.fitting.small_rows import (
     BOTH,
     CODES,
@@ -197,6 +198,12 @@ CASES: dict[str, Case] = {
     "hard pairs": pairs,
     "pessimism": pessimism,
 }
+
+
+def test_of_more_rows_than_fit_some_are_drawn_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacking, "_MOST_ROWS", 5)
+    assert stacking._some(5, 3).tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(stacking._some(9, 3), permutation(9, generator=seeded(3))[:5])
 
 
 @pytest.mark.parametrize("name", CASES)
