@@ -263,3 +263,23 @@ def test_a_number_lies_in_the_interval_that_it_ends() -> None:
     numbers = np.array([0, 0.5, 0.6, 2, 2.1, -0.1, math.nan])
     assert bin_codes(numbers, edges).tolist() == [0, 0, 1, 1, -1, -1, -1]
     assert bin_labels((-1.5, 0.0, 1e20)) == ("[-1.5, 0]", "(0, 1e+20]")
+
+
+def test_intervals_as_text_stand_in_order_unless_they_are_categories() -> None:
+    texts = ["(5, 10]", "(10, 20]", "(-1, 5]", "(5, 10]"]
+    rows = {"x": texts, "score": [1, 2, 3, 4]}
+    for kind, values, ordered in (
+        ("", ("(-1, 5]", "(5, 10]", "(10, 20]"), True),
+        (":ordered", ("(-1, 5]", "(5, 10]", "(10, 20]"), True),
+        (":categorical", ("(-1, 5]", "(10, 20]", "(5, 10]"), False),
+    ):
+        (feature,) = read_table(rows, score="score", features=[f"x{kind}"]).schema.features
+        assert (feature.values, feature.ordered) == (values, ordered)
+    rows["x"] = [*texts[:3], None]  # type: ignore[list-item]
+    (feature,) = read_table(rows, score="score", missing="category").schema.features
+    assert feature.values == ("(-1, 5]", "(5, 10]", "(10, 20]", None)
+
+
+def test_no_row_has_codes_that_are_whole_numbers() -> None:
+    for column in (Vocabulary("x", ("a", "b")), Vocabulary.binned("x", (0.0, 1.0, 2.0))):
+        assert column.encode(pa.array([], pa.string())).dtype == np.int64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from discrete_grad.data import Aim, Schema, Vocabulary, read_table
 from discrete_grad.rules import Exactly, Rules
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
+from discrete_grad.runs._estimates import estimate_columns, expected_scores
 from discrete_grad.runs._evolution import evolved
 from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
 from discrete_grad.runs._prepared import Observations
@@ -216,3 +218,45 @@ def test_scores_are_told_as_shares_of_all() -> None:
     assert torch.equal(seen.aim_rows(1, places).scores, seen.scored.all_scores[places, 1])
     assert seen.prepared().standard.kind == "standard"
     assert len(seen.prepared().rows) == 12
+
+
+# --- what is said of rows -------------------------------------------------------------------------
+
+
+class _Units:
+    """Ten times what is predicted; some rows lie outside what was observed."""
+
+    def __init__(self, outside: list[int]) -> None:
+        self.beyond = torch.tensor(outside)
+
+    def __call__(self, predicted: Tensor, context: Tensor | None) -> Tensor:
+        return 10 * predicted
+
+    def outside(self, predicted: Tensor, context: Tensor | None) -> Tensor:
+        return self.beyond
+
+
+def test_a_row_is_beyond_what_was_observed_by_either_model() -> None:
+    run: Any = SimpleNamespace(
+        aims=None,
+        has_judge=True,
+        device=torch.device("cpu"),
+        estimator=lambda codes, context: codes.sum(-1).double(),
+        judge=lambda codes, context: codes.prod(-1).double(),
+        to_units=_Units([1, 0, 0, 0]),
+        judge_to_units=_Units([0, -1, 0, 0]),
+        table=SimpleNamespace(schema=Schema((Vocabulary("cut", (1, 2)),), (), "score")),
+    )
+    codes = torch.tensor([[1, 2], [0, 0], [2, 2], [1, 0]])
+    assert estimate_columns(run, codes, None) == {
+        "estimated_score": [30, 0, 40, 10],
+        "judge_score": [20, 0, 40, 0],
+        "beyond_observed": [True, True, False, False],
+    }
+    known = estimate_columns(run, codes, None, torch.arange(4.0))
+    assert known["estimated_score"] == [0, 10, 20, 30]
+    run.has_judge = False
+    alone = estimate_columns(run, codes, None)
+    assert list(alone) == ["estimated_score", "beyond_observed"]
+    assert alone["beyond_observed"] == [True, False, False, False]
+    assert [scores.tolist() for scores in expected_scores(run, codes, None)] == [[30, 0, 40, 10]]
