@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -26,12 +26,12 @@ from benchmarks.harness import Benchmark, Cell, Results, Table, failures, interv
 from benchmarks.tables import EXAMPLES, Task, load
 from discrete_grad.data import ScoredRows
 from discrete_grad.fitting import EstimatorConfig, ScoreScale, fit_estimator, new_ensemble
-from discrete_grad.fitting.config import Family
 from discrete_grad.models import StackedEnsemble
 from discrete_grad.sampling import permutation, seeded
 
 __all__ = ["BENCHMARK"]
 
+Family = Literal["pairs", "sequences"]
 WITH, WITHOUT, RIDGE = "with", "without", "ridge on pairs, ranks"
 MOST_HELD_OUT = 10_000
 FACTORS = tuple(f"tf_bind_8/{name}" for name in ("SIX6_REF_R1", "VAX2_L139M_R1", "PAX6_REF_R1"))

@@ -175,8 +175,7 @@ class AnovaEnsemble(BlockLinearEnsemble):
         self.layout()
 
     def _takes(self, groups: Tensor, cells: Tensor, offsets: Tensor) -> bool:
-        members = (self.num_members,)
-        if cells.shape[1:] != members or offsets.shape != members:
+        if offsets.dim() != 1 or cells.shape[1:] != offsets.shape:  # the members
             return False
         # a column of -1 is not there, and the 1 is its size
         sizes = torch.tensor([*self.joint.sizes, 1])

@@ -146,7 +146,7 @@ class KernelEnsemble(BlockLinearEnsemble):
         saved = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
         if len(saved) == len(names):
             shapes = [tuple(saved[name].shape) for name in names]
-            count, members = len(saved["points"]), self.num_members
+            count, members = len(saved["points"]), saved["offsets"].numel()
             if shapes != [(count, len(self.joint.sizes)), (count, members), (members,)]:
                 arguments[-1].append(f"{prefix}points are not of this model's columns and members")
                 return

@@ -65,6 +65,7 @@ class StackedEnsemble(BaseEnsemble):
         self.families = nn.ModuleDict(families)
         self.register_buffer("weights", torch.full((len(families),), 1 / len(families)))
         self.register_buffer("constant", torch.zeros(()))
+        self.register_load_state_dict_post_hook(_require_equal_members)
 
     @property
     def names(self) -> list[str]:
@@ -116,3 +117,11 @@ class StackedEnsemble(BaseEnsemble):
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Latents of the first family."""
         return self.family(0).to_latent(row, context)
+
+
+def _require_equal_members(model: nn.Module, _: object) -> None:
+    """Refuse weights of families that are saved with different numbers of members."""
+    assert isinstance(model, StackedEnsemble)
+    counts = {name: model.family(i).num_members for i, name in enumerate(model.names)}
+    if len(set(counts.values())) > 1:
+        raise RuntimeError(f"the families have different numbers of members: {counts}")

@@ -117,6 +117,15 @@ def test_weights_of_another_number_of_members_are_refused(family: str, part: str
     assert torch.equal(model.predictions(ROWS), stacked().predictions(ROWS))
 
 
+@pytest.mark.parametrize(("family", "part"), [("anova", "cells"), ("kernel", "weights")])
+def test_a_family_of_other_members_than_the_rest_is_refused(family: str, part: str) -> None:
+    model, state = stacked(), stacked().state_dict()
+    for name in (f"families.{family}.{part}", f"families.{family}.offsets"):
+        state[name] = torch.cat([state[name]] * 2, -1)
+    with pytest.raises(RuntimeError, match="the families have different numbers of members"):
+        model.load_state_dict(state)
+
+
 def test_it_refuses_nothing_and_families_that_differ() -> None:
     with pytest.raises(ValueError, match="at least one family"):
         StackedEnsemble({})
