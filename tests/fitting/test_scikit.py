@@ -40,7 +40,8 @@ def test_numbers_between_the_known_ones_count_as_the_nearest() -> None:
     fitted = CategoricalRegressor(QUICK).fit(X, y)
     rows = np.array([["z", 0, -5.0], ["z", 0, X[:, 2].min()], ["z", 0.4, -5.0]], dtype=object)
     assert len(set(fitted.predict(rows))) == 1
-    with pytest.raises(ValueError, match="column 0: 'w' was in no row of the fit"):
-        fitted.predict(np.array([["w", 0, 0.5]], dtype=object))
+    for unknown in ("w", "xx", "zz"):
+        with pytest.raises(ValueError, match=f"^column 0: '{unknown}' was in no row of the fit$"):
+            fitted.predict(np.array([[unknown, 0, 0.5]], dtype=object))
     with pytest.raises(ValueError, match="column 2 holds numbers in the fit, and text now"):
         fitted.predict(np.array([["x", 0, "many"]], dtype=object))

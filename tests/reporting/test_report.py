@@ -180,9 +180,10 @@ def test_held_out_quality() -> None:
 
 def test_curves_are_sorted_by_stage_and_thinned() -> None:
     metrics = [{"step": i, "judge/loss": 1.0 / (1 + i), "time": 3.0} for i in range(1500)]
-    metrics += [{"step": 7, "generator/held_out_loss": math.nan}]
+    metrics += [{"step": 7, "generator/held_out_loss": math.nan, "part/of/it": 2.0}]
     curves = build_report(make_subject(metrics=metrics), samples=2)["curves"]
     assert curves["generator"] == {"held_out_loss": [[7], [None]]}
+    assert curves["part"] == {"of/it": [[7], [2.0]]}
     steps, values = curves["judge"]["loss"]
     assert len(steps) == len(values) <= 401
     assert (steps[0], steps[-1], values[-1]) == (0, 1499, 1 / 1500)

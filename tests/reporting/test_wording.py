@@ -141,3 +141,11 @@ def test_tables_are_shown_for_at_most_six_contexts() -> None:
         [["2"], ["1.5 (1)"]],
     )
     assert columns([entry("a", nearest_mean=2.0, nearest_min=None)]) == ([], [[]])
+
+
+def test_where_the_place_of_the_true_score_is_not_known_the_judge_is_told() -> None:
+    report = report_of({"judged": 2.0, "true": 3.0}, {"judged": 1.0}, has_truth=True)
+    assert verdict(report)[0] == (
+        "The g's most likely row has a judge's score of 2.000 (average over 2 contexts); best "
+        "training row: 1.000."
+    )
