@@ -9,10 +9,9 @@
 A room is a folder or a file of the package. Its tests, and the examples in its docstrings, are
 collected once; what each covers and costs is measured once and kept in `build/mutants`. A mutant is
 planted in a fork of that process, in memory: no file changes. It is tried against the tests that
-run its statement (and, in the header of a function, against `test_defaults.py`), the cheapest
-first, until one fails or 30 CPU seconds of tests are over. What is known is written after each
-mutant; a run that was stopped goes on where it was. Rooms may be run side by side, each with its
-own `--out`.
+run its statement, the cheapest first, until one fails or 30 CPU seconds of tests are over. What is
+known is written after each mutant; a run that was stopped goes on where it was. Rooms may be run
+side by side, each with its own `--out`.
 
 Not planted: bugs in decorated functions (but static and class methods), in constants of modules,
 in annotations, and in the text of errors. Not asked: slow tests, tests of compiling and exporting

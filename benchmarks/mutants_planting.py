@@ -108,27 +108,17 @@ def statement(mutant: Mutant) -> range:
 
     Of a compound statement (`if`, `for`, `with`) only the lines before its body.
     """
-    inner = _around(mutant)
+    tree = ast.parse((ROOT / mutant.file).read_text())
+    around = [
+        node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _holds(node, mutant)
+    ]
+    inner = min(around, key=lambda node: (node.end_lineno or 0) - node.lineno)
     body = getattr(inner, "body", None)
     if not body:
         return range(inner.lineno, (inner.end_lineno or 0) + 1)
     if isinstance(inner, ast.FunctionDef | ast.ClassDef):
         return range(body[0].lineno, (inner.end_lineno or 0) + 1)
     return range(inner.lineno, max(body[0].lineno, inner.lineno + 1))
-
-
-def in_header(mutant: Mutant) -> bool:
-    """Whether a mutant changes the arguments of a function, or their defaults."""
-    return isinstance(_around(mutant), ast.FunctionDef)
-
-
-def _around(mutant: Mutant) -> ast.stmt:
-    """The smallest statement around a mutant."""
-    tree = ast.parse((ROOT / mutant.file).read_text())
-    around = [
-        node for node in ast.walk(tree) if isinstance(node, ast.stmt) and _holds(node, mutant)
-    ]
-    return min(around, key=lambda node: (node.end_lineno or 0) - node.lineno)
 
 
 def _holds(node: ast.stmt, mutant: Mutant) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mutants_planting import ROOT, Mutant, in_header, plant, statement
+from benchmarks.mutants_planting import ROOT, Mutant, plant, statement
 
 _LIVED, _DIED, _BROKEN = 0, 1, 70
 # seconds beyond which a test that took `s` is stopped: 5 + 10 s of its own, 60 + 40 s by the clock
@@ -156,8 +156,6 @@ def chosen_tests(
     """Tests that run the mutant's statement, the cheapest file first, while the limit lasts."""
     covered = costs.covered.get(mutant.file, {})
     names = {test for line in statement(mutant) for test in covered.get(str(line), [])}
-    if in_header(mutant):  # which a test of the defaults reads without a call
-        names |= {item.nodeid for item in items if _file(item).endswith("test_defaults.py")}
     known = costs.seconds
     price = {i: known[i.nodeid] for i in items if i.nodeid in names & known.keys()}
     whole = Counter[str]()  # milliseconds
