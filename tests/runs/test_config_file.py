@@ -139,7 +139,8 @@ def test_what_is_left_out_has_its_default_and_whole_numbers_may_be_given_as_numb
         ("maximise = ['rank']", "maximise in fit.toml must be one of rank, mean, median, raw"),
         (
             "judge.families = ['tree']",
-            "judge.families in fit.toml must be a list of networks, sequences, kernel, pairs, anova, trees",
+            "judge.families in fit.toml must be a list of networks, sequences, kernel, pairs, "
+            "anova, trees",
         ),
         ("seed = -1", "fit.toml: seed must lie in [0, 2**63), got -1"),
         ("estimator.dropout = 1", "fit.toml: estimator.dropout must be below 1, got 1.0"),
