@@ -73,7 +73,10 @@ def together_sentences(report: Report) -> list[str]:
         return []
     sparse = part["sparse"]
     more = len(sparse) - _MOST_PAIRS
-    rest = [f"{more:,} further pairs of columns have as few combinations."] if more > 0 else []
+    further = (
+        "1 further pair of columns has" if more == 1 else f"{more:,} further pairs of columns have"
+    )
+    rest = [f"{further} as few combinations."] if more > 0 else []
     return [
         f"{percent(part['share'], 0)} of {part['rows']:,} generated rows have two categories that "
         f"no row of the table has together; on average {part['unseen']:.2f} of the "

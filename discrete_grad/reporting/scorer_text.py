@@ -56,10 +56,11 @@ def scorer_sentences(facts: Mapping[str, Any]) -> list[str]:
     name = short(facts["reference"] or facts["name"], 60)
     calls: Mapping[str, int] = facts.get("calls", {})
     parts = ", ".join(f"{count:,} for {purpose}" for purpose, count in calls.items())
+    asked = f"{sum(calls.values()):,} rows: {parts}" if calls else "no row"
     return [
         f"Scorer: {name}, which takes {facts['takes']}; no estimator was trained.",
         *_used(facts),
-        f"The scorer was asked about {sum(calls.values()):,} rows: {parts}.",
+        f"The scorer was asked about {asked}.",
         *_agreement(facts),
         _JUDGES[facts["judge"]],
     ]

@@ -246,8 +246,9 @@ def _optimism(row: Entry, measure: str) -> list[str]:
     truly = f" and {number(reference)} in truth" if measure == "true" else ""
     high = "too high" if measure == "true" else "above the judge"
     low = "too low" if measure == "true" else "below the judge"
+    level = "exactly right" if measure == "true" else "level with the judge"
     gap = estimated - reference
-    off = f"{number(abs(gap), 2)} {high if gap > 0 else low}"
+    off = f"{number(abs(gap), 2)} {high if gap > 0 else low}" if gap else level
     return [f"It scores {scores}{truly}: the estimator is {off}."]
 
 
@@ -277,8 +278,9 @@ def _variety(report: Mapping[str, Any], samples: Entry) -> list[str]:
     different, features = share * count, len(report["features"])
     rows = f"{different:.3g} different rows" if different > 1 else "one and the same row"
     where = " in each context" if len(report["contexts"]) > 1 else ""
+    held = f"Its {count:,} samples hold {rows}{where}; they differ"
     return [
-        f"Its {count:,} samples hold {rows}{where}; they differ from the most similar training row "
+        f"{'Its one sample differs' if count == 1 else held} from the most similar training row "
         f"in {nearest:.3g} of {features:,} {'feature' if features == 1 else 'features'} on average."
     ]
 

@@ -200,7 +200,7 @@ def test_facts_of_rules_aims_and_pairs_at_their_bounds() -> None:
     assert rules_sentences({"rules": part})[13] == "Further rules: 1."
     pair = {"columns": ["a", "b"], "seen": 1, "expected": 2.0, "further": 0.5}
     pairs = {"share": 0.5, "rows": 2, "unseen": 1.0, "pairs": 1, "usual_share": 0.25}
-    for count, last in ((3, "The table has 1"), (4, "1 further pairs of columns have as few")):
+    for count, last in ((3, "The table has 1"), (4, "1 further pair of columns has as few")):
         said = together_sentences({"together": {**pairs, "sparse": [pair] * count}})
         assert said[-1].startswith(last)
         assert len(said) == count + 1
@@ -226,7 +226,7 @@ def test_estimators_and_scorers_at_their_bounds() -> None:
     assert scorer_sentences(facts) == [
         "Scorer: M, which takes codes; no estimator was trained.",
         "The scorer has no derivative in the row: no.",
-        "The scorer was asked about 0 rows: .",
+        "The scorer was asked about no row.",
         "Rank correlation of the scorer with the table's score: 0.00 on 3 rows, of which it may "
         "have learned.",
         "The judge was given, too; which rows it learned from is not known.",

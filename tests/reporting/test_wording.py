@@ -86,7 +86,8 @@ def report_of(row: dict[str, Any], best: dict[str, Any], **more: Any) -> dict[st
         (True, 0.5, "and 1.500 in truth: the estimator is 0.50 too high."),
         (False, -0.5, "2.500 by the judge: the estimator is 0.50 below the judge."),
         (False, 0.5, "1.500 by the judge: the estimator is 0.50 above the judge."),
-        (False, 0.0, "2.000 by the judge: the estimator is 0.0 below the judge."),
+        (False, 0.0, "2.000 by the judge: the estimator is level with the judge."),
+        (True, 0.0, "and 2.000 in truth: the estimator is exactly right."),
     ],
 )
 def test_the_error_of_the_estimator_has_a_direction(truth: bool, gap: float, told: str) -> None:
