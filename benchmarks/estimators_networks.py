@@ -82,13 +82,7 @@ def _early_stopped(
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=3e-4)
         best, kept, stale = math.inf, model.state_dict(), 0
         while stale < PASSES:
-            model.train()
-            for batch in learnt[torch.randperm(len(learnt))].split(256):
-                loss = (model(codes[batch]) - target[batch, None]).square().mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            model.eval()
+            _learn(model, optimiser, codes[learnt], target[learnt])
             with torch.no_grad():
                 parts = [model(codes[p]).mean(1) for p in held.split(1024)]
             now = (torch.cat(parts) - target[held]).square().mean().item()
@@ -98,6 +92,19 @@ def _early_stopped(
                 kept = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(kept)
     return model
+
+
+def _learn(
+    model: nn.Module, optimiser: torch.optim.Optimizer, codes: Tensor, target: Tensor
+) -> None:
+    """One pass over the rows in random order; the model is in eval mode afterwards."""
+    model.train()
+    for batch in torch.randperm(len(target)).split(256):
+        loss = (model(codes[batch]) - target[batch, None]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.eval()
 
 
 def process(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -> Predict:

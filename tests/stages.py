@@ -18,3 +18,20 @@ def logged(fit: Fit, **options: Any) -> tuple[set[str], list[int]]:
         **options,
     )
     return {name.split("/")[0] for name in names}, steps
+
+
+def check_name(fit: Fit, name: str) -> None:
+    """Fail unless a fit of two steps logs under its usual name, and under one that is given."""
+    assert logged(fit) == ({name}, [0, 1, 2])
+    assert logged(fit, stage="mine") == ({"mine"}, [0, 1, 2])
+
+
+def check_noise(fit: Fit, name: str) -> None:
+    """Fail unless a fit's losses follow from the name of its stage and its seed, 0 by default."""
+    losses = [
+        fit(**given).losses
+        for given in ({}, {"stage": name, "seed": 0}, {"stage": "mine"}, {"seed": 1})
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+    assert losses[0] != losses[3]

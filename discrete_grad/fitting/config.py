@@ -60,7 +60,8 @@ class EstimatorConfig(LoopConfig):
     layer of their total width, `multilinear` products of features instead."""
     conservative: float = 0.0
     """Weight of a loss that lowers predictions on rows two promising swaps away from observed rows,
-    and raises them on observed rows; in units of the scaled score, for networks alone."""
+    and raises them on observed rows; in units of the scaled score, for what is trained by
+    gradients alone: networks and `sequences`."""
     scaling: bool = True
     """Adapt the settings to tables of more than 1,500 rows: larger batches and less weight decay
     and, with many rows, more steps, wider networks and fewer members; see

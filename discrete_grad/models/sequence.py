@@ -99,15 +99,15 @@ class SequenceEstimator(BaseEstimator):
     def to_latent(self, row: Tensor, context: Tensor | None = None) -> Tensor:
         """Output `(..., channels)` of the hidden layer."""
         batch, rows = row.shape[:-1], row.reshape(-1, row.shape[-1])
+        weight = self.embedding[torch.tensor(self.letters, device=self.embedding.device)]
         most = max(1, _PLACES_AT_ONCE // self.space.num_features)
-        pooled = torch.cat([self._pooled(part) for part in rows.split(most)])
+        pooled = torch.cat([self._pooled(part, weight) for part in rows.split(most)])
         pooled = pooled.reshape(*batch, pooled.shape[-1])
         latent: Tensor = self.trunk(self.reading.beside(pooled, context))
         return latent
 
-    def _pooled(self, rows: Tensor) -> Tensor:
+    def _pooled(self, rows: Tensor, weight: Tensor) -> Tensor:
         """Largest and mean output `(n, 2 channels)` of the convolutions over the places."""
-        weight = self.embedding[torch.tensor(self.letters, device=self.embedding.device)]
         places = embed(self.space, rows, weight).transpose(-1, -2)
         places = F.silu(self.second(F.silu(self.first(places))))
         return torch.cat([places.amax(-1), places.mean(-1)], -1)

@@ -58,7 +58,7 @@ from tests.fitting.small_rows import (
     SPEC,
     WEIGHTS,
 )
-from tests.kept_numbers import Case, check_numbers, keep_numbers
+from tests.kept_numbers import Case, check_numbers, cut_small, keep_numbers
 
 FILE = Path(__file__).parent / "snapshots.json"
 SHORT: dict[str, Any] = {"steps": 6, "batch_size": 12, "validate_every": 2, "learning_rate": 0.05}
@@ -200,12 +200,8 @@ def test_numbers_are_as_before(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["anova", "teacher"])
 def test_numbers_are_the_same_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, size in (
-        ("anova._PART", 7),
-        ("stacking._CHUNK", 5),
-        ("black_box._ASKED_AT_ONCE", 9),
-    ):
-        monkeypatch.setattr(f"discrete_grad.fitting.{place}", size)
+    parts = {"anova._PART": 7, "stacking._CHUNK": 5, "black_box._ASKED_AT_ONCE": 9}
+    cut_small(monkeypatch, "fitting", parts)
     check_numbers(FILE, name, CASES[name])
 
 

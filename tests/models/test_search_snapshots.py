@@ -6,7 +6,6 @@ committed.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from discrete_grad.models.front_search import best_front
 from discrete_grad.models.pareto import non_dominated, spread_front, tradeoff_grid
 from discrete_grad.rules import AtMost, Forbid, Rules
 from discrete_grad.sampling import random_codes, seeded
-from tests.kept_numbers import Case, check_numbers, keep_numbers
+from tests.kept_numbers import Case, check_numbers, cut_small, keep_numbers
 from tests.models.test_snapshots import CODES, CONTEXT, NOISE, SPACE, networks, products
 
 FILE = Path(__file__).parent / "search_snapshots.json"
@@ -170,9 +169,7 @@ PARTS = {
 
 @pytest.mark.parametrize("name", ["searches", "edits", "best rows"])
 def test_numbers_are_the_same_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, size in PARTS.items():
-        module, constant = place.split(".")
-        monkeypatch.setattr(sys.modules[f"discrete_grad.models.{module}"], constant, size)
+    cut_small(monkeypatch, "models", PARTS)
     check_numbers(FILE, name, CASES[name])
 
 

@@ -8,7 +8,6 @@ read before they are committed.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from discrete_grad.models import (
 )
 from discrete_grad.models.aimed import AimedEnsemble, Chance, scalarised, tradeoff_columns
 from discrete_grad.sampling import isolated_seed, random_codes, seeded, uniform
-from tests.kept_numbers import Case, check_numbers, keep_numbers
+from tests.kept_numbers import Case, check_numbers, cut_small, keep_numbers
 
 FILE = Path(__file__).parent / "snapshots.json"
 SPACE = CategoricalSpace({"cut": ["fair", "good", "ideal"], "shade": 4, "size": 2})
@@ -200,9 +199,7 @@ PARTS = {
 
 @pytest.mark.parametrize("name", ["tables", "kernel", "leaves"])
 def test_numbers_are_the_same_in_small_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place, size in PARTS.items():
-        module, constant = place.split(".")
-        monkeypatch.setattr(sys.modules[f"discrete_grad.models.{module}"], constant, size)
+    cut_small(monkeypatch, "models", PARTS)
     check_numbers(FILE, name, CASES[name])
 
 

@@ -16,7 +16,7 @@ from discrete_grad.preferences import (
     new_preference_model,
 )
 from tests.lacking import SPACE
-from tests.stages import logged
+from tests.stages import check_name, check_noise
 
 ROWS = SPACE.enumerate()
 PAIRS = Preferences(
@@ -41,16 +41,9 @@ FITS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", FITS)
 def test_its_name(name: str) -> None:
-    assert logged(FITS[name]) == ({name}, [0, 1, 2])
-    assert logged(FITS[name], stage="mine") == ({"mine"}, [0, 1, 2])
+    check_name(FITS[name], name)
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_its_noise(name: str) -> None:
-    losses = [
-        FITS[name](**given).losses
-        for given in ({}, {"stage": name, "seed": 0}, {"stage": "mine"}, {"seed": 1})
-    ]
-    assert losses[0] == losses[1]
-    assert losses[0] != losses[2]
-    assert losses[0] != losses[3]
+    check_noise(FITS[name], name)

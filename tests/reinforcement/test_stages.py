@@ -18,7 +18,7 @@ from discrete_grad.reinforcement import (
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.weighting import RewardWeighted
 from tests.lacking import SPACE
-from tests.stages import logged
+from tests.stages import check_name, check_noise
 
 
 def reward(codes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
@@ -56,16 +56,9 @@ FITS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", FITS)
 def test_its_name(name: str) -> None:
-    assert logged(FITS[name]) == ({name}, [0, 1, 2])
-    assert logged(FITS[name], stage="mine") == ({"mine"}, [0, 1, 2])
+    check_name(FITS[name], name)
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_its_noise(name: str) -> None:
-    losses = [
-        FITS[name](**given).losses
-        for given in ({}, {"stage": name, "seed": 0}, {"stage": "mine"}, {"seed": 1})
-    ]
-    assert losses[0] == losses[1]
-    assert losses[0] != losses[2]
-    assert losses[0] != losses[3]
+    check_noise(FITS[name], name)
