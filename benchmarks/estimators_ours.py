@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,15 +34,27 @@ def generated_rows(
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(table, Path(folder) / "run", config)
         written = generate(fitted, {}, None, rows=count, seed=config.seed)
-    return torch.tensor([list(map(int, written[name])) for name in table.schema.space.names]).T
+    columns = [feature.encode(written[feature.name]) for feature in table.schema.features]
+    return torch.stack([torch.as_tensor(column) for column in columns], -1).long()
 
 
 def as_table(codes: Tensor, scores: Tensor, space: CategoricalSpace) -> Table:
-    """A table whose categories are the codes."""
+    """A table with the categories of the space, or with numbers where it does not name them.
+
+    Equal categories of two features would say that these are the places of a sequence: a category
+    without a name has that of its feature in its own, unless the feature is ordered.
+    """
     features = {
-        f"x{i}": Vocabulary(f"x{i}", tuple(map(str, range(size))), ordered)
-        for i, (size, ordered) in enumerate(zip(space.sizes, space.ordered, strict=True))
+        f"x{i}": Vocabulary(f"x{i}", _values(space, i), space.ordered[i])
+        for i in range(space.num_features)
     }
-    cells = [column.astype(str) for column in codes.T.numpy()]
+    cells = [np.array(v.values)[c] for v, c in zip(features.values(), codes.T, strict=True)]
     columns = dict(zip(features, cells, strict=True)) | {"score": scores.numpy()}
     return read_table(columns, score="score", features=features)
+
+
+def _values(space: CategoricalSpace, feature: int) -> tuple[str, ...]:
+    names = space.categories[feature]
+    if space.vocabularies[feature] is None and not space.ordered[feature]:
+        return tuple(f"x{feature}: {name}" for name in names)
+    return names
