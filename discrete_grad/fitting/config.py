@@ -91,9 +91,10 @@ class EstimatorConfig(LoopConfig):
             raise ValueError(f"families has {unknown[0]!r}; there are {', '.join(known)}")
         if len(set(self.families)) < len(self.families):
             raise ValueError(f"families has one twice: {self.families}")
-        if self.conservative and "networks" not in self.families:
+        if self.conservative and not {"networks", "sequences"} & set(self.families):
             raise ValueError(
-                f"conservative changes networks alone, which families lacks: {self.families}"
+                "conservative changes networks and sequences alone, and families has neither: "
+                f"{self.families}"
             )
 
     def for_rows(self, count: int) -> EstimatorConfig:

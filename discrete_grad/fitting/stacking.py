@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import torch
@@ -14,13 +14,16 @@ from discrete_grad.fitting.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.fitting.pair_effects import fit_pair_effects
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
+from discrete_grad.models.sequence import letters_of
 from discrete_grad.sampling import permutation, seeded
+from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.logs import progress_bar
 
-__all__ = [
-    "fit_families",
-]
+__all__ = ["ANY_ROWS", "fit_families", "require_families"]
+
+ANY_ROWS = frozenset({"networks", "anova"})
+"""Families that can be fitted to any number of rows of any features."""
 
 _PRIOR_ROWS = 10
 _LEAST_WEIGHT = 0.03
@@ -55,11 +58,7 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         bar.update()
     bar.close()
     if not asked:
-        raise RunError(
-            f"none of the families {model.names} can be fitted to {len(rows)} rows: kernel "
-            f"and pairs take {MOST_POINTS} at most, trees more and the extra `trees`; add networks "
-            "or anova"
-        )
+        raise _none_fits(model.names, len(rows))
     predicted = torch.stack(
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
@@ -68,6 +67,41 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
     fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts, prior)
     model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
+
+
+def require_families(names: Sequence[str], space: CategoricalSpace, rows: int) -> None:
+    """Refuse, before anything is trained, families of which none can be fitted.
+
+    Args:
+        names: of the families, see `EstimatorConfig.families`.
+        space: the features of a row.
+        rows: number of rows to learn from.
+
+    Raises:
+        RunError: if no family can be fitted to so many rows of the space.
+
+    Example:
+        >>> space = CategoricalSpace.from_sizes((2, 3))
+        >>> require_families(["kernel"], space, 200)
+        >>> require_families(["sequences"], space, 200)
+        Traceback (most recent call last):
+        ...
+        discrete_grad.training.checkpoint.RunError: none of the families ['sequences'] ...
+    """
+    few = rows <= MOST_POINTS
+    possible = set(ANY_ROWS) | ({"kernel", "pairs"} if few else set())
+    possible |= {"trees"} if not few and has_trees() else set()
+    possible |= {"sequences"} if letters_of(space) is not None else set()
+    if not possible & set(names):
+        raise _none_fits(names, rows)
+
+
+def _none_fits(names: Sequence[str], rows: int) -> RunError:
+    return RunError(
+        f"none of the families {list(names)} can be fitted to {rows} rows of these features: "
+        f"kernel and pairs take {MOST_POINTS} rows at most, trees more and the extra `trees`, "
+        "sequences 8 to 256 unordered features with common categories; add networks or anova"
+    )
 
 
 def _fit_kernel(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from discrete_grad.data import Table
 from discrete_grad.fitting.pessimism import covering_rank
+from discrete_grad.fitting.stacking import ANY_ROWS, require_families
 from discrete_grad.policies import Conditioned, Generator
 from discrete_grad.preferences.preferences import Preferences
 from discrete_grad.rules import Rules
@@ -151,6 +152,8 @@ def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorer
     if config.generator.coverage and scorers is None:
         aside = Observations(table, config).aside
         covering_rank(config.generator.coverage, config.estimator.members, len(aside))
+    if scorers is None:
+        _check_families(table, config)
     largest, column = table.all_scores.abs().amax(0).max(0)
     name = (table.schema.score, *table.schema.more_scores)[column]
     if largest > _MAX_SCORE:
@@ -163,6 +166,16 @@ def _check(table: Table, config: FitConfig, rules: Rules | None, scorers: Scorer
             f"maximise raw trains on the scores as they are, which must lie within "
             f"{_MAX_RAW:g} of 0; column {name!r} reaches {largest:g}: use rank or mean"
         )
+
+
+def _check_families(table: Table, config: FitConfig) -> None:
+    """Families of which none can be fitted to the rows of the estimator, or of the judge."""
+    settings = {name: config.scorer(name) for name in ("estimator", "judge")}
+    if all(ANY_ROWS & set(part.families) for part in settings.values()):
+        return  # without counting the rows, which takes time
+    rows = Observations(table, config).prepared()
+    for part, learnt in zip(settings.values(), (rows.rows, rows.judge_rows), strict=True):
+        require_families(part.families, table.schema.space, len(learnt))
 
 
 def _checked_rules(table: Table, given: GivenRules) -> Rules | None:

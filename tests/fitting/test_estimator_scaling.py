@@ -159,7 +159,10 @@ def test_other_settings_may_not_be_missing(name: str) -> None:
             {"families": ("forest",)},
             r"estimator\.families has 'forest'; there are networks, sequences",
         ),
-        ({"families": ("kernel", "anova"), "conservative": 0.1}, "changes networks alone"),
+        (
+            {"families": ("kernel", "anova"), "conservative": 0.1},
+            "changes networks and sequences alone",
+        ),
     ],
 )
 def test_families_that_cannot_be_are_told(changes: dict[str, Any], told: str) -> None:

@@ -28,7 +28,7 @@ from discrete_grad.fitting import (
 )
 from discrete_grad.fitting.estimator import held_out_parts, trained_part
 from discrete_grad.fitting.pessimism import PessimisticScore
-from discrete_grad.fitting.stacking import _fit_weights
+from discrete_grad.fitting.stacking import _fit_weights, require_families
 from discrete_grad.models import KernelEnsemble, StackedEnsemble
 from discrete_grad.runs import fit, load_run
 from discrete_grad.sampling import normal, random_codes, seeded
@@ -255,6 +255,58 @@ def test_trees_have_the_seed_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None
 def test_families_none_of_which_can_be_fitted_are_told() -> None:
     with pytest.raises(RunError, match=r"none of the families \['trees'\].* 200 rows"):
         fitted(noisy(200), replace(CONFIG, families=("trees",)))
+
+
+PLACES = CategoricalSpace({f"p{i}": ["A", "C"] for i in range(8)})
+PLAIN = CategoricalSpace.from_sizes((2,) * 8)
+
+
+@pytest.mark.parametrize(
+    ("family", "rows", "space", "trees", "fits"),
+    [
+        ("networks", 10, PLAIN, False, True),
+        ("anova", 10**6, PLAIN, False, True),
+        ("kernel", stacking.MOST_POINTS, PLAIN, False, True),
+        ("pairs", stacking.MOST_POINTS, PLAIN, False, True),
+        ("kernel", stacking.MOST_POINTS + 1, PLAIN, False, False),
+        ("pairs", stacking.MOST_POINTS + 1, PLAIN, False, False),
+        ("trees", stacking.MOST_POINTS, PLAIN, True, False),
+        ("trees", stacking.MOST_POINTS + 1, PLAIN, True, True),
+        ("trees", stacking.MOST_POINTS + 1, PLAIN, False, False),
+        ("sequences", 10, PLAIN, True, False),
+        ("sequences", 10, PLACES, False, True),
+    ],
+)
+def test_a_family_that_cannot_be_fitted_is_refused_beforehand(
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
+    rows: int,
+    space: CategoricalSpace,
+    trees: bool,
+    fits: bool,
+) -> None:
+    monkeypatch.setattr(stacking, "has_trees", lambda: trees)
+    require_families((family, "networks"), space, rows)
+    if fits:
+        require_families((family,), space, rows)
+        return
+    with pytest.raises(RunError, match=rf"none of the families \['{family}'\].* {rows} rows"):
+        require_families((family,), space, rows)
+
+
+@pytest.mark.parametrize(
+    ("part", "family", "rows"), [("estimator", "kernel", 48), ("judge", "trees", 12)]
+)
+def test_a_fit_refuses_such_families_before_it_makes_a_folder(
+    monkeypatch: pytest.MonkeyPatch, part: str, family: str, rows: int, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stacking, "MOST_POINTS", 20)
+    monkeypatch.setattr(stacking, "has_trees", lambda: True)
+    config = small_config()
+    config = replace(config, **{part: replace(getattr(config, part), families=(family,))})
+    with pytest.raises(RunError, match=rf"none of the families \['{family}'\].* {rows} rows"):
+        fit(small_table(60), tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_of_very_many_rows_some_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
