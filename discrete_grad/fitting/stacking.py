@@ -26,6 +26,7 @@ ANY_ROWS = frozenset({"networks", "anova"})
 """Families that can be fitted to any number of rows of any features."""
 
 _PRIOR_ROWS = 10
+_FAVOUR, _SHARPNESS = 3.0, 8  # of convolutions before other families of a sequence; of the best
 _LEAST_WEIGHT = 0.03
 _CHUNK = 2**14
 _MOST_ROWS = 2**21
@@ -63,8 +64,8 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         [held_out_predictions(model.family(i), rows, held_out).flatten() for i in asked]
     )
     aside = rows.part(held_out.flatten())
-    prior = _prior([model.names[i] for i in asked])
-    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts, prior)
+    sequences = torch.tensor([model.names[i] == "sequences" for i in asked])
+    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts, sequences)
     model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
@@ -164,29 +165,23 @@ def held_out_predictions(family: BaseEnsemble, rows: ScoredRows, held_out: Tenso
     return torch.cat(parts, 1)
 
 
-def _prior(names: list[str]) -> Tensor | None:
-    """Weights `(P,)` expected before any row is seen: of a sequence, sequences alone count."""
-    if "sequences" not in names:
-        return None
-    return torch.tensor([float(name == "sequences") for name in names])
-
-
 def _fit_weights(
     predictions: Tensor,
     scores: Tensor,
     counts: Tensor | None = None,
-    prior: Tensor | None = None,
+    sequences: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weights of at least 0 and a constant that predict scores with the least squared error.
 
-    Ten rows' worth of evidence for the prior weights keeps the weights of few rows sensible. A
-    family that would weigh less than .03 is left out.
+    Ten rows' worth of evidence for the prior weights keeps the weights of few rows sensible; what
+    a row is worth depends on the noise, which is what no weights explain. A family that would weigh
+    less than .03 is left out.
 
     Args:
         predictions: `(P, N)`, of each family.
         scores: `(N,)`.
         counts: `(N,)`, observations that each row counts for; by default 1.
-        prior: weights `(P,)` expected before any row is seen; by default all are equal.
+        sequences: `(P,)`, True for convolutions; by default there are none. See `_prior`.
 
     Returns:
         Weights `(P,)`, float32, and the constant `()`.
@@ -195,22 +190,43 @@ def _fit_weights(
         >>> truth = torch.linspace(-1.0, 1.0, 400)
         >>> weights, constant = _fit_weights(torch.stack([truth, -truth]), truth)
         >>> weights.round(decimals=2), constant.abs() < 0.01
-        (tensor([0.9900, 0.0000]), tensor(True))
+        (tensor([1., 0.]), tensor(True))
     """
     families, count = len(predictions), torch.ones_like(scores) if counts is None else counts
     share = (count / count.sum()).double()
     x, y = predictions.double(), scores.double()
     x_mean, y_mean = x @ share, y @ share
     x, y = x - x_mean.unsqueeze(1), y - y_mean
-    # above 0 even where all scores are equal
-    strength = _PRIOR_ROWS / len(scores) * (y.square() @ share) + 1e-9
-    gram = (x * share) @ x.T + strength * torch.eye(families, dtype=x.dtype, device=x.device)
+    gram, right, variance = (x * share) @ x.T, (x * share) @ y, y.square() @ share
+    every, eye = tuple(range(families)), torch.eye(families, dtype=x.dtype, device=x.device)
+    # above 0 even where all scores are equal, or two families are
+    least = 1e-9 * variance + 1e-12
+    weights = _non_negative(gram + least * eye, right, every)
+    noise = (y - weights @ x).square() @ share
+    # of very few rows, nearly all would seem to be explained
+    noise = noise.lerp(variance, _PRIOR_ROWS / (_PRIOR_ROWS + len(scores)))
+    strength = _PRIOR_ROWS / len(scores) * noise + least
     # with the diagonal a ridge towards the prior, not towards 0
-    right = (x * share) @ y + strength * (1 / families if prior is None else prior.to(x))
-    weights = _non_negative(gram, right, tuple(range(families)))
-    kept = tuple(i for i in range(families) if weights[i] >= _LEAST_WEIGHT)
-    weights = _non_negative(gram, right, kept or tuple(range(families)))
+    gram, right = gram + strength * eye, right + strength * _prior(gram, right, sequences)
+    weights = _non_negative(gram, right, every)
+    kept = tuple(i for i in every if weights[i] >= _LEAST_WEIGHT)
+    weights = _non_negative(gram, right, kept or every)
     return weights.float(), (y_mean - weights @ x_mean).float()
+
+
+def _prior(gram: Tensor, right: Tensor, sequences: Tensor | None) -> Tensor:
+    """Weights `(P,)` expected before held-out rows are counted: equal, but for those of a sequence.
+
+    There they follow the variance that each family explains alone, and the best has nearly all.
+    That of convolutions counts three times: what they learn holds for rows unlike those seen, which
+    held-out rows cannot show.
+    """
+    if sequences is None or not bool(sequences.any()):
+        return torch.full_like(right, 1 / len(right))
+    explained = right.clamp_min(0).square() / gram.diagonal().clamp_min(1e-300)
+    explained = explained * torch.where(sequences.to(right.device), _FAVOUR, 1.0)
+    skill = (explained / explained.amax().clamp_min(1e-300)) ** _SHARPNESS
+    return skill / skill.sum() if bool(skill.any()) else torch.full_like(right, 1 / len(right))
 
 
 def _non_negative(gram: Tensor, right: Tensor, allowed: tuple[int, ...]) -> Tensor:
