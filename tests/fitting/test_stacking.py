@@ -50,6 +50,10 @@ def noisy(count: int, seed: int = 0) -> ScoredRows:
     return ScoredRows(codes, (scores + noise).float())
 
 
+PLACES = CategoricalSpace({f"p{i}": ["A", "C"] for i in range(8)})
+PLAIN = CategoricalSpace.from_sizes((2,) * 8)
+
+
 def fitted(rows: ScoredRows, config: EstimatorConfig = CONFIG, seed: int = 0) -> Any:
     ensemble = new_ensemble(SPACE, None, config, seed=seed, rows=len(rows))
     fit_estimator(ensemble, rows, config=config, seed=seed)
@@ -85,37 +89,73 @@ def test_weights_are_the_non_negative_least_squares(
     assert abs(float((counts * residual).sum() / counts.sum())) < 1e-5
 
 
-def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares() -> None:
+def drawn_to(prior: list[float], predictions: Tensor, scores: Tensor) -> np.ndarray:
+    """Least squares with ten more rows, each of which says of each family that it has its prior.
+
+    A row says as much as the noise lets it; ten rows say of the noise that it is all there is.
+    """
+    rows = len(scores)
+    x, y = centred(predictions, scores, torch.ones(rows).double())
+    noise = (rows * nnls(x, y)[1] ** 2 + 10 * y.dot(y)) / (rows + 10)
+    worth = np.sqrt(10 / rows * noise)
+    x, y = np.concatenate([x, worth * np.eye(len(prior))]), np.append(y, worth * np.array(prior))
+    return np.asarray(nnls(x, y)[0])
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 2.0])
+def test_ten_rows_of_evidence_draw_the_weights_to_equal_shares(noise: float) -> None:
     scores = normal((30,), generator=seeded(0))
-    predictions = torch.stack([scores + 0.5 * normal((30,), generator=seeded(i)) for i in (1, 2)])
+    predictions = torch.stack([scores + noise * normal((30,), generator=seeded(i)) for i in (1, 2)])
     weights, _ = _fit_weights(predictions, scores)
-    x, y = centred(predictions, scores, torch.ones(30).double())
-    # ten more rows, each of which says of each family that its weight is one half
-    prior = 10 / 30 * y.dot(y)
-    x = np.concatenate([x, np.sqrt(prior) * np.eye(2)])
-    y = np.concatenate([y, np.sqrt(prior) / 2 * np.ones(2)])
-    assert_close(weights.double().numpy(), nnls(x, y)[0], rtol=0, atol=1e-4)
-    assert not np.allclose(
-        weights, nnls(*centred(predictions, scores, torch.ones(30).double()))[0], atol=0.02
-    )
+    expected = drawn_to([0.5, 0.5], predictions, scores)
+    assert_close(weights.double().numpy(), expected, rtol=0, atol=1e-4)
+    plain = nnls(*centred(predictions, scores, torch.ones(30).double()))[0]
+    assert not np.allclose(weights, plain, atol=5e-4)
+    assert_close(_fit_weights(predictions, scores, None, torch.tensor([False] * 2))[0], weights)
 
 
-def test_ten_rows_of_evidence_draw_the_weights_to_the_prior_that_is_given() -> None:
+def test_of_a_sequence_the_weights_are_drawn_to_what_explains_most() -> None:
     scores = normal((30,), generator=seeded(0))
-    predictions = torch.stack([scores + 0.5 * normal((30,), generator=seeded(i)) for i in (1, 2)])
-    weights, _ = _fit_weights(predictions, scores, None, torch.tensor([0.0, 1.0]))
+    shares = (1.0, 0.7, 0.0, -0.5)  # of the scores in the predictions
+    predictions = torch.stack(
+        [share * scores + normal((30,), generator=seeded(i)) for i, share in enumerate(shares, 1)]
+    )
     x, y = centred(predictions, scores, torch.ones(30).double())
-    prior = 10 / 30 * y.dot(y)
-    x = np.concatenate([x, np.sqrt(prior) * np.eye(2)])
-    y = np.concatenate([y, np.sqrt(prior) * np.array([0.0, 1.0])])
-    assert_close(weights.double().numpy(), nnls(x, y)[0], rtol=0, atol=1e-4)
+    explained = np.maximum(y @ x, 0) ** 2 / (x**2).sum(0)
+    for favoured, count in ((1, 2), (2, 2), (3, 2), (0, 1)):
+        sequences = torch.tensor([i == favoured for i in range(4)])
+        prior = (explained * np.where(sequences, 3, 1)) ** 8
+        weights, _ = _fit_weights(predictions, scores, None, sequences)
+        expected = drawn_to(list(prior / prior.sum()), predictions, scores)
+        assert_close(weights.double().numpy(), expected, rtol=0, atol=1e-4)
+        assert (weights > 0).sum() >= count
 
 
-def test_of_a_sequence_sequences_alone_are_expected() -> None:
-    assert stacking._prior(["networks", "kernel"]) is None
-    prior = stacking._prior(["networks", "sequences", "anova"])
-    assert prior is not None
-    assert prior.tolist() == [0, 1, 0]
+def test_where_nothing_is_explained_the_families_of_a_sequence_are_alike() -> None:
+    scores = normal((30,), generator=seeded(0))
+    opposite, nothing = torch.stack([-scores, -2 * scores]), torch.zeros(2, 30)
+    for predictions in (opposite, nothing):
+        first, _ = _fit_weights(predictions, scores, None, torch.tensor([True, False]))
+        other, _ = _fit_weights(predictions, scores)
+        assert torch.equal(first, other)
+        assert bool(first.isfinite().all())
+
+
+def test_the_sequences_of_an_ensemble_are_favoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[bool]] = []
+    plain = stacking._fit_weights
+
+    def fit_weights(*given: Tensor) -> tuple[Tensor, Tensor]:
+        told.append(given[3].tolist())
+        return plain(*given)
+
+    monkeypatch.setattr(stacking, "_fit_weights", fit_weights)
+    codes = random_codes(PLACES, 60, generator=seeded(0))
+    rows = ScoredRows(codes, codes.sum(-1) / 2 - 2.0)
+    for families in (("networks", "sequences", "anova"), ("networks", "kernel")):
+        config = replace(CONFIG, families=families, steps=2)
+        fit_estimator(new_ensemble(PLACES, None, config, seed=0), rows, config=config, seed=0)
+    assert told == [[False, True, False], [False, False]]
 
 
 def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
@@ -255,10 +295,6 @@ def test_trees_have_the_seed_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None
 def test_families_none_of_which_can_be_fitted_are_told() -> None:
     with pytest.raises(RunError, match=r"none of the families \['trees'\].* 200 rows"):
         fitted(noisy(200), replace(CONFIG, families=("trees",)))
-
-
-PLACES = CategoricalSpace({f"p{i}": ["A", "C"] for i in range(8)})
-PLAIN = CategoricalSpace.from_sizes((2,) * 8)
 
 
 @pytest.mark.parametrize(
