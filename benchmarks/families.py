@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from string import ascii_uppercase
 from typing import Any, Literal
 
 import torch
@@ -35,12 +36,17 @@ Family = Literal["pairs", "sequences"]
 WITH, WITHOUT, RIDGE = "with", "without", "ridge on pairs, ranks"
 MOST_HELD_OUT = 10_000
 FACTORS = tuple(f"tf_bind_8/{name}" for name in ("SIX6_REF_R1", "VAX2_L139M_R1", "PAX6_REF_R1"))
+LETTERS = ascii_uppercase[:20]  # as many as a feature of the ring has categories
+ALIKE = "ring, equal categories"
+"""Features that share their categories without being a sequence, like the answers of a
+questionnaire: the ring, whose pairs of neighbours have each an effect of their own."""
 OTHERS = ("suzuki", *(EXAMPLES[i] for i in (0, 2, 5, 8, -1)))
 TABLES: Sequence[tuple[Family, str, int | None]] = [
     ("pairs", "ring", None),
     *(("pairs", factor, 500) for factor in FACTORS),
     *(("pairs", table, None) for table in OTHERS),
     *(("sequences", factor, rows) for rows in (500, 5000) for factor in FACTORS),
+    *(("sequences", ALIKE, rows) for rows in (1000, 10_000)),
 ]
 """Family, table, and rows to learn from; None for as many as the table has."""
 COLOURS: Mapping[Family, str] = {"pairs": "#0072B2", "sequences": "#D55E00"}
@@ -68,7 +74,7 @@ def cells(config: Config) -> list[Cell]:
 
 def measure(added: Family, name: str, rows: int | None, seed: int, quick: bool) -> dict[str, Any]:
     """Rank correlation with the truth of held-out rows, and processor seconds of each fit."""
-    task = load(name, seed, rows)
+    task = _task(name, seed, rows)
     config = EstimatorConfig(steps=20) if quick else EstimatorConfig()
     others = tuple(family for family in config.families if family != added)
     some = permutation(len(task.test_codes), generator=seeded(seed))[:MOST_HELD_OUT]
@@ -78,6 +84,12 @@ def measure(added: Family, name: str, rows: int | None, seed: int, quick: bool) 
     ridge = ranked(pairwise)(task.codes, task.scores, task.space, seed)
     found[RIDGE] = {"spearman": agreement(ridge(task.test_codes[some]), task.test_truth[some])}
     return found
+
+
+def _task(name: str, seed: int, rows: int | None) -> Task:
+    if name == ALIKE:
+        return replace(load("ring", seed, rows), letters=LETTERS)
+    return load(name, seed, rows)
 
 
 def _of(task: Task, config: EstimatorConfig, seed: int, some: Tensor) -> dict[str, Any]:
