@@ -115,3 +115,11 @@ def test_from_50_rows_on_a_context_has_a_scale_of_its_own() -> None:
     context = torch.eye(3)[[0] * 49 + [1] * 50 + [2] * 51]
     scale = ScoreScale.fit("rank", torch.arange(150.0).double(), context, spec)
     assert scale.groups(torch.eye(3), 3).tolist() == [2, 0, 1]
+
+
+def test_each_combination_of_two_columns_has_a_scale_of_its_own() -> None:
+    spec = ContextSpec({"shop": 2, "size": 3})
+    different = torch.tensor([[*a, *b] for a in torch.eye(2).tolist() for b in torch.eye(3)])
+    context = different.repeat_interleave(50, 0)
+    scale = ScoreScale.fit("rank", torch.arange(300.0).double(), context, spec)
+    assert scale.groups(different, 6).tolist() == [0, 1, 2, 3, 4, 5]

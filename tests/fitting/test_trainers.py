@@ -34,6 +34,7 @@ from discrete_grad.fitting import (
     make_gradient_estimator,
     new_ensemble,
 )
+from discrete_grad.fitting.estimator import held_out_parts
 from discrete_grad.fitting.generator import _GeneratorObjective
 from discrete_grad.models import Aligner, Estimator, EstimatorEnsemble
 from discrete_grad.policies import Generator
@@ -56,7 +57,7 @@ from discrete_grad.reinforcement import (
 from discrete_grad.runs import FitConfig
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training import Checkpoint, History, JsonLinesLog, LoopConfig
-from discrete_grad.training.loop import Step
+from discrete_grad.training.loop import Step, derive_seed
 from discrete_grad.weighting import PrefixValue, RewardWeighted, fit_prefix_value
 from discrete_grad.weighting.prefix_value import PrefixValueConfig
 
@@ -258,6 +259,40 @@ def test_it_is_looked_at_after_every_step_and_returns_its_history(
     assert bool(history.held_out_losses) == (trainer not in FREE or trainer is reinforce)
     assert history.kept_step in (2, 4)
     assert all(torch.tensor(value).isfinite() for value in logged[4].values())
+
+
+def changed(rows: Any, places: Tensor) -> Any:
+    """The rows, or pairs, with other scores, or answers, at these places."""
+    if isinstance(rows, Preferences):
+        return replace(rows, outcome=(rows.outcome + torch.isin(torch.arange(60), places)) % 2)
+    return replace(rows, scores=rows.scores.index_add(0, places, 1.0 + places % 5))
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [(0, {"mined_share": 0.5}), (1, {"held_out": 0.2}), (3, {}), (4, {"held_out": 0.2})],
+    ids=["aligner", "estimator", "reproduction", "preference"],
+)
+def test_what_is_held_out_is_looked_at_and_not_learnt_from(
+    place: int, options: dict[str, Any]
+) -> None:
+    trainer, model, rows, config, _ = TRAINERS[place]
+    config = replace(config, patience=0, **options)
+    seed, own = derive_seed(0, "mine", "rows"), slice(None)
+    if "held_out" in options:  # of the first of two members, which the second learns from
+        held_out, own = held_out_parts(len(rows), config, seed)[0], slice(1)
+    else:
+        held_out = ROWS.split_places(seed=seed)[1]
+    made = []
+    for given in (rows, changed(rows, held_out)):
+        with isolated_seed(0):
+            learner = model()
+        history = trainer(learner, given, config=config, seed=0, stage="mine")
+        made.append((learner.state_dict(), history))
+    (weights, history), (others, other) = made
+    assert other.held_out_losses != history.held_out_losses
+    for name, tensor in weights.items():
+        assert torch.equal(others[name][own], tensor[own]), name
 
 
 @every_trainer

@@ -110,12 +110,21 @@ def test_context_columns_are_columns(boosters: list[Any]) -> None:
     assert float((model(codes, context) - changed).square().mean()) < 0.15
 
 
-def test_boosting_stops_by_the_rows_held_out(boosters: list[Any]) -> None:
+def test_boosting_stops_by_the_rows_held_out(
+    boosters: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, train, model = list[Any](), xgboost.train, AnovaEnsemble(SPACE)
+    monkeypatch.setattr(xgboost, "train", lambda *a, **o: whole.append(train(*a, **o)) or whole[-1])
     codes, scores = noisy()
-    fit_trees(AnovaEnsemble(SPACE), codes, scores, folds(1500), seed=0)
+    fit_trees(model, codes, scores, folds(1500), seed=0)
     *members, everything = (booster.num_boosted_rounds() for booster in boosters)
     assert all(5 < rounds < 1000 for rounds in members)
     assert everything == 1000  # there is nothing to stop it
+    assert whole[0].num_boosted_rounds() == members[0] + 50
+    aside, truth = codes[::8], scores[::8] - scores.mean()
+    around = range(members[0] - 3, members[0] + 4)
+    errors = {r: float((predicted(whole[0][:r], model, aside) - truth).norm()) for r in around}
+    assert min(errors, key=lambda rounds: errors[rounds]) == members[0]
 
 
 def test_a_member_learns_nothing_from_rows_it_holds_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,6 +300,23 @@ def test_the_weights_come_from_earlier_calls_alone() -> None:
     assert not torch.equal(method.weight, frozen.weight)
 
 
+def test_what_earlier_calls_measured_fades() -> None:
+    """The sums of weights, whose squares fade twice as fast, say how many elements were seen."""
+    method, alone, counts = Blend(TINY), Blend(TINY), [6, 2, 3]
+    fading = [blend.DECAY**age for age in (2, 1, 0)]
+    covariance = torch.zeros_like(method.covariance)
+    for seed, (count, share) in enumerate(zip(counts, fading, strict=True)):
+        alone.seen.zero_(), alone.covariance.zero_()
+        for one in (method, alone):
+            logits = TINY_LOGITS.expand(count, -1)
+            contract.value_and_gradient(one, CUBIC, logits, generator=contract.seeded(seed))
+        assert alone.seen.tolist() == [count, count]
+        covariance += share * alone.covariance
+    assert_close(method.covariance, covariance)
+    sums = [sum(n * w**power for n, w in zip(counts, fading, strict=True)) for power in (1, 2)]
+    assert method.seen.tolist() == pytest.approx(sums)
+
+
 def test_a_second_call_knows_its_own_rows() -> None:
     # at even logits all but one of the components are exact here, and a little beside them none is
     space = CategoricalSpace.from_sizes((2,) * 40)

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -180,16 +181,24 @@ def test_frozen_whatever_is_called_above(copied: Callable[[nn.Module], nn.Module
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_a_frozen_model_that_fails_is_left_as_it_was() -> None:
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_frozen_model_is_left_as_it_was(part: int) -> None:
     class Fails(Columns):
         def forward(self, codes: Tensor) -> Tensor:
             raise RuntimeError("no")
 
-    model = Fails(batch_norm())
-    with pytest.raises(RuntimeError, match="no"):
-        soften(model, SPACE, frozen=True)(ROWS)
-    assert all(module.training for module in model.modules())
-    assert all(parameter.requires_grad for parameter in model.parameters())
+    def state() -> list[bool]:
+        modes = [module.training for module in model.modules()]
+        return modes + [parameter.requires_grad for parameter in model.parameters()]
+
+    for kind in (Columns, Fails):
+        model = kind(batch_norm())
+        model.body[part].eval().requires_grad_(False)  # the others learn
+        before = state()
+        assert len(set(before)) == 2
+        with pytest.raises(RuntimeError, match="no") if kind is Fails else nullcontext():
+            soften(model, SPACE, frozen=True)(ROWS)
+        assert state() == before
 
 
 def test_modes_of_a_model_that_is_not_frozen() -> None:

@@ -183,11 +183,13 @@ def test_a_policy_with_an_attribute_of_rules_is_none_under_rules() -> None:
 
 
 def test_rules_of_both_hold_within_the_larger_limit() -> None:
-    first, second = Rules(SPACE, [Fix("x0", 1)], max_states=7), Rules(SPACE, [Fix("x2", 0)])
-    policy = conditioned(conditioned(Generator(SPACE), first), second)
-    assert policy.rules == Rules(SPACE, [Fix("x0", 1), Fix("x2", 0)])
-    assert policy.rules.max_states == second.max_states
-    assert isinstance(policy.policy, Generator)
+    first = Rules(SPACE, [Fix("x0", 1)], max_states=7)
+    second = Rules(SPACE, [Fix("x2", 0)], max_states=20)
+    for own, further in ((first, second), (second, first)):
+        policy = conditioned(conditioned(Generator(SPACE), own), further)
+        assert policy.rules == Rules(SPACE, [Fix("x0", 1), Fix("x2", 0)])
+        assert policy.rules.max_states == 20
+        assert isinstance(policy.policy, Generator)
     other = Rules(SPACE, context=CategoricalSpace({"town": 2}))
     ruled = SimpleNamespace(policy=Generator(SPACE), rules=RULES)
     both = "CategoricalSpace(shop: 3) and CategoricalSpace(town: 2)"

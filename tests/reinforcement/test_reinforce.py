@@ -439,6 +439,20 @@ def test_gradients_of_policy_and_values_are_clipped_apart() -> None:
     assert torch.cat([grad.flatten() for grad in value]).norm().item() == pytest.approx(1, abs=1e-4)
 
 
+def test_rows_are_judged_by_the_mean_of_earlier_batches() -> None:
+    rewards = iter([1.0, 3.0, 5.0])
+    task = replace(
+        objective_of().task,
+        reward=lambda codes, context: torch.full(codes.shape[:-1], next(rewards)),
+    )
+    config = ReinforceConfig(algorithm="reinforce", group=4, beta=0.0)
+    objective = PolicyObjective(task, config, seed=0)
+    for step, advantage in enumerate((0.0, 2.0, 5 - (0.9 * 1 + 0.1 * 3))):
+        objective(Step(0, "policy", step))
+        found = objective.kept[-1].advantages
+        assert_close(found, torch.full_like(found, advantage))
+
+
 def test_the_minibatches_of_an_epoch_hold_every_row_once() -> None:
     objective = objective_of(algorithm="ppo", epochs=2, minibatches=4)
     zeros, codes = torch.zeros(8, 3), torch.arange(8).unsqueeze(1).expand(-1, 3)

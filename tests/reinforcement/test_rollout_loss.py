@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from discrete_grad.objectives.advantages import diversity_advantage
 from discrete_grad.reinforcement import memory_weights
 from discrete_grad.reinforcement._rollout import Rollout, RowLaw, Steps
 from discrete_grad.reinforcement._rollout_loss import policy_loss, step_costs, with_advantages
@@ -115,6 +116,25 @@ def test_the_conditional_divergence_in_the_loss_alone_leaves_out_the_prefixes() 
     for kind, unbiased in zip(KINDS, (True, False), strict=True):
         found, exact = both(kind, settings, 1)
         assert ((found - exact).norm() < 1e-9) == unbiased
+
+
+@pytest.mark.parametrize("scale", ["raw", "batch"])
+@pytest.mark.parametrize("algorithm", ["leave_one_out", "ppo"])
+def test_diversity_is_worth_as_much_whatever_the_advantages_are_scaled_to(
+    algorithm: str, scale: str
+) -> None:
+    codes, rewards = SPACE.enumerate()[:4], torch.tensor([0.0, 0.0, 30.0, 90.0])
+    zero = torch.zeros(4, 1)
+    rollout = Rollout(codes, None, rewards, zero, RowLaw(zero), drawn=4)
+    found = []
+    for diversity in (0.0, 0.5):
+        config = ReinforceConfig(
+            algorithm=algorithm, advantage_scale=scale, diversity=diversity, group=4
+        )
+        found.append(with_advantages(rollout, zero, config).advantages)
+    bonus = diversity_advantage(codes).unsqueeze(-1)
+    assert bonus.unique().numel() > 1
+    assert_close(found[1] - found[0], 0.5 * bonus, rtol=0, atol=1e-5)
 
 
 def test_ppo_weighs_its_rows_by_its_ratio_once() -> None:

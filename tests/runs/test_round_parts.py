@@ -19,6 +19,7 @@ from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_a
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
 from discrete_grad.runs._estimates import estimate_columns, expected_scores
 from discrete_grad.runs._evolution import evolved
+from discrete_grad.runs._labels import labelled_rows
 from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
 from discrete_grad.runs._prepared import Observations
 from tests.runs.small import small_config, small_table
@@ -200,6 +201,29 @@ def test_rows_are_set_aside_for_calibration_where_there_is_a_coverage() -> None:
     assert sides(replace(config, seed=1))[1] != judged
     everything, _, _ = sides(config, judged=False)
     assert everything == list(range(100))
+
+
+def test_a_failed_row_is_known_to_one_side_alone() -> None:
+    rows = CategoricalSpace.from_sizes((4, 4, 4)).enumerate()
+    columns = {name: codes.tolist() for name, codes in zip("abc", rows.T, strict=True)}
+    columns |= {"score": list(range(64)), "ok": (rows[:, 0] < 2).tolist()}
+    table = read_table(columns, score="score", features=[*"abc"], feasible="ok")
+    config = small_config(judge_share=0.25)
+    sides = [labelled_rows(table, config, judged=judged) for judged in (True, False)]
+    failed = [side.codes[side.scores == 0].tolist() for side in sides]
+    assert len(failed[0]) == 8  # a quarter of 32
+    assert sorted(failed[0] + failed[1]) == table.failed_codes.tolist()
+    fine = [side.codes[side.scores == 1].tolist() for side in sides]
+    assert sorted(fine[0] + fine[1]) == table.codes.tolist()
+
+
+def test_medians_are_learnt_from_each_observation() -> None:
+    table = small_table(100, context=False)
+    for maximise, merged in (("rank", True), ("mean", True), ("median", False)):
+        seen = Observations(table, small_config(maximise=maximise))
+        rows = seen.prepared().rows
+        assert (len(rows) < len(seen.mine)) == (rows.counts is not None) == merged
+        assert len(seen.truth(seen.mine)) == len(seen.aim_rows(0, seen.mine)) == len(rows)
 
 
 def test_scores_are_told_as_shares_of_all() -> None:

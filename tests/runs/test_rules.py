@@ -21,6 +21,7 @@ from discrete_grad.runs import (
     polished_row,
     write_report,
 )
+from discrete_grad.runs._table_rules import joined_rules
 from discrete_grad.runs.prefer import _candidates
 from discrete_grad.sampling import random_codes, seeded
 from discrete_grad.space import CategoricalSpace
@@ -102,6 +103,12 @@ def test_the_run_keeps_its_rules(run: Run, tmp_path: Path) -> None:
     assert loaded.rules == run.rules
     assert loaded.rules is not None
     assert loaded.rules.max_states == 500
+    schema = run.table.schema
+    for most in (400, 600):
+        further = Rules(schema.space, [Fix("cut", "good")], max_states=most)
+        joined = joined_rules(schema, loaded.rules, further)
+        assert joined is not None
+        assert joined.max_states == max(most, 500)
     assert generate(loaded, {}, None, rows=3) == generate(run, {}, None, rows=3)
     shutil.copytree(run.folder, folder := tmp_path / "run")
     (folder / "rules.toml").write_text("")
