@@ -47,7 +47,7 @@ def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor
 
     """
     model = _traded_aims(run).objective
-    values = model.values(codes, None if context is None else context.expand(len(codes), -1))
+    values = model.values(codes, context)
     low, high = model.ends.unbind(1)
     scores = (values[:, : len(low)] - low) / (high - low)
     return scores * values[:, len(low) :].prod(1, keepdim=True)
