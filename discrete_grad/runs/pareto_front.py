@@ -28,7 +28,7 @@ __all__ = ["front_values", "propose_front"]
 
 _LEAST, _MOST = 32, 64  # trade-offs at which the generator is asked
 _DRAWS = 16  # rows of each
-_EVALUATIONS = 2**17  # of rows in each context, at most
+_FEWEST, _EVALUATIONS = 2**10, 2**17  # of rows in each context, at most
 
 
 def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor:
@@ -100,7 +100,7 @@ def propose_front(
         policies,
         grid,
         seen=SeenRows(run.table, contexts, device=run.device),
-        evaluations=evaluations or max(1024, min(_EVALUATIONS, shared)),
+        evaluations=evaluations or max(_FEWEST, min(_EVALUATIONS, shared)),
         count=count,
         new_only=new_only,
         seed=derive_seed(seed, "front"),

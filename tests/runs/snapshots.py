@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from discrete_grad.data import Table, read_table
+from discrete_grad.data import Table, TableError, read_table
 from discrete_grad.fitting import EstimatorConfig
 from discrete_grad.preferences import Preferences, random_pairs, synthetic_preferences
 from discrete_grad.rules import AtMost, Forbid, Imply
@@ -22,6 +23,8 @@ from discrete_grad.runs._polish import RunScore
 from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.runs.report import _subject
 from discrete_grad.sampling import seeded
+from discrete_grad.training import RunError
+from tests.kept_numbers import cut_small
 
 Fit = Callable[[Path], Run]
 _LOOP: dict[str, Any] = {"steps": 12, "batch_size": 16, "validate_every": 6, "checkpoint_every": 100}
@@ -63,7 +66,7 @@ def rows(count: int = 60, *, aims: bool = False) -> Table:
     columns |= {
         "cost": (4 * shade + cut * size + more).tolist(),
         "purity": (0.3 * size + 0.2 * cut + 0.5 * more).tolist(),
-        "ok": [value > 0.2 for value in more.tolist()],
+        "ok": [s != 1 or value > 0.5 for s, value in zip(shade.tolist(), more.tolist(), strict=True)],
     }
     names = ["score", "cost:min", "purity>=0.4"]
     return read_table(columns, score=names, feasible="ok", **given)
@@ -96,6 +99,7 @@ def aims(folder: Path) -> Run:
     """Two aims, a threshold and rows that fail, under rules, near to observed rows."""
     generator = replace(SETTINGS.generator, trust=0.3, trust_radius=1.0, pessimism=0.2)
     config = replace(SETTINGS, generator=generator, maximise="mean")
+    config = replace(config, estimator=config.judge, judge=_SCORER)
     table = rows(aims=True)
     rules = [AtMost(2, {"cut": "ideal", "shade": "3", "size": "l"})]
     return fit(table, folder, config, rules=rules, preferences=answers(table))
@@ -115,11 +119,11 @@ def _answer(frame: Any) -> Any:
 
 def plain(folder: Path) -> Run:
     """No contexts, equal rows with the median of their scores, polished rows."""
-    table = rows()
+    table = rows(18)
     columns = table.schema.decode_features(table.codes) | {"score": table.scores.tolist()}
     config = replace(SETTINGS, maximise="median", polish=True)
     config = replace(config, judge=_SCORER)
-    return fit(read_table(columns, score="score"), folder, config)
+    return fit(read_table(columns, score="score"), folder, config, source={"example": "small"})
 
 
 SMALL = {
@@ -147,12 +151,20 @@ SMALL = {
     "_scorer_stages._DRAWS": 60,
     "_trust._STARTS": 3,
     "pareto_front._DRAWS": 3,
+    "pareto_front._EVALUATIONS": 10,
+    "pareto_front._FEWEST": 8,
     "report._SOME": 7,
     "scorers._bound._ROWS": 5,
     "scorers._inspect._TRIED": 6,
     "scorers._loaded._COMPARED": 4,
 }
 """Sizes at which searches, samples and parts are cut, so that their seeds and ends count."""
+def prepare(patch: pytest.MonkeyPatch) -> None:
+    """Cut searches and samples small, and let an example be its name."""
+    cut_small(patch, "runs", SMALL)
+    patch.setattr("discrete_grad.runs.report.load_example", lambda family: f"the table of {family}")
+
+
 FITS = {"steps": steps, "aims": aims, "scored": scored, "plain": plain}
 NEW = {"cut": ["ideal"], "shade": [3], "size": ["l"], "shop": ["west"], "price": [0.5]}
 NEW |= {"score": [40.0], "cost": [1.0], "purity": [0.9], "ok": [True]}
@@ -187,16 +199,37 @@ def rows_of(run: Run) -> dict[str, Any]:
         "generated": run.generate(given, rows=3, diversity=2, seed=4),
         "again": run.generate(given, rows=2, new_only=False, fix="size=l"),
         "lines": run.generate(lines, rows=7, observed="cut,size"),
-        "edits": run.edit(own, edits=2, seed=1, forbid="cut=fair & size=s"),
+        "edits": run.edit(own, edits=3, seed=1, fix=["size=l", "cut=fair"]),
         "swaps": run.swaps(own),
         "own": run.score(own),
     }
     if run.aims is not None:
         made["front"] = run.generate(given, front=3, new_only=False)
         made["at"] = run.generate(given, rows=1, tradeoff={"score": 0.2, "cost": 0.8})
+    wrong = {
+        "rows": lambda: run.generate(given, rows=0),
+        "diversity": lambda: run.generate(given, rows=1, diversity=4),
+        "front": lambda: run.generate(given, front=0),
+        "trade-off": lambda: run.generate(given, tradeoff={"score": 0.7, "cost": 0.1}),
+        "both": lambda: run.generate(given, front=1, tradeoff={"score": 1.0}),
+        "rule": lambda: run.generate(given, forbid=["size=l & shop=east", "size=s & shop=east"]),
+        "edits": lambda: run.edit(own, edits=0),
+        "too few": lambda: run.edit(own, edits=1, fix=["size=l", "cut=fair", "shade=0"]),
+        "propose": lambda: run.propose(given, rows=0),
+        "explore": lambda: run.propose(given, explore=-1.0),
+        "tell": lambda: run.tell(own),
+    }
     if not run.scorer_facts:
         made["proposed"] = run.propose(given, rows=3, explore=2.0)
-    return {name: columns_of(frame) for name, frame in made.items()} | {"try": rows_to_try(run)}
+    found = {name: columns_of(frame) for name, frame in made.items()}
+    return found | {"try": rows_to_try(run), "wrong": {n: refusal(f) for n, f in wrong.items()}}
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """What a call that is refused is told."""
+    with pytest.raises((RunError, TableError, ValueError)) as told:
+        call()
+    return f"{type(told.value).__name__}: {told.value}"
 
 
 def settings_of(run: RunParts) -> dict[str, Any]:
@@ -233,7 +266,8 @@ def subject_of(run: RunParts) -> dict[str, Any]:
         None if model is None else model(codes, contexts).tolist()
         for model in (subject.estimator, subject.judge)
     ]
-    found["truth"] = subject.truth is None
+    if subject.truth is not None:
+        found["truth"] = [subject.truth.example, *subject.truth.datasets]
     found["settings"] = [*subject.settings]
     return found
 

@@ -173,6 +173,14 @@ def test_children_are_of_the_best_that_did_not_fail() -> None:
     assert len(obeying) == 5
 
 
+def test_children_differ_more_and_more_the_fewer_new_ones_there_are() -> None:
+    rows = SPACE.enumerate()
+    known = rows[(rows[:, 0] < 2) | (rows[:, 1] > 0)]  # those left differ in two places at least
+    parents = measured(known[:1], torch.ones(1, dtype=torch.float64))
+    found = [evolved(Wanted(SPACE, 2, known, seed=seed), parents).tolist() for seed in (0, 4)]
+    assert found == [[[2, 0, 3], [2, 0, 2]], [[2, 0, 2], [2, 0, 0]]]  # after 10 and 5 tries
+
+
 def replace_rules(wanted: Wanted, rules: Rules) -> Wanted:
     return Wanted(wanted.space, wanted.count, wanted.known, rules=rules, seed=wanted.seed)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kept_numbers import check_told, cut_small, keep_told
-from tests.runs.snapshots import FITS, SMALL, told
+from tests.kept_numbers import check_told, keep_told
+from tests.runs.snapshots import FITS, prepare, told
 
 FILE = Path(__file__).parent / "snapshots.json"
 
@@ -22,11 +22,11 @@ FILE = Path(__file__).parent / "snapshots.json"
 def test_a_run_tells_what_it_told(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_small(monkeypatch, "runs", SMALL)
+    prepare(monkeypatch)
     check_told(FILE, name, told(FITS[name], tmp_path / "run"))
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        cut_small(patch, "runs", SMALL)
+        prepare(patch)
         keep_told(FILE, {name: told(fit, Path(folder) / name) for name, fit in FITS.items()})
