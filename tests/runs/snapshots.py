@@ -27,7 +27,12 @@ from discrete_grad.training import RunError
 from tests.kept_numbers import cut_small
 
 Fit = Callable[[Path], Run]
-_LOOP: dict[str, Any] = {"steps": 12, "batch_size": 16, "validate_every": 6, "checkpoint_every": 100}
+_LOOP: dict[str, Any] = {
+    "steps": 12,
+    "batch_size": 16,
+    "validate_every": 6,
+    "checkpoint_every": 100,
+}
 _LOOP |= {"learning_rate": 0.03}
 _SCORER = EstimatorConfig(**_LOOP, members=2, hidden=(6,), dim=3, families=("networks",))
 CONTEXTS = {"shop": ["west", "east", "west"], "price": [0.25, 0.5, 0.25]}
@@ -66,7 +71,9 @@ def rows(count: int = 60, *, aims: bool = False) -> Table:
     columns |= {
         "cost": (4 * shade + cut * size + more).tolist(),
         "purity": (0.3 * size + 0.2 * cut + 0.5 * more).tolist(),
-        "ok": [s != 1 or value > 0.5 for s, value in zip(shade.tolist(), more.tolist(), strict=True)],
+        "ok": [
+            s != 1 or value > 0.5 for s, value in zip(shade.tolist(), more.tolist(), strict=True)
+        ],
     }
     names = ["score", "cost:min", "purity>=0.4"]
     return read_table(columns, score=names, feasible="ok", **given)
@@ -90,7 +97,10 @@ def steps(folder: Path) -> Run:
         coverage=0.5,
     )
     config = replace(SETTINGS, generator=generator, calibration_share=0.3, polish=True)
-    rules = [Imply({"shop": "east"}, {"cut": ["fair", "good"]}), Forbid({"cut": "good", "shade": "0"})]
+    rules = [
+        Imply({"shop": "east"}, {"cut": ["fair", "good"]}),
+        Forbid({"cut": "good", "shade": "0"}),
+    ]
     table = rows()
     return fit(table, folder, config, rules=rules, preferences=answers(table))
 
@@ -107,9 +117,7 @@ def aims(folder: Path) -> Run:
 
 def scored(folder: Path) -> Run:
     """A black box that asks for minimised scores, and a judge trained on the table."""
-    config = replace(
-        SETTINGS, generator=replace(SETTINGS.generator, alignment=0.0, preference=0.0)
-    )
+    config = replace(SETTINGS, generator=replace(SETTINGS.generator, alignment=0.0, preference=0.0))
     return fit(rows(), folder, config, scorer=_answer)
 
 
@@ -159,6 +167,8 @@ SMALL = {
     "scorers._loaded._COMPARED": 4,
 }
 """Sizes at which searches, samples and parts are cut, so that their seeds and ends count."""
+
+
 def prepare(patch: pytest.MonkeyPatch) -> None:
     """Cut searches and samples small, and let an example be its name."""
     cut_small(patch, "runs", SMALL)
@@ -260,7 +270,9 @@ def subject_of(run: RunParts) -> dict[str, Any]:
     policies = subject.policies | {f"step {k}": p for k, p in subject.trail.items()}
     policies |= {} if subject.uniform is None else {"uniform": subject.uniform}
     found["policies"] = {n: p.log_prob(codes, contexts).tolist() for n, p in policies.items()}
-    found["held out"] = {n: [len(part), float(part.scores.sum())] for n, part in subject.held_out.items()}
+    found["held out"] = {
+        n: [len(part), float(part.scores.sum())] for n, part in subject.held_out.items()
+    }
     found["observed"] = [len(subject.observed.codes), float(subject.observed.scores.sum())]
     found["estimates"] = [
         None if model is None else model(codes, contexts).tolist()
