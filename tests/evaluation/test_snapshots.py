@@ -50,14 +50,15 @@ FILE = Path(__file__).parent / "snapshots.json"
 
 
 def models(seed: int) -> Aligner:
+    """In double precision, in which no ranks depend on the processor."""
     with isolated_seed(seed):
         space = CategoricalSpace({"cut": ["fair", "good", "ideal"], "shade": 4, "size": 2})
-        return Aligner(Estimator(space, context=SPEC, dim=4, hidden=(6,)), 3)
+        return Aligner(Estimator(space, context=SPEC, dim=4, hidden=(6,)), 3).double()
 
 
 def alignment(**changes: Any) -> list[Any]:
     given = {"anchors": 20, "pairs": 6, "nearest": 2, "resamples": 30, "confidence": 0.8}
-    options = {"context": SHOPS, "generator": seeded(1)} | given | changes
+    options = {"context": SHOPS.double(), "generator": seeded(1)} | given | changes
     assert BOTH.behaviour is not None
     return [asdict(one) for one in alignment_metrics(models(2), CODES, BOTH.behaviour, **options)]
 
@@ -98,7 +99,7 @@ def robustness(*, truth: bool) -> Any:
 
 
 def effects() -> list[Any]:
-    model, rows, here = models(7).estimator, CODES[:9], CONTEXT[:9]
+    model, rows, here = models(7).estimator, CODES[:9], CONTEXT[:9].double()
     found = swap_effects(model, rows, here, max_rows=4)
     agreements = [asdict(swap_agreement(found, **g)) for g in ({"k": 2, "confidence": 0.9}, {})]
     return [found.exact.tolist(), found.predicted.tolist(), *agreements]
