@@ -36,11 +36,17 @@ WITHOUT_SLOW = [check for check in CHECKS if check not in SLOW]
 
 
 # the contract suite of the library runs every one of its own
+@parametrize_with_checks([Subject(Layer, facts=LAYER)], only=SLOW, seed=1)
+def test_a_third_party_is_compiled_and_exported(method: Subject, check) -> None:
+    check(method)
+
+
 @parametrize_with_checks(
     [
         Subject(WatchedLayer, facts=LAYER, name="Layer"),
         Subject(WatchedScore, facts=SCORE, name="Score"),
     ],
+    only=WITHOUT_SLOW,
     seed=1,
 )
 def test_a_third_party_passes_and_is_asked_as_before(
