@@ -208,7 +208,7 @@ def rows_of(run: Run) -> dict[str, Any]:
     made = {
         "generated": run.generate(given, rows=3, diversity=2, seed=4),
         "again": run.generate(given, rows=2, new_only=False, fix="size=l"),
-        "lines": run.generate(lines, rows=7, observed="cut,size"),
+        "lines": run.generate(lines, rows=9, observed="cut,size"),
         "edits": run.edit(own, edits=3, seed=1, fix=["size=l", "cut=fair"]),
         "swaps": run.swaps(own),
         "own": run.score(own),
