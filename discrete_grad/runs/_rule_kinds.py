@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import partial
 
 from discrete_grad.rules import (
     AtLeast,
@@ -86,20 +87,17 @@ def _length(names: RuleNames, given: Plain) -> Rule:
     return Length(pad, least=as_whole(given.get("least", 0)), most=most, features=features)
 
 
-def _motif(kind: Callable[..., Rule]) -> Callable[[RuleNames, Plain], Rule]:
-    def read(names: RuleNames, given: Plain) -> Rule:
-        features = _sequence(given, names)
-        text = given["motif"]
-        positions = list(text) if isinstance(text, str) else as_list(text)
-        choices = [one if isinstance(one, list) else [one] for one in positions]
-        motif = [[names.anywhere(one, features) for one in some] for some in choices]
-        return kind(motif, features=features)
-
-    return read
+def _motif(kind: Callable[..., Rule], names: RuleNames, given: Plain) -> Rule:
+    features = _sequence(given, names)
+    text = given["motif"]
+    positions = list(text) if isinstance(text, str) else as_list(text)
+    choices = [one if isinstance(one, list) else [one] for one in positions]
+    motif = [[names.anywhere(one, features) for one in some] for some in choices]
+    return kind(motif, features=features)
 
 
-def _count(kind: Callable[..., Rule]) -> Callable[[RuleNames, Plain], Rule]:
-    return lambda r, given: kind(as_whole(given["count"]), r.cells(given["cells"], "cells"))
+def _count(kind: Callable[..., Rule], names: RuleNames, given: Plain) -> Rule:
+    return kind(as_whole(given["count"]), names.cells(given["cells"], "cells"))
 
 
 READ: dict[str, Callable[[RuleNames, Plain], Rule]] = {
@@ -111,15 +109,15 @@ READ: dict[str, Callable[[RuleNames, Plain], Rule]] = {
     "Imply": lambda r, given: Imply(
         r.cells(given["condition"], "condition"), r.cells(given["consequence"], "consequence")
     ),
-    "AtMost": _count(AtMost),
-    "AtLeast": _count(AtLeast),
-    "Exactly": _count(Exactly),
+    "AtMost": partial(_count, AtMost),
+    "AtLeast": partial(_count, AtLeast),
+    "Exactly": partial(_count, Exactly),
     "Budget": _budget,
     "Within": _within,
     "Observed": _observed,
     "Length": _length,
-    "Contains": _motif(Contains),
-    "Avoids": _motif(Avoids),
+    "Contains": partial(_motif, Contains),
+    "Avoids": partial(_motif, Avoids),
 }
 
 

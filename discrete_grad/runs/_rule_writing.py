@@ -154,7 +154,7 @@ def _value(value: Any) -> str:
     match value:
         case Mapping():
             pairs = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items())
-            return f"{{ {pairs} }}" if pairs else "{}"
+            return f"{{ {pairs} }}"
         case list() | tuple():
             return f"[{', '.join(map(_value, value))}]"
         case Fraction():

@@ -28,7 +28,7 @@ __all__ = ["front_values", "propose_front"]
 
 _LEAST, _MOST = 32, 64  # trade-offs at which the generator is asked
 _DRAWS = 16  # rows of each
-_EVALUATIONS = 2**17  # of rows in each context, at most
+_FEWEST, _EVALUATIONS = 2**10, 2**17  # of rows in each context, at most
 
 
 def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor:
@@ -47,7 +47,7 @@ def front_values(run: RunParts, codes: Tensor, context: Tensor | None) -> Tensor
 
     """
     model = _traded_aims(run).objective
-    values = model.values(codes, None if context is None else context.expand(len(codes), -1))
+    values = model.values(codes, context)
     low, high = model.ends.unbind(1)
     scores = (values[:, : len(low)] - low) / (high - low)
     return scores * values[:, len(low) :].prod(1, keepdim=True)
@@ -100,7 +100,7 @@ def propose_front(
         policies,
         grid,
         seen=SeenRows(run.table, contexts, device=run.device),
-        evaluations=evaluations or max(1024, min(_EVALUATIONS, shared)),
+        evaluations=evaluations or max(_FEWEST, min(_EVALUATIONS, shared)),
         count=count,
         new_only=new_only,
         seed=derive_seed(seed, "front"),

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -52,11 +53,21 @@ def test_there_and_back(tmp_path: Path, suffix: str) -> None:
     same(read_preferences(path, SCHEMA), pairs())
 
 
+def test_contexts_that_are_embedded_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    schema = Schema(SCHEMA.features, SCHEMA.context[:1], "", embed_context=True)
+    embedded = replace(pairs(), context=torch.arange(6.0).remainder(3).unsqueeze(1))
+    write_preferences(path, embedded, schema)
+    same(read_preferences(path, schema), embedded)
+
+
 def test_appending_is_writing_all_at_once(tmp_path: Path) -> None:
     path, everything = tmp_path / "a.parquet", pairs()
     for i in range(6):
         append_preferences(path, everything.take(torch.tensor([i])), SCHEMA)
     same(read_preferences(path, SCHEMA), everything)
+    lock = tmp_path / ".a.parquet.lock"
+    assert lock.stat().st_mode & 0o777 == 0o666  # others may answer, too
     assert {p.name for p in tmp_path.iterdir()} == {"a.parquet", ".a.parquet.lock"}
 
 

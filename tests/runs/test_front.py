@@ -15,8 +15,9 @@ import torch
 
 import discrete_grad
 from discrete_grad.cli import commands, main
-from discrete_grad.data import TableError, read_table
+from discrete_grad.data import TableError, TableWarning, read_table
 from discrete_grad.runs import FitConfig, Run, fit
+from discrete_grad.runs._fit_input import read_input
 from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.training import RunError
 from tests.data.malformed import good_table
@@ -257,6 +258,20 @@ def test_settings_are_given_in_every_form(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a Table is read already: exclude"):
         fit(read, tmp_path / "new", FitConfig(), exclude=["cut"])
     assert not (tmp_path / "new").exists()
+
+
+def test_categories_without_a_row_are_told(table: Path) -> None:
+    features: dict[str, Any] = {"cut": list("abcdefghi"), "shade": [1, 2]}
+    sheet = {"cut": ["a", "b"] * 10, "shade": [1, 2] * 10, "score": [1.0, 2.0] * 10}
+    with pytest.warns(TableWarning) as heard:
+        read_input(sheet, score="score", features=features)
+    assert [str(one.message) for one in heard] == [
+        "no row has 'c', 'd', 'e', 'f', 'g', 'h' and 1 more of feature 'cut': the estimator knows "
+        "nothing of this, and --unseen drop leaves it out (in Python unseen='drop')"
+    ]
+    features["cut"] = list("abc")
+    with pytest.warns(TableWarning, match=r"no row has 'c' of feature 'cut': "):
+        read_input(sheet, score="score", features=features)
 
 
 def test_columns_are_excluded(table: Path) -> None:

@@ -1,6 +1,7 @@
 """The functional of a row's scores that a fit makes best."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -97,7 +98,11 @@ def test_runs_made_before_it_could_be_chosen_are_read() -> None:
 
 def test_what_cannot_be_maximised_is_refused() -> None:
     kernel = EstimatorConfig(families=("kernel", "anova"))
-    with pytest.raises(ValueError, match=r"networks alone, judge\.families are"):
-        replace(config("median"), judge=kernel).check()
-    with pytest.raises(ValueError, match="maximise must be one of"):
+    for name in ("estimator", "judge"):
+        told = f"maximise median is learnt by networks alone, {name}.families are {kernel.families}"
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+            replace(config("median"), **{name: kernel}).check()
+        replace(config("mean"), **{name: kernel}).check()
+    told = "maximise must be one of ['rank', 'mean', 'median', 'raw'], got 'mode'"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         config("mode").check()

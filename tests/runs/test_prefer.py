@@ -1,5 +1,8 @@
 """The command `prefer` with a piped answer, and what `fit --preferences` makes of answers."""
 
+import errno
+import fcntl
+import hashlib
 import io
 import json
 import os
@@ -147,20 +150,21 @@ def test_a_pair_that_another_has_answered_meanwhile_is_not_shown(
 ) -> None:
     """While the first pair is looked at, somebody answers the second one, the other way round."""
     table, schema, out = run.table, run.table.schema, tmp_path / "a.parquet"
-    codes, context = table.codes.unique(dim=0)[:3].long(), table.context[:1]
-    pairs = [_Pairs(codes[:1], codes[i : i + 1], context) for i in (1, 2)]
+    codes, context = table.codes.unique(dim=0)[:4].long(), table.context[:1]
+    pairs = [_Pairs(codes[:1], codes[i : i + 1], context) for i in (1, 2, 3)]
     module = import_module("discrete_grad.runs.prefer")
     monkeypatch.setattr(module, "_telling_pairs", lambda *_: pairs)
     shown: list[str] = []
 
     def ask(prompt: str) -> str:
-        answer = Preferences(codes[2:], codes[:1], torch.tensor([2]), context)
-        append_preferences(out, answer, schema)
+        if not out.exists():
+            answer = Preferences(codes[2:3], codes[:1], torch.tensor([2]), context)
+            append_preferences(out, answer, schema)
         return "1"
 
-    assert prefer(run, out, ask=ask, show=shown.append) == 1
-    assert sum(text.startswith("\npair") for text in shown) == 1
-    assert read_preferences(out, schema).outcome.tolist() == [2, 0]
+    assert prefer(run, out, ask=ask, show=shown.append) == 2
+    assert sum(text.startswith("\npair") for text in shown) == 2
+    assert read_preferences(out, schema).outcome.tolist() == [2, 0, 0]
 
 
 def _annotate(folder: Path, out: Path, name: str) -> list[str]:
@@ -220,6 +224,36 @@ def test_a_pair_that_is_shown_elsewhere_is_free_again_when_that_process_is_kille
     with pytest.raises(TableError, match=r"\.b\.parquet\.shown, .* is a link"):
         shown_alone(tmp_path / "b.parquet", "pair").__enter__()
     assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN, errno.ENOLCK])
+def test_a_pair_that_is_locked_elsewhere_is_not_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def refuse(opened: int, *how: int) -> None:
+        asked.append(how)
+        raise OSError(number, "locked")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    path = tmp_path / "a.parquet"
+    if number == errno.ENOLCK:
+        with pytest.raises(OSError, match="locked"):
+            shown_alone(path, "pair").__enter__()
+    else:
+        with shown_alone(path, "pair") as alone:
+            assert alone is False
+    byte = int.from_bytes(hashlib.blake2b(b"'pair'", digest_size=7).digest())
+    assert asked == [(fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)]
+    assert (tmp_path / ".a.parquet.shown").is_file()
+
+
+def test_the_first_pairs_are_chosen_by_the_estimator_and_the_next_by_the_answers(run: Run) -> None:
+    model = import_module("discrete_grad.runs.prefer")._model(run, None, 0)
+    assert model.reward is run.estimator
+    assert model.tie_bias is None
+    assert not model.training
 
 
 def test_a_small_space_runs_out_of_pairs(tmp_path: Path) -> None:

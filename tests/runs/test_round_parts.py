@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import Aim, Schema, Vocabulary, read_table
 from discrete_grad.rules import Exactly, Rules
+from discrete_grad.runs import _evolution
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
 from discrete_grad.runs._estimates import estimate_columns, expected_scores
@@ -172,6 +173,25 @@ def test_children_are_of_the_best_that_did_not_fail() -> None:
     obeying = evolved(replace_rules(wanted, rules), done)
     assert rules.allows(obeying).all()
     assert len(obeying) == 5
+
+
+def test_children_differ_more_and_more_the_fewer_new_ones_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = SPACE.enumerate()
+    known = rows[(rows[:, 0] < 2) | (rows[:, 1] > 0)]  # those left differ in two places at least
+    parents = measured(known[:1], torch.ones(1, dtype=torch.float64))
+    found = [evolved(Wanted(SPACE, 2, known, seed=seed), parents).tolist() for seed in (0, 4)]
+    assert found == [[[2, 0, 3], [2, 0, 2]], [[2, 0, 2], [2, 0, 0]]]  # after 10 and 5 tries
+    tried: list[tuple[int, int]] = []
+
+    def children(wanted: Wanted, parents: Tensor, *, swaps: int, seed: int) -> Tensor:
+        tried.append((swaps, seed))
+        return parents
+
+    monkeypatch.setattr(_evolution, "_children", children)
+    evolved(Wanted(SPACE, 2, known, seed=7), parents)
+    assert tried == [(1 + attempt // 4, 7 + attempt) for attempt in range(20)]
 
 
 def replace_rules(wanted: Wanted, rules: Rules) -> Wanted:

@@ -221,6 +221,33 @@ class Either(nn.Module):
         return rows.float().sum(-1)
 
 
+class Optional(nn.Module):
+    """Takes codes, and a context where it is given one."""
+
+    def forward(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        assert not codes.is_floating_point()
+        return codes.double().sum(-1) + (0 if context is None else 100 + context.double().sum(-1))
+
+
+def test_a_module_that_can_do_without_contexts_is_given_them(table: Table) -> None:
+    assert table.context is not None
+    found = bound(OwnScorer(Optional(), takes="codes"), table)
+    sizes = torch.tensor([0.0, 1.0, 3.0, 7.0])[table.codes[:, 1].long()]
+    expected = 100 + table.codes[:, 0] + sizes.double() + table.context.double().sum(-1)
+    torch.testing.assert_close(answers(found, table), expected)
+
+
+def test_a_scorer_is_asked_for_own_rows_as_for_others(table: Table) -> None:
+    found = bound(OwnScorer(Optional(), takes="codes"), table)
+    scale = answer_scale(found, answers(found, table), table.context)
+    model, codes = ScorerModel(found, table.schema, scale), table.codes[:5].long()
+    assert table.context is not None
+    context = table.context[:5]
+    own = model.predictions(codes.unsqueeze(0), context.unsqueeze(0), own_rows=True)
+    assert own.shape == (1, 5)
+    assert torch.equal(own, model.predictions(codes, context))
+
+
 def test_a_form_that_is_not_unambiguous_is_asked_for(table: Table) -> None:
     with pytest.raises(RunError, match=r"several forms: say by OwnScorer.*'codes', int64 codes"):
         bound(Either(), table)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -113,6 +114,20 @@ def test_sizes_are_bounded_by_the_weights(
         return
     with pytest.raises(RunError, match=r"does not fit the run's settings: a size of 1,000,000,000"):
         load_run(copied)
+
+
+def test_a_size_may_be_as_large_as_the_weights(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = import_module("discrete_grad.runs.load")
+    held = sum(path.stat().st_size for path in (finished.folder / "weights").iterdir())
+    held -= (finished.folder / "weights" / "calibration.safetensors").stat().st_size
+    largest = max(finished.config.aligner.projection_dim, *finished.config.preference.hidden)
+    monkeypatch.setattr(load, "_UNUSED", largest - held)
+    load_run(finished.folder)
+    monkeypatch.setattr(load, "_UNUSED", largest - held - 1)
+    with pytest.raises(RunError, match=rf"a size of {largest} is too much, in \w+\.\w+$"):
+        load_run(finished.folder)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ from discrete_grad.testing import (
     parametrize_with_checks,
     run_checks,
 )
-from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, Ruled, Score, SignOfF
+from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, SignOfF
 from tests.testing.mutants import MUTANTS
+from tests.testing.watched import Watch, WatchedLayer, WatchedRuled, WatchedScore, compare
 
 SEEDS = (0, 1)
 SLOW = {"compile": "takes seconds", "export": "takes seconds"}
@@ -35,16 +36,38 @@ WITHOUT_SLOW = [check for check in CHECKS if check not in SLOW]
 
 
 # the contract suite of the library runs every one of its own
-@parametrize_with_checks([Subject(Layer, facts=LAYER), Subject(Score, facts=SCORE)], seed=1)
-def test_a_third_party_passes(method: Subject, check) -> None:
+@parametrize_with_checks([Subject(Layer, facts=LAYER)], only=SLOW, seed=1)
+def test_a_third_party_is_compiled_and_exported(method: Subject, check) -> None:
     check(method)
 
 
 @parametrize_with_checks(
-    [Subject(Ruled, facts=RULED)], only=["rules", "rules_law", "rules_gradient"], seed=1
+    [
+        Subject(WatchedLayer, facts=LAYER, name="Layer"),
+        Subject(WatchedScore, facts=SCORE, name="Score"),
+    ],
+    only=WITHOUT_SLOW,
+    seed=1,
 )
-def test_a_third_party_passes_under_rules(method: Subject, check) -> None:
+def test_a_third_party_passes_and_is_asked_as_before(
+    method: Subject, check, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
     check(method)
+    watch.compare(request.node.callspec.id)
+
+
+@parametrize_with_checks(
+    [Subject(WatchedRuled, facts=RULED, name="Ruled")],
+    only=["rules", "rules_law", "rules_gradient"],
+    seed=1,
+)
+def test_a_third_party_passes_under_rules(
+    method: Subject, check, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
+    check(method)
+    watch.compare(request.node.callspec.id)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -60,6 +83,8 @@ def test_a_planted_bug_is_found(
     assert f"check_gradient_estimator({bug.__name__}, only=['{check}'], seed={seed})" in (
         result.message
     )
+    if not seed:
+        compare(f"{check}-{bug.__name__}", {"message": result.message})
 
 
 def test_every_check_finds_something() -> None:

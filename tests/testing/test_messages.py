@@ -15,6 +15,7 @@ from discrete_grad import CategoricalSpace
 from discrete_grad.testing import Claims, Subject, run_checks
 from tests.testing.bugs import LAYER, RULED, SCORE, Layer, NoChecks, Ruled, Score
 from tests.testing.mutants import Gumbel, Noise
+from tests.testing.watched import compare
 
 SMALL = 1e-5
 SOFT = Claims(forward="soft")
@@ -534,10 +535,17 @@ WORDS: list[tuple[str, Callable[..., Any], Claims, str]] = [
     WORDS,
     ids=[f"{i}-{words[0]}" for i, words in enumerate(WORDS)],
 )
-def test_the_words(check: str, method: Callable[..., Any], claims: Claims, words: str) -> None:
+def test_the_words(
+    check: str,
+    method: Callable[..., Any],
+    claims: Claims,
+    words: str,
+    request: pytest.FixtureRequest,
+) -> None:
     name = method.__name__ if isinstance(method, type) else "Changed"
     (result,) = run_checks(Subject(method, facts=claims, name=name), only=[check])
     assert result.status == "failed"
     said = result.message.split("\n  (")[0]
     pattern = words if "\\" in words else re.escape(words)
     assert re.match(pattern, said) or (words[:3] == "is " and words in said), said
+    compare(request.node.callspec.id, {"said": said})

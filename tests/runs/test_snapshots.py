@@ -1,0 +1,32 @@
+"""All that runs of a few steps tell, as it was when it was last looked at.
+
+Whatever changes a default, an axis, a seed, the name of a column or a term of a loss changes
+something here. `python -m tests.runs.test_snapshots` writes it anew, to be read before it is
+committed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.kept_numbers import check_told, keep_told
+from tests.runs.snapshots import FITS, prepare, told
+
+FILE = Path(__file__).parent / "snapshots.json"
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_run_tells_what_it_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(monkeypatch)
+    check_told(FILE, name, told(FITS[name], tmp_path / "run"))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        prepare(patch)
+        keep_told(FILE, {name: told(fit, Path(folder) / name) for name, fit in FITS.items()})
