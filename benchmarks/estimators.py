@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
@@ -30,17 +30,7 @@ from benchmarks.estimators_common import Predict, agreement
 from benchmarks.estimators_ours import fitted_estimator, generated_rows
 from benchmarks.estimators_peers import PEERS
 from benchmarks.estimators_settings import QUICK, SETTINGS, Setting
-from benchmarks.estimators_tables import (
-    ALL_ROWS,
-    GENERATED,
-    LOCAL,
-    METHODS,
-    OURS,
-    SEQUENCES,
-    TOLD,
-    plot,
-    tables,
-)
+from benchmarks.estimators_tables import ALL_ROWS, GENERATED, LOCAL, OURS, plot, tables
 from benchmarks.generation_common import recipe
 from benchmarks.harness import Benchmark, Cell, run
 from benchmarks.tables import Task, load
@@ -52,6 +42,7 @@ from discrete_grad.sampling import categorical, seeded, uniform_like
 
 PROPOSED = 128
 STARTS, QUICK_STARTS = 256, 2  # of the local search
+METHODS = (OURS, *PEERS)
 
 
 @dataclass(frozen=True)
@@ -98,15 +89,15 @@ def measure(config: Config, setting: Setting, seed: int, method: str) -> dict[st
     task = load(setting.table, seed, setting.rows)
     if method in PEERS and len(task.codes) > PEERS[method].max_rows:
         return {"left out": f"more than {PEERS[method].max_rows:,} rows take too long"}
-    if method in SEQUENCES and not task.letters:
+    if method in PEERS and PEERS[method].sequences and not task.letters:
         return {"left out": "the features are not the places of a sequence"}
     with threadpool_limits(1):  # some peers take every core otherwise
         predict, figures = measured(_fit(config, task, seed, method))
         figures |= _held_out(task, predict)
         if task.truth is not None:
             figures |= _proposed(config, task, predict, seed)
-        if task.truth is not None and method in (OURS, TOLD):
-            figures |= _generated(task, _settings(config, seed, method))
+        if task.truth is not None and method == OURS:
+            figures |= _generated(task, recipe(config.fit, seed, quick=config.quick))
     return figures
 
 
@@ -140,17 +131,10 @@ def _generated(task: Task, config: FitConfig) -> dict[str, Any]:
 
 def _fit(config: Config, task: Task, seed: int, method: str) -> Callable[[], Predict]:
     shown = task.codes, task.scores, task.space, seed
-    if method in PEERS:
+    if method != OURS:
         return partial(PEERS[method].fit, *shown)
-    return partial(fitted_estimator, *shown, _settings(config, seed, method).estimator)
-
-
-def _settings(config: Config, seed: int, method: str) -> FitConfig:
-    """Ours, or the same told that the features are the places of a sequence, as a peer is."""
-    settings = recipe(config.fit, seed, quick=config.quick)
-    if method == OURS:
-        return settings
-    return replace(settings, estimator=replace(settings.estimator, families=("sequences",)))
+    estimator = recipe(config.fit, seed, quick=config.quick).estimator
+    return partial(fitted_estimator, *shown, estimator)
 
 
 def measured(call: Callable[[], Predict]) -> tuple[Predict, dict[str, Any]]:

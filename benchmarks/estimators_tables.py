@@ -12,13 +12,12 @@ from benchmarks.estimators_settings import QUICK, SETTINGS
 from benchmarks.generation_common import FAMILIES, TITLES, Seeds, differences, figure
 from benchmarks.harness import Results, Table, failures, succeeded
 
-OURS, TOLD = "discrete_grad", "discrete_grad, sequences alone"
+OURS = "discrete_grad"
 GENERATED, ALL_ROWS, LOCAL = "generated", "best of all rows", "local search"
-METHODS = (OURS, TOLD, *PEERS)
-WAYS = {f"{method}, {GENERATED}": (method, GENERATED) for method in (OURS, TOLD)} | {
+METHODS = (OURS, *PEERS)
+WAYS = {f"{OURS}, {GENERATED}": (OURS, GENERATED)} | {
     f"{method}, {how}": (method, how) for method in METHODS for how in (ALL_ROWS, LOCAL)
 }
-SEQUENCES = (TOLD, *(name for name, peer in PEERS.items() if peer.sequences))
 PUBLISHED = (
     "Published on SIX6 (TF Bind 8 of Design-Bench, 128 rows): the best of 128 rows at most .985 ± "
     ".008 (Mean ensemble, table 2 of RaM), the median at most .630."
@@ -135,8 +134,9 @@ def _line(label: str, found: dict[str, Seeds], digits: int, *, margin: bool) -> 
 
 
 def _margin(found: dict[str, Seeds]) -> str:
-    """Our figure minus that of the best of the peers."""
-    mine, others = found.get(OURS), [found[m] for m in PEERS if found.get(m)]
+    """The first method's figure minus that of the best of the others."""
+    mine, *others = found.values()
+    others = [other for other in others if other]
     if not mine or not others:
         return "-"
     best = max(others, key=lambda other: fmean(other.values()))
@@ -146,7 +146,7 @@ def _margin(found: dict[str, Seeds]) -> str:
 def _mean_line(every: Sequence[tuple[str, dict[str, Seeds]]]) -> list[str]:
     """Means over the groups that every method has, but for those of sequences alone."""
     methods = every[0][1]
-    usual = [m for m in methods if m not in SEQUENCES]
+    usual = [m for m in methods if m == OURS or not PEERS[m].sequences]
     full = [found for _, found in every if all(found[m] for m in usual)]
     means = {m: fmean(fmean(f[m].values()) for f in full) for m in usual} if full else {}
     shown = [f"{means[m]:.3f}" if m in means else "-" for m in methods]

@@ -14,7 +14,7 @@ from discrete_grad.fitting.kernel import MOST_POINTS, fit_kernel
 from discrete_grad.fitting.pair_effects import fit_pair_effects
 from discrete_grad.fitting.trees import fit_trees, has_trees
 from discrete_grad.models import AnovaEnsemble, BaseEnsemble, KernelEnsemble, StackedEnsemble
-from discrete_grad.models.sequence import letters_of
+from discrete_grad.models.sequence import is_biological, letters_of
 from discrete_grad.sampling import permutation, seeded
 from discrete_grad.space import CategoricalSpace
 from discrete_grad.training.checkpoint import RunError
@@ -26,6 +26,7 @@ ANY_ROWS = frozenset({"networks", "anova"})
 """Families that can be fitted to any number of rows of any features."""
 
 _PRIOR_ROWS = 10
+_SEQUENCE_SHARE = 0.3  # of the rows: more of them do not show either what holds beyond them
 _FAVOUR, _SHARPNESS = 3.0, 8  # of convolutions before other families of a sequence; of the best
 _LEAST_WEIGHT = 0.03
 _CHUNK = 2**14
@@ -65,7 +66,13 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
     )
     aside = rows.part(held_out.flatten())
     sequences = torch.tensor([model.names[i] == "sequences" for i in asked])
-    fitted, model.constant = _fit_weights(predicted, aside.scores, aside.counts, sequences)
+    fitted, model.constant = _fit_weights(
+        predicted,
+        aside.scores,
+        aside.counts,
+        sequences,
+        sure=bool(sequences.any()) and is_biological(model.space),
+    )
     model.weights = fitted.new_zeros(len(model.names))
     model.weights[asked] = fitted
 
@@ -170,6 +177,8 @@ def _fit_weights(
     scores: Tensor,
     counts: Tensor | None = None,
     sequences: Tensor | None = None,
+    *,
+    sure: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Weights of at least 0 and a constant that predict scores with the least squared error.
 
@@ -182,6 +191,8 @@ def _fit_weights(
         scores: `(N,)`.
         counts: `(N,)`, observations that each row counts for; by default 1.
         sequences: `(P,)`, True for convolutions; by default there are none. See `_prior`.
+        sure: whether the features are the places of a sequence for certain. The prior is then worth
+            .3 of the rows, however many there are.
 
     Returns:
         Weights `(P,)`, float32, and the constant `()`.
@@ -205,7 +216,8 @@ def _fit_weights(
     noise = (y - weights @ x).square() @ share
     # of very few rows, nearly all would seem to be explained
     noise = noise.lerp(variance, _PRIOR_ROWS / (_PRIOR_ROWS + len(scores)))
-    strength = _PRIOR_ROWS / len(scores) * noise + least
+    worth = max(_PRIOR_ROWS / len(scores), _SEQUENCE_SHARE if sure else 0.0)
+    strength = worth * noise + least
     # with the diagonal a ridge towards the prior, not towards 0
     gram, right = gram + strength * eye, right + strength * _prior(gram, right, sequences)
     weights = _non_negative(gram, right, every)

@@ -11,11 +11,14 @@ from discrete_grad.nn.context import ContextReading, mlp
 from discrete_grad.nn.soft_embedding import embed
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
-__all__ = ["SequenceEstimator", "letters_of"]
+__all__ = ["SequenceEstimator", "is_biological", "letters_of"]
 
 _LEAST_PLACES, _MOST_PLACES = 8, 256
 _SHARE = 4
 _REACH = 5  # places that a convolution sees at once
+_NUCLEOTIDES, _AMINO_ACIDS = frozenset("ACGTU"), frozenset("ACDEFGHIKLMNPQRSTVWY")
+_ANY = frozenset("-*.?NX")  # gaps, stops and unknown letters of either
+_LEAST_NUCLEOTIDES, _LEAST_AMINO_ACIDS = 4, 12  # different ones
 _PLACES_AT_ONCE = 2**16  # of the rows whose convolutions are in memory together
 
 
@@ -44,6 +47,25 @@ def letters_of(space: CategoricalSpace) -> tuple[int, ...] | None:
     if len(letters) * _SHARE < len(numbers) * space.num_features:
         return None
     return tuple(letters)
+
+
+def is_biological(space: CategoricalSpace) -> bool:
+    """Whether the features are the places of a DNA, RNA or protein sequence, by their letters.
+
+    The categories are then letters of nucleotides, or at least 12 of those of amino acids, in upper
+    or lower case; gaps and unknown letters may be among them.
+
+    Example:
+        >>> is_biological(CategoricalSpace({f"p{i}": ["a", "c", "g", "t"] for i in range(8)}))
+        True
+        >>> is_biological(CategoricalSpace({f"answer{i}": ["A", "B", "C", "D"] for i in range(8)}))
+        False
+    """
+    if letters_of(space) is None:
+        return False
+    found = {category.upper() for own in space.categories for category in own} - _ANY
+    nucleotides = found <= _NUCLEOTIDES and len(found) >= _LEAST_NUCLEOTIDES
+    return nucleotides or (found <= _AMINO_ACIDS and len(found) >= _LEAST_AMINO_ACIDS)
 
 
 class SequenceEstimator(BaseEstimator):

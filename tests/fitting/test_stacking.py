@@ -89,15 +89,18 @@ def test_weights_are_the_non_negative_least_squares(
     assert abs(float((counts * residual).sum() / counts.sum())) < 1e-5
 
 
-def drawn_to(prior: list[float], predictions: Tensor, scores: Tensor) -> np.ndarray:
+def drawn_to(
+    prior: list[float], predictions: Tensor, scores: Tensor, share: float = 0.0
+) -> np.ndarray:
     """Least squares with ten more rows, each of which says of each family that it has its prior.
 
-    A row says as much as the noise lets it; ten rows say of the noise that it is all there is.
+    A row says as much as the noise lets it; ten rows say of the noise that it is all there is. The
+    more rows are at least a share of the others.
     """
     rows = len(scores)
     x, y = centred(predictions, scores, torch.ones(rows).double())
     noise = (rows * nnls(x, y)[1] ** 2 + 10 * y.dot(y)) / (rows + 10)
-    worth = np.sqrt(10 / rows * noise)
+    worth = np.sqrt(max(10 / rows, share) * noise)
     x, y = np.concatenate([x, worth * np.eye(len(prior))]), np.append(y, worth * np.array(prior))
     return np.asarray(nnls(x, y)[0])
 
@@ -131,6 +134,22 @@ def test_of_a_sequence_the_weights_are_drawn_to_what_explains_most() -> None:
         assert (weights > 0).sum() >= count
 
 
+@pytest.mark.parametrize("rows", [20, 500])
+def test_a_prior_of_sequences_that_is_sure_does_not_fade_with_more_rows(rows: int) -> None:
+    scores = normal((rows,), generator=seeded(0))
+    predictions = torch.stack(
+        [0.9 * scores + normal((rows,), generator=seeded(i)) for i in range(1, 4)]
+    )
+    sequences = torch.tensor([False, True, False])
+    weights, _ = _fit_weights(predictions, scores, None, sequences, sure=True)
+    x, y = centred(predictions, scores, torch.ones(rows).double())
+    prior = (np.maximum(y @ x, 0) ** 2 / (x**2).sum(0) * [1, 3, 1]) ** 8
+    expected = drawn_to(list(prior / prior.sum()), predictions, scores, 0.3)
+    assert_close(weights.double().numpy(), expected, rtol=0, atol=1e-4)
+    unsure, _ = _fit_weights(predictions, scores, None, sequences)
+    assert (weights[1] > unsure[1] + 0.01) == (rows == 500)  # of 20 rows, ten are more than .3
+
+
 def test_where_nothing_is_explained_the_families_of_a_sequence_are_alike() -> None:
     scores = normal((30,), generator=seeded(0))
     opposite, nothing = torch.stack([-scores, -2 * scores]), torch.zeros(2, 30)
@@ -142,20 +161,23 @@ def test_where_nothing_is_explained_the_families_of_a_sequence_are_alike() -> No
 
 
 def test_the_sequences_of_an_ensemble_are_favoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[list[bool]] = []
+    told: list[tuple[list[bool], bool]] = []
     plain = stacking._fit_weights
 
-    def fit_weights(*given: Tensor) -> tuple[Tensor, Tensor]:
-        told.append(given[3].tolist())
-        return plain(*given)
+    def fit_weights(*given: Tensor, sure: bool) -> tuple[Tensor, Tensor]:
+        told.append((given[3].tolist(), sure))
+        return plain(*given, sure=sure)
 
     monkeypatch.setattr(stacking, "_fit_weights", fit_weights)
-    codes = random_codes(PLACES, 60, generator=seeded(0))
-    rows = ScoredRows(codes, codes.sum(-1) / 2 - 2.0)
-    for families in (("networks", "sequences", "anova"), ("networks", "kernel")):
-        config = replace(CONFIG, families=families, steps=2)
-        fit_estimator(new_ensemble(PLACES, None, config, seed=0), rows, config=config, seed=0)
-    assert told == [[False, True, False], [False, False]]
+    dna = CategoricalSpace({f"p{i}": list("ACGT") for i in range(8)})
+    for space in (PLACES, dna):
+        codes = random_codes(space, 60, generator=seeded(0))
+        rows = ScoredRows(codes, codes.sum(-1) / 2 - 2.0)
+        for families in (("networks", "sequences", "anova"), ("networks", "kernel")):
+            config = replace(CONFIG, families=families, steps=2)
+            fit_estimator(new_ensemble(space, None, config, seed=0), rows, config=config, seed=0)
+    found, none = [False, True, False], [False, False]
+    assert told == [(found, False), (none, False), (found, True), (none, False)]
 
 
 def test_a_family_that_says_nothing_or_the_opposite_is_left_out() -> None:
@@ -213,9 +235,9 @@ def test_weights_are_those_of_what_members_predict_for_rows_they_hold_out(
     asked: list[tuple[Tensor, Tensor]] = []
     weigh = stacking._fit_weights
 
-    def noted(predictions: Tensor, scores: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def noted(predictions: Tensor, scores: Tensor, *rest: Any, sure: bool) -> tuple[Tensor, Tensor]:
         asked.append((predictions, scores))
-        return weigh(predictions, scores, *rest)
+        return weigh(predictions, scores, *rest, sure=sure)
 
     seen: dict[str, Tensor] = {}
     for name in ("kernel", "anova"):

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ReinMax
 from discrete_grad.models import EstimatorEnsemble, SequenceEstimator, sequence
-from discrete_grad.models.sequence import letters_of
+from discrete_grad.models.sequence import is_biological, letters_of
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 from discrete_grad.space import ContextSpec
 from tests.pretended_card import CARD, pretended_card
@@ -156,3 +156,30 @@ def test_compiled() -> None:
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for rows in (CODES, SPACE.one_hot(CODES)):
         assert_close(compiled(rows, CONTEXT), model(rows, CONTEXT))
+
+
+@pytest.mark.parametrize(
+    ("letters", "places", "known"),
+    [
+        ("ACGT", 8, True),
+        ("acgu", 8, True),
+        ("ACGTN-", 8, True),
+        ("ACGT", 7, False),  # no sequence
+        ("ACG", 8, False),
+        ("ABCD", 8, False),
+        ("ACGTB", 8, False),
+        ("ACDEFGHIKLMNPQRSTVWY", 8, True),
+        ("ACDEFGHIKLMPQX*", 8, True),  # 12 amino acids, N is one as well as any nucleotide
+        ("ACDEFGHIKLMP", 8, True),
+        ("ACDEFGHIKLM", 8, False),
+        ("ACDEFGHIKLMPQB", 8, False),
+    ],
+)
+def test_letters_of_life_are_known(letters: str, places: int, known: bool) -> None:
+    space = CategoricalSpace({f"p{i}": list(letters) for i in range(places)})
+    assert is_biological(space) == known
+
+
+def test_words_and_numbers_are_no_letters_of_life() -> None:
+    assert not is_biological(CategoricalSpace({f"p{i}": ["AC", "GT", "A", "C"] for i in range(8)}))
+    assert not is_biological(CategoricalSpace.from_sizes((4,) * 8))
