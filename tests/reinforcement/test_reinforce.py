@@ -453,6 +453,23 @@ def test_rows_are_judged_by_the_mean_of_earlier_batches() -> None:
         assert_close(found, torch.full_like(found, advantage))
 
 
+def test_rows_are_remembered_after_those_of_earlier_batches_are_recalled() -> None:
+    task = replace(objective_of().task, reward=lambda codes, context: SPACE.row_number(codes))
+    objective = PolicyObjective(task, ReinforceConfig(group=8, memory=3), seed=0)
+    for step in range(2):
+        objective(Step(0, "policy", step))
+        rollout = objective.kept[-1]
+        assert rollout.weights is not None
+        numbers = SPACE.row_number(rollout.codes)
+        if not step:
+            assert rollout.weights.tolist() == pytest.approx([11 / 8] * 8 + [0] * 3)
+            best = numbers[:8].unique()[-3:].tolist()
+        else:
+            assert sorted(numbers[8:].tolist()) == best
+            known = torch.isin(numbers[:8], torch.tensor(best))
+            assert torch.equal(rollout.weights[:8] == 0, known)
+
+
 def test_the_minibatches_of_an_epoch_hold_every_row_once() -> None:
     objective = objective_of(algorithm="ppo", epochs=2, minibatches=4)
     zeros, codes = torch.zeros(8, 3), torch.arange(8).unsqueeze(1).expand(-1, 3)
