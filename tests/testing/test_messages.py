@@ -541,3 +541,26 @@ def test_the_words(check: str, method: Callable[..., Any], claims: Claims, words
     said = result.message.split("\n  (")[0]
     pattern = words if "\\" in words else re.escape(words)
     assert re.match(pattern, said) or (words[:3] == "is " and words in said), said
+
+
+def leaks(sign: int) -> type[Any]:
+    return changed(gradient=lambda g, x: torch.where(x == -torch.inf, sign * SMALL, g))
+
+
+SIGNED: dict[str, Callable[[int], type[Any]]] = {
+    "masks": leaks,
+    "padding": leaks,
+    "extreme_logits": leaks,
+    "sums_to_zero": lambda sign: changed(gradient=lambda g, x: g + sign * SMALL * FIRST),
+    "scale": lambda sign: changed(gradient=lambda g, x: g * (1 + sign / 2)),
+    "value": lambda sign: changed(value=lambda v, x: v + sign),
+    "shift": lambda sign: changed(value=lambda v, x: v + sign * SMALL * flat(x).sum(-1)),
+    "rows": lambda sign: changed(rows=lambda r: r + sign * SMALL),
+}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("check", SIGNED)
+def test_a_fault_of_either_sign_is_found(check: str, sign: int) -> None:
+    (result,) = run_checks(Subject(SIGNED[check](sign), facts=LAYER), only=[check])
+    assert result.status == "failed"
