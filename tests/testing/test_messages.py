@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.testing import Claims, Subject, run_checks
+from discrete_grad.testing._check_rows import _require_inside
 from tests.testing.bugs import LAYER, RULED, SCORE, Layer, NoChecks, Ruled, Score
 from tests.testing.mutants import Gumbel, Noise
 
@@ -564,3 +565,11 @@ SIGNED: dict[str, Callable[[int], type[Any]]] = {
 def test_a_fault_of_either_sign_is_found(check: str, sign: int) -> None:
     (result,) = run_checks(Subject(SIGNED[check](sign), facts=LAYER), only=[check])
     assert result.status == "failed"
+
+
+@pytest.mark.parametrize("row", [(-0.001, 0.501, 0.5), (1.001, 0.0, -0.001), (1.001, 0.0, 0.0)])
+def test_a_soft_row_lies_between_0_and_1(row: tuple[float, ...]) -> None:
+    space = CategoricalSpace.from_sizes((3,))
+    _require_inside(space, torch.tensor([(0.2, 0.3, 0.5), (1.0, 0.0, 0.0)]))
+    with pytest.raises(AssertionError, match=rf"soft rows lie in \[0, 1\], got {row[0]}"):
+        _require_inside(space, torch.tensor([row]))
