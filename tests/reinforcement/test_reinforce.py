@@ -439,6 +439,17 @@ def test_gradients_of_policy_and_values_are_clipped_apart() -> None:
     assert torch.cat([grad.flatten() for grad in value]).norm().item() == pytest.approx(1, abs=1e-4)
 
 
+def test_each_process_draws_rows_of_its_own() -> None:
+    task = replace(objective_of().task, reward=lambda codes, context: codes.sum(-1).float())
+    drawn = []
+    for rank in (0, 0, 1):
+        objective = PolicyObjective(task, ReinforceConfig(group=16), seed=0)
+        objective(Step(0, "policy", 0, rank, 2))
+        drawn.append(objective.kept[-1].codes)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_rows_are_judged_by_the_mean_of_earlier_batches() -> None:
     rewards = iter([1.0, 3.0, 5.0])
     task = replace(

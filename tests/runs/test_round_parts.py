@@ -236,6 +236,9 @@ def test_scores_are_told_as_shares_of_all() -> None:
     seen = Observations(table, small_config(merge_repeats=False), judged=False)
     shares = seen.quantiles() * 12
     assert shares.tolist() == pytest.approx([6, 1, 5, 3, 3, 7, 8, 9, 10, 11, 12, 4])
+    parted = Observations(table, small_config(merge_repeats=False))
+    assert len(parted.mine) < 12
+    assert torch.equal(parted.quantiles(), seen.quantiles()[parted.mine])
     places = torch.tensor([3, 1])
     assert seen.truth(places).tolist() == [2, 1]
     assert seen.truth(places, 1).tolist() == [3, 1]
