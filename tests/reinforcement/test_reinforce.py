@@ -23,6 +23,7 @@ from discrete_grad.reinforcement import (
 from discrete_grad.reinforcement._rollout import Rollout, RowLaw
 from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Task
+from discrete_grad.reinforcement.reinforce import _frozen
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
@@ -123,6 +124,16 @@ def test_a_reference_is_frozen_and_may_be_the_policy(kind: str) -> None:
         assert share(policy, before) > 0.95
     exact = float(table_kl(law(policy), before).mean())
     assert progress[-1].kl == pytest.approx(exact, abs=0.3)
+
+
+def test_a_reference_is_a_copy_at_rest_and_the_policy_learns_on() -> None:
+    policy = policy_of("factorised")
+    assert isinstance(policy, torch.nn.Module)
+    frozen: Any = _frozen(policy.train())
+    assert not any(module.training for module in frozen.modules())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(module.training for module in policy.modules())
+    assert all(parameter.requires_grad for parameter in policy.parameters())
 
 
 def test_progress_tells_of_the_policy() -> None:
