@@ -99,6 +99,12 @@ def test_a_numeric_column_is_binned_with_its_order(column: Any) -> None:
     )
 
 
+def test_cells_without_a_number_are_no_rows_that_share_one() -> None:
+    integers = [10 * i for i in range(30)] * 8
+    assert feature_of(integers).edges
+    assert feature_of([*integers, *[None] * 160], missing="category").edges
+
+
 def test_a_csv_file_is_binned_as_the_same_numbers_are(tmp_path: Any) -> None:
     rows = {"price": PRICES, "count": COUNTS, "score": RNG.normal(size=160)}
     write_rows(tmp_path / "rows.csv", {name: values.tolist() for name, values in rows.items()})

@@ -163,6 +163,14 @@ def test_training_rows_depend_on_seed_and_data_set_alone() -> None:
     assert rows == all_three.training_rows(50, seed=1)["score"].tolist()[:50]
     assert rows == all_three.training_rows(50, seed=1, dataset="cifar10")["score"].tolist()
     assert rows != one.training_rows(50, seed=2)["score"].tolist()
+    # each data set has its own draw: the rows are not of the same ranks
+    ranks = []
+    for name, scores in zip(all_three.datasets, all_three.scores, strict=True):
+        drawn = all_three.training_rows(50, seed=1, dataset=name)
+        codes = all_three.schema.encode_features(drawn)
+        place = scores.argsort(stable=True).argsort()
+        ranks.append(place[all_three.space.row_number(codes)].tolist())
+    assert ranks[0] != ranks[1] != ranks[2] != ranks[0]
 
 
 def test_one_data_set_alone_needs_no_context() -> None:

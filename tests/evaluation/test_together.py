@@ -49,6 +49,10 @@ def test_a_column_that_decides_another_is_sparse() -> None:
     three = (torch.arange(12) % 3).unsqueeze(1).expand(-1, 2)
     assert not sparse_pairs(three, (3, 3))
     assert sparse_pairs(three.repeat(5, 1), (3, 3))
+    # of many pairs some look sparse by chance
+    many = torch.cat([three[:8].repeat(3, 1), torch.zeros(24, 40).long()], 1)
+    assert sparse_pairs(many[:, :2], (3, 3))
+    assert not sparse_pairs(many, (3, 3, *[1] * 40))
 
 
 def test_pairs_of_too_many_cells_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

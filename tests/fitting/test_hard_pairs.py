@@ -22,6 +22,7 @@ from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
 
 SPACE = CategoricalSpace.from_sizes((3, 2, 3, 1, 2))
+ZERO = torch.zeros(1)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -202,6 +203,13 @@ def aligner_of(context: bool = False) -> Aligner:
 
 
 LOSSES = [*CONTRASTIVE_LOSSES, "MultiSimilarityLoss", "TripletMarginLoss"]
+
+
+def test_a_swap_is_never_to_the_own_category() -> None:
+    space, row = CategoricalSpace.from_sizes((1, 2)), ScoredRows(torch.zeros(1, 2).long(), ZERO)
+    for seed in range(8):
+        joined, _ = with_swaps(row, space, lambda *_: ZERO, 1, generator=seeded(seed))
+        assert joined.codes.tolist() == [[0, 0], [0, 1]]
 
 
 def alike_first(aligner: Aligner, rows: ScoredRows) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.data import ScoredRows
+from discrete_grad.fitting.estimator import held_out_parts
 from discrete_grad.models import Estimator, EstimatorEnsemble, PreferenceModel
 from discrete_grad.policies import Generator
 from discrete_grad.preferences import (
@@ -27,6 +28,7 @@ from discrete_grad.preferences import (
     synthetic_preferences,
 )
 from discrete_grad.preferences.dpo import _DPOObjective
+from discrete_grad.preferences.preference_model import _PreferenceObjective
 from discrete_grad.sampling import seeded
 from discrete_grad.space import CategoricalSpace, ContextSpec
 from discrete_grad.training.loop import Step
@@ -122,6 +124,23 @@ def test_a_random_and_a_reversing_annotator_are_found_out() -> None:
     target = centred(2 * TRUE)
     errors = [(centred(m(ROWS)) - target).abs().max().item() for m in (model, together)]
     assert errors[0] < 0.5 < errors[1]
+
+
+def test_the_belief_about_reliability_weighs_as_many_answers_as_it_says() -> None:
+    """Against a mean over the answers: of three times as many it has a third of the weight."""
+    pairs = answers(40)
+    for count in (40, 120):
+        data = pairs.take(torch.arange(count) % 40)
+        losses = []
+        for weight in (0.0, 12.0):
+            config = replace(SMALL, members=2, held_out=0.25, reliability_answers=weight)
+            model = new_preference_model(SPACE, None, config, seed=0)
+            parts = held_out_parts(count, config, 0)
+            losses.append(_PreferenceObjective(model, data, parts, config)(Step(0, "", 0)))
+        share = torch.tensor(0.9)  # the first guess is the belief itself
+        entropy = torch.special.entr(share) + torch.special.entr(1 - share)
+        added = 12 / (0.75 * count) * 2 * entropy.item()
+        assert (losses[1] - losses[0]).item() == pytest.approx(added, rel=1e-4)
 
 
 def test_the_reward_depends_on_the_context() -> None:

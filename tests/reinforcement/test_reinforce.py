@@ -23,6 +23,7 @@ from discrete_grad.reinforcement import (
 from discrete_grad.reinforcement._rollout import Rollout, RowLaw
 from discrete_grad.reinforcement.algorithms import ALGORITHMS
 from discrete_grad.reinforcement.policy_objective import PolicyObjective, Task
+from discrete_grad.reinforcement.reinforce import _frozen
 from discrete_grad.sampling import isolated_seed, normal, seeded
 from discrete_grad.training.checkpoint import Checkpoint
 from discrete_grad.training.logs import JsonLinesLog
@@ -123,6 +124,16 @@ def test_a_reference_is_frozen_and_may_be_the_policy(kind: str) -> None:
         assert share(policy, before) > 0.95
     exact = float(table_kl(law(policy), before).mean())
     assert progress[-1].kl == pytest.approx(exact, abs=0.3)
+
+
+def test_a_reference_is_a_copy_at_rest_and_the_policy_learns_on() -> None:
+    policy = policy_of("factorised")
+    assert isinstance(policy, torch.nn.Module)
+    frozen: Any = _frozen(policy.train())
+    assert not any(module.training for module in frozen.modules())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(module.training for module in policy.modules())
+    assert all(parameter.requires_grad for parameter in policy.parameters())
 
 
 def test_progress_tells_of_the_policy() -> None:
@@ -439,6 +450,17 @@ def test_gradients_of_policy_and_values_are_clipped_apart() -> None:
     assert torch.cat([grad.flatten() for grad in value]).norm().item() == pytest.approx(1, abs=1e-4)
 
 
+def test_each_process_draws_rows_of_its_own() -> None:
+    task = replace(objective_of().task, reward=lambda codes, context: codes.sum(-1).float())
+    drawn = []
+    for rank in (0, 0, 1):
+        objective = PolicyObjective(task, ReinforceConfig(group=16), seed=0)
+        objective(Step(0, "policy", 0, rank, 2))
+        drawn.append(objective.kept[-1].codes)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_rows_are_judged_by_the_mean_of_earlier_batches() -> None:
     rewards = iter([1.0, 3.0, 5.0])
     task = replace(
@@ -451,6 +473,23 @@ def test_rows_are_judged_by_the_mean_of_earlier_batches() -> None:
         objective(Step(0, "policy", step))
         found = objective.kept[-1].advantages
         assert_close(found, torch.full_like(found, advantage))
+
+
+def test_rows_are_remembered_after_those_of_earlier_batches_are_recalled() -> None:
+    task = replace(objective_of().task, reward=lambda codes, context: SPACE.row_number(codes))
+    objective = PolicyObjective(task, ReinforceConfig(group=8, memory=3), seed=0)
+    for step in range(2):
+        objective(Step(0, "policy", step))
+        rollout = objective.kept[-1]
+        assert rollout.weights is not None
+        numbers = SPACE.row_number(rollout.codes)
+        if not step:
+            assert rollout.weights.tolist() == pytest.approx([11 / 8] * 8 + [0] * 3)
+            best = numbers[:8].unique()[-3:].tolist()
+        else:
+            assert sorted(numbers[8:].tolist()) == best
+            known = torch.isin(numbers[:8], torch.tensor(best))
+            assert torch.equal(rollout.weights[:8] == 0, known)
 
 
 def test_the_minibatches_of_an_epoch_hold_every_row_once() -> None:

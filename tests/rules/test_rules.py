@@ -33,9 +33,10 @@ from tests.rules.kinds import DNA, EVERY_KIND, SPACE
 
 
 def test_rules_are_equal_picklable_and_hashable() -> None:
-    rules = Rules(SPACE, EVERY_KIND)
+    rules = Rules(SPACE, EVERY_KIND, max_states=20_000)
     again = pickle.loads(pickle.dumps(rules))
     assert again == rules
+    assert again.max_states == 20_000
     assert hash(again) == hash(rules)
     assert again.states == rules.states
     assert copy.deepcopy(rules) == rules

@@ -10,14 +10,18 @@ import torch
 
 from discrete_grad.data import Table, read_contexts, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
+from discrete_grad.fitting.aims import fit_chance
+from discrete_grad.fitting.estimator import held_out_parts
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.preferences import PreferenceConfig, Preferences
 from discrete_grad.rules import Fix
-from discrete_grad.runs import FitConfig, Run, fit, generate, load_run, write_report
+from discrete_grad.runs import FitConfig, Run, _aim_stages, fit, generate, load_run, write_report
 from discrete_grad.runs._folder import load_weights
+from discrete_grad.runs._prepared import Observations
 from discrete_grad.runs._stages import Work, trained
 from discrete_grad.runs.pareto_front import front_values
 from discrete_grad.training import RunError
+from discrete_grad.training.loop import derive_seed
 from tests.runs.small import small_config
 
 AIMS = ["yield", "cost:min", "purity>=0.5"]
@@ -172,13 +176,48 @@ def test_the_report_says_what_was_asked_and_got(run: Run) -> None:
 def test_a_generator_of_several_aims_has_more_entropy(
     run: Run, score: list[str] | str, factor: float
 ) -> None:
+    work = work_of(run)
+    work.table = read(score)
+    trains = trained(work, replace(run.config.generator, entropy=0.02))
+    assert trains.keywords["config"].entropy == pytest.approx(0.02 * factor)  # type: ignore[attr-defined]
+
+
+def work_of(run: Run) -> Work:
     work = Work(run.folder, run.config, run.table, run.source, None, run.device)
     for stage in work.stages:
         work.models[stage.name] = stage.model(work)
         load_weights(work.models[stage.name], work.weights(stage.name))
-    work.table = read(score)
-    trains = trained(work, replace(run.config.generator, entropy=0.02))
-    assert trains.keywords["config"].entropy == pytest.approx(0.02 * factor)  # type: ignore[attr-defined]
+    return work
+
+
+def test_the_chance_is_fitted_on_rows_held_out_to_the_threshold_it_is_asked_at(run: Run) -> None:
+    part, seen = run.aims.parts[2], Observations(run.table, run.config)
+    rows, purity = seen.aim_rows(2, seen.mine), seen.truth(seen.mine, 2)
+    assert rows.counts is not None
+    assert rows.repeated
+    settings = run.config.estimator.for_rows(len(rows))
+    places = held_out_parts(len(rows), settings, derive_seed(run.config.seed, "estimator", "rows"))
+    some = rows.take(places)
+    above = part.estimator.predictions(some.codes, some.context, own_rows=True)
+    above = above - part.chance.threshold(some.context)
+    met, counts = (purity[places] >= 0.5).float(), rows.counts[places]
+    expected = fit_chance(above.flatten(), met.flatten(), counts.flatten())
+    torch.testing.assert_close(part.chance.line, expected)
+
+
+def test_the_judge_of_each_aim_is_calibrated_on_its_own_rows(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[Any] = []
+    monkeypatch.setattr(_aim_stages, "write_calibration", lambda *given: known.append(given[1]))
+    work, seen = work_of(run), Observations(run.table, run.config)
+    _aim_stages.calibrate_aims(work)
+    assert len(known) == 2
+    for aim, sides in enumerate(known, start=1):
+        for name, places in (("estimator", seen.mine), ("judge", seen.judged)):
+            assert torch.equal(sides[name].rows.scores, seen.aim_rows(aim, places).scores)
+            assert torch.equal(sides[name].truth, seen.truth(places, aim))
+            assert sides[name].model is work.models[f"{name}-{aim + 1}"]
 
 
 def test_a_killed_fit_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Curves from predictions to expected scores: monotone, and right on average."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,21 @@ def test_rows_held_out_are_calibrated_in_their_own_context_and_by_their_own_coun
         mean = (scaled[own] * rows.counts[own]).sum() / rows.counts[own].sum()
         found = curve.apply(torch.zeros(1), torch.tensor([shop]))
         assert float(found) == pytest.approx(float(mean), abs=1e-5)
+
+
+def test_the_baseline_counts_a_row_as_often_as_it_was_observed() -> None:
+    space = CategoricalSpace.from_sizes((3, 2))
+    rows = replace(ScoredRows(space.enumerate(), drawn(6).float()), counts=torch.arange(1, 7))
+    again = ScoredRows(rows.codes.repeat_interleave(rows.counts, 0), drawn(6).float())
+    again = replace(again, scores=rows.scores.repeat_interleave(rows.counts))
+    model, nothing = EstimatorEnsemble([Estimator(space, hidden=(4,))]), torch.zeros(1, 0).long()
+    once, often = (
+        _calibrate._main_effects(Known(model, part, part.scores), nothing, 0).predictions(
+            rows.codes
+        )
+        for part in (rows, again)
+    )
+    torch.testing.assert_close(once, often, rtol=0, atol=1e-4)
 
 
 def test_the_baseline_has_not_seen_the_rows_that_it_is_measured_on() -> None:

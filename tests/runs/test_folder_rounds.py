@@ -16,6 +16,7 @@ import torch
 
 from discrete_grad.cli import main
 from discrete_grad.data import TableError, read_table, write_rows
+from discrete_grad.fitting import FarContextWarning
 from discrete_grad.policies import Generator
 from discrete_grad.rules import Forbid
 from discrete_grad.runs import FewRowsWarning, Run, folder_rounds, load_run
@@ -211,6 +212,11 @@ def test_processes_that_tell_at_once_lose_nothing(run: Run) -> None:
         list(pool.map(_keep_one_by_one, [run.folder] * 2, [0, 5]))
     scores = ledger(run).told().scores[:, 0].tolist()
     assert sorted(scores) == [float(score) for score in range(10) for _ in range(3)]
+
+
+def test_a_context_far_from_those_measured_is_told(run: Run) -> None:
+    with pytest.warns(FarContextWarning, match="context column 'price': 99.0 in row 2 is far"):
+        run.propose({"shop": ["east", "west"], "price": [0.5, 99.0]}, rows=1)
 
 
 # --- what a measurement is ------------------------------------------------------------------------

@@ -211,6 +211,11 @@ def test_too_few_rows_are_told_context_by_context_and_then_together(run: Run) ->
     texts = [str(warning.message) for warning in told]
     assert texts[0] == "context row 1: only 24 different rows of 25"
     assert texts[3:] == ["6 further contexts: too few different rows of 25"]
+    # one of three processes numbers them as in the file
+    with pytest.warns(FewRowsWarning) as told:
+        generate(run, given, contexts, rows=25, new_only=False, share=(1, 3))
+    numbered = [f"context row {place}: only 24 different rows of 25" for place in (4, 5, 6)]
+    assert [str(warning.message) for warning in told] == numbered
 
 
 def test_a_table_that_has_all_rows_leaves_none(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run is loaded, not made again; and runs of versions that kept less are made up for."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -127,3 +128,15 @@ def test_both_sides_and_what_is_set_aside_are_the_whole_table() -> None:
     places = torch.cat([seen.mine, seen.judged, seen.aside])
     assert torch.equal(places.sort().values, torch.arange(len(table)))
     assert len(seen.aside) == round(0.1 * (len(seen.aside) + len(seen.mine)))
+
+
+def test_the_pessimism_is_calibrated_on_what_was_set_aside(run: Run) -> None:
+    seen = Observations(run.table, run.config)
+    rows, learnt = seen.scored.take(seen.aside), seen.scored.take(seen.mine)
+    known = learnt.codes.shape[0] if run.rows.counts is None else int(run.rows.counts.sum())
+    assert known == len(seen.mine)
+    predicted = run.estimator.predictions(rows.codes, rows.context)
+    spread = predicted.var(0, correction=0).sqrt()
+    needed = ((predicted.mean(0) - rows.scores) / spread).sort().values
+    rank = math.ceil(0.7 * (len(seen.aside) + 1))
+    assert run.pessimism == pytest.approx(needed[rank - 1].item(), rel=1e-3)

@@ -48,6 +48,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fit(small_table(), tmp_path_factory.mktemp("prefer") / "run", small_config())
 
 
+def test_each_block_of_pairs_is_chosen_among_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: dict[int, list[int]] = {}
+    module = import_module("discrete_grad.runs.prefer")
+    pool = module._candidates
+    for seed in (0, 1):
+        mine = seeds.setdefault(seed, [])
+        monkeypatch.setattr(
+            module,
+            "_candidates",
+            lambda run, seen, s, mine=mine: mine.append(s) or pool(run, seen, s),
+        )
+        pairs = module._telling_pairs(run, tmp_path / "none.parquet", "me", set(), seed)
+        assert len({pair.keys()[0] for pair, _ in zip(pairs, range(20), strict=False)}) == 20
+    assert len({*seeds[0], *seeds[1]}) == len(seeds[0]) + len(seeds[1]) == 6
+
+
 def piped(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 

@@ -13,8 +13,8 @@ import pytest
 from discrete_grad.rules import Fix, Forbid
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.runs import _folder as folder_module
-from discrete_grad.runs._refit import RefitWarning, forget_stages
-from discrete_grad.runs.settings import with_settings
+from discrete_grad.runs._refit import RefitWarning, changed_settings, forget_stages
+from discrete_grad.runs.settings import flatten, with_settings
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table, weights_of
 
@@ -76,6 +76,15 @@ def test_only_what_changed_is_fitted_anew_and_ends_as_a_new_fit(
     assert (loaded.config, loaded.source) == (again.config, {"made": "here"})
     # nothing is left to do
     fit(TABLE, folder, config, rules=rules, resume=True)
+
+
+def test_every_setting_but_that_of_a_log_is_one_that_changes_a_fit() -> None:
+    others = {bool: lambda value: not value, str: lambda value: f"{value}, too"}
+    for name, value in flatten(BEGUN).items():
+        other = others.get(type(value), lambda value: 7 if value is None else value + value)(value)
+        other = 1 if other == value else other  # of 0
+        changed = changed_settings({"config": BEGUN}, with_settings(BEGUN, {name: other}))
+        assert changed == ({} if name == "tensorboard" else {name: (value, other)})
 
 
 def test_rules_are_taken_away_and_changed(tmp_path: Path) -> None:

@@ -13,15 +13,17 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.data import Aim, Schema, Vocabulary, read_table
+from discrete_grad.data import Aim, Schema, ScoredRows, Vocabulary, read_table
 from discrete_grad.rules import Exactly, Rules
-from discrete_grad.runs import _evolution
+from discrete_grad.runs import _choosing, _evolution
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
+from discrete_grad.runs._belief import fit_belief
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
 from discrete_grad.runs._estimates import estimate_columns, expected_scores
 from discrete_grad.runs._evolution import evolved
 from discrete_grad.runs._labels import labelled_rows
 from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
+from discrete_grad.runs._plausible import together_facts
 from discrete_grad.runs._prepared import Observations
 from tests.runs.small import small_config, small_table
 
@@ -135,6 +137,31 @@ def test_equal_scores_teach_nothing_and_no_failures_no_chance() -> None:
 
 
 # --- first rows, children -------------------------------------------------------------------------
+
+
+def test_where_nothing_was_measured_any_row_is_an_improvement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(_choosing, "next_rows", lambda wanted, belief, **given: seen.append(given))
+    rows, here = SPACE.enumerate()[:20], torch.tensor([[1.0], [2.0]]).repeat(10, 1)
+    spec = ContextSpec(numeric=["dose"])
+    learned = Learned(SPACE, spec, measured(rows, rows.sum(1).double(), here), seed=0)
+    none = measured(rows[:0], torch.zeros(0).double(), here[:0])
+    for dose in (1.0, 3.0):
+        context = torch.tensor([dose])
+        learned.rows(Wanted(SPACE, 1, rows, context=context), none)
+    known, unknown = (given["best"] for given in seen)
+    assert known == learned.expected[::2].max()
+    assert unknown == learned.expected.min()
+
+
+def test_a_row_that_is_out_counts_as_the_surest_of_those_measured() -> None:
+    rows, counts = SPACE.enumerate()[:20], torch.arange(1, 21)
+    belief = fit_belief(SPACE, None, ScoredRows(rows, rows.sum(1).float(), counts=counts), seed=0)
+    assert belief.noise[-1] < belief.noise[0]
+    more = belief.expecting(SPACE.enumerate()[-2:], None)
+    assert more.noise.tolist() == [*belief.noise.tolist(), *[belief.noise[-1].item()] * 2]
 
 
 def test_first_rows_are_new_different_and_decided_by_their_seed() -> None:
@@ -256,6 +283,9 @@ def test_scores_are_told_as_shares_of_all() -> None:
     seen = Observations(table, small_config(merge_repeats=False), judged=False)
     shares = seen.quantiles() * 12
     assert shares.tolist() == pytest.approx([6, 1, 5, 3, 3, 7, 8, 9, 10, 11, 12, 4])
+    parted = Observations(table, small_config(merge_repeats=False))
+    assert len(parted.mine) < 12
+    assert torch.equal(parted.quantiles(), seen.quantiles()[parted.mine])
     places = torch.tensor([3, 1])
     assert seen.truth(places).tolist() == [2, 1]
     assert seen.truth(places, 1).tolist() == [3, 1]
@@ -278,6 +308,18 @@ class _Units:
 
     def outside(self, predicted: Tensor, context: Tensor | None) -> Tensor:
         return self.beyond
+
+
+def test_pairs_that_no_other_row_has_are_what_is_usual() -> None:
+    """Of six rows two are alike; each of the others has a pair of its own."""
+    columns = {"a": [*"xxxyyz"], "b": [*"uuvvuw"], "score": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+    table = read_table(columns, score="score")
+    run: Any = SimpleNamespace(table=table, rules=None)
+    facts = together_facts(run, table.codes[[0, 5]].long().flip(1))
+    assert (facts["unseen"], facts["share"]) == (0.0, 0.0)
+    assert (facts["usual"], facts["usual_share"]) == pytest.approx((4 / 6, 4 / 6))
+    new = together_facts(run, torch.tensor([[2, 0], [0, 0], [1, 2], [0, 2]]))
+    assert (new["unseen"], new["share"]) == (0.75, 0.75)
 
 
 def test_a_row_is_beyond_what_was_observed_by_either_model() -> None:

@@ -173,7 +173,9 @@ def test_evolution_changes_few_features_of_the_best_rows_and_asks_no_model() -> 
 
 def test_an_improvement_that_may_fail_counts_less() -> None:
     draws = torch.tensor([[1.0, 2.0]])
-    assert batch_of(draws, 0.0, 1, "improvement", torch.tensor([1.0, 0.1])).tolist() == [0]
+    for how in ("improvement", "thompson", "optimism"):
+        assert batch_of(draws, 0.0, 1, how, torch.tensor([1.0, 0.1])).tolist() == [0]  # type: ignore[arg-type]
+        assert batch_of(draws, 0.0, 1, how, torch.tensor([1.0, 0.9])).tolist() == [1]  # type: ignore[arg-type]
 
 
 def test_equal_scores_stay_equal_and_a_huge_one_counts_no_more() -> None:

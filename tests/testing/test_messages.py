@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.testing import Claims, Subject, run_checks
+from discrete_grad.testing._check_rows import _require_inside
 from tests.testing.bugs import LAYER, RULED, SCORE, Layer, NoChecks, Ruled, Score
 from tests.testing.mutants import Gumbel, Noise
 from tests.testing.watched import compare
@@ -549,3 +550,34 @@ def test_the_words(
     pattern = words if "\\" in words else re.escape(words)
     assert re.match(pattern, said) or (words[:3] == "is " and words in said), said
     compare(request.node.callspec.id, {"said": said})
+
+
+def leaks(sign: int) -> type[Any]:
+    return changed(gradient=lambda g, x: torch.where(x == -torch.inf, sign * SMALL, g))
+
+
+SIGNED: dict[str, Callable[[int], type[Any]]] = {
+    "masks": leaks,
+    "padding": leaks,
+    "extreme_logits": leaks,
+    "sums_to_zero": lambda sign: changed(gradient=lambda g, x: g + sign * SMALL * FIRST),
+    "scale": lambda sign: changed(gradient=lambda g, x: g * (1 + sign / 2)),
+    "value": lambda sign: changed(value=lambda v, x: v + sign),
+    "shift": lambda sign: changed(value=lambda v, x: v + sign * SMALL * flat(x).sum(-1)),
+    "rows": lambda sign: changed(rows=lambda r: r + sign * SMALL),
+}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("check", SIGNED)
+def test_a_fault_of_either_sign_is_found(check: str, sign: int) -> None:
+    (result,) = run_checks(Subject(SIGNED[check](sign), facts=LAYER), only=[check])
+    assert result.status == "failed"
+
+
+@pytest.mark.parametrize("row", [(-0.001, 0.501, 0.5), (1.001, 0.0, -0.001), (1.001, 0.0, 0.0)])
+def test_a_soft_row_lies_between_0_and_1(row: tuple[float, ...]) -> None:
+    space = CategoricalSpace.from_sizes((3,))
+    _require_inside(space, torch.tensor([(0.2, 0.3, 0.5), (1.0, 0.0, 0.0)]))
+    with pytest.raises(AssertionError, match=rf"soft rows lie in \[0, 1\], got {row[0]}"):
+        _require_inside(space, torch.tensor([row]))
