@@ -438,3 +438,49 @@ def test_normal_numbers_come_from_the_generator_alone() -> None:
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+CUTS: dict[tuple[int, ...], list[tuple[int, ...]]] = {
+    (5, 8): [(5, 8)],  # of one batch dimension
+    (3, 2, 4): [(3, 2, 4)],  # fits
+    (5, 2, 4): [(2, 2, 4), (2, 2, 4), (1, 2, 4)],
+    (2, 5, 4): [(2, 5, 4)],  # few samples of a row each
+    (2, 5, 2, 4): 2 * [(2, 2, 4), (2, 2, 4), (1, 2, 4)],  # few samples of a large batch
+    (5, 2, 2, 4): [(2, 2, 2, 4), (2, 2, 2, 4), (1, 2, 2, 4)],
+    (3, 3, 1, 4): [(2, 3, 1, 4), (1, 3, 1, 4)],
+}
+
+
+@pytest.mark.parametrize("shape", CUTS, ids=str)
+def test_the_parts_of_a_large_block(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parts(count: int, size: int, device: torch.device) -> list[slice]:
+        sizes.append(size)
+        return [slice(first, first + 2) for first in range(0, count, 2)]
+
+    def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+        drawn.append(tuple(probabilities.shape))
+        return whole(probabilities, uniform)
+
+    sizes: list[int] = []
+    drawn: list[tuple[int, ...]] = []
+    whole = sampling._invert
+    block, u = (torch.rand(size, generator=seeded(0)).double() for size in (shape, shape[:-1]))
+    expected = whole(block.softmax(-1), u)
+    monkeypatch.setattr(sampling, "_invert", invert)
+    monkeypatch.setattr(sampling.blocks, "parts", parts)
+    monkeypatch.setattr(sampling.blocks, "fits", lambda block: block.numel() <= 24)
+    assert torch.equal(sampling._draw(block, u, torch.float64), expected)
+    assert drawn == CUTS[shape]
+    assert sizes == [math.prod(drawn[0][1:])] * len(sizes)
+
+
+def test_few_categories_of_many_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, large = sampling.blocks.FEW, 8 * sampling.blocks.FEW
+    monkeypatch.setattr(sampling, "_LARGE", large)
+    counted: list[tuple[int, ...]] = []
+    monkeypatch.setattr(sampling, "_count", lambda p, u: counted.append(tuple(p.shape)))
+    for rows, size in ((large // (few - 1) + 1, few - 1), (8, few), (9, few), (large // 2, 2)):
+        sampling._invert(torch.full((rows, size), 1 / size), torch.full((rows,), 0.5))
+    assert counted == [(large // (few - 1) + 1, few - 1)]

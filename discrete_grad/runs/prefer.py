@@ -236,4 +236,5 @@ def _shown(schema: Schema, pair: _Pairs, number: int) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     text = ["  ".join([*map(str.ljust, line, widths), line[3]]).rstrip() for line in lines]
     same = len(schema.features) + 1 - len(lines)
-    return "\n".join([head, *text, *([f"and {same} features that are equal"] if same else [])])
+    more = [f"and {same} equal feature{'s' * (same > 1)}"] if same else []
+    return "\n".join([head, *text, *more])

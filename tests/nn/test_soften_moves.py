@@ -194,7 +194,27 @@ BY_NAME: dict[str, Move] = {
     "split rows": lambda x: x.split(2)[0],
     "chunk": lambda x: x.chunk(chunks=3, dim=1)[1],
     "chunk rows": lambda x: x.chunk(2)[1],
+    "split with sizes": lambda x: x.split_with_sizes(split_sizes=[1, 3], dim=1)[1],
+    "swap axes": lambda x: x.view(ROWS, 2, 2).swapaxes(axis0=2, axis1=0),
+    "swap dims": lambda x: torch.swapdims(x.view(ROWS, 2, 2), dim0=1, dim1=0),
 }
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: torch.where(condition=torch.eye(ROWS, 4) > 0, input=x, other=1),
+        lambda x: torch.where(torch.eye(ROWS, 4) > 0, x, other=x.flip(1)),
+    ],
+)
+def test_where_by_the_names_of_its_arguments(move: Move) -> None:
+    space, model = SPACES[1], Model([move], LOOKUPS["embedding"])
+    codes = torch.tensor([[0, 1, 2, 0], [2, 0, 1, 2], [1, 1, 0, 1]])
+    soft = soften(model, space)
+    assert_close(soft(space.one_hot(codes, dtype=torch.float64))[0], model(codes)[0])
+    wrong = soften(Model([lambda x: torch.where(x > -1, x, x, out=x)], LOOKUPS["embedding"]), space)
+    with pytest.raises(TypeError, match="soften: 'where'"):
+        wrong(space.one_hot(codes, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("move", BY_NAME.values(), ids=BY_NAME.keys())

@@ -175,7 +175,10 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
         (lambda t: changed(t, "outcome", 2, "best"), "'outcome', row 3: 'best' is not among"),
         (lambda t: changed(t, "annotator", 1, None), "'annotator', row 2: the value is missing"),
         (lambda t: changed(t, "context.price", 4, float("nan")), "'context.price', row 5: nan"),
-        (lambda t: t.append_column("first.hue", t["first.cut"]), "no columns for 'first.hue'"),
+        *(
+            (lambda t, n=name: t.append_column(n, t["first.cut"]), f"no columns for {name!r}")
+            for name in ("first.hue", "second.hue", "context.hue")
+        ),
         (lambda t: t.slice(0, 0), "no rows"),
     ],
 )

@@ -114,6 +114,7 @@ CASES: dict[str, Case] = {
     "dpo, conservative": lambda: dpo(ties=False, flip=0.2, noise="conservative"),
     "synthetic": synthetic,
     "synthetic, who": lambda: synthetic(tie_width=1.0, reliability=TRUST, annotator=WHO),
+    "synthetic, one of three": lambda: synthetic(reliability=TRUST),
     "synthetic, sure": lambda: synthetic(temperature=0.0, reliability=0.9),
     "synthetic, two": lambda: synthetic(temperature=3.0, annotator=WHO % 2),
 }

@@ -149,6 +149,9 @@ CASES: dict[str, Case] = {
         "reinforce", by_steps=False, context_noise=0.3, memory=3, epochs=2, kl="k2", kl_in="loss"
     ),
     "reinforce, bare": lambda: policy("reinforce", by_steps=False, bare=True, memory=2, epochs=2),
+    "reinforce, conditional": lambda: policy(
+        "reinforce", by_steps=False, kl="conditional", kl_in="loss", memory=3, epochs=2
+    ),
     "group": lambda: policy(
         "group_relative",
         minibatches=2,

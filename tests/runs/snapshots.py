@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,15 @@ import torch
 
 from discrete_grad.data import Table, TableError, read_table
 from discrete_grad.fitting import EstimatorConfig
-from discrete_grad.preferences import Preferences, random_pairs, synthetic_preferences
-from discrete_grad.rules import AtMost, Forbid, Imply
-from discrete_grad.runs import FitConfig, Run, fit, load_run
+from discrete_grad.preferences import (
+    PreferenceConfig,
+    Preferences,
+    random_pairs,
+    read_preferences,
+    synthetic_preferences,
+)
+from discrete_grad.rules import AtMost, Forbid, Imply, Rules
+from discrete_grad.runs import FitConfig, Rounds, Run, fit, load_run, prefer
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import RunScore
 from discrete_grad.runs._rows_to_try import rows_to_try
@@ -134,7 +140,7 @@ def plain(folder: Path) -> Run:
     return fit(read_table(columns, score="score"), folder, config, source={"example": "small"})
 
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "_aim_facts._CONTEXTS": 2,
     "_aim_facts._EVALUATIONS": 30,
     "_aim_facts._FRONT": 5,
@@ -158,6 +164,8 @@ SMALL = {
     "_scorer_stages._CONTEXTS": 5,
     "_scorer_stages._DRAWS": 60,
     "_trust._STARTS": 3,
+    "prefer._MOST_FEATURES": 2,
+    "prefer._POOL": 20,
     "pareto_front._DRAWS": 3,
     "pareto_front._EVALUATIONS": 10,
     "pareto_front._FEWEST": 8,
@@ -171,7 +179,8 @@ SMALL = {
 
 def prepare(patch: pytest.MonkeyPatch) -> None:
     """Cut searches and samples small, and let an example be its name."""
-    cut_small(patch, "runs", SMALL)
+    quick = PreferenceConfig(members=2, hidden=(4,), dim=2, **_LOOP)
+    cut_small(patch, "runs", SMALL | {"prefer._QUICK": quick})
     patch.setattr("discrete_grad.runs.report.load_example", lambda family: f"the table of {family}")
 
 
@@ -196,6 +205,7 @@ def told(fit: Fit, folder: Path) -> dict[str, Any]:
         if run.aims is not None:
             again = run.tell(NEW)
             made["told"] = [len(again.table), models_of(again), ends_of(again)]
+        made["preferred"] = preferred(run, folder.with_suffix(".parquet"))
     texts = [str(one.message) for one in heard if "discrete_grad" in one.category.__module__]
     return made | {"warnings": [text.replace(str(folder), "FOLDER") for text in texts]}
 
@@ -233,6 +243,43 @@ def rows_of(run: Run) -> dict[str, Any]:
         made["proposed"] = run.propose(given, rows=3, explore=2.0)
     found = {name: columns_of(frame) for name, frame in made.items()}
     return found | {"try": rows_to_try(run), "wrong": {n: refusal(f) for n, f in wrong.items()}}
+
+
+def preferred(run: Run, path: Path) -> list[Any]:
+    """Pairs as they are shown to two annotators, one after the other, and their answers."""
+    shown: list[str] = []
+    for name, keys, seed in (("ann", "12t?s1221T12", 3), ("bob", "s 2q", 4)):
+        asked = iter(keys)
+
+        def ask(prompt: str, asked: Iterator[str] = asked) -> str:
+            shown.append(prompt)
+            return next(asked)
+
+        answered = prefer(run, path, ask=ask, show=shown.append, annotator=name, pairs=9, seed=seed)
+        shown.append(f"{name}: {answered}")
+    kept = read_preferences(path, run.table.schema)
+    columns = (kept.first, kept.second, kept.outcome, kept.who)
+    return [*shown, *(column.tolist() for column in columns), *kept.annotators]
+
+
+def rounds(choose: Any) -> dict[str, Any]:
+    """Rows that rounds propose in contexts, under a rule, with failures; and of two aims."""
+    table = rows(30)
+    space, spec = table.schema.space, table.schema.context_spec
+    assert table.context is not None
+    rules = Rules(space, [AtMost(2, {"cut": "ideal", "shade": "3", "size": "l"})])
+    made = Rounds(space, spec, rules=rules, explore=0.7, choose=choose, seed=5)
+    scores = table.scores.clone()
+    scores[::7] = torch.nan
+    found: list[Any] = [made.propose(3, table.context[0]).tolist()]
+    made.tell(table.codes, scores, table.context)
+    found += [made.propose(4, context).tolist() for context in table.context[:2]]
+    made.tell(torch.tensor(found[-1]), torch.arange(4.0), table.context[1])
+    found += [made.propose(2, table.context[1]).tolist(), [*map(str, made.best())]]
+    several = Rounds(space, choose=choose)
+    told = torch.stack([table.scores, table.codes[:, 1].double() - table.codes[:, 0]], 1)
+    several.tell(table.codes[:12], told[:12])
+    return {"one": found, "several": [several.propose(5).tolist(), several.front()[0].tolist()]}
 
 
 def refusal(call: Callable[[], object]) -> str:

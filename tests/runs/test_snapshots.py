@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.kept_numbers import check_told, keep_told
-from tests.runs.snapshots import FITS, prepare, told
+from tests.runs.snapshots import FITS, prepare, rounds, told
 
 FILE = Path(__file__).parent / "snapshots.json"
+CHOICES = ("improvement", "thompson", "optimism", "evolution")
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -26,7 +27,14 @@ def test_a_run_tells_what_it_told(
     check_told(FILE, name, told(FITS[name], tmp_path / "run"))
 
 
+@pytest.mark.parametrize("choose", CHOICES)
+def test_rounds_propose_what_they_proposed(choose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(monkeypatch)
+    check_told(FILE, choose, rounds(choose))
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         prepare(patch)
-        keep_told(FILE, {name: told(fit, Path(folder) / name) for name, fit in FITS.items()})
+        found = {name: told(fit, Path(folder) / name) for name, fit in FITS.items()}
+        keep_told(FILE, found | {choose: rounds(choose) for choose in CHOICES})

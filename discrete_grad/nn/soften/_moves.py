@@ -56,8 +56,8 @@ def _strided(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
     ndim = len(at.shape)
     if name in ("transpose", "swapaxes", "swapdims", "t", "adjoint"):
         dims = list(range(ndim))
-        a = _option(0, rest, named, "dim0", 0)
-        b = _option(1, rest, named, "dim1", 1)
+        a = _option(0, rest, named, "dim0", named.get("axis0", 0))
+        b = _option(1, rest, named, "dim1", named.get("axis1", 1))
         dims[a], dims[b] = dims[b], dims[a]
         return at.permute(dims)
     if name == "permute":
@@ -97,8 +97,8 @@ def _cut(name: str, at: Strided, rest: Sequence[Any], named: Named) -> Any:
         return [at.item((*(slice(None),) * dim, i)) for i in range(at.shape[dim])]
     if name in ("split", "split_with_sizes", "chunk"):
         dim = _option(1, rest, named, "dim", 0) % len(at.shape)
-        names = {"chunk": "chunks"}.get(name, "split_size")
-        amount = _option(0, rest, named, names, named.get("split_size_or_sections"))
+        option = "chunks" if name == "chunk" else "split_sizes"  # `split` gives its own by place
+        amount = _option(0, rest, named, option, None)
         size = at.shape[dim]
         if name == "chunk":
             amount = max(1, -(-size // amount))
@@ -184,6 +184,11 @@ def _iterate(name: str, func: Any, args: Args, kwargs: Named) -> Any:
 def _join(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     if name == "broadcast_tensors" and len(args) == 1 and isinstance(args[0], (tuple, list)):
         args = tuple(args[0])
+    if name == "where":
+        known = [key for key in ("condition", "input", "other") if key in kwargs]
+        if len(known) < len(kwargs):
+            return NotImplemented
+        args, kwargs = (*args, *(kwargs[key] for key in known)), {}
     if name == "where" and isinstance(args[0], Tensor) and not isinstance(args[0], Codes):
         condition, *rest = args
     elif name == "masked_fill":
