@@ -162,12 +162,12 @@ def _draw(block: Tensor, uniform: Tensor, dtype: torch.dtype) -> Tensor:
     if block.dim() > 3 and block.shape[0] < block.shape[1]:  # few samples of a large batch
         pairs = zip(block.unbind(), uniform.unbind(), strict=True)
         codes = [_draw(b, u, dtype) for b, u in pairs]
-        return torch.stack(codes) if codes else uniform.long()
+        return torch.stack(codes)
     codes = [
         _invert(blocks.softmax(block[rows].to(dtype)), uniform[rows])
         for rows in blocks.parts(len(block), block[:1].numel(), block.device)
     ]
-    return torch.cat(codes) if codes else uniform.long()
+    return torch.cat(codes)
 
 
 def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:

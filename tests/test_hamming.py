@@ -107,6 +107,16 @@ def test_all_rows_are_compared_where_that_is_cheap() -> None:
     assert torch.equal(known.distance(others), nearest_hamming(others, table))
 
 
+def test_whatever_the_hash_of_a_row_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discrete_grad.hamming._LEAST", 2)
+    every = torch.cartesian_prod(torch.arange(8), torch.arange(8), torch.arange(8))
+    table = every[::100]  # of most others the hash lies below or above all of these
+    known = KnownRows(table, comparisons=1)
+    assert known.compared < known.count
+    found = known.distance(every) == 0
+    assert found.nonzero().flatten().tolist() == [*range(0, 512, 100)]
+
+
 @pytest.mark.parametrize("far", [2**15, 2**16, 2**17 + 2**16])
 def test_codes_that_share_their_lowest_16_bits_differ(far: int) -> None:
     codes, others = torch.tensor([[0, far]]), torch.tensor([[far, 0], [0, 0], [0, far]])

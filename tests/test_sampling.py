@@ -460,18 +460,19 @@ def test_the_parts_of_a_large_block(
         return [slice(first, first + 2) for first in range(0, count, 2)]
 
     def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+        assert probabilities.dtype == torch.float64
         drawn.append(tuple(probabilities.shape))
         return whole(probabilities, uniform)
 
     sizes: list[int] = []
     drawn: list[tuple[int, ...]] = []
     whole = sampling._invert
-    block, u = (torch.rand(size, generator=seeded(0)).double() for size in (shape, shape[:-1]))
-    expected = whole(block.softmax(-1), u)
+    block, u = (torch.rand(size, generator=seeded(0)) for size in (shape, shape[:-1]))
+    expected = whole(block.double().softmax(-1), u.double())
     monkeypatch.setattr(sampling, "_invert", invert)
     monkeypatch.setattr(sampling.blocks, "parts", parts)
     monkeypatch.setattr(sampling.blocks, "fits", lambda block: block.numel() <= 24)
-    assert torch.equal(sampling._draw(block, u, torch.float64), expected)
+    assert torch.equal(sampling._draw(block, u.double(), torch.float64), expected)
     assert drawn == CUTS[shape]
     assert sizes == [math.prod(drawn[0][1:])] * len(sizes)
 

@@ -29,6 +29,7 @@ from discrete_grad.evaluation import (
     fit_gain_curve,
     mean_interval,
     median_interval,
+    percentile,
     swap_agreement,
     swap_effects,
 )
@@ -141,11 +142,15 @@ def together() -> list[Any]:
     space = CategoricalSpace.from_sizes((4, 5, 6))
     known, codes = (random_codes(space, n, generator=seeded(n)) for n in (25, 12))
     tied = torch.arange(400).remainder(20)
+    a, b = torch.arange(60) % 3, torch.arange(60) // 30
     columns = torch.stack([tied, tied.div(2).long(), torch.arange(400).remainder(7)], 1)
     return [
         unseen_pairs(space, known, codes).tolist(),
         unseen_pairs(space, known, known[:9], own=True).tolist(),
         [asdict(pair) for pair in sparse_pairs(columns, [20, 10, 7], seed=3)],
+        # 3 pairs of 6 may be chance where three pairs of columns are looked at, 3 of 9 are not
+        [asdict(pair) for pair in sparse_pairs(torch.stack([a % 2, a, b], 1), [2, 3, 2])],
+        [asdict(pair) for pair in sparse_pairs(torch.stack([a, 2 - a, b], 1), [3, 3, 2])],
     ]
 
 
@@ -177,6 +182,8 @@ def figures() -> list[Any]:
         curve.gain(exact).tolist(),
         [mean_interval(values), mean_interval(values, 0.5)],
         [median_interval(values), median_interval(values[:8], 0.6)],
+        percentile(exact, exact.double() + 0.5).tolist(),
+        percentile(exact.double() + 1, exact).tolist(),
         [spearman(exact, exact), spearman(exact, -exact), spearman(exact.square(), exact.sin())],
         [best_row(CODES, BOTH.scores), best_row(CODES[:8], 1e200 * BOTH.scores[:8].double())],
         in_parts(lambda r, c: r.sum(1) + c[:, 0], CODES[:7], CONTEXT[:7], rows=3).tolist(),
