@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discrete_grad import ContextSpec
 from discrete_grad.evaluation import TrainingContexts, context_robustness
+from discrete_grad.evaluation.robustness import _Answer, _entry
 from discrete_grad.reporting import build_report, render_html
 from discrete_grad.reporting._robustness_page import robustness_sentences
 from tests.evaluation.planted import (
@@ -304,3 +305,17 @@ def test_bad_input_is_told() -> None:
         TrainingContexts(
             ContextSpec(numeric=["a", "b"]), torch.tensor([[0.0, 0.0], [0.0, math.nan]])
         )
+
+
+def test_a_draw_counts_where_both_answers_are_numbers() -> None:
+    """Two contexts, three draws of each; of the second context one draw alone counts."""
+    codes, entropy = torch.zeros(3, 2, 2, 4).long(), torch.ones(3, 2)
+    clean = _Answer(codes, entropy, torch.tensor([[True, True], [True, True], [True, False]]))
+    usable = torch.tensor([[True, True], [True, False], [True, True]])
+    before, after = torch.zeros(3, 2, 2), torch.tensor([[1.0, 5.0], [1.0, 50.0], [1.0, 500.0]])
+    found = _entry(
+        clean, _Answer(codes, entropy, usable), before, after.unsqueeze(2).expand(-1, -1, 2)
+    )
+    assert found["row"][0] == found["samples_change"][0] == (1 + 5) / 2
+    assert found["finite"] == pytest.approx(5 / 6)
+    assert found["left_out"] == {"row": 0, "samples": 0}

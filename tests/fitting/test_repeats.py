@@ -98,6 +98,10 @@ def test_few_different_rows_are_learnt_in_parts_and_many_whole() -> None:
     for possible, parts in ((10**6, 1), (300, 4)):
         rows = learning_rows(ScoredRows(codes, torch.zeros(1200)), possible)
         assert len(rows) == 300 * parts
+    # 100 rows are possible in each of three contexts, 90 are there
+    pairs = torch.cartesian_prod(torch.arange(30), torch.arange(3)).repeat(4, 1)
+    rows = ScoredRows(pairs[:, :1], torch.zeros(360), pairs[:, 1:].float())
+    assert [len(learning_rows(rows, possible)) for possible in (100, 60)] == [90, 4 * 90]
     many = torch.arange(1400).repeat(4).unsqueeze(1)
     assert len(learning_rows(ScoredRows(many, torch.zeros(5600)), 1400)) == 2 * 1400
 

@@ -150,6 +150,8 @@ def test_averages_are_over_contexts_that_know_a_value() -> None:
     average = entry_of(report["average"], "generator, most likely row")
     assert average["judged"] == pytest.approx(sum(e["judged"] for e in likely) / 3)
     assert average["nearest_min"] == min(e["nearest_min"] for e in likely)
+    apart = [[likely[0] | {"nearest_min": n}] for n in (2.0, 1.0, None, 3.0)]
+    assert module._average(apart)[0]["nearest_min"] == 1
 
 
 def test_infeasible_rows_are_none_and_keep_their_percentile() -> None:

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from dataclasses import replace
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
@@ -13,10 +14,20 @@ from torch import Tensor
 from discrete_grad import CategoricalSpace
 from discrete_grad.data import Vocabulary, read_contexts, read_table
 from discrete_grad.data.schema import Schema
+from discrete_grad.evaluation import distinct_contexts
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.fitting.context_range import trained_ranges
 from discrete_grad.hamming import nearest_hamming
-from discrete_grad.runs import FewRowsWarning, Run, check_columns, fit, generate, part_path
+from discrete_grad.runs import (
+    FewRowsWarning,
+    Run,
+    _rows_to_try,
+    check_columns,
+    fit,
+    generate,
+    part_path,
+    polished_row,
+)
 from discrete_grad.runs import _proposals as proposals
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
@@ -191,6 +202,51 @@ def assert_close(mine: Written, theirs: Written) -> None:
             torch.testing.assert_close(torch.tensor(mine[name]), torch.tensor(values))
         else:
             assert mine[name] == values, name
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "evaluations"),
+    [(1, 1, 2**17), (1, 100, 2**22 // 300), (1, 10**6, 64), (30, 10**6, 240)],
+)
+def test_all_contexts_share_what_is_evaluated(
+    bare: Run, monkeypatch: pytest.MonkeyPatch, rows: int, total: int, evaluations: int
+) -> None:
+    def asked(*arguments: object, **given: object) -> None:
+        raise KeyboardInterrupt(given["evaluations"])
+
+    monkeypatch.setattr(proposals, "best_rows", asked)
+    given = {"diversity": 1, "new_only": True, "policy": bare.policy, "total": total}
+    with pytest.raises(KeyboardInterrupt, match=f"^{evaluations}$"):
+        next(proposals.propose(bare, None, rows=rows, seed=0, **given))  # type: ignore[arg-type]
+
+
+def test_the_most_frequent_contexts_are_those_of_the_rows_to_try(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(run: Run, columns: object, contexts: Tensor, **given: object) -> Written:
+        shown.append(contexts)
+        return {"in_table": [False]}
+
+    shown: list[Tensor] = []
+    monkeypatch.setattr(_rows_to_try, "generate", asked)
+    part = _rows_to_try.rows_to_try(run)
+    every, _ = distinct_contexts(run.table.context, len(run.table))
+    assert every is not None
+    assert (part["contexts"], part["of"]) == (6, len(every))
+    assert torch.equal(shown[0], every[:6])
+
+
+def test_where_the_likeliest_row_is_not_allowed_the_likeliest_of_the_known_is_climbed_from(
+    bare: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("discrete_grad.runs.generate")
+    first = bare.table.schema.space.argmax(bare.generator())[0]
+    monkeypatch.setattr(module, "trusted", lambda run: lambda codes: codes[:, 0] != first)
+    monkeypatch.setattr(module, "climbed", lambda run, policy, codes, given: codes)
+    known = bare.rows.codes[bare.rows.codes[:, 0] != first].long()
+    assert len(known.unique(dim=0)) > 2
+    best = known[bare.generator.log_prob(known).argmax()]
+    assert torch.equal(polished_row(bare, None), best)
 
 
 @pytest.mark.parametrize("diversity", [2, 3])
