@@ -19,6 +19,13 @@ def test_the_pages_show_the_committed_figures(path: Path) -> None:
     assert report.filled(text, FOUND) == text
 
 
+@pytest.mark.parametrize("path", report.PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_page_says_nothing_twice(path: Path) -> None:
+    said = [part for part in path.read_text(encoding="utf-8").split("\n\n") if len(part) > 60]
+    twice = {part[:80] for part in said if said.count(part) > 1 and part[0] not in "|<"}
+    assert not twice
+
+
 def test_a_wrong_figure_on_a_page_would_be_seen() -> None:
     text = "<!-- table: polynomial -->\nold\n<!-- end of table -->"
     assert report.filled(text, FOUND) != text
