@@ -13,6 +13,7 @@ from discrete_grad.evaluation import compare_metrics
 from discrete_grad.fitting import mine_hard_pairs, with_swaps
 from discrete_grad.gradient import ReinMax
 from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.nn import ChunkedHead, SoftEmbedding
 from discrete_grad.policies import AutoregressiveGenerator, Generator, MixtureGenerator, conditioned
 from discrete_grad.preferences import random_pairs, synthetic_preferences
 from discrete_grad.rules import AtMost, Rules
@@ -72,6 +73,9 @@ RULES = Rules(SPACE, [AtMost(1, {"x0": 0, "x1": 0, "x2": 0})])
 PLAIN, STEPS = Generator(SPACE), AutoregressiveGenerator(SPACE, hidden=(8,))
 MIXED = MixtureGenerator([PLAIN, PLAIN], Generator(CategoricalSpace({"number": 2})))
 ENSEMBLE = EstimatorEnsemble([Estimator(SPACE)])
+EMBEDDING, ONE = SoftEmbedding(SPACE, 1), torch.nn.Embedding(5, 1)
+SHARED = SoftEmbedding.from_pretrained([ONE, ONE])
+HEAD = ChunkedHead(4, ONE.weight, ReinMax())
 LEARNT = RewardWeighted(Generator(SMALL), Estimator(SMALL), 1.0)
 WORLD, EXACT = world(0), SMALL.enumerate()[:3]
 DRAWING: dict[str, Callable[..., Any]] = {
@@ -110,6 +114,11 @@ DRAWING: dict[str, Callable[..., Any]] = {
     "predictions": lambda **g: ENSEMBLE.sample_predictions(
         torch.zeros(20, SPACE.width), ReinMax(SPACE), **g
     ),
+    "embedded": lambda **g: EMBEDDING.sample(torch.zeros(20, 18), ReinMax(SPACE), **g),
+    "embedded by one table": lambda **g: SHARED.sample(
+        torch.zeros(20, 10), ReinMax(SHARED.space), **g
+    ),
+    "chunked": lambda **g: HEAD(torch.zeros(20, 4), **g),
     "pairs": lambda **g: random_pairs(ROWS, None, 20, **g),
     "answers": lambda **g: synthetic_preferences(
         lambda codes, context: codes.sum(-1), ROWS, ROWS.flip(0), **g

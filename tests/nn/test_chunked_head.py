@@ -353,6 +353,8 @@ def test_arguments_that_do_not_fit() -> None:
         ChunkedHead(4, SoftEmbedding(CategoricalSpace.from_sizes((2, 3)), 2), ReinMax())
     with pytest.raises(ValueError, match=r"the relaxation is for .*x0: 3.*, not for .*item: 7"):
         make(7, ReinMax(CategoricalSpace.from_sizes((3,))))
+    with pytest.raises(ValueError, match=r"the relaxation is for .*x0: 3, x1: 4"):  # as wide
+        make(7, ReinMax(CategoricalSpace.from_sizes((3, 4))))
     with pytest.raises(ValueError, match="Softmax draws no category"):
         make(7, Softmax()).draw(latents(2))
     arguments, head = (layer.space, latents(2), layer.weight), layer.linear.weight

@@ -432,3 +432,14 @@ def test_what_it_refuses():
         SampleGate(2)(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="takes a context"):
         SampleGate(2, SPEC)(torch.zeros(4, 2))
+
+
+def test_the_law_has_a_slope_in_the_context() -> None:
+    mixture = MixtureGenerator(
+        [generator_of(SPEC, SPACE, seed) for seed in (0, 1)], generator_of(SPEC, number_of(2), 2)
+    )
+    for value in (mixture.weights, mixture.marginals, lambda c: mixture.log_prob(ROWS[2], c)):
+        given = CONTEXT.clone().requires_grad_()
+        assert torch.autograd.gradcheck(value, given)
+        (slope,) = torch.autograd.grad(value(given).square().sum(), given)
+        assert slope.all()

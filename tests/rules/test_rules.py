@@ -42,10 +42,17 @@ def test_rules_are_equal_picklable_and_hashable() -> None:
     assert copy.deepcopy(rules) == rules
     assert rules != Rules(SPACE, EVERY_KIND[:-1])
     context = CategoricalSpace({"country": ["DE", "FR"]})
+    assert rules != Rules(SPACE, EVERY_KIND, context=context)
     assert repr(Rules(context)) == "Rules(CategoricalSpace(country: 2), [])"
     assert repr(Rules(CategoricalSpace({"a": 2}), [Fix("a", 0)], context=context)) == (
         "Rules(CategoricalSpace(a: 2), [Fix('a', 0)], context=CategoricalSpace(country: 2))"
     )
+
+
+def test_a_change_costs_its_price_and_another_one_1() -> None:
+    space = CategoricalSpace.from_sizes((3, 2))
+    for prices, left in (({"x0": 0.5}, 6), ({"x1": 2}, 3), ({}, 4)):
+        assert Rules(space, [Within([0, 0], 1.5, prices=prices)]).num_rows == left
 
 
 # --- counts ---------------------------------------------------------------------------------------

@@ -558,3 +558,17 @@ def test_errors() -> None:
         top_k(torch.zeros(3), count=0)
     with pytest.raises(ValueError, match=r"mass must be in \(0, 1\], got 0"):
         nucleus(torch.zeros(3), mass=0.0)
+
+
+def test_rows_selected_among_selected_ones_are_those_of_the_first() -> None:
+    policy = table()
+    guided = Guided(policy, policy.support, torch.tensor([1.0, 0.0, 2.0]).double())
+    state = guided.begin(None, batch=(6,))
+    _, state = guided.advance(state, None)
+    _, state = guided.advance(state, torch.tensor([0, 1, 2, 0, 1, 2]))
+    twice = guided.select(guided.select(state, torch.tensor([5, 1, 3])), torch.tensor([2, 0]))
+    once = guided.select(state, torch.tensor([3, 5]))
+    following = torch.tensor([0, 1])
+    for read in (twice, once):
+        assert read.size == 2
+    assert_close(guided.advance(twice, following)[0], guided.advance(once, following)[0])

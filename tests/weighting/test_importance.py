@@ -19,7 +19,7 @@ from discrete_grad.weighting import (
 )
 from discrete_grad.weighting.best_of_n import soft_best_of_n, soft_best_of_n_law
 from discrete_grad.weighting.draws import inverse_draw, normalised, systematic_draw
-from discrete_grad.weighting.importance import resampled_importance
+from discrete_grad.weighting.importance import _pareto_shape, resampled_importance
 from discrete_grad.weighting.metropolis import metropolis
 from tests.goodness import FALSE_ALARM
 from tests.weighting.worlds import SPACE, TableReference, context, numbers, world
@@ -102,6 +102,13 @@ def test_pareto_k_is_that_of_a_generalised_pareto_distribution(k):
     tail = -torch.log1p(-p) if k == 0 else torch.expm1(-k * torch.log1p(-p)) / k
     # the tail of a generalised Pareto distribution has its own shape
     assert abs(pareto_k(tail.clamp_min(1e-300).log()) - k) < 0.1
+
+
+def test_pareto_k_is_drawn_towards_a_half_by_ten_observations():
+    ordered = uniform((200,), generator=seeded(3)).sort().values
+    tail = ordered[-40:] - ordered[-41]
+    expected = (40 * _pareto_shape(tail / ordered[-1]) + 10 * 0.5) / 50
+    assert_close(pareto_k(ordered.log()), expected)
 
 
 def test_pareto_k_knows_no_unit_and_no_order():
