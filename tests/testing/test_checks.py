@@ -32,6 +32,10 @@ from tests.testing.watched import Watch, WatchedLayer, WatchedRuled, WatchedScor
 
 SEEDS = (0, 1)
 SLOW = {"compile": "takes seconds", "export": "takes seconds"}
+IN_OTHER_WORDS = {
+    *SLOW,
+    "pickle",
+}  # the message is that of torch or Python, of each version another
 WITHOUT_SLOW = [check for check in CHECKS if check not in SLOW]
 
 
@@ -83,7 +87,7 @@ def test_a_planted_bug_is_found(
     assert f"check_gradient_estimator({bug.__name__}, only=['{check}'], seed={seed})" in (
         result.message
     )
-    if not seed:
+    if not seed and check not in IN_OTHER_WORDS:
         compare(f"{check}-{bug.__name__}", {"message": result.message})
 
 
