@@ -178,7 +178,8 @@ SMALL: dict[str, Any] = {
 
 
 def prepare(patch: pytest.MonkeyPatch) -> None:
-    """Cut searches and samples small, and let an example be its name."""
+    """Cut searches and samples small, scale each shop by itself, and let an example be its name."""
+    patch.setattr("discrete_grad.fitting.score_scale._MIN_GROUP", 8)
     quick = PreferenceConfig(members=2, hidden=(4,), dim=2, **_LOOP)
     cut_small(patch, "runs", SMALL | {"prefer._QUICK": quick})
     patch.setattr("discrete_grad.runs.report.load_example", lambda family: f"the table of {family}")
