@@ -5,7 +5,7 @@ import math
 import os
 import re
 import tomllib
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,15 @@ def test_json_and_settings_hold_the_same_values() -> None:
         for name, value in flatten_toml(json.loads(FitConfig().to_json())).items()
     }
     assert all(math.isfinite(v) for v in flatten(FitConfig()).values() if isinstance(v, float))
+
+
+def test_runs_made_before_it_could_be_chosen_are_read() -> None:
+    for before, now in (("rank", "rank"), ("standard", "mean"), ("raw", "raw")):
+        values = asdict(FitConfig())
+        del values["maximise"]
+        read = FitConfig.from_json(json.dumps({**values, "score_scale": before}))
+        assert read.maximise == now
+        assert read.score_scale == before
 
 
 def test_with_settings_replaces_every_setting_alone() -> None:
