@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discrete_grad.fitting import EstimatorConfig
 from discrete_grad.preferences.dpo import DPOConfig
 from discrete_grad.reinforcement import ReinforceConfig
 from discrete_grad.runs import FitConfig, config_text, read_config
@@ -197,6 +198,20 @@ def test_runs_made_before_it_could_be_chosen_are_read() -> None:
         read = FitConfig.from_json(json.dumps({**values, "score_scale": before}))
         assert read.maximise == now
         assert read.score_scale == before
+
+
+def test_what_cannot_be_maximised_is_refused() -> None:
+    FitConfig(maximise="median").check()
+    wrong: Any = "mode"
+    kernel = EstimatorConfig(families=("kernel", "anova"))
+    for name in ("estimator", "judge"):
+        told = f"maximise median is learnt by networks alone, {name}.families are {kernel.families}"
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+            FitConfig(maximise="median", **{name: kernel}).check()
+        FitConfig(maximise="mean", **{name: kernel}).check()
+    told = "maximise must be one of ['rank', 'mean', 'median', 'raw'], got 'mode'"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        FitConfig(maximise=wrong).check()
 
 
 def test_with_settings_replaces_every_setting_alone() -> None:
