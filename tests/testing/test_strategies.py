@@ -23,6 +23,7 @@ from discrete_grad.testing import (
     row_function,
     seeds,
     soft_rows,
+    strategies,
 )
 from discrete_grad.testing.functions import FAMILIES
 
@@ -226,3 +227,9 @@ def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"pip install 'discrete_grad\[testing\]'"):
         importlib.import_module(name)
+
+
+def test_the_largest_feature_that_can_be_enumerated() -> None:
+    assert strategies._largest(1, 1, 1) == 1
+    assert strategies._largest(1, 1, 5) == 5
+    assert strategies._largest(10**6, 1, 5) == 0
