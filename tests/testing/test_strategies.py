@@ -233,3 +233,10 @@ def test_the_largest_feature_that_can_be_enumerated() -> None:
     assert strategies._largest(1, 1, 1) == 1
     assert strategies._largest(1, 1, 5) == 5
     assert strategies._largest(10**6, 1, 5) == 0
+
+
+def test_a_seed_is_at_least_0_and_below_2_to_the_31() -> None:
+    for beyond in (lambda seed: seed < 0, lambda seed: seed >= 2**31):
+        with pytest.raises(NoSuchExample):
+            find(strategies.seeds(), beyond)
+    assert find(strategies.seeds(), lambda seed: seed >= 0) == 0
