@@ -485,3 +485,17 @@ def test_few_categories_of_many_rows_are_counted(monkeypatch: pytest.MonkeyPatch
     for rows, size in ((large // (few - 1) + 1, few - 1), (8, few), (9, few), (large // 2, 2)):
         sampling._invert(torch.full((rows, size), 1 / size), torch.full((rows,), 0.5))
     assert counted == [(large // (few - 1) + 1, few - 1)]
+
+
+def test_a_source_that_was_used_forwards_is_refused_backwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used, new = seeded(0), seeded(1)
+    for _ in range(2):
+        sampling.uniform((2,), generator=used)
+    monkeypatch.setattr(sampling, "in_backward", lambda: True)
+    told = "a generator= that the forward pass has used cannot be drawn from in a backward pass"
+    with pytest.raises(RuntimeError, match=f"^{told}: activation checkpointing, "):
+        sampling.uniform((2,), generator=used)
+    for _ in range(2):
+        sampling.uniform((2,), generator=new)

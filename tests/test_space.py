@@ -661,3 +661,16 @@ def test_derivatives_are_asked_for_where_they_are_not_kept() -> None:
         pytest.raises(ValueError, match=r"a relaxation needs .*use torch\.no_grad\(\) instead"),
     ):
         require_derivatives("a relaxation")
+
+
+def test_a_number_of_rows_with_16_digits_is_told_by_its_power() -> None:
+    for count, told in ((15, "about 10^15"), (14, "100,000,000,000,000")):
+        message = f"the space has {told} rows, more than max_rows=1,000,000; "
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            CategoricalSpace.from_sizes((10,) * count).enumerate(max_rows=1_000_000)
+
+
+def test_a_column_too_few_is_told() -> None:
+    space = CategoricalSpace({"cut": 2, "shade": 3})
+    with pytest.raises(ValueError, match=r"a per-feature tensor .*\(2, 1\)"):
+        space.block_columns(torch.zeros(2, 1))

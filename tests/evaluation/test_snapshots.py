@@ -143,13 +143,17 @@ def together() -> list[Any]:
     known, codes = (random_codes(space, n, generator=seeded(n)) for n in (25, 12))
     tied = torch.arange(400).remainder(20)
     a, b = torch.arange(60) % 3, torch.arange(60) // 30
+    few = torch.tensor([0] * 3 + [1] * 10 + [2] * 10)
     columns = torch.stack([tied, tied.div(2).long(), torch.arange(400).remainder(7)], 1)
     return [
         unseen_pairs(space, known, codes).tolist(),
         unseen_pairs(space, known, known[:9], own=True).tolist(),
         [asdict(pair) for pair in sparse_pairs(columns, [20, 10, 7], seed=3)],
-        # 3 pairs of 6 may be chance where three pairs of columns are looked at, 3 of 9 are not
-        [asdict(pair) for pair in sparse_pairs(torch.stack([a % 2, a, b], 1), [2, 3, 2])],
+        # 3 pairs of 9 may be chance where rows are few and three pairs of columns are looked at
+        [
+            asdict(pair)
+            for pair in sparse_pairs(torch.stack([few, few, torch.arange(23) % 2], 1), [3, 3, 2])
+        ],
         [asdict(pair) for pair in sparse_pairs(torch.stack([a, 2 - a, b], 1), [3, 3, 2])],
     ]
 

@@ -150,7 +150,14 @@ CASES: dict[str, Case] = {
     ),
     "reinforce, bare": lambda: policy("reinforce", by_steps=False, bare=True, memory=2, epochs=2),
     "reinforce, conditional": lambda: policy(
-        "reinforce", by_steps=False, kl="conditional", kl_in="loss", memory=3, epochs=2
+        "reinforce",
+        by_steps=False,
+        kl="conditional",
+        kl_in="loss",
+        memory=3,
+        epochs=4,
+        beta=40.0,
+        learning_rate=0.3,
     ),
     "group": lambda: policy(
         "group_relative",

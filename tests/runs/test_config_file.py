@@ -5,7 +5,7 @@ import math
 import os
 import re
 import tomllib
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discrete_grad.fitting import EstimatorConfig
 from discrete_grad.preferences.dpo import DPOConfig
 from discrete_grad.reinforcement import ReinforceConfig
 from discrete_grad.runs import FitConfig, config_text, read_config
@@ -188,6 +189,29 @@ def test_json_and_settings_hold_the_same_values() -> None:
         for name, value in flatten_toml(json.loads(FitConfig().to_json())).items()
     }
     assert all(math.isfinite(v) for v in flatten(FitConfig()).values() if isinstance(v, float))
+
+
+def test_runs_made_before_it_could_be_chosen_are_read() -> None:
+    for before, now in (("rank", "rank"), ("standard", "mean"), ("raw", "raw")):
+        values = asdict(FitConfig())
+        del values["maximise"]
+        read = FitConfig.from_json(json.dumps({**values, "score_scale": before}))
+        assert read.maximise == now
+        assert read.score_scale == before
+
+
+def test_what_cannot_be_maximised_is_refused() -> None:
+    FitConfig(maximise="median").check()
+    wrong: Any = "mode"
+    kernel = EstimatorConfig(families=("kernel", "anova"))
+    for name in ("estimator", "judge"):
+        told = f"maximise median is learnt by networks alone, {name}.families are {kernel.families}"
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+            FitConfig(maximise="median", **{name: kernel}).check()
+        FitConfig(maximise="mean", **{name: kernel}).check()
+    told = "maximise must be one of ['rank', 'mean', 'median', 'raw'], got 'mode'"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        FitConfig(maximise=wrong).check()
 
 
 def test_with_settings_replaces_every_setting_alone() -> None:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,21 @@ def test_rows_are_edited_as_frames(run: Run) -> None:
     edited = run.edit(run.generate(pd.DataFrame(CONTEXTS), rows=1), edits=1)
     assert type(edited).__module__.startswith("pandas")
     assert (edited["estimated_score"] >= edited["score_before"]).all()
+
+
+def test_every_search_of_an_edit_is_by_its_seed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("discrete_grad.runs.edit_rows")
+    search, asked = module.swaps_of_run, []
+
+    def noted(*given: Any, **options: Any) -> Any:
+        asked.append(options)
+        return search(*given, **options)
+
+    monkeypatch.setattr(module, "swaps_of_run", noted)
+    run.edit(run.generate(pd.DataFrame(CONTEXTS), rows=1), edits=2, seed=7)
+    width = run.table.schema.space.width
+    usual = {"least": 2 * width, "restarts": 8, "seed": 7}
+    assert asked == [{**usual, "edits": 1}, {**usual, "edits": 2}]
 
 
 def test_the_command_line_ranks_rows_of_ones_own(

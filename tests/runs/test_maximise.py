@@ -1,8 +1,6 @@
 """The functional of a row's scores that a fit makes best."""
 
-import json
-import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,24 +83,3 @@ def test_the_absolute_error_learns_the_median() -> None:
     both = replace(settings, families=("networks", "anova"))
     with pytest.raises(ValueError, match="networks alone learn the median"):
         fit_estimator(ensemble, rows, config=both, seed=0, absolute=True)
-
-
-def test_runs_made_before_it_could_be_chosen_are_read() -> None:
-    for before, now in (("rank", "rank"), ("standard", "mean"), ("raw", "raw")):
-        settings = asdict(FitConfig())
-        del settings["maximise"]
-        read = FitConfig.from_json(json.dumps({**settings, "score_scale": before}))
-        assert read.maximise == now
-        assert read.score_scale == before
-
-
-def test_what_cannot_be_maximised_is_refused() -> None:
-    kernel = EstimatorConfig(families=("kernel", "anova"))
-    for name in ("estimator", "judge"):
-        told = f"maximise median is learnt by networks alone, {name}.families are {kernel.families}"
-        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-            replace(config("median"), **{name: kernel}).check()
-        replace(config("mean"), **{name: kernel}).check()
-    told = "maximise must be one of ['rank', 'mean', 'median', 'raw'], got 'mode'"
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
-        config("mode").check()

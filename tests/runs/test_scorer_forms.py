@@ -64,6 +64,18 @@ def test_a_frame_has_the_values_of_the_table_to_the_last_digit(table: Table) -> 
     assert given["dose"].unique().tolist() == [0.1, 2020.0, 5.0, 0.3]
 
 
+def test_missing_values_are_no_categories_of_a_frame() -> None:
+    cells = {"cut": ["fair", None, "ideal", None], "size": [1, 2, 3, 1], "price": [1.0, 2, 3, 4]}
+    table = read_table(cells, score="price", missing="category")
+    columns = RowColumns(table.schema)
+    for form in ("categories", "text-categories"):
+        cut = columns.frame(table.codes.long(), None, form)["cut"]
+        assert [*cut.cat.categories] == ["fair", "ideal"]
+        assert cut.cat.codes.tolist() == [0, -1, 1, -1]
+    given = columns.frame(table.codes.long(), None, "frame")["cut"]
+    assert given.isna().tolist() == [False, True] * 2
+
+
 def test_written_numbers_are_numbers_and_a_bin_is_its_middle(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     made = frame(200).assign(code=["007", "1"] * 100, dose=np.arange(200) / 8)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.kept_numbers import check_told, keep_told
-from tests.runs.snapshots import FITS, prepare, rounds, told
+from tests.runs.snapshots import FITS, prepare
+from tests.runs.told import rounds, told
 
 FILE = Path(__file__).parent / "snapshots.json"
 CHOICES = ("improvement", "thompson", "optimism", "evolution")

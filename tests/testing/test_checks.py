@@ -226,3 +226,14 @@ def test_names() -> None:
     assert repr(Subject(functools.partial(LeaveOneOut, samples=2))) == "LeaveOneOut(samples=2)"
     assert repr(Subject(ReinMax())) == "ReinMax"
     assert repr(Subject(ReinMax, name="mine")) == "mine"
+
+
+def test_a_parametrized_check_fails_by_its_message_alone() -> None:
+    check_name, bug, claims, _ = BUGS[0]
+    mark = parametrize_with_checks([Subject(bug, facts=claims)], only=[check_name])
+    ((method, check),) = (parameters.values for parameters in mark.args[1])
+    (result,) = run_checks(bug, facts=claims, only=[check_name])
+    with pytest.raises((pytest.fail.Exception, pytest.skip.Exception)) as ended:
+        check(method)
+    assert ended.type is pytest.fail.Exception
+    assert (ended.value.msg, ended.value.pytrace) == (result.message, False)

@@ -1,11 +1,14 @@
 """The test of goodness of fit against its definition, with cells that are pooled."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from discrete_grad import CategoricalSpace
+from discrete_grad.testing import statistics
 from discrete_grad.testing._goodness import g_test, joint_counts, joint_law
 
 
@@ -57,3 +60,15 @@ def test_laws_and_counts_of_rows() -> None:
     torch.testing.assert_close(law, by_hand, atol=1e-7, rtol=0)
     codes = torch.tensor([[0, 1], [1, 0], [0, 1], [1, 1]])
     assert joint_counts(space, codes).tolist() == [0, 2, 0, 1, 1, 0]
+
+
+def test_a_spread_beyond_rounding_is_skewed() -> None:
+    for size, skewness in ((1.5e-7, 2.268), (0.5e-7, 0.0)):
+        draws = torch.tensor([-1.0] * 7 + [7.0]).double() * size / 7**0.5
+
+        def sampler(count: int, seed: int, draws: Tensor = draws) -> Tensor:
+            return draws.repeat(count // 8).unsqueeze(1)
+
+        moments = statistics._sample(sampler, torch.zeros(1).double(), 800, itertools.count())
+        assert moments.deviation.item() == pytest.approx(size)
+        assert moments.skewness.item() == pytest.approx(skewness, rel=1e-3)

@@ -528,6 +528,12 @@ WORDS: list[tuple[str, Callable[..., Any], Claims, str]] = [
         LAYER,
         "the value's gradient does not reach the logits",
     ),
+    (
+        "rules_gradient",
+        changed(Ruled, value=lambda v, x: v + 1),
+        Claims(with_rules="none"),
+        r"under rules, on cubic f, feature 'colour', category '0': expected [\d.-]+, got [\d.-]+",
+    ),
 ]
 
 

@@ -23,6 +23,7 @@ from discrete_grad.testing import (
     row_function,
     seeds,
     soft_rows,
+    strategies,
 )
 from discrete_grad.testing.functions import FAMILIES
 
@@ -226,3 +227,16 @@ def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"pip install 'discrete_grad\[testing\]'"):
         importlib.import_module(name)
+
+
+def test_the_largest_feature_that_can_be_enumerated() -> None:
+    assert strategies._largest(1, 1, 1) == 1
+    assert strategies._largest(1, 1, 5) == 5
+    assert strategies._largest(10**6, 1, 5) == 0
+
+
+def test_a_seed_is_at_least_0_and_below_2_to_the_31() -> None:
+    for beyond in (lambda seed: seed < 0, lambda seed: seed >= 2**31):
+        with pytest.raises(NoSuchExample):
+            find(strategies.seeds(), beyond)
+    assert find(strategies.seeds(), lambda seed: seed >= 0) == 0

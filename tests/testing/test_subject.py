@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -166,3 +167,12 @@ def test_no_message_says_that_1_should_be_1() -> None:
 
     (rows,) = run_checks(NearlyHard, facts=LAYER, only=["rows"])
     assert "is 0.999999999999 in torch.float64" in rows.message
+
+
+def test_a_plain_function_of_a_factory_is_of_the_scenes_space() -> None:
+    def make(space: CategoricalSpace) -> Any:
+        return lambda logits: space.softmax(logits)
+
+    subject = Subject(make, facts=Claims(forward="soft"), name="made")
+    method: Any = subject.method()
+    assert method.space == subject.scene.space
