@@ -59,10 +59,10 @@ def column_hash(column: Tensor, place: int) -> Tensor:
         torch.Size([2])
     """
     # SplitMix64: Steele, Lea, Flood (2014), of a number that no other column and code have
-    value = (column.long() + (place + 1) * 2**40) * _signed(0x9E3779B97F4A7C15)
+    value = (column.long() + (place + 1) * 2**40) * 0x9E3779B97F4A7C15
     # int64 shifts the sign bit in from the left; the masks undo that
-    value = (value ^ ((value >> 30) & (2**34 - 1))) * _signed(0xBF58476D1CE4E5B9)
-    value = (value ^ ((value >> 27) & (2**37 - 1))) * _signed(0x94D049BB133111EB)
+    value = (value ^ ((value >> 30) & (2**34 - 1))) * 0xBF58476D1CE4E5B9
+    value = (value ^ ((value >> 27) & (2**37 - 1))) * 0x94D049BB133111EB
     return value ^ ((value >> 31) & (2**33 - 1))
 
 
@@ -80,8 +80,3 @@ def _ranks(values: Tensor) -> tuple[Tensor, int]:
     """Rank `(N,)` of each value among the different ones, and how many these are."""
     different, rank = values.unique(return_inverse=True)
     return rank, len(different)
-
-
-def _signed(number: int) -> int:
-    # the same 64 bits as a signed number: torch multiplies no unsigned ones
-    return number - 2**64 if number >= 2**63 else number

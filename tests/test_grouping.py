@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discrete_grad.grouping import column_hash, first_rows, row_groups
+from tests.pretended_card import CARD, pretended_card
 
 
 def expected(*tables: torch.Tensor) -> torch.Tensor:
@@ -77,3 +78,18 @@ def test_the_hash_is_split_mix_of_the_published_constants(place: int) -> None:
         mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
         found.append(mixed ^ mixed >> 31)
     assert [h % 2**64 for h in column_hash(torch.tensor(values), place).tolist()] == found
+
+
+def test_numbers_that_differ_in_their_fraction_alone() -> None:
+    numbers = torch.tensor([[0.5], [0.25], [0.75], [0.5]])
+    assert row_groups(numbers).tolist() == [1, 0, 2, 1]
+    assert row_groups(torch.zeros(4, 1), numbers.double()).tolist() == [1, 0, 2, 1]
+
+
+def test_groups_stay_on_the_device_of_the_rows() -> None:
+    with pretended_card():
+        group = row_groups(torch.tensor([[3, 1], [0, 9], [3, 1]]).to(CARD))
+        first = first_rows(group)
+        assert group.device == first.device == CARD
+        assert group.tolist() == [1, 0, 1]
+        assert first.tolist() == [1, 0]
