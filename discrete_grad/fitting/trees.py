@@ -70,9 +70,10 @@ def fit_trees(
         boosters = [
             _boosted(model, shown, targets - mean, own, depth) for own in weights.numpy()[:, some]
         ]
-        found = [_effects(booster, model.joint.sizes) for booster in boosters]
-        groups = sorted({group for effects in found for group in effects})
+        groups = sorted({group for booster in boosters for group in _groups(booster)})
+        # before a table is made: that of two columns of 16,384 categories has 2 GiB
         if sum(math.prod(model.joint.sizes[c] for c in group) for group in groups) <= _MOST_CELLS:
+            found = [_effects(booster, model.joint.sizes) for booster in boosters]
             _write(model, groups, found, mean, device)
             return True
     return False
@@ -113,6 +114,24 @@ def _boosted(
     return booster[: booster.best_iteration + 1] if stops else booster
 
 
+def _groups(booster: Any) -> set[tuple[int, ...]]:
+    """Every set of columns that some path asks about."""
+
+    def asked(node: dict[str, Any], columns: frozenset[int]) -> set[tuple[int, ...]]:
+        if "leaf" in node:
+            return {tuple(sorted(columns))}
+        columns |= {_column(node)}
+        return set().union(*(asked(child, columns) for child in node["children"]))
+
+    trees = map(json.loads, booster.get_dump(dump_format="json"))
+    return set().union(*(asked(tree, frozenset()) for tree in trees))
+
+
+def _column(node: dict[str, Any]) -> int:
+    # xgboost names the columns f0, f1, ...
+    return int(node["split"][1:])
+
+
 def _effects(booster: Any, sizes: Sequence[int]) -> _Effects:
     """Table of every set of columns that some path asks about."""
     effects: _Effects = {}
@@ -135,8 +154,7 @@ def tree_leaves(
     if "leaf" in node:
         yield node["leaf"], allowed
         return
-    # xgboost names the columns f0, f1, ...
-    column, condition = int(node["split"][1:]), node["split_condition"]
+    column, condition = _column(node), node["split_condition"]
     categories = np.arange(sizes[column])
     yes = np.isin(categories, condition) if isinstance(condition, list) else categories < condition
     before = allowed.get(column, np.ones(sizes[column], dtype=bool))
