@@ -17,7 +17,8 @@ _LEAST_PLACES, _MOST_PLACES = 8, 256
 _SHARE = 4
 _REACH = 5  # places that a convolution sees at once
 _NUCLEOTIDES, _AMINO_ACIDS = frozenset("ACGTU"), frozenset("ACDEFGHIKLMNPQRSTVWY")
-_ANY = frozenset("-*.?NX")  # gaps, stops and unknown letters of either
+# gaps, stops, unknown letters of either, and what a table calls a missing cell
+_ANY = frozenset([*"-*.?NX", "(MISSING)"])
 _LEAST_NUCLEOTIDES, _LEAST_AMINO_ACIDS = 4, 12  # different ones
 _PLACES_AT_ONCE = 2**16  # of the rows whose convolutions are in memory together
 
@@ -53,7 +54,7 @@ def is_biological(space: CategoricalSpace) -> bool:
     """Whether the features are the places of a DNA, RNA or protein sequence, by their letters.
 
     The categories are then letters of nucleotides, or at least 12 of those of amino acids, in upper
-    or lower case; gaps and unknown letters may be among them.
+    or lower case; gaps, unknown letters and missing cells may be among them.
 
     Example:
         >>> is_biological(CategoricalSpace({f"p{i}": ["a", "c", "g", "t"] for i in range(8)}))

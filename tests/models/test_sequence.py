@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ReinMax
+from discrete_grad.data import read_table
 from discrete_grad.models import EstimatorEnsemble, SequenceEstimator, sequence
 from discrete_grad.models.sequence import is_biological, letters_of
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
@@ -178,6 +179,12 @@ def test_compiled() -> None:
 def test_letters_of_life_are_known(letters: str, places: int, known: bool) -> None:
     space = CategoricalSpace({f"p{i}": list(letters) for i in range(places)})
     assert is_biological(space) == known
+
+
+def test_missing_cells_are_places_of_any_letter() -> None:
+    columns = {f"p{i}": [*"ACGT"] * 3 for i in range(8)} | {"p3": [*"ACG", None] * 3}
+    table = read_table(columns | {"y": range(12)}, score="y", missing="category")
+    assert is_biological(table.schema.space)
 
 
 def test_words_and_numbers_are_no_letters_of_life() -> None:
