@@ -262,10 +262,15 @@ def plot(results: Results, path: Path) -> None:
                     label=stage,
                 )
             axes.set(xscale="log", yscale="log", xlabel=axis)
+            sizes = [x for x, _ in _points(results, axis, kind, "fit")]
+            ends = sorted({sizes[0], sizes[-1]})
+            axes.set_xticks(ends, [f"{end:,}" for end in ends])
+            axes.minorticks_off()
             axes.grid(color="0.92")
         line[0].set_ylabel(unit)
-    grid[0][0].legend(frameon=False)
-    figure.tight_layout()
+    names = grid[0][0].get_legend_handles_labels()
+    figure.legend(*names, loc="upper center", ncols=len(STAGES), frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.96))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
