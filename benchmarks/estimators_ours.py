@@ -34,8 +34,7 @@ def generated_rows(
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(table, Path(folder) / "run", config)
         written = generate(fitted, {}, None, rows=count, seed=config.seed)
-    columns = [feature.encode(written[feature.name]) for feature in table.schema.features]
-    return torch.stack([torch.as_tensor(column) for column in columns], -1).long()
+    return table.schema.encode_features(written)
 
 
 def as_table(codes: Tensor, scores: Tensor, space: CategoricalSpace) -> Table:

@@ -53,9 +53,11 @@ def fit_families(model: StackedEnsemble, rows: ScoredRows, held_out: Tensor, *, 
         kept = kept * rows.counts
     some = _some(len(rows), seed)
     asked, shown, kept = [], rows.part(some), kept[:, some]
+    possible = _possible(model.space, len(shown))
     bar = progress_bar("families", len(model.names), 0)
     for index, name in enumerate(model.names):
-        if name not in _FITS or _FITS[name](model.family(index), shown, kept, seed):
+        fit = _FITS.get(name)
+        if name in possible and (fit is None or fit(model.family(index), shown, kept, seed)):
             asked.append(index)
         bar.update()
     bar.close()
@@ -96,12 +98,17 @@ def require_families(names: Sequence[str], space: CategoricalSpace, rows: int) -
         ...
         discrete_grad.training.checkpoint.RunError: none of the families ['sequences'] ...
     """
+    if not _possible(space, rows) & set(names):
+        raise _none_fits(names, rows)
+
+
+def _possible(space: CategoricalSpace, rows: int) -> set[str]:
+    """The families that so many rows of the space allow."""
     few = rows <= MOST_POINTS
     possible = set(ANY_ROWS) | ({"kernel", "pairs"} if few else set())
+    # with fewer rows the Gaussian process is better, and trees add nothing to it
     possible |= {"trees"} if not few and has_trees() else set()
-    possible |= {"sequences"} if letters_of(space) is not None else set()
-    if not possible & set(names):
-        raise _none_fits(names, rows)
+    return possible | ({"sequences"} if letters_of(space) is not None else set())
 
 
 def _none_fits(names: Sequence[str], rows: int) -> RunError:
@@ -114,7 +121,7 @@ def _none_fits(names: Sequence[str], rows: int) -> RunError:
 
 def _fit_kernel(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
     assert isinstance(family, KernelEnsemble)
-    if len(rows) > MOST_POINTS or max(family.joint.sizes) > MOST_POINTS:
+    if max(family.joint.sizes) > MOST_POINTS:
         return False
     family.joint.fit(rows.context)
     codes = family.joint(rows.codes, rows.context)
@@ -140,9 +147,6 @@ def _fit_anova(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: in
 
 def _fit_trees(family: BaseEnsemble, rows: ScoredRows, weights: Tensor, seed: int) -> bool:
     assert isinstance(family, AnovaEnsemble)
-    # with fewer rows the Gaussian process is better, and trees add nothing to it
-    if len(rows) <= MOST_POINTS or not has_trees():
-        return False
     family.joint.fit(rows.context)
     codes = family.joint(rows.codes, rows.context)
     return fit_trees(family, codes, rows.scores, weights, seed=seed)
