@@ -50,6 +50,15 @@ class Ours:
         self.rounds.tell(codes, values)
 
 
+class Unnamed(Ours):
+    """The same, told how many categories a feature has and not which, nor that they are letters."""
+
+    def __init__(
+        self, space: CategoricalSpace, total: int, batch: int, seed: int, **settings: Any
+    ) -> None:
+        super().__init__(CategoricalSpace.from_sizes(space.sizes), total, batch, seed, **settings)
+
+
 class Random:
     """Different rows, all alike."""
 
@@ -300,7 +309,7 @@ class Baybe(_Floored):
         self.campaign.add_measurements(frame)
 
 
-EVOLUTION, HOLO = "rounds, evolution", "genetic (holo)"
+EVOLUTION, UNNAMED, HOLO = "rounds, evolution", "rounds, evolution, unnamed", "genetic (holo)"
 SEARCHES: dict[str, Callable[[CategoricalSpace, int, int, int], Search]] = {
     "rounds": Ours,
     EVOLUTION: partial(Ours, choose="evolution"),
@@ -311,4 +320,5 @@ SEARCHES: dict[str, Callable[[CategoricalSpace, int, int, int], Search]] = {
     "SMAC": Smac,
     "BoTorch qLogEI": Botorch,
     "BayBE": Baybe,
+    UNNAMED: partial(Unnamed, choose="evolution"),
 }

@@ -77,4 +77,5 @@ def _ehrlich(name: str, seed: int, batch: int) -> Problem:
         values: Tensor = function(codes).double()
         return values.masked_fill(values.isinf(), torch.nan)
 
-    return Problem(CategoricalSpace.from_sizes((size,) * length), value, near)
+    tokens = [f"token {i}" for i in range(size)]
+    return Problem(CategoricalSpace({f"place {i}": tokens for i in range(length)}), value, near)

@@ -43,9 +43,9 @@ class Rounds:
             expected scores, above 1 it is more daring than the process thinks right.
         choose: how the batch is taken. `improvement`: one after another, the row that raises the
             expected maximum most; `thompson`: the best rows of draws of all scores; `optimism`: the
-            rows of the highest 90% quantiles; `evolution`: no process, but the 100 best rows with
-            about one feature drawn anew, for tens of thousands of measurements. It may be changed
-            between rounds.
+            rows of the highest 90% quantiles; `evolution`: no process, but the 100 best rows,
+            changed in a few features and recombined, for tens of thousands of measurements. It may
+            be changed between rounds.
         seed: decides every random number.
 
     Raises:

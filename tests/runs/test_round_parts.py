@@ -15,12 +15,11 @@ from torch.testing import assert_close
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import Aim, Schema, ScoredRows, Vocabulary, read_table
 from discrete_grad.rules import Exactly, Rules
-from discrete_grad.runs import _choosing, _evolution
+from discrete_grad.runs import _choosing
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
 from discrete_grad.runs._belief import fit_belief
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
 from discrete_grad.runs._estimates import estimate_columns, expected_scores
-from discrete_grad.runs._evolution import evolved
 from discrete_grad.runs._labels import labelled_rows
 from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
 from discrete_grad.runs._plausible import together_facts
@@ -183,46 +182,6 @@ def test_first_rows_are_new_different_and_decided_by_their_seed() -> None:
 def test_rows_are_different_in_the_order_in_which_they_come() -> None:
     codes = torch.tensor([[2, 1], [0, 0], [2, 1], [1, 1], [0, 0]])
     assert different_rows(codes).tolist() == [[2, 1], [0, 0], [1, 1]]
-
-
-def test_children_are_of_the_best_that_did_not_fail() -> None:
-    rows = SPACE.enumerate()
-    scores = rows.sum(-1).double()
-    scores[rows[:, 0] == 3] = NAN
-    done = measured(rows[::2], scores[::2])
-    wanted = Wanted(SPACE, 5, rows[::2], seed=3)
-    found = evolved(wanted, done)
-    assert torch.equal(found, evolved(wanted, done))
-    assert len(different_rows(torch.cat([found, rows[::2]]))) == 5 + len(rows[::2])
-    nothing = measured(rows[:4], torch.full((4,), NAN, dtype=torch.float64))
-    assert torch.equal(evolved(wanted, nothing), first_rows(wanted))
-    rules = Rules(SPACE, [Exactly(1, {"a": 0, "b": 0, "c": 0})])
-    obeying = evolved(replace_rules(wanted, rules), done)
-    assert rules.allows(obeying).all()
-    assert len(obeying) == 5
-
-
-def test_children_differ_more_and_more_the_fewer_new_ones_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rows = SPACE.enumerate()
-    known = rows[(rows[:, 0] < 2) | (rows[:, 1] > 0)]  # those left differ in two places at least
-    parents = measured(known[:1], torch.ones(1, dtype=torch.float64))
-    found = [evolved(Wanted(SPACE, 2, known, seed=seed), parents).tolist() for seed in (0, 4)]
-    assert found == [[[2, 0, 3], [2, 0, 2]], [[2, 0, 2], [2, 0, 0]]]  # after 10 and 5 tries
-    tried: list[tuple[int, int]] = []
-
-    def children(wanted: Wanted, parents: Tensor, *, swaps: int, seed: int) -> Tensor:
-        tried.append((swaps, seed))
-        return parents
-
-    monkeypatch.setattr(_evolution, "_children", children)
-    evolved(Wanted(SPACE, 2, known, seed=7), parents)
-    assert tried == [(1 + attempt // 4, 7 + attempt) for attempt in range(20)]
-
-
-def replace_rules(wanted: Wanted, rules: Rules) -> Wanted:
-    return Wanted(wanted.space, wanted.count, wanted.known, rules=rules, seed=wanted.seed)
 
 
 # --- the sides of a fit's rows --------------------------------------------------------------------

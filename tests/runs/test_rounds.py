@@ -148,29 +148,6 @@ def test_candidates_are_sought_as_daringly_as_asked(
     assert torch.allclose(found[0], high)
 
 
-def test_evolution_changes_few_features_of_the_best_rows_and_asks_no_model() -> None:
-    space = CategoricalSpace.from_sizes((5,) * 6)
-    rules = Rules(space, [Forbid({"x0": 4, "x1": 4})])
-    rounds = Rounds(space, choose="evolution", rules=rules, seed=3)
-    known = rounds.propose(150)  # nothing is known yet
-    rounds.tell(known, total(known))
-    best = known[total(known) >= total(known).sort(descending=True).values[99]]
-    shown = [rounds.propose(40) for _ in range(2)]
-    rows = torch.cat(shown)
-    assert len(torch.cat([known, rows]).unique(dim=0)) == 150 + 80
-    changed = (rows.unsqueeze(1) != best).sum(-1).min(1).values
-    assert (changed == 1).float().mean() > 0.5
-    assert changed.max() <= 4
-    assert not ((rows[:, 0] == 4) & (rows[:, 1] == 4)).any()
-    for _ in range(20):
-        rounds.tell(rows, total(rows))
-        rows = rounds.propose(40)
-    assert rounds.best()[1] == 23  # 24 breaks the rule
-    alone = Rounds(CategoricalSpace.from_sizes((2, 2)), choose="evolution")
-    alone.tell(torch.tensor([[0, 0]]), torch.tensor([1.0]))
-    assert len(alone.propose(9)) == 3
-
-
 def test_an_improvement_that_may_fail_counts_less() -> None:
     draws = torch.tensor([[1.0, 2.0]])
     for how in ("improvement", "thompson", "optimism"):
