@@ -20,7 +20,7 @@ _NUCLEOTIDES, _AMINO_ACIDS = frozenset("ACGTU"), frozenset("ACDEFGHIKLMNPQRSTVWY
 # gaps, stops, unknown letters of either, and what a table calls a missing cell
 _ANY = frozenset([*"-*.?NX", "(MISSING)"])
 _LEAST_NUCLEOTIDES, _LEAST_AMINO_ACIDS = 4, 12  # different ones
-_PLACES_AT_ONCE = 2**16  # of the rows whose convolutions are in memory together
+_PLACES_AT_ONCE = 2**12  # of a part of the rows, whose convolutions a cache holds
 
 
 def letters_of(space: CategoricalSpace) -> tuple[int, ...] | None:
