@@ -14,8 +14,9 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import Aim, Schema, ScoredRows, Vocabulary, read_table
-from discrete_grad.rules import Exactly, Rules
-from discrete_grad.runs import _choosing, _evolution, _plausible
+from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.rules import Exactly, Fix, Observed, Rules
+from discrete_grad.runs import _choosing, _evolution, _own_rows, _plausible, report
 from discrete_grad.runs._acquisition import batch_of
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
 from discrete_grad.runs._belief import fit_belief
@@ -28,7 +29,9 @@ from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
 from discrete_grad.runs._plausible import together_facts
 from discrete_grad.runs._prepared import Observations
 from discrete_grad.runs._row_score import scores_by_estimator
+from discrete_grad.runs._table_rules import check_contexts, table_rules
 from discrete_grad.sampling import normal, seeded
+from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 
 SPACE = CategoricalSpace({"a": 4, "b": 3, "c": 5})
@@ -456,3 +459,65 @@ def test_a_row_is_beyond_what_was_observed_by_either_model() -> None:
     assert list(alone) == ["estimated_score", "beyond_observed"]
     assert alone["beyond_observed"] == [True, False, False, False]
     assert [scores.tolist() for scores in expected_scores(run, codes, None)] == [[30, 0, 40, 10]]
+
+
+def test_columns_that_combine_sparsely_are_told_where_no_rule_has_them() -> None:
+    city, size = torch.arange(240) % 12, torch.arange(240) % 7 % 3
+    columns = {"city": [f"c{i}" for i in city.tolist()], "size": size.tolist()}
+    columns |= {"country": [f"n{i % 4}" for i in city.tolist()], "score": (city + size).tolist()}
+    table = read_table(columns, score="score")
+    pairs = [*zip(columns["city"], columns["country"], strict=True)]
+    both = Observed(["city", "country"], sorted(set(pairs)))
+    wider = Observed(["city", "country", "size"], [[*pairs[0], "0"]])
+    other = Observed(["city", "size"], [["c0", "0"]])
+    for rules, found in (
+        (None, 1),
+        ([Fix("city", "c0"), other], 1),
+        ([other, both], 0),
+        ([wider], 0),
+    ):
+        ruled = None if rules is None else SimpleNamespace(rules=rules)
+        sparse = _plausible._sparse(SimpleNamespace(table=table, rules=ruled))  # type: ignore[arg-type]
+        assert len(sparse) == found
+        if found:
+            assert (sparse[0]["columns"], sparse[0]["seen"]) == (["city", "country"], 12)
+            assert [*sparse[0]] == ["columns", "seen", "expected", "further"]
+
+
+def test_ranks_are_counted_within_a_context() -> None:
+    values = torch.tensor([3.0, 1.0, 3.0, 2.0, 9.0])
+    assert _own_rows._ranks(values, None).tolist() == [2, 5, 2, 4, 1]
+    shops = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    assert _own_rows._ranks(values, shops).tolist() == [1, 3, 2, 2, 1]
+    assert _own_rows._ranks(values[:0], None).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "graded"),
+    [
+        ({}, ["estimator", "judge"]),
+        ({"judge": "trained"}, ["judge"]),
+        ({"judge": "given"}, []),
+        ({"judge": "none"}, []),
+    ],
+)
+def test_who_is_graded_on_rows_not_seen(facts: dict[str, str], graded: list[str]) -> None:
+    run: Any = SimpleNamespace(scorer_facts=facts, rows="mine", judge_rows="judged")
+    sides = {"estimator": "judged", "judge": "mine"}
+    assert report._held_out(run) == {name: sides[name] for name in graded}
+
+
+def test_the_context_in_which_no_row_obeys_is_named_by_its_place() -> None:
+    columns = {"cut": [0, 1], "shop": ["east", "west"], "score": [1.0, 2.0]}
+    schema = read_table(columns, score="score", context=["shop"]).schema
+    rules = table_rules(schema, [Fix("shop", "east")])
+    assert rules is not None
+    policy = Conditioned(Generator(schema.space, schema.context_spec, hidden=(1,)), rules)
+    contexts = schema.encode_context({"shop": ["east", "east", "west", "west"]})
+    assert contexts is not None
+    check_contexts(policy, contexts[:2])
+    check_contexts(policy, None)
+    for places, row in ((None, 3), ([5, 7, 9, 11], 10)):
+        told = rf"^context row {row}: no row obeys Fix\('shop', 'east'\)"
+        with pytest.raises(RunError, match=told):
+            check_contexts(policy, contexts, places)
