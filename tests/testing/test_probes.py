@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.testing import _check_direction as direction
+from discrete_grad.testing import _check_numerics as numerics
 from discrete_grad.testing import _check_random as random
 from discrete_grad.testing import _check_rows as rows
 from discrete_grad.testing import _check_rules as under_rules
@@ -202,6 +203,21 @@ def test_draws_that_are_alike_in_every_call() -> None:
         random._require_different(shared)
     told = "all elements of the batch had the same noise in each of 3 calls"
     assert str(caught.value) == told
+
+
+class Flattened(torch.nn.Module):
+    """Gives f the rows of all elements at once, so that none is told from a sample."""
+
+    def expectation(self, f: Any, logits: Tensor, *, generator: Any = None) -> Tensor:
+        return f(logits.flatten(0, -2)).view(logits.shape[:-1])
+
+
+def test_draws_that_no_element_claims_are_told_by_the_results() -> None:
+    batch = LOGITS * torch.arange(1, 7).view(2, 3, 1)
+    drawn = random._drawn(Flattened(), lambda rows: rows.sum(-1), batch, None)  # type: ignore[arg-type]
+    assert drawn.shape == (1, 6, 1 + SPACE.width)
+    assert_close(drawn[0, :, 0], batch.sum(-1).flatten())
+    assert (drawn[..., 1:] == 1).all()
 
 
 # --- laws -----------------------------------------------------------------------------------------
@@ -397,3 +413,18 @@ def test_how_differently_equal_rows_may_be_rounded(size: float, off: float, fine
     else:
         with pytest.raises(NotEnumerableError, match="more noise than the rows"):
             exact._require_same(found, expected)
+
+
+# --- half precision -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lacking", ["exact", "half"])
+def test_nothing_is_compared_where_one_precision_cannot_be_enumerated(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(_: Subject, scene: Scene, f: Any) -> Any:
+        one = "exact" if scene.logits.dtype == torch.float64 else "half"
+        return None if one == lacking else SimpleNamespace(gradient=torch.zeros(SPACE.width))
+
+    monkeypatch.setattr(numerics, "outcomes_or_none", found)
+    numerics._require_precise(LAYER, Scene(SPACE, LOGITS.half()))  # type: ignore[arg-type]

@@ -188,6 +188,11 @@ def test_values_by_the_formula(family: str) -> None:
     torch.testing.assert_close(f(rows), torch.tensor(expected, dtype=torch.float64))
 
 
+def test_the_weights_of_drawn_functions_are_double() -> None:
+    f = find(functions(SPACE, family="cubic"), lambda f: True, settings=QUICK)
+    assert (f.first.dtype, f.second.dtype) == (torch.float64, torch.float64)  # type: ignore[attr-defined]
+
+
 def test_the_weights_are_drawn_from_the_seed() -> None:
     noise = seeded(4)
     first, second = (normal((3, 8), generator=noise) for _ in range(2))
