@@ -188,7 +188,8 @@ class Subject:
         self.skip = dict(skip or {})
         self.seed = seed
         example = self._example(facts)
-        claims = facts if facts is not None else getattr(example, "facts", None)
+        own = getattr(example, "facts", getattr(method, "facts", None))
+        claims = facts if facts is not None else own
         if claims is None:
             raise TypeError(
                 f"{self.name} declares no facts; say what it claims, for example "
@@ -234,7 +235,7 @@ class Subject:
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
-        """Devices that the checks may run it on."""
+        """Scenes that the checks may run it on."""
         if not self.is_instance:
             return BINARY_SCENES if self.claims.binary_only else SCENES
         space = getattr(self.given, "space", None) or CategoricalSpace({"x": 3})

@@ -1,5 +1,6 @@
 """A run of several aims, a threshold and rows that may fail, from fit to report."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from discrete_grad.runs._prepared import Observations
 from discrete_grad.runs._stages import Work, trained
 from discrete_grad.runs.pareto_front import front_values
 from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
 from tests.runs.small import small_config
 
@@ -135,6 +137,39 @@ def test_rules_hold_on_the_front(run: Run) -> None:
     rows = rows_of(run, front=6, rules=[Fix("x", 1)])
     assert set(rows["x"]) == {1}
     assert 2 not in rows["z"]
+
+
+@pytest.mark.parametrize("off", [5e-7, -5e-7, 2e-6, -2e-6])
+def test_weights_sum_to_1_but_for_a_millionth(run: Run, off: float) -> None:
+    if abs(off) < 1e-6:
+        assert run.at({"yield": 0.25, "cost": 0.75 + off}).aims.tradeoff[0] == 0.25
+    else:
+        with pytest.raises(RunError, match=r"the weights must have the sum 1, theirs is "):
+            run.at({"yield": 0.25, "cost": 0.75 + off})
+
+
+def test_what_a_run_keeps_of_its_aims_may_not_be_missing_or_damaged(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    chances = folder / "weights" / "chances.safetensors"
+    lines, _ = load_tensors(chances)
+    assert set(lines) == {"2", "feasible"}
+    for name in lines:
+        save_tensors(chances, {n: line for n, line in lines.items() if n != name}, {})
+        with pytest.raises(RunError, match=rf"chances.safetensors is missing, or lacks '{name}'$"):
+            load_run(folder)
+        save_tensors(chances, {**lines, name: lines[name] / 0}, {})
+        with pytest.raises(RunError, match=rf"chances.safetensors is damaged: {name} holds NaN or"):
+            load_run(folder)
+    chances.unlink()
+    with pytest.raises(RunError, match=r"chances.safetensors is missing, or lacks '2'$"):
+        load_run(folder)
+    save_tensors(chances, lines, {})
+    load_run(folder)
+    (folder / "weights" / "calibration-3.safetensors").unlink()
+    with pytest.raises(RunError, match=r"calibration-3.safetensors is missing: the scores of the"):
+        load_run(folder)
 
 
 @pytest.mark.parametrize(

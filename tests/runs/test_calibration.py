@@ -166,6 +166,17 @@ def test_the_baseline_counts_a_row_as_often_as_it_was_observed() -> None:
     torch.testing.assert_close(once, often, rtol=0, atol=1e-4)
 
 
+def test_the_baseline_knows_numeric_contexts() -> None:
+    space, spec = CategoricalSpace.from_sizes((2,)), ContextSpec(numeric=["dose"])
+    dose = drawn(200).float().unsqueeze(1)
+    rows = ScoredRows(torch.arange(200).remainder(2).unsqueeze(1), dose.squeeze(1), dose)
+    model = EstimatorEnsemble([Estimator(space, hidden=(4,), context=spec)])
+    nothing = torch.zeros(1, 0).long()
+    baseline = _calibrate._main_effects(Known(model, rows, rows.scores), nothing, 0)
+    told = baseline.predictions(rows.codes, rows.context)[0]
+    assert torch.corrcoef(torch.stack([told, rows.scores]))[0, 1] > 0.9
+
+
 def test_the_baseline_has_not_seen_the_rows_that_it_is_measured_on() -> None:
     """Each row is of a category of its own: of one that was not seen there is nothing to know."""
     space = CategoricalSpace.from_sizes((100,))

@@ -17,6 +17,7 @@ from discrete_grad.fitting import EstimatorConfig
 from discrete_grad.preferences.dpo import DPOConfig
 from discrete_grad.reinforcement import ReinforceConfig
 from discrete_grad.runs import FitConfig, config_text, read_config
+from discrete_grad.runs._warm import shorter
 from discrete_grad.runs.config_file import as_type
 from discrete_grad.runs.settings import _texts, flatten, sections, settings, with_settings
 from discrete_grad.training import RunError
@@ -198,6 +199,57 @@ def test_runs_made_before_it_could_be_chosen_are_read() -> None:
         read = FitConfig.from_json(json.dumps({**values, "score_scale": before}))
         assert read.maximise == now
         assert read.score_scale == before
+
+
+def test_settings_that_runs_did_not_have_yet_are_as_they_were() -> None:
+    values = asdict(FitConfig(seed=5))
+    for name in ("merge_repeats", "tensorboard", "judge_scorer", "preference"):
+        del values[name]
+    for part in ("estimator", "judge"):
+        for name in ("families", "scaling"):
+            del values[part][name]
+    del values["generator"]["policy"]
+    read = FitConfig.from_json(json.dumps(values))
+    assert (read.seed, read.merge_repeats, read.tensorboard) == (5, False, False)
+    assert read.judge_scorer == ""
+    assert read.preference == FitConfig().preference
+    assert (read.estimator.families, read.judge.scaling) == (("networks",), False)
+    assert read.generator.policy == "independent"
+    del values["seed"]
+    with pytest.raises(KeyError, match="seed"):
+        FitConfig.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "wrong", "told"),
+    [
+        ("seed", (0, 2**63 - 1), (-1, 2**63), "seed must lie in [0, 2**63), got "),
+        ("judge_share", (0.001, 0.999), (0.0, 1.0), "judge_share must lie between 0 and 1, got "),
+        ("calibration_share", (0.01, 0.99), (0.0, 1.0), "calibration_share must lie between 0 "),
+    ],
+)
+def test_numbers_at_their_bounds(
+    name: str, fine: tuple[Any, ...], wrong: tuple[Any, ...], told: str
+) -> None:
+    for value in fine:
+        with_settings(FitConfig(), {name: value}).check()
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+            with_settings(FitConfig(), {name: value}).check()
+
+
+def test_a_generator_that_goes_on_has_a_third_of_the_steps() -> None:
+    for steps, left in ((1, 1), (2, 1), (4, 1), (5, 2), (600, 200)):
+        config = with_settings(FitConfig(), {"generator.steps": steps})
+        assert shorter(config) == with_settings(config, {"generator.steps": left})
+
+
+def test_each_part_is_a_config_and_is_named_where_it_is_wrong() -> None:
+    for name in ("estimator", "judge", "preference", "aligner", "reproduction", "generator"):
+        with pytest.raises(TypeError, match=f"^{name} of a FitConfig must be of class "):
+            replace(FitConfig(), **{name: {}}).check()
+        with pytest.raises(ValueError, match=rf"^{name}\.steps must be at least 1, got 0$"):
+            with_settings(FitConfig(), {f"{name}.steps": 0}).check()
 
 
 def test_what_cannot_be_maximised_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from discrete_grad.data import NumericColumn, Schema, Table, Vocabulary
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.score_scale import KNOTS, ScoreScale
 from discrete_grad.preferences.preferences import Preferences
+from discrete_grad.runs import FitConfig, _calibrate, _folder, _parts, _room
 from discrete_grad.runs._content_checks import check_rows, check_scale, check_table, check_told
 from discrete_grad.runs._digests import (
     digest_of,
@@ -24,7 +26,9 @@ from discrete_grad.runs._digests import (
     text_digest,
 )
 from discrete_grad.runs.aim_words import read_tradeoff
+from discrete_grad.runs.scorers import _kept
 from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import save_tensors
 
 CUT, SIZE = Vocabulary("cut", ("fair", "good", "ideal")), Vocabulary("size", (1, 2))
 PLAIN = Schema((CUT, SIZE), (), "score")
@@ -312,3 +316,212 @@ def test_a_trade_off_that_is_none_is_told(text: str, message: str) -> None:
 
 def test_a_name_may_hold_an_equals_sign() -> None:
     assert read_tradeoff(" a=b = .5 ,c=1e-1") == {"a=b": 0.5, "c": 0.1}
+
+
+# --- settings, facts and logs, as `json` reads them -----------------------------------------------
+
+SAID = {"reference": None, "name": "mine", "takes": "frame"}
+
+
+def of_settings(**changes: Any) -> dict[str, Any]:
+    usual = {"rules": {"digest": "x", "max_states": 5}, "scorers": {"scorer": SAID, "judge": SAID}}
+    return usual | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rules": {"digest": 3}}, "the digest of rules must be text, got 3"),
+        (
+            {"rules": {"digest": "x", "max_states": 0}},
+            "max_states must be 1 to 10,000,000, got 0",
+        ),
+        (
+            {"rules": {"digest": "x", "max_states": 10_000_001}},
+            "max_states must be 1 to 10,000,000, got 10000001",
+        ),
+        (
+            {"rules": {"digest": "x", "max_states": True}},
+            "max_states must be 1 to 10,000,000, got True",
+        ),
+        ({"scorers": []}, "scorers must be a table of ['scorer', 'judge'], got []"),
+        (
+            {"scorers": {"estimator": SAID}},
+            f"scorers must be a table of ['scorer', 'judge'], got { ({'estimator': SAID})!r}",
+        ),
+        (
+            {"scorers": {"judge": SAID | {"name": 3}}},
+            f"a scorer of an unknown form: {(SAID | {'name': 3})!r}",
+        ),
+        (
+            {"scorers": {"judge": SAID | {"takes": "rows"}}},
+            f"a scorer of an unknown form: {(SAID | {'takes': 'rows'})!r}",
+        ),
+        (
+            {"scorers": {"scorer": SAID | {"reference": "a b"}}},
+            "the scorer must be written package.module:name, got 'a b'",
+        ),
+    ],
+)
+def test_what_is_said_of_rules_and_scorers_in_a_wrong_form(
+    changes: dict[str, Any], message: str
+) -> None:
+    with refused(message):
+        _folder._check_inputs(of_settings(**changes))
+
+
+def test_what_may_be_said_of_rules_and_scorers() -> None:
+    for states in (1, 10**7, None):
+        _folder._check_inputs(of_settings(rules={"digest": "x", "max_states": states}))
+    for takes in ("codes", "channels", "frame", "text-categories"):
+        scorer = SAID | {"takes": takes, "reference": "my.scorers:best"}
+        _folder._check_inputs(of_settings(rules=None, scorers={"scorer": scorer}))
+    _folder._check_inputs(of_settings(rules=None, scorers=None))
+
+
+def test_which_other_fit_a_folder_holds() -> None:
+    config = FitConfig()
+    begun: dict[str, Any] = {"table": "t", "preferences": None, "rules": None, "scorers": None}
+    now = dict(begun)
+    other = replace(config, seed=4)
+    _folder._compare(Path("run"), begun | {"config": config}, now, config)
+    for name, told in {
+        "table": "run is a fit of another table",
+        "preferences": "run is a fit of other preferences, or of none",
+        "rules": "run is a fit under other rules, or under none",
+        "scorers": "run is a fit by another scorer or judge, or by none",
+    }.items():
+        with refused(told):
+            _folder._compare(Path("run"), begun | {"config": config}, now | {name: "x"}, config)
+    end = "; resume with the same settings{}, or fit in another folder"
+    for scorers, but in (
+        (None, ", but for those of the generator"),
+        ({"scorer": SAID}, " (of a fit by a scorer of one's own, the generator's too)"),
+    ):
+        kept = begun | {"scorers": scorers, "config": config}
+        with refused(f"run was begun with seed = 0, not 4{end.format(but)}"):
+            _folder._compare(Path("run"), kept, now | {"scorers": scorers}, other)
+
+
+FINE = {"distilled": {"mean": 1.0, "error": 0.1, "rows": 9}, "chosen": "direct"}
+FINE["direct"] = FINE["distilled"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ([], "it must be a table of calls and comparison, got []"),
+        ({"call": {}}, "it must be a table of calls and comparison, got {'call': {}}"),
+        ({"calls": {"other": 1.0}}, "calls must be whole numbers, got {'other': 1.0}"),
+        ({"calls": {"other": True}}, "calls must be whole numbers, got {'other': True}"),
+        ({"comparison": FINE | {"chosen": "best"}}, "a comparison of a wrong form: "),
+        ({"comparison": FINE | {"direct": {"mean": math.nan, "error": 0.1, "rows": 9}}}, "a comp"),
+        ({"comparison": FINE | {"distilled": {"mean": 1, "error": math.inf, "rows": 9}}}, "a comp"),
+        ({"comparison": FINE | {"direct": {"mean": 1, "error": 1, "rows": math.inf}}}, "a compar"),
+    ],
+)
+def test_facts_on_a_scorer_in_a_wrong_form(facts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        _kept._checked(facts)
+    assert _kept._checked({"calls": {"other": 3}, "comparison": FINE})["comparison"] is FINE
+    assert _kept._checked({}) == {}
+
+
+LINE, NAN = torch.arange(6, dtype=torch.float64).view(2, 3), math.nan
+
+
+def curves(path: Path, measures: Any, **changes: Tensor | None) -> Path:
+    usual = {f"{name}/{side}": LINE for name in ("estimator", "judge") for side in "xy"}
+    given = usual | {name.replace("_", "/"): tensor for name, tensor in changes.items()}
+    save_tensors(path, {n: t.clone() for n, t in given.items() if t is not None}, measures)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        *(({name: LINE[0]}, "does not fit the run's table") for name in ("judge_x", "judge_y")),
+        ({"judge_x": LINE[:, :2]}, "does not fit the run's table"),
+        ({"judge_x": LINE[:, :0], "judge_y": LINE[:, :0]}, "does not fit the run's table"),
+        ({"judge_x": LINE[:1], "judge_y": LINE[:1]}, "does not fit the run's table"),
+        ({"judge_x": LINE.float()}, "is damaged: a curve of judge must be finite float64"),
+        ({"judge_y": LINE.float()}, "is damaged: a curve of judge must be finite float64"),
+        ({"estimator_x": LINE / 0}, "is damaged: a curve of estimator must be finite float64"),
+        ({"estimator_y": LINE * NAN}, "is damaged: a curve of estimator must be finite float64"),
+    ],
+)
+def test_a_calibration_of_another_form_is_refused(
+    tmp_path: Path, changes: dict[str, Tensor], told: str
+) -> None:
+    path = curves(tmp_path / "a.safetensors", {}, **changes)
+    with refused(f"{path} {told}"):
+        _calibrate._load_calibration(path, 2)
+
+
+@pytest.mark.parametrize("rank", [1.5, -1.01, 1, True, "0.5", [0.5], NAN])
+@pytest.mark.parametrize("name", ["spearman", "baseline"])
+def test_measures_that_are_no_rank_correlations_are_refused(
+    tmp_path: Path, name: str, rank: object
+) -> None:
+    path = curves(tmp_path / "a.safetensors", {name: rank, "rows": 7})
+    with pytest.raises(
+        RunError, match=r"a.safetensors is damaged: \[.*\] are no rank correlations"
+    ):
+        _calibrate._load_calibration(path, 2)
+
+
+def test_a_calibration_is_read_as_far_as_it_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for measures in ({}, {"spearman": None, "baseline": -1.0}, {"spearman": 1.0, "rows": 7}):
+        found, told = _calibrate._load_calibration(curves(path, measures), 2)
+        assert told == measures
+        assert [name for name, curve in found.items() if curve is not None] == [
+            "estimator",
+            "judge",
+        ]
+    for half in ("judge_x", "judge_y"):
+        found, _ = _calibrate._load_calibration(curves(path, {}, **{half: None}), 2)
+        assert found["judge"] is None
+        assert found["estimator"] is not None
+        assert torch.equal(found["estimator"].y, LINE)
+    with pytest.raises(RunError, match="are no rank correlations"):
+        _calibrate._load_calibration(curves(path, [3]), 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"loss": 1.0}', 'a line without a step: {"loss": 1.0}'),
+        ("[1, 2]", "a line without a step: [1, 2]"),
+        (
+            '{"step": 1, "loss": "low"}',
+            'a line with other than numbers: {"step": 1, "loss": "low"}',
+        ),
+        ('{"step": 1, "loss": null}', 'a line with other than numbers: {"step": 1, "loss": null}'),
+        ('{"step": true}', 'a line with other than numbers: {"step": true}'),
+    ],
+)
+def test_a_line_of_the_log_that_is_none(line: str, told: str) -> None:
+    with refused(told):
+        _parts._logged(line)
+    assert _parts._logged('{"step": 1, "loss": 0.5}') == {"step": 1, "loss": 0.5}
+
+
+def test_room_is_counted_by_the_sizes_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_room, "_SPARE", 50_000)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(bytes(100))
+    with _room.RoomFor(path) as room:
+        assert room.left == 16 * 100 + 50_000
+        torch.zeros(5, 3)
+        torch.zeros(())
+        torch.ones(3).add(1)
+        left = 51_600 - 4096 * 3 - 4 * (15 + 1 + 3)
+        assert room.left == left
+        torch.zeros((left - 4096) // 4)
+        assert 0 <= room.left < 4
+        told = r"a.safetensors does not fit the run's settings, which make a far larger model$"
+        with pytest.raises(RunError, match=told):
+            torch.zeros(1)

@@ -1,11 +1,14 @@
 """The front door: frames in, the same kind of frame out, and the same rows as the command line."""
 
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,9 +19,12 @@ import torch
 
 import discrete_grad
 from discrete_grad.cli import commands, main
-from discrete_grad.data import TableError, TableWarning, read_table
-from discrete_grad.runs import FitConfig, Run, fit
+from discrete_grad.data import TableError, TableWarning, Vocabulary, read_table
+from discrete_grad.policies import AutoregressiveGenerator
+from discrete_grad.rules import Fix, Rules
+from discrete_grad.runs import FitConfig, Run, _export, fit
 from discrete_grad.runs._fit_input import read_input
+from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._rows_to_try import rows_to_try
 from discrete_grad.training import RunError
 from tests.data.malformed import good_table
@@ -106,6 +112,39 @@ def test_the_same_kind_of_frame_comes_back(run: Run) -> None:
             }
         )
         assert plain == expected.to_dict("list")
+
+
+def test_columns_that_are_neither_context_nor_feature_are_told(run: Run) -> None:
+    for names, told in (
+        (["note"], "column 'note' is neither context nor feature of the fit: leave it out; "),
+        (["a", "b"], "columns 'a', 'b' are neither context nor feature of the fit: leave them out"),
+    ):
+        with pytest.raises(TableError, match=told) as caught:
+            run.generate({**CONTEXTS, **{name: [1, 2] for name in names}})
+        end = "contexts are 'shop', 'price', and a column of a feature fixes it"
+        assert str(caught.value).endswith(end)
+    bare = replace(run.table.schema, context=())
+    with pytest.raises(TableError, match=r"contexts are \(none\), and a column of a feature"):
+        read_lines({"cut": ["good"], "note": [1]}, bare)
+    lines = read_lines({"cut": ["good", None], "shade": [None, "D"]}, bare)
+    assert (lines.columns, lines.contexts) == ({}, None)
+    assert lines.fixed == [{"cut": "good"}, {"shade": "D"}]
+    assert read_lines(None, bare).fixed == [{}]
+    assert lines.part([1]).fixed == [{"shade": "D"}]
+
+
+@pytest.mark.parametrize("name", ["given_row", "edits", "score_before", "changes"])
+def test_a_column_that_edits_write_is_told(run: Run, name: str) -> None:
+    schema = replace(run.table.schema, features=(Vocabulary(name, ("a", "b")),))
+    told = f"^the table has a column {name!r}, which edits write: rename it$"
+    check = import_module("discrete_grad.runs.edit_rows")._check
+    with pytest.raises(RunError, match=told):
+        check(schema, 1)
+    with pytest.raises(RunError, match=told):
+        check(replace(run.table.schema, context=schema.features), 1)
+    check(run.table.schema, 1)
+    with pytest.raises(RunError, match=r"^edits must be at least 1, got 0$"):
+        check(run.table.schema, 0)
 
 
 def test_one_context_is_a_dict_of_single_values(run: Run) -> None:
@@ -212,6 +251,82 @@ def test_a_network_is_exported(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"must end in \.pt2 or \.onnx"):
         run.export(tmp_path / "generator.zip")
     assert [path.name for path in tmp_path.iterdir()] == ["generator.pt2"]
+
+
+class Exporter:
+    """Takes the place of torch's, and keeps what it is given."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.asked: list[Any] = []
+        self.kept: dict[str, str] = {}
+        patch.setattr(torch.export, "export", self.export)
+        patch.setattr(torch.export, "save", self.save)
+        patch.setattr(torch.onnx, "export", self.onnx)
+        for name in ("onnx", "onnxscript"):
+            patch.setitem(sys.modules, name, SimpleNamespace())
+
+    def export(self, module: Any, given: Any, **options: Any) -> str:
+        self.asked.append((module, given, options))
+        return "program"
+
+    def save(self, program: str, file: Any, *, extra_files: dict[str, str]) -> None:
+        self.kept = extra_files
+        file.write(program.encode())
+
+    def onnx(self, program: str, **options: Any) -> Any:
+        self.asked.append((program, options))
+        return SimpleNamespace(
+            model=SimpleNamespace(metadata_props=self.kept),
+            save=lambda path: path.write_text(f"{program} in {path.name}"),
+        )
+
+
+def test_a_network_is_written_with_its_schema(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter, schema = Exporter(monkeypatch), run.table.schema.to_json()
+    run.export(tmp_path / "net.pt2")
+    ((module, (example,), options),) = exporter.asked
+    assert module is run.generator
+    assert torch.equal(example, torch.zeros(2, run.table.schema.context_spec.width))
+    ((name, sizes),) = options.pop("dynamic_shapes").items()
+    assert (name, [(k, v.__name__) for k, v in sizes.items()]) == ("context", [(0, "batch")])
+    assert options == {"strict": False}
+    assert (tmp_path / "net.pt2").read_text() == "program"
+    assert exporter.kept == {"schema": schema}
+    exporter.kept = {}
+    run.export(tmp_path / "net.onnx")
+    assert exporter.asked[-1] == ("program", {"dynamo": True, "verbose": False})
+    assert exporter.kept == {"schema": schema}
+    assert (tmp_path / "net.onnx").read_text() == "program in generator.onnx"
+    bare = torch.nn.Linear(1, 1)
+    bare.context_spec = None  # type: ignore[assignment]
+    assert _export._program(bare) == "program"
+    assert exporter.asked[-1] == (bare, (), {"strict": False})
+
+
+def test_a_network_that_cannot_be_written_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Exporter(monkeypatch)
+    for name in ("onnx", "onnxscript"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(
+                ImportError, match=r"^ONNX is missing: pip install onnx onnxscript$"
+            ):
+                run.export(tmp_path / "net.onnx")
+    ruled = replace(run, rules=Rules(run.table.schema.space, [Fix("cut", "good")]))
+    spelt = replace(run, generator=AutoregressiveGenerator(run.table.schema.space))
+    for made, place, told in (
+        (run, tmp_path / "net.zip", f"{tmp_path / 'net.zip'} must end in .pt2 or .onnx"),
+        (run, tmp_path / "no" / "a.pt2", f"there is no folder {tmp_path / 'no'} to write a.pt2 to"),
+        (ruled, tmp_path / "a.pt2", "the run has rules, and a network of logits alone does not"),
+        (spelt, tmp_path / "a.onnx", "the generator writes step by step: there is no one network"),
+    ):
+        with pytest.raises(RunError, match=f"^{re.escape(told)}"):
+            made.export(place)
+    assert not list(tmp_path.iterdir())
 
 
 # the exporter's own

@@ -220,6 +220,23 @@ def test_all_contexts_share_what_is_evaluated(
         next(proposals.propose(bare, None, rows=rows, seed=0, **given))  # type: ignore[arg-type]
 
 
+def test_contexts_are_shared_out_among_processes(bare: Run) -> None:
+    for total, share, part in (
+        (5, (0, 2), range(2)),
+        (5, (1, 2), range(2, 5)),
+        (2, (1, 2), range(1, 2)),
+        (1, (0, 1), range(1)),
+        (0, (0, 1), range(0)),
+    ):
+        assert proposals.share_of(total, share) == part
+    for total in (0, 1):
+        with pytest.raises(RunError, match=f"^more processes than contexts: 2 for {total}$"):
+            proposals.share_of(total, (0, 2))
+    space = bare.table.schema.space
+    found = [proposals.evaluations_of_each(space, total) for total in (0, 1, 2)]
+    assert found == [2**22 // 3, 2**22 // 3, 2**22 // 6]
+
+
 def test_the_most_frequent_contexts_are_those_of_the_rows_to_try(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +251,22 @@ def test_the_most_frequent_contexts_are_those_of_the_rows_to_try(
     assert every is not None
     assert (part["contexts"], part["of"]) == (6, len(every))
     assert torch.equal(shown[0], every[:6])
+
+
+def test_rows_to_try_tell_neither_of_few_rows_nor_of_far_contexts_but_of_all_else(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(run: Run, columns: object, contexts: Tensor, **given: object) -> Written:
+        for kind in (FewRowsWarning, FarContextWarning, DeprecationWarning):
+            warnings.warn("heard", kind, stacklevel=1)
+        return {"cut": ["good"], "in_table": [given["new_only"]], "beyond_observed": [True]}
+
+    monkeypatch.setattr(_rows_to_try, "generate", asked)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        part = _rows_to_try.rows_to_try(run)
+    assert {one.category for one in told} == {DeprecationWarning}
+    assert (part["columns"], part["rows"]) == (["cut"], [["good"]])
 
 
 def test_where_the_likeliest_row_is_not_allowed_the_likeliest_of_the_known_is_climbed_from(

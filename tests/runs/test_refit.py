@@ -167,6 +167,30 @@ def test_stages_are_forgotten_from_the_last_on(
     assert set(left) == {6, 5, 4, 3, 2}
 
 
+@pytest.mark.parametrize(
+    ("first", "kept"),
+    [
+        ("independent", "judge, estimators and data policy are kept, and the generator is fitted"),
+        ("aligner", "judge and estimators are kept, and the stages from aligner on are fitted"),
+    ],
+)
+def test_what_is_forgotten_and_what_is_said_of_it(tmp_path: Path, first: str, kept: str) -> None:
+    made = ["guidance.json", "report.html", "report.json", "rows.safetensors", "trail/000001"]
+    stages = ["reference", "aligner", "independent", "generator"]
+    made += [f"{part}/{name}.safetensors" for part in ("weights", "state") for name in stages]
+    for name in made:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    told = f"^{tmp_path} holds a fit with other settings: {kept} anew$"
+    with pytest.warns(RefitWarning, match=told):
+        forget_stages(tmp_path, first)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    before = stages[: stages.index(first)]
+    files = {f"{part}/{name}.safetensors" for part in ("weights", "state") for name in before}
+    assert left == {"rows.safetensors", *files}
+    assert not (tmp_path / "trail").exists()
+
+
 @pytest.mark.parametrize("goes_on", ["before", "after"])
 def test_killed_at_any_moment_either_fit_can_be_gone_on_with(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: str

@@ -14,16 +14,23 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import Aim, Schema, ScoredRows, Vocabulary, read_table
-from discrete_grad.rules import Exactly, Rules
-from discrete_grad.runs import _choosing
+from discrete_grad.policies import Conditioned, Generator
+from discrete_grad.rules import Exactly, Fix, Observed, Rules
+from discrete_grad.runs import _choosing, _own_rows, _plausible, report
+from discrete_grad.runs._acquisition import batch_of
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
 from discrete_grad.runs._belief import fit_belief
 from discrete_grad.runs._choosing import Learned, Measured, check_explore, normal_scores
 from discrete_grad.runs._estimates import estimate_columns, expected_scores
 from discrete_grad.runs._labels import labelled_rows
+from discrete_grad.runs._measured_table import _word
 from discrete_grad.runs._next_rows import Wanted, different_rows, first_rows
 from discrete_grad.runs._plausible import together_facts
 from discrete_grad.runs._prepared import Observations
+from discrete_grad.runs._row_score import scores_by_estimator
+from discrete_grad.runs._table_rules import check_contexts, table_rules
+from discrete_grad.sampling import normal, seeded
+from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 
 SPACE = CategoricalSpace({"a": 4, "b": 3, "c": 5})
@@ -88,6 +95,63 @@ def test_explore_is_a_number_from_0_on(explore: float) -> None:
         ValueError, match=f"^explore must be a number of at least 0, got {explore}$"
     ):
         check_explore(explore)
+
+
+# --- batches, beliefs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draws", "best", "chance", "first"),
+    [
+        # the gain decides, however low the mean is
+        ([[0.0, -9.0], [0.0, 4.9]], 1.0, None, 1),
+        # and where there is none, the mean, less what a failure costs
+        ([[0.0, -9.0], [0.0, 4.9]], 10.0, None, 0),
+        ([[0.0, -9.0], [0.0, 4.9]], 10.0, [0.01, 1.0], 1),
+        # a draw that is worse costs nothing
+        ([[0.4, 0.9], [0.4, -0.5]], 0.0, None, 1),
+        ([[0.4, 0.9], [0.4, -0.5]], 0.0, [1.0, 0.8], 0),
+    ],
+)
+def test_the_first_row_of_a_batch_raises_the_best_most(
+    draws: list[list[float]], best: float, chance: list[float] | None, first: int
+) -> None:
+    likely = None if chance is None else torch.tensor(chance)
+    found = batch_of(torch.tensor(draws), best, 1, "improvement", likely)
+    assert found.tolist() == [first]
+
+
+def test_rows_of_high_quantiles_and_of_each_draw_in_turn() -> None:
+    draws = torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 0.5]])
+    # the quantile of 90% lies nine tenths of the way to the larger of two
+    assert batch_of(draws, 0.0, 2, "optimism").tolist() == [1, 0]
+    assert batch_of(draws, 0.0, 1, "optimism", torch.tensor([1.0, 0.4, 1.0])).tolist() == [0]
+    assert batch_of(draws, 0.0, 3, "thompson").tolist() == [1, 0, 2]
+
+
+def test_a_belief_is_the_law_given_what_was_measured() -> None:
+    """By the definition of a Gaussian process: Rasmussen and Williams (2006), equations 2.23-24."""
+    spec, noise = ContextSpec({"shop": 2}), seeded(3)
+    rows, asked = SPACE.enumerate()[::4], SPACE.enumerate()[1::9]
+    shop, where = (torch.eye(2)[torch.arange(len(part)) % 2] for part in (rows, asked))
+    scores, counts = torch.linspace(-1, 1, len(rows)), torch.arange(len(rows)) % 3 + 1
+    belief = fit_belief(SPACE, spec, ScoredRows(rows, scores, shop, counts=counts), seed=0)
+    kernel, level = belief.kernel, belief.level
+
+    def covariance(first: Tensor, second: Tensor) -> Tensor:
+        same = first.unsqueeze(1) == second
+        return belief.amplitude * torch.where(same, 1.0, kernel.alike[:, 0]).prod(-1) + level
+
+    mine, theirs = kernel.joint(rows, shop), kernel.joint(asked, where)
+    own = covariance(mine, mine) + torch.diag(belief.noise)
+    across = covariance(theirs, mine)
+    solved = torch.linalg.solve(own, across.T)
+    among = covariance(theirs, theirs) - across @ solved
+    assert_close(belief.mean(asked, where).double(), solved.T @ scores.double(), rtol=0, atol=1e-4)
+    assert_close(belief.std(asked, where).double(), among.diagonal().sqrt(), rtol=0, atol=1e-3)
+    among += 1e-6 * (belief.amplitude + level) * torch.eye(len(asked))
+    drawn = normal((5, len(asked)), generator=seeded(3)).double() @ torch.linalg.cholesky(among).T
+    assert_close(belief.deviations(asked, where, 5, noise), drawn.float(), rtol=0, atol=1e-4)
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -281,6 +345,55 @@ def test_pairs_that_no_other_row_has_are_what_is_usual() -> None:
     assert (new["unseen"], new["share"]) == (0.75, 0.75)
 
 
+def test_pairs_are_counted_where_that_takes_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = small_table(20, context=False)  # of three pairs of features
+    run: Any = SimpleNamespace(table=table, rules=None)
+    monkeypatch.setattr(_plausible, "_WORK", 60)
+    assert together_facts(run, table.codes)["pairs"] == 3
+    assert together_facts(run, table.codes[:0]) == {}
+    monkeypatch.setattr(_plausible, "_WORK", 59)
+    assert together_facts(run, table.codes) == {}
+    alone = read_table({"a": [*"xyz"], "score": [1.0, 2.0, 3.0]}, score="score")
+    assert together_facts(SimpleNamespace(table=alone, rules=None), alone.codes) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "plain"),
+    [
+        ({}, True),
+        ({"aims": 1}, False),
+        ({"preference": 1}, False),
+        ({"pessimism": 0.5}, False),
+        ({"scorer_facts": {"name": "mine"}}, False),
+        ({"combine": "min"}, False),
+        ({"combine": "median"}, False),
+        ({"reference_kl": 0.1}, False),
+        ({"trust": 0.1}, False),
+    ],
+)
+def test_a_search_asks_the_estimator_alone_where_nothing_is_added(
+    changes: dict[str, Any], plain: bool
+) -> None:
+    usual: dict[str, Any] = {"aims": None, "preference": None, "pessimism": 0.0, "scorer_facts": {}}
+    settings: dict[str, Any] = {"combine": "mean", "reference_kl": 0.0, "trust": 0.0}
+    for name, value in changes.items():
+        (settings if name in settings else usual)[name] = value
+    generator = SimpleNamespace(**settings)
+    run: Any = SimpleNamespace(config=SimpleNamespace(generator=generator), **usual)
+    assert bool(scores_by_estimator(run)) is plain
+
+
+@pytest.mark.parametrize(
+    ("cell", "word"),
+    [
+        *((None, ""), (NAN, ""), ("", ""), (1.0, "1"), (0.0, "0"), (1.5, "1.5"), (1, "1")),
+        *((True, "true"), (" Yes ", "yes"), ("NO", "no"), (-2.0, "-2"), (math.inf, "inf")),
+    ],
+)
+def test_a_cell_in_a_word(cell: object, word: str) -> None:
+    assert _word(cell) == word
+
+
 def test_a_row_is_beyond_what_was_observed_by_either_model() -> None:
     run: Any = SimpleNamespace(
         aims=None,
@@ -305,3 +418,65 @@ def test_a_row_is_beyond_what_was_observed_by_either_model() -> None:
     assert list(alone) == ["estimated_score", "beyond_observed"]
     assert alone["beyond_observed"] == [True, False, False, False]
     assert [scores.tolist() for scores in expected_scores(run, codes, None)] == [[30, 0, 40, 10]]
+
+
+def test_columns_that_combine_sparsely_are_told_where_no_rule_has_them() -> None:
+    city, size = torch.arange(240) % 12, torch.arange(240) % 7 % 3
+    columns = {"city": [f"c{i}" for i in city.tolist()], "size": size.tolist()}
+    columns |= {"country": [f"n{i % 4}" for i in city.tolist()], "score": (city + size).tolist()}
+    table = read_table(columns, score="score")
+    pairs = [*zip(columns["city"], columns["country"], strict=True)]
+    both = Observed(["city", "country"], sorted(set(pairs)))
+    wider = Observed(["city", "country", "size"], [[*pairs[0], "0"]])
+    other = Observed(["city", "size"], [["c0", "0"]])
+    for rules, found in (
+        (None, 1),
+        ([Fix("city", "c0"), other], 1),
+        ([other, both], 0),
+        ([wider], 0),
+    ):
+        ruled = None if rules is None else SimpleNamespace(rules=rules)
+        sparse = _plausible._sparse(SimpleNamespace(table=table, rules=ruled))  # type: ignore[arg-type]
+        assert len(sparse) == found
+        if found:
+            assert (sparse[0]["columns"], sparse[0]["seen"]) == (["city", "country"], 12)
+            assert [*sparse[0]] == ["columns", "seen", "expected", "further"]
+
+
+def test_ranks_are_counted_within_a_context() -> None:
+    values = torch.tensor([3.0, 1.0, 3.0, 2.0, 9.0])
+    assert _own_rows._ranks(values, None).tolist() == [2, 5, 2, 4, 1]
+    shops = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    assert _own_rows._ranks(values, shops).tolist() == [1, 3, 2, 2, 1]
+    assert _own_rows._ranks(values[:0], None).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "graded"),
+    [
+        ({}, ["estimator", "judge"]),
+        ({"judge": "trained"}, ["judge"]),
+        ({"judge": "given"}, []),
+        ({"judge": "none"}, []),
+    ],
+)
+def test_who_is_graded_on_rows_not_seen(facts: dict[str, str], graded: list[str]) -> None:
+    run: Any = SimpleNamespace(scorer_facts=facts, rows="mine", judge_rows="judged")
+    sides = {"estimator": "judged", "judge": "mine"}
+    assert report._held_out(run) == {name: sides[name] for name in graded}
+
+
+def test_the_context_in_which_no_row_obeys_is_named_by_its_place() -> None:
+    columns = {"cut": [0, 1], "shop": ["east", "west"], "score": [1.0, 2.0]}
+    schema = read_table(columns, score="score", context=["shop"]).schema
+    rules = table_rules(schema, [Fix("shop", "east")])
+    assert rules is not None
+    policy = Conditioned(Generator(schema.space, schema.context_spec, hidden=(1,)), rules)
+    contexts = schema.encode_context({"shop": ["east", "east", "west", "west"]})
+    assert contexts is not None
+    check_contexts(policy, contexts[:2])
+    check_contexts(policy, None)
+    for places, row in ((None, 3), ([5, 7, 9, 11], 10)):
+        told = rf"^context row {row}: no row obeys Fix\('shop', 'east'\)"
+        with pytest.raises(RunError, match=told):
+            check_contexts(policy, contexts, places)

@@ -181,8 +181,21 @@ def test_what_does_not_fit_is_told() -> None:
         rounds.propose(0)
     with pytest.raises(ValueError, match=r"contexts \(n, 0\) are expected, got \(2,\)"):
         rounds.propose(1, torch.zeros(2))
-    with pytest.raises(ValueError, match=r"got \(1, 3\) and \(2,\)"):
-        rounds.tell(torch.zeros(1, 3).long(), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"contexts \(n, 0\) are expected, got \(0,\)"):
+        rounds.propose(1, torch.zeros(0))
+    in_shops = Rounds(SPACE, ContextSpec({"shop": 2}))
+    with pytest.raises(ValueError, match=r"^contexts \(n, 2\) are expected, got none$"):
+        in_shops.propose(1)
+    with pytest.raises(ValueError, match=r"^contexts \(n, 2\) are expected, got \(3,\)$"):
+        in_shops.propose(1, torch.zeros(3))
+    for codes, scores, shapes in (
+        (torch.zeros(1, 3), torch.zeros(2), r"\(1, 3\) and \(2,\)"),
+        (torch.zeros(3), torch.zeros(3), r"\(3,\) and \(3,\)"),
+        (torch.zeros(2, 3), torch.zeros(2, 2, 2), r"\(2, 3\) and \(2, 2, 2\)"),
+        (torch.zeros(1, 3), torch.tensor([[0.0, float("inf")]]), r"\(1, 3\) and \(1, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=f"^rows .n, 3. and as many finite .* got {shapes}$"):
+            rounds.tell(codes.long(), scores)
     with pytest.raises(ValueError, match="finite scores"):
         rounds.tell(torch.zeros(1, 3).long(), torch.tensor([float("inf")]))
     with pytest.raises(ValueError, match="'b'"):
@@ -233,5 +246,10 @@ def test_scores_of_another_number_of_aims_are_refused() -> None:
     with pytest.raises(ValueError, match="row 1: some scores are NaN"):
         rounds.tell(rows, torch.tensor([[0.0, 1.0], [0.0, NAN], [NAN, NAN]]))
     rounds.tell(rows, two_aims(rows))
-    with pytest.raises(ValueError, match="scores of 2 aims were told before, got 1"):
-        rounds.tell(rows, total(rows))
+    for other, told in ((total(rows), 1), (torch.zeros(3, 4), 4)):
+        with pytest.raises(ValueError, match=f"^scores of 2 aims were told before, got {told}$"):
+            rounds.tell(rows, other)
+    one = Rounds(SPACE)
+    one.tell(rows, total(rows))
+    with pytest.raises(ValueError, match=r"^scores of 1 aims were told before, got 2$"):
+        one.tell(rows, two_aims(rows))

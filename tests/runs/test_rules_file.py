@@ -357,6 +357,16 @@ def test_words_mean_rules(
     assert " ".join(map(repr, found)).replace("'", "") == rules
 
 
+def test_a_file_of_the_row_to_stay_near_has_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for count in (2, 1200):
+        path.write_text("base,solvent,temperature\n" + "NaH,THF,41\n" * count)
+        with pytest.raises(RunError) as caught:
+            worded_rules(RuleWords(within=1, of=str(path)), table())
+        told = f"--of {path}: expected a file with one row, got {count:,}"
+        assert str(caught.value) == told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from discrete_grad.data import Table, read_table
 from discrete_grad.runs import FitConfig, Run, fit, load_run
 from discrete_grad.runs._folder import open_folder
+from discrete_grad.runs.fit import _check
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
 from tests.two_processes import forkserver
@@ -275,6 +276,19 @@ def test_scores_that_no_report_could_draw_are_told_before_anything_is_trained(
     with pytest.raises(RunError, match=r"1e\+300 of 0.*'score' reaches 1\.5e\+308: divide it"):
         fit(read_table(columns, score="score"), tmp_path / "run", small_config())
     assert not (tmp_path / "run").exists()
+
+
+def test_tables_at_the_bounds_pass_the_checks() -> None:
+    codes = {"cut": [0, 1, 2] * 4}
+    for largest, maximise in ((1e300, "rank"), (10.0, "raw"), (-10.0, "raw")):
+        table = read_table({**codes, "score": [largest, 0.0, 1.0] * 4}, score="score")
+        _check(table, small_config(maximise=maximise), None, None)
+        beyond = replace(table, scores=table.scores * 1.001)
+        with pytest.raises(RunError, match=r"scores must lie within|which must lie within 10 of 0"):
+            _check(beyond, small_config(maximise=maximise), None, None)
+    _check(table.take(range(10)), small_config(maximise="raw"), None, None)
+    with pytest.raises(RunError, match=r"^a fit needs at least 10 rows, the table has 9$"):
+        _check(table.take(range(9)), small_config(maximise="raw"), None, None)
 
 
 def test_the_smallest_table_fits(tmp_path: Path) -> None:

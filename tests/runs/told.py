@@ -21,27 +21,32 @@ from discrete_grad.runs import Rounds, Run, load_run, prefer
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import RunScore
 from discrete_grad.runs._rows_to_try import rows_to_try
+from discrete_grad.runs._run_html import run_html
 from discrete_grad.runs.report import _subject
 from discrete_grad.training import RunError
+from tests.runs.handed import handed_over
 from tests.runs.snapshots import CONTEXTS, NEW, Fit, answer, rows
 
 
 def told(fit: Fit, folder: Path) -> dict[str, Any]:
     """Everything that a run tells when it is loaded, a measurement among it, and its warnings."""
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as heard, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
+        handed = handed_over(patch)
         fitted = fit(folder)
         run = load_run(folder, scorer=answer if fitted.scorer_facts else None)
         made = {"fitted": models_of(fitted), **rows_of(run)}
         made |= {"report": subject_of(run), "models": models_of(run), "metrics": ends_of(run)}
         made |= {"settings": settings_of(run), "differentiable": RunScore(run).differentiable}
         made["calls"] = run.scorer_calls
+        made["shown"] = [text.replace(str(folder), "FOLDER") for text in (repr(run), run_html(run))]
         if run.aims is not None:
             again = run.tell(NEW)
             made["told"] = [len(again.table), models_of(again), ends_of(again)]
         made["preferred"] = preferred(run, folder.with_suffix(".parquet"))
     texts = [str(one.message) for one in heard if "discrete_grad" in one.category.__module__]
-    return made | {"warnings": [text.replace(str(folder), "FOLDER") for text in texts]}
+    texts = [text.replace(str(folder), "FOLDER") for text in texts]
+    return made | {"warnings": texts, "handed": handed}
 
 
 def rows_of(run: Run) -> dict[str, Any]:
@@ -97,7 +102,14 @@ def preferred(run: Run, path: Path) -> list[Any]:
 
 
 def rounds(choose: Any) -> dict[str, Any]:
-    """Rows that rounds propose in contexts, under a rule, with failures; and of two aims."""
+    """Rows that rounds propose in contexts, under a rule, with failures, and what they ask."""
+    with pytest.MonkeyPatch.context() as patch:
+        handed = handed_over(patch)
+        return _rounds(choose) | {"handed": handed}
+
+
+def _rounds(choose: Any) -> dict[str, Any]:
+    """Rows, and those of two aims."""
     table = rows(30)
     space, spec = table.schema.space, table.schema.context_spec
     assert table.context is not None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.testing import Claims, run_checks
+from discrete_grad.testing import Claims, _check_numerics, run_checks
 from tests.testing.bugs import LAYER, RULED, SCORE, Layer, Ruled, Score
 from tests.testing.test_messages import SMALL, changed
 
@@ -112,3 +112,29 @@ def test_a_black_box_is_asked_about_the_second_scene_or_the_only_one() -> None:
     alone = Blind(CategoricalSpace({"x": 3}))
     for method, width in ((Blind, 5), (alone, 3)):
         assert {x.shape[-1] for x in logits_of("black_box", method, SCORE)} == {width}
+
+
+def test_extreme_logits_by_hand() -> None:
+    large, small, inf = 1e4, -1e4, torch.inf
+    rows = [
+        [large] * 5,
+        [small] * 5,
+        [large, small, large, small, large],
+        [small, large, small, large, small],
+        [0.0, 90.0, -90.0, 11.0, 12.0],
+        [12.0, 11.0, -90.0, 90.0, 0.0],
+    ]
+    # every second one is masked, but for the first of a feature
+    masked = [[*row[:3], -inf, row[4]] for row in rows]
+    for row in masked:
+        row[1] = -inf
+    space = CategoricalSpace.from_sizes((2, 3))
+    found = _check_numerics.extreme_logits(space, torch.float32)
+    assert torch.equal(found, torch.tensor(rows + masked))
+    ends = _check_numerics.extreme_logits(CategoricalSpace.from_sizes((8,)), torch.float64)[4]
+    assert ends.tolist() == [0.0, 90.0, -90.0, 11.0, 12.0, large, small, 0.0]
+    assert ends.dtype == torch.float64
+    assert (
+        len(_check_numerics.extreme_logits(CategoricalSpace.from_sizes((1, 1)), torch.float16))
+        == 12
+    )

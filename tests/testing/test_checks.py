@@ -28,7 +28,15 @@ from discrete_grad.testing import (
 )
 from tests.testing.bugs import BUGS, LAYER, RULED, SCORE, Flattened, Layer, SignOfF
 from tests.testing.mutants import MUTANTS
-from tests.testing.watched import Watch, WatchedLayer, WatchedRuled, WatchedScore, compare
+from tests.testing.watched import (
+    Watch,
+    WatchedLayer,
+    WatchedNoisy,
+    WatchedRuled,
+    WatchedScore,
+    WatchedSoft,
+    compare,
+)
 
 SEEDS = (0, 1)
 SLOW = {"compile": "takes seconds", "export": "takes seconds"}
@@ -49,6 +57,9 @@ def test_a_third_party_is_compiled_and_exported(method: Subject, check) -> None:
     [
         Subject(WatchedLayer, facts=LAYER, name="Layer"),
         Subject(WatchedScore, facts=SCORE, name="Score"),
+        Subject(WatchedNoisy, facts=SCORE, name="Noisy"),
+        Subject(WatchedSoft, facts=Claims(forward="soft", bias="exact on additive"), name="Soft"),
+        Subject(WatchedScore(CategoricalSpace({"x": 3})), facts=SCORE, name="instance"),
     ],
     only=WITHOUT_SLOW,
     seed=1,
@@ -129,6 +140,9 @@ def test_each_pair_of_method_and_check_is_a_test() -> None:
         law()
     with pytest.raises(pytest.skip.Exception, match=r"^needs df/dx$"):
         black_box()
+    twice = parametrize_with_checks([Flattened, Layer], facts=LAYER, only=iter(["rows", "law"]))
+    names = [f"{kind}-{check}" for kind in ("Flattened", "Layer") for check in ("rows", "law")]
+    assert [pair.id for pair in twice.args[1]] == names
     usual = parametrize_with_checks([Subject(Layer, facts=LAYER)]).args[1]
     assert [pair.id for pair in usual] == [f"Layer-{name}" for name in CHECKS]
 
@@ -218,8 +232,9 @@ def test_misuse() -> None:
         check_gradient_estimator(StraightThrough, only=["laws"])
     with pytest.raises(ValueError, match="no check is called 'laws'"):
         check_gradient_estimator(StraightThrough, skip={"laws": "why"})
-    with pytest.raises(TypeError, match="belong to the Subject"):
-        check_gradient_estimator(Subject(StraightThrough), facts=LAYER)
+    for given in ({"facts": LAYER}, {"skip": {"law": "why"}}):
+        with pytest.raises(TypeError, match="belong to the Subject"):
+            check_gradient_estimator(Subject(StraightThrough), **given)
 
 
 def test_names() -> None:

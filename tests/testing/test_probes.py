@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,17 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.testing import _check_direction as direction
+from discrete_grad.testing import _check_numerics as numerics
 from discrete_grad.testing import _check_random as random
 from discrete_grad.testing import _check_rows as rows
+from discrete_grad.testing import _check_rules as under_rules
 from discrete_grad.testing import exact
-from discrete_grad.testing.exact import exact_gradient
+from discrete_grad.testing._check_gradient import check_sums_to_zero
+from discrete_grad.testing.exact import NotEnumerableError, exact_gradient
 from discrete_grad.testing.statistics import MeanTest
-from discrete_grad.testing.subject import Scene, SkipCheck
+from discrete_grad.testing.subject import Scene, SkipCheck, Subject
+from tests.testing.bugs import LAYER, Layer
+from tests.testing.test_messages import FIRST, changed
 
 SPACE = CategoricalSpace({"cut": ["fair", "good"], "one": 1, "colour": 3, "many": 5, "size": 4})
 LOGITS = torch.linspace(-0.3, 0.3, SPACE.width).double().cos()
@@ -116,6 +122,47 @@ def test_the_length_that_is_claimed() -> None:
             check(bias, slope)
 
 
+def constant(gradient: Tensor, asked: list[tuple[int, int]]) -> Any:
+    """Draws that are all alike."""
+
+    def draw(count: int, seed: int) -> Tensor:
+        asked.append((count, seed))
+        return gradient.expand(count, -1)
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("length", "fine"), [(1.0, True), (0.05, True), (2e-9, True), (-1.0, False), (5e-11, False)]
+)
+def test_a_mean_gradient_has_a_direction_however_short(length: float, fine: bool) -> None:
+    """Short of a billionth of the true one's length, which is a tenth here."""
+    probe = direction.additive_probes(SCENE)[0]
+    probe = replace(probe, truth=0.1 * probe.truth / probe.truth.norm())
+    asked: list[tuple[int, int]] = []
+    draw = constant(length * probe.truth / probe.truth.norm(), asked)
+    if fine:
+        direction._require_mean_direction(SimpleNamespace(seed=4), probe, draw)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(AssertionError, match=r"the mean gradient has cosine -?[01]"):
+            direction._require_mean_direction(SimpleNamespace(seed=4), probe, draw)  # type: ignore[arg-type]
+    assert asked[0] == (2000, -5)
+
+
+def test_a_shorter_gradient_is_looked_at_more_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = MeanTest(
+        estimated=torch.ones(1), expected=torch.zeros(1), error=torch.zeros(1), samples=1,
+        threshold=0.1, detects=1.0, power=1.0, false_alarm=0.0,
+    )  # fmt: skip
+    scales = []
+    monkeypatch.setattr(direction, "mean_test", lambda *_, scale: scales.append(scale) or found)
+    probe = direction.additive_probes(SCENE)[0]
+    for bias, least in (("biased", 0.2), ("biased", 0.45), ("biased", 0.7), ("none", 0.2)):
+        claims = SimpleNamespace(bias=bias, slope=(least, 1.6))
+        direction._require_mean_slope(SimpleNamespace(claims=claims), probe, max)  # type: ignore[arg-type]
+    assert scales == pytest.approx([0.4, 0.9, 1.0, 2.0])
+
+
 # --- noise ----------------------------------------------------------------------------------------
 
 
@@ -158,6 +205,21 @@ def test_draws_that_are_alike_in_every_call() -> None:
     assert str(caught.value) == told
 
 
+class Flattened(torch.nn.Module):
+    """Gives f the rows of all elements at once, so that none is told from a sample."""
+
+    def expectation(self, f: Any, logits: Tensor, *, generator: Any = None) -> Tensor:
+        return f(logits.flatten(0, -2)).view(logits.shape[:-1])
+
+
+def test_draws_that_no_element_claims_are_told_by_the_results() -> None:
+    batch = LOGITS * torch.arange(1, 7).view(2, 3, 1)
+    drawn = random._drawn(Flattened(), lambda rows: rows.sum(-1), batch, None)  # type: ignore[arg-type]
+    assert drawn.shape == (1, 6, 1 + SPACE.width)
+    assert_close(drawn[0, :, 0], batch.sum(-1).flatten())
+    assert (drawn[..., 1:] == 1).all()
+
+
 # --- laws -----------------------------------------------------------------------------------------
 
 
@@ -193,3 +255,176 @@ def test_draws_that_bring_up_every_tuple() -> None:
         misses = math.log(3**samples / 1e-12)
         assert exact.draws_needed(law, samples) == pytest.approx(misses * 4**samples)
     assert exact.draws_needed(law, 2000) == math.exp(700)
+
+
+def one_feature(size: int) -> Scene:
+    return Scene(CategoricalSpace({"x": size}), torch.zeros(size).double())
+
+
+def test_rows_are_counted_where_each_is_due_twenty_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(rows, "g_test", lambda counts, law: counted.append(len(counts)) or 1.0)
+    subject = Subject(Layer, facts=LAYER)
+    for size, tests in ((10, [10, 10]), (11, [11])):
+        counted.clear()
+        rows.require_law(subject, one_feature(size), torch.float64, draws=200)
+        assert counted == tests
+
+
+def test_too_many_rows_to_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(rows, "rows_seen", lambda *_, seed: torch.empty(asked[-1], 2, 10))
+    method = SimpleNamespace(samples=2000)
+    subject: Any = SimpleNamespace(method=lambda scene: method, seed=0)
+    asked.append(1000)
+    rows._require_draws(subject, one_feature(10), 10_000)
+    asked.append(1001)
+    told = r"^f is given 1001 rows a call: too many to count 10,000 of each$"
+    with pytest.raises(SkipCheck, match=told):
+        rows._require_draws(subject, one_feature(10), 10_000)
+    asked.append(2001)
+    with pytest.raises(SkipCheck, match=r"^f is given 2001 rows for 2000 samples: not all"):
+        rows._require_draws(subject, one_feature(10), 1)
+    del method.samples
+    rows._require_draws(subject, one_feature(10), 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "fine"),
+    [
+        (torch.float32, 9e-5, True),
+        (torch.float32, 1.2e-4, False),
+        (torch.float64, 1.2e-4, False),
+        (torch.bfloat16, 0.012, True),
+        (torch.float16, 0.018, True),
+        (torch.float16, 0.022, False),
+        (torch.bfloat16, 0.03, False),
+    ],
+)
+def test_how_far_from_1_a_soft_row_may_sum(dtype: torch.dtype, off: float, fine: bool) -> None:
+    soft = torch.tensor([[0.5, 0.5, 0.25, 0.75], [0.5, 0.5, 0.25, 0.75 - off]]).to(dtype)
+    space = CategoricalSpace({"cut": 2, "colour": 2})
+    if fine:
+        rows._require_inside(space, soft)
+    else:
+        with pytest.raises(
+            AssertionError, match=r"^feature 'colour': a soft row must sum to 1, off"
+        ):
+            rows._require_inside(space, soft)
+
+
+def test_a_mean_of_rows_that_obey_lies_where_all_their_equations_hold() -> None:
+    space, rules = under_rules.SPACE, under_rules.RULES
+    allowed = space.one_hot(rules.enumerate(), dtype=torch.float64)
+    weights = torch.rand(5, len(allowed), generator=torch.Generator().manual_seed(0)).double()
+    means = weights.softmax(-1) @ allowed
+    assert under_rules._is_mean(means)
+    assert under_rules._is_mean(means + 5e-7)
+    around = allowed - allowed.mean(0)
+    _, values, directions = torch.linalg.svd(around, full_matrices=True)
+    across = directions[int((values > 1e-9).sum()) :]
+    assert len(across) >= 3
+    for way in across:
+        assert not under_rules._is_mean(means + 1e-4 * way)
+
+
+@pytest.mark.parametrize(
+    ("largest", "off", "fine"),
+    [(0.5, 5e-10, True), (0.5, 1.5e-9, False), (4.0, 3e-9, True), (4.0, 5e-9, False)],
+)
+def test_how_far_from_0_a_gradient_may_sum(largest: float, off: float, fine: bool) -> None:
+    def sized(gradient: Tensor, logits: Tensor) -> Tensor:
+        return largest * gradient / gradient.abs().max() + off * FIRST
+
+    subject = Subject(changed(gradient=sized), facts=LAYER, name="mine")
+    if fine:
+        check_sums_to_zero(subject)
+    else:
+        with pytest.raises(AssertionError, match="must sum to 0"):
+            check_sums_to_zero(subject)
+
+
+@pytest.mark.parametrize(("truth", "scale"), [(0.05, 0.1), (-0.05, 0.1), (-0.7, 0.7), (3.0, 3.0)])
+def test_a_value_near_0_is_looked_at_less_closely(
+    truth: float, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    test = MeanTest(
+        estimated=torch.ones(1), expected=torch.zeros(1), error=torch.ones(1), samples=1,
+        threshold=2.0, detects=1.0, power=1.0, false_alarm=0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(rows, "mean_test", lambda *arguments: given.append(arguments) or test)
+    subject = Subject(Layer, facts=LAYER)
+    rows._require_mean_value(subject, lambda r: r.sum(-1), torch.tensor(truth, dtype=torch.float64))
+    ((asked, sampler, expected, sized),) = given
+    assert (asked, expected.tolist(), sized) == (subject, [truth], pytest.approx(scale))
+    assert sampler(7, 0).tolist() == [[4.0]] * 7
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+def test_draws_that_may_be_alike_by_chance() -> None:
+    space = CategoricalSpace({"x": 2})
+    alike = torch.tensor([1.0, 0.0]).expand(1, 64, 2)
+    for first, chance in ((0.72, False), (0.73, True), (1 - 1e-11, True), (1 - 1e-13, False)):
+        law = torch.tensor([first, 1 - first], dtype=torch.float64)
+        assert exact._might_be_chance(space, alike, law) is chance
+        both = alike.expand(2, 64, 2)  # of two samples
+        root = torch.tensor([first**0.5, 1 - first**0.5], dtype=torch.float64)
+        assert exact._might_be_chance(space, both, root) is chance
+    soft = torch.tensor([0.5, 0.5]).expand(1, 64, 2)
+    assert not exact._might_be_chance(space, soft, torch.tensor([0.9, 0.1]).double())
+
+
+def test_how_many_draws_bring_up_every_tuple() -> None:
+    space, law = CategoricalSpace({"x": 5}), torch.tensor([0.25] * 4 + [0.0]).double()
+    hard = torch.eye(5)[:1].expand(3, 5).unsqueeze(0)
+    assert exact._draws_needed(space, hard, law, 10**6) == 20_000
+    assert exact._draws_needed(space, hard, law, 10_000) == 10_000
+    rare = torch.tensor([0.5, 0.4999, 0.0001, 0.0, 0.0]).double()
+    needed = exact.draws_needed(rare, 1)
+    assert exact._draws_needed(space, hard, rare, 10**6) == math.ceil(needed) > 20_000
+    two = hard.expand(2, 3, 5)
+    with pytest.raises(NotEnumerableError, match=r"^4\^2 tuples of rows are too many$"):
+        exact._draws_needed(space, two, law, 15)
+    told = r"^to draw the rarest of 16 tuples of rows takes 486 draws, more than max_draws=16$"
+    with pytest.raises(NotEnumerableError, match=told):
+        exact._draws_needed(space, two, law, 16)
+    with pytest.raises(NotEnumerableError, match="soft rows that differ from draw to draw"):
+        exact._draws_needed(space, 0.5 * hard, law, 16)
+
+
+def test_elements_with_the_same_rows_in_every_sample() -> None:
+    codes = torch.tensor([[0, 1, 0, 0, 1], [1, 1, 0, 1, 1]])  # (samples, elements)
+    assert exact._first_alike(torch.eye(2)[codes]).tolist() == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "off", "fine"),
+    [(0.5, 63, True), (0.5, 65, False), (4.0, 255, True), (4.0, 258, False)],
+)
+def test_how_differently_equal_rows_may_be_rounded(size: float, off: float, fine: bool) -> None:
+    expected = torch.tensor([[size, 0.0], [-size, 0.0]], dtype=torch.float64)
+    found = expected + torch.tensor([0.0, off * torch.finfo(torch.float64).eps])
+    exact._require_same(expected, expected)
+    if fine:
+        exact._require_same(found, expected)
+    else:
+        with pytest.raises(NotEnumerableError, match="more noise than the rows"):
+            exact._require_same(found, expected)
+
+
+# --- half precision -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lacking", ["exact", "half"])
+def test_nothing_is_compared_where_one_precision_cannot_be_enumerated(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(_: Subject, scene: Scene, f: Any) -> Any:
+        one = "exact" if scene.logits.dtype == torch.float64 else "half"
+        return None if one == lacking else SimpleNamespace(gradient=torch.zeros(SPACE.width))
+
+    monkeypatch.setattr(numerics, "outcomes_or_none", found)
+    numerics._require_precise(LAYER, Scene(SPACE, LOGITS.half()))  # type: ignore[arg-type]

@@ -64,10 +64,14 @@ def check_ranges(drawn: dict[str, list[Any]]) -> None:
     for rule in drawn["Fix"]:
         assert rule.category in categories(rule.feature)
     counted = [rule for kind in ("AtMost", "AtLeast", "Exactly") for rule in drawn[kind]]
-    assert {rule.count for rule in counted} == {rule.edits for rule in drawn["Within"]}
     assert {rule.count for rule in counted} == {0, 1, 2, 3}
+    for named in (True, False):  # by the names of features, and by codes
+        found = [rule for rule in drawn["Within"] if bool(rule.features) is named]
+        assert {rule.edits for rule in found} == {0, 1, 2, 3}
     assert {len(rule.rows) for rule in drawn["Observed"]} == {1, 2, 3, 4, 5, 6}
     assert {len(rule.rules) for rule in drawn["When"]} == {2}
+    inner = {type(one).__name__ for rule in drawn["When"] for one in rule.rules}
+    assert inner == KINDS - {"When"}
 
 
 def check_budgets_and_edits(drawn: dict[str, list[Any]]) -> None:
@@ -101,7 +105,13 @@ def check_sequences(drawn: dict[str, list[Any]]) -> None:
     assert {rule.pad for rule in drawn["Length"]} == {0}
     assert {rule.least for rule in drawn["Length"]} == {0, 1, 2}
     assert {rule.most for rule in drawn["Length"]} == {None, 0, 1, 2, 3, 4}
-    assert {len(rule.motif) for rule in drawn["Contains"]} == {1, 2, 3}
+    for kind in ("Contains", "Avoids"):
+        assert {len(rule.motif) for rule in drawn[kind]} == {1, 2, 3}
+        whole = [rule for rule in drawn[kind] if not rule.features]
+        assert {c for rule in whole for some in rule.motif for c in some} == categories("cut")
+        for rule in drawn[kind]:
+            first = rule.features[0] if rule.features else "cut"
+            assert {c for some in rule.motif for c in some} <= categories(first)
 
 
 def test_what_is_drawn() -> None:

@@ -8,11 +8,24 @@ from typing import Any
 import pytest
 import torch
 
-from discrete_grad import CategoricalSpace
+from discrete_grad import CategoricalSpace, ReinMax
 from discrete_grad.sampling import categorical, uniform_like
 from discrete_grad.testing import Claims, Subject, run_checks
-from tests.testing.bugs import LAYER, SCORE, Flattened, Layer, Ruled, Score, SoftForward
-from tests.testing.test_messages import LARGE, Likeliest
+from tests.testing.bugs import (
+    LAYER,
+    SCORE,
+    DrawsMasked,
+    Flattened,
+    Layer,
+    LiveAdvantage,
+    Ruled,
+    Score,
+    SharedNoise,
+    SoftForward,
+    SumOfSamples,
+)
+from tests.testing.mutants import Samples
+from tests.testing.test_messages import LARGE, Likeliest, Unnamed
 
 SOFT = Claims(forward="soft")
 
@@ -61,6 +74,7 @@ SKIPPED: list[tuple[str, Callable[..., Any], Claims, str]] = [
         "claims rows from another law than softmax(logits)",
     ),
     ("bias", Layer, Claims(), "claims to be biased"),
+    ("masks", layer(1, 1), LAYER, "every feature has one category"),
     (
         "bias",
         Score(LARGE),
@@ -174,3 +188,45 @@ def test_rows_that_are_not_drawn_have_no_law(check: str) -> None:
     assert result.message == "f is given 2 rows for 1 samples: not all of them are drawn"
     (fresh,) = run_checks(Both, facts=LAYER, only=["fresh_noise"])
     assert fresh.status == "passed"  # the rows of an element count together
+
+    class BothShared(Both, SharedNoise):
+        """The same with noise that elements share."""
+
+    (shared,) = run_checks(BothShared, facts=LAYER, only=["fresh_noise"])
+    assert shared.message.startswith("elements (0, 0) and (1, 0) of a batch (4, 4) had the same")
+
+
+# check, a method that it is right about, and what that claims
+NOT_SKIPPED: list[tuple[str, Callable[..., Any], Claims]] = [
+    ("masks", Layer, Claims(binary_only=True)),
+    ("masks", layer(2, 1), LAYER),
+    ("rows", DrawsMasked, Claims(forward="all rows")),
+    ("layer", Samples, LAYER),
+    ("fresh_noise", Samples, LAYER),
+    ("generator", Likeliest, LAYER),  # nothing is drawn: another state gives the same
+    ("global_noise", Likeliest, LAYER),
+    ("all_masked", Unnamed(CategoricalSpace({"cut": 2, "colour": 3})), LAYER),
+    ("wrong_logits", layer(2, 3), LAYER),
+    ("wrong_logits", ReinMax(), LAYER),  # of any width
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "method", "claims"),
+    NOT_SKIPPED,
+    ids=[f"{i}-{s[0]}" for i, s in enumerate(NOT_SKIPPED)],
+)
+def test_what_is_neither_skipped_nor_wrong(
+    check: str, method: Callable[..., Any], claims: Claims
+) -> None:
+    (result,) = run_checks(Subject(method, facts=claims, name="mine"), only=[check])
+    assert (result.status, result.message) == ("passed", "")
+
+
+@pytest.mark.parametrize("forward", ["hard", "chosen", "all rows"])
+def test_of_every_forward_by_rows_the_value_is_a_mean(forward: Any) -> None:
+    claims = Claims(forward=forward, bias="none", needs_derivative=False)
+    (value,) = run_checks(SumOfSamples, facts=claims, only=["value"])
+    assert "mean E[f] =" in value.message
+    (slope,) = run_checks(LiveAdvantage, facts=claims, only=["f_learns_too"])
+    assert "must get the gradient of E[f]" in slope.message

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
@@ -188,6 +188,11 @@ def test_values_by_the_formula(family: str) -> None:
     torch.testing.assert_close(f(rows), torch.tensor(expected, dtype=torch.float64))
 
 
+def test_the_weights_of_drawn_functions_are_double() -> None:
+    f = find(functions(SPACE, family="cubic"), lambda f: True, settings=QUICK)
+    assert (f.first.dtype, f.second.dtype) == (torch.float64, torch.float64)  # type: ignore[attr-defined]
+
+
 def test_the_weights_are_drawn_from_the_seed() -> None:
     noise = seeded(4)
     first, second = (normal((3, 8), generator=noise) for _ in range(2))
@@ -206,6 +211,22 @@ def test_only_the_additive_family_is_additive() -> None:
         f = row_function(SPACE, family)
         interaction = (f(a) + f(b) - f(cut) - f(colour)).abs()
         assert (interaction > 1e-3) == (family != "additive")
+
+
+def test_weights_are_quarters_up_to_2_of_at_most_two_terms() -> None:
+    weights: set[float] = set()
+    terms: set[int] = set()
+
+    @settings(QUICK, max_examples=200, phases=[Phase.generate])
+    @given(functions(CategoricalSpace.from_sizes((2, 1)), family="quadratic"))
+    def draw(f: RowFunction) -> None:
+        weights.update((4 * f.first).flatten().tolist())
+        assert f.second.shape == f.first.shape
+        terms.add(len(f.first))
+
+    draw()
+    assert weights == set(range(-8, 9))
+    assert terms == {1, 2}
 
 
 def test_an_unknown_family() -> None:

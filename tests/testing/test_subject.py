@@ -114,6 +114,15 @@ def test_facts_of_a_class_are_found_behind_a_factory() -> None:
     assert Subject(functools.partial(GumbelSoftmax, tau=0.5)).claims == GumbelSoftmax.facts
 
 
+def test_facts_of_a_layer_of_forward_alone_are_found() -> None:
+    class Declares(ForwardOnly):
+        facts = HARD
+
+    for method in (Declares, Declares()):
+        assert Subject(method).claims is HARD
+    assert Subject(Declares, facts=SOFT).claims is SOFT
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -124,12 +133,70 @@ def test_facts_of_a_class_are_found_behind_a_factory() -> None:
         ({"slope": (0.0, 1.0)}, "slope must be"),
         ({"slope": 1.0}, r"slope must be \(least, most\), both above 0, got 1.0"),
         ({"slope": (0.5, float("nan"))}, "slope must be"),
+        ({"slope": (0.5, float("inf"))}, r"slope must be \(least, most\), both above 0, got"),
+        ({"slope": (0.5, 1.0, 2.0)}, "slope must be"),
+        ({"slope": [0.5, 1.0]}, "slope must be"),
         ({"law_tau": 0.0}, "law_tau must be a finite number above 0, got 0.0"),
+        ({"law_tau": float("inf")}, "law_tau must be a finite number above 0, got inf"),
+        (
+            {"with_rules": "exact"},
+            "with_rules must be one of 'none', .*'biased', None, got 'exact'",
+        ),
     ],
 )
 def test_a_claim_that_there_is_not_is_refused_at_once(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Claims(**options)
+
+
+def test_claims_at_their_bounds_are_taken() -> None:
+    Claims(slope=(1.0, 1.0), law_tau=1e-9)
+    for claim in ("none", "exact on additive", "biased", None):
+        assert Claims(with_rules=claim).with_rules == claim  # type: ignore[arg-type]
+
+
+def test_an_example_is_made_of_a_space_that_the_method_takes() -> None:
+    made: list[CategoricalSpace] = []
+
+    class Binary(ForwardOnly):
+        def __init__(self, space: CategoricalSpace) -> None:
+            made.append(space)
+            super().__init__(space)
+
+    subject = Subject(Binary, facts=Claims(binary_only=True))
+    assert subject.is_layer
+    assert {size for space in made for size in space.sizes} == {2}
+    Binary.facts = Claims(binary_only=True)  # type: ignore[attr-defined]
+    made.clear()
+    assert Subject(Binary).claims == Claims(binary_only=True)
+    assert {size for space in made for size in space.sizes} == {2}
+    assert subject.mild.space.sizes == (2, 2, 2)
+    assert Subject(ForwardOnly, facts=HARD).mild.space.sizes == (2, 3, 2)
+
+
+def test_scenes_of_an_instance() -> None:
+    space = CategoricalSpace({"cut": 2, "colour": 3})
+    for method, width in ((OfOneSpace(space), 5), (ForwardOnly(), 3)):
+        subject = Subject(method, facts=HARD)
+        (scene,) = subject.scenes
+        assert scene.space.width == width
+        torch.testing.assert_close(scene.logits, 0.5 * torch.arange(width).double().sin())
+        assert subject.scene.space == scene.space
+        torch.testing.assert_close(subject.mild.logits, 0.3 * scene.logits)
+
+
+def test_a_class_a_factory_and_an_instance_are_told_apart() -> None:
+    kinds = {
+        "class": (ForwardOnly, False, False),
+        "instance": (ForwardOnly(), True, False),
+        "function": (straight_through, False, True),
+        "factory": (lambda space: ForwardOnly(space), False, False),
+    }
+    for name, (method, is_instance, is_function) in kinds.items():
+        subject = Subject(method, facts=HARD, name=name, skip={"law": "why"}, seed=3)
+        assert (subject.is_instance, subject.is_function) == (is_instance, is_function)
+        assert subject.is_layer
+        assert (subject.name, subject.skip, subject.seed) == (name, {"law": "why"}, 3)
 
 
 def test_the_claim_exact_on_additive() -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace, GumbelSoftmax, LeaveOneOut, Reinforce, StraightThrough
-from discrete_grad.testing import assert_unbiased, exact_gradient, row_function
+from discrete_grad.testing import assert_unbiased, exact_gradient, row_function, statistics
 from discrete_grad.testing.statistics import Plan, Sampler, compare_mean
+from discrete_grad.testing.unbiased import default_detects
 from tests.testing.bugs import NForNMinusOne
 
 SPACE = CategoricalSpace({"cut": ["fair", "good"], "colour": 3})
@@ -104,6 +105,36 @@ def test_each_figure_by_its_formula(expected: float) -> None:
     assert test.power == pytest.approx(power)
     assert test.false_alarm <= 1e-4
     assert test.power >= 0.99
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_where_fresh_draws_spread_more_a_fifth_more_are_taken_each_time(
+    settles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round goes by the spread of the one before it."""
+    monkeypatch.setattr(statistics, "CHUNK", 10**9)
+    counts: list[int] = []
+    scales = [1.0, 1.5, 1.5] if settles else [1.7**round_ for round_ in range(7)]
+
+    def sampler(count: int, seed: int) -> Tensor:
+        counts.append(count)
+        signs = torch.arange(count).remainder(2).mul(2).sub(1).double()
+        return (scales[len(counts) - 1] * signs).unsqueeze(1)
+
+    plan = Plan(detects=0.14, false_alarm=1e-4, power=0.99, max_samples=10**7)
+    if settles:
+        assert compare_mean(sampler, ZERO[:1], plan).samples > 2000
+    else:
+        with pytest.raises(ValueError, match="the spread of the gradient does not settle"):
+            compare_mean(sampler, ZERO[:1], plan)
+    distance = normal_quantile(1e-4 / 2) + normal_quantile(0.01)
+    wanted = [1.1 * 1.2**k * (distance * scale / 0.14) ** 2 for k, scale in enumerate(scales)]
+    assert counts == [2000, *map(math.ceil, wanted[:-1])]
+
+
+def test_a_true_gradient_of_0_has_a_tenth_of_1_to_be_found() -> None:
+    assert default_detects(ZERO) == 0.1
+    assert default_detects(torch.tensor([0.2, -3.0])) == pytest.approx(0.3)
 
 
 def test_many_draws_come_in_parts_of_ten_thousand() -> None:
