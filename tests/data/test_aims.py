@@ -1,5 +1,7 @@
 """Aims as they are written, and rows that failed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,9 @@ def test_one_aim_and_behaviour_are_written_as_they_were() -> None:
     # a run of a version in which further scores were no aims
     again = read_table(ROWS, score=["yield", "cost"], schema=several)
     assert again.schema is several
+    # or in which they were minimised: the sign stays as it was
+    less = replace(several, minimised=("cost",))
+    assert read_table(ROWS, score=["yield", "cost:behaviour"], schema=less).schema is less
 
 
 @pytest.mark.parametrize(
