@@ -167,6 +167,19 @@ def test_stages_are_forgotten_from_the_last_on(
     assert set(left) == {6, 5, 4, 3, 2}
 
 
+def test_nothing_that_the_generator_before_left_stays(tmp_path: Path) -> None:
+    """Such as snapshots of more steps than the next one has."""
+    gone = ["trail/000007", "state/generator", "weights/generator", "weights/independent"]
+    paths = [tmp_path / f"{name}.safetensors" for name in ("weights/estimator", *gone)]
+    paths += [tmp_path / name for name in ("guidance.json", "report.html", "report.json")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with pytest.warns(RefitWarning, match="fitted anew"):
+        forget_stages(tmp_path, "independent")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == paths[:1]
+
+
 @pytest.mark.parametrize("goes_on", ["before", "after"])
 def test_killed_at_any_moment_either_fit_can_be_gone_on_with(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: str
