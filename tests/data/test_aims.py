@@ -174,3 +174,12 @@ def test_a_missing_score_of_a_row_that_succeeded_is_told() -> None:
         read_table(rows, score="yield", features="cut", feasible="yield")
     with pytest.raises(TableError, match="cannot be both feasible and feature"):
         read_table(rows, score="cost", features=["cut", "ok"], feasible="ok")
+
+
+def test_a_schema_knows_the_column_of_rows_that_failed() -> None:
+    rows = {**ROWS, "ok": [True, True, False, True, True, False]}
+    table = read_table(rows, score="yield", features="cut", feasible="ok")
+    again = read_table(rows, score="yield", schema=table.schema)
+    assert again.schema is table.schema
+    assert again.failed_codes is not None
+    assert again.failed_codes.tolist() == table.failed_codes.tolist() == [[2], [2]]
