@@ -1,5 +1,7 @@
 """Aims as they are written, and rows that failed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,9 @@ def test_one_aim_and_behaviour_are_written_as_they_were() -> None:
     # a run of a version in which further scores were no aims
     again = read_table(ROWS, score=["yield", "cost"], schema=several)
     assert again.schema is several
+    # or in which they were minimised: the sign stays as it was
+    less = replace(several, minimised=("cost",))
+    assert read_table(ROWS, score=["yield", "cost:behaviour"], schema=less).schema is less
 
 
 @pytest.mark.parametrize(
@@ -169,3 +174,12 @@ def test_a_missing_score_of_a_row_that_succeeded_is_told() -> None:
         read_table(rows, score="yield", features="cut", feasible="yield")
     with pytest.raises(TableError, match="cannot be both feasible and feature"):
         read_table(rows, score="cost", features=["cut", "ok"], feasible="ok")
+
+
+def test_a_schema_knows_the_column_of_rows_that_failed() -> None:
+    rows = {**ROWS, "ok": [True, True, False, True, True, False]}
+    table = read_table(rows, score="yield", features="cut", feasible="ok")
+    again = read_table(rows, score="yield", schema=table.schema)
+    assert again.schema is table.schema
+    assert again.failed_codes is not None
+    assert again.failed_codes.tolist() == table.failed_codes.tolist() == [[2], [2]]

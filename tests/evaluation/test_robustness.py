@@ -174,15 +174,18 @@ def test_samples_and_entropy_are_those_of_the_perturbed_policy() -> None:
     )
 
 
-def test_the_column_that_decides_is_named() -> None:
-    shown = mixed_contexts(12)
-    table = torch.nn.functional.one_hot((shown[:, 6] > 0).long(), 4).float()
+@pytest.mark.parametrize("minimised", [False, True])
+def test_the_column_that_decides_is_named(minimised: bool) -> None:
+    shown, sign = mixed_contexts(12), -1 if minimised else 1
+    table = sign * torch.nn.functional.one_hot((shown[:, 6] > 0).long(), 4).float()
     policy = lambda context: sharp((context[:, 6] > 0).long())  # noqa: E731
-    part = context_robustness(planted(MIXED, shown, table, policy))
+    subject = planted(MIXED, shown, table, policy)
+    observed = replace(subject.observed, minimised=minimised)
+    part = context_robustness(replace(subject, observed=observed))
     assert part is not None
     alone = entry_of(part, "noise", 1.0, "weight")
     assert part["most_important"] == {"column": "weight", "change": alone["row_change"]}
-    assert alone["row_change"][2] < 0
+    assert max(sign * end for end in alone["row_change"]) < 0
     for entry in part["perturbed"]:
         assert (entry["row_change"] == [0, 0, 0]) is ("weight" not in entry["columns"])
 

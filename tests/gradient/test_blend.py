@@ -268,6 +268,16 @@ def test_few_elements_have_the_weights_of_all_features() -> None:
     assert few.var(0).sum() < 0.2 * many.var(0).sum()
 
 
+def test_a_feature_of_small_gradients_keeps_weights_of_its_own() -> None:
+    covariance, bias = measured()
+    covariance[0] *= 1e-6
+    some, many = (
+        best_weights(covariance, 0 * bias, torch.tensor(n, dtype=torch.float64), 9, 1)[0]
+        for n in (160.0, 1e9)
+    )
+    assert (some - many).norm() < 0.3  # those of the other features are .5 away
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
 def test_weights_of_any_scale(scale: float) -> None:
     covariance, bias = measured()

@@ -219,15 +219,18 @@ def test_gumbel_softmax_has_a_gradient_where_a_probability_rounds_to_zero() -> N
     assert_close(*means, rtol=0.2, atol=2e-6)
 
 
+@pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.parametrize("cls", [GumbelSoftmax, ReinMax])
-def test_a_learned_temperature_gets_its_gradient(cls: type[GumbelSoftmax | ReinMax]) -> None:
+def test_a_learned_temperature_gets_its_gradient(
+    cls: type[GumbelSoftmax | ReinMax], computed: bool
+) -> None:
     class Learned(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.tau = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
 
         def forward(self) -> Tensor:
-            return self.tau
+            return self.tau.exp() if computed else self.tau
 
     layer, logits, down = setting((3, 4), 5, masked=False)
     tau = Learned()

@@ -1,5 +1,7 @@
 """What every policy can say of a row, and the values before its steps."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from discrete_grad.policies import (
     conditional_logits,
     log_prob_by_steps,
 )
+from discrete_grad.policies.sequential import STEP_PARTS
 from discrete_grad.reinforcement import ContextValue, StepValue
 from discrete_grad.reinforcement._rollout import Steps
 
@@ -39,6 +42,14 @@ def test_steps_add_up_to_the_rows_log_probability() -> None:
         TypeError, match=r"conditional_logits needs a policy with .*; Linear has neither"
     ):
         conditional_logits(nn.Linear(2, 2), codes)  # type: ignore[arg-type]
+
+
+def test_conditionals_read_by_steps_stand_in_the_order_of_the_space() -> None:
+    policy = AutoregressiveGenerator(SPACE, SPEC, order=ORDER)
+    bare = SimpleNamespace(**{name: getattr(policy, name) for name in ("space", *STEP_PARTS)})
+    codes, context = SPACE.enumerate(), torch.ones(24, 2)
+    expected = SPACE.log_softmax(conditional_logits(policy, codes, context))
+    assert_close(conditional_logits(bare, codes, context), expected)
 
 
 def test_values_see_what_was_drawn_and_nothing_else() -> None:

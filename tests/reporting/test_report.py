@@ -169,15 +169,19 @@ def test_infeasible_rows_are_none_and_keep_their_percentile() -> None:
     assert all(0 <= entry["true_percentile"] <= 1 for entry in report["average"])
 
 
-def test_held_out_quality() -> None:
+@pytest.mark.parametrize("most", [1, 3])
+def test_held_out_quality(most: int) -> None:
+    """By observations: an equal row counts as often as it was observed."""
     subject = make_subject()
-    report = build_report(subject, samples=4)
     rows = subject.held_out["judge"]
-    errors = subject.judge(rows.codes) - rows.scores
-    quality = report["held_out"]["judge"]
-    assert quality["rmse"] == pytest.approx(errors.square().mean().sqrt().item(), rel=1e-5)
-    assert -1 <= quality["spearman"] <= 1
-    assert quality["rows"] == len(rows.scores)
+    times = 1 + torch.arange(len(rows)) % most
+    rows = replace(rows, counts=None if most == 1 else times)
+    quality = build_report(replace(subject, held_out={"judge": rows}), samples=4)["held_out"]
+    squares = (subject.judge(rows.codes) - rows.scores).square()
+    rmse = ((times * squares).sum() / times.sum()).sqrt().item()
+    assert quality["judge"]["rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert -1 <= quality["judge"]["spearman"] <= 1
+    assert quality["judge"]["rows"] == quality["judge"]["of"] == times.sum()
 
 
 def test_curves_are_sorted_by_stage_and_thinned() -> None:

@@ -77,6 +77,7 @@ def test_resampling_one_row_is_a_soft_best_of_n():
     counts = SPACE.row_number(samples.codes[0]).bincount(minlength=SPACE.num_rows)
     assert g_test(counts, law) > FALSE_ALARM
     assert_close(samples.weights, torch.ones(1, runs).double())
+    assert samples.evaluations == pool
 
 
 def test_a_context_without_an_allowed_row_is_named():
