@@ -129,7 +129,9 @@ def slopes_of_the_parameters(slopes: Tensor) -> dict[str, tuple[float, float]]:
     f, logits = function(RAGGED, "cubic"), random_logits(RAGGED, (4,), masked=True)
     noise, step = pair_noise(logits, samples=2), 1e-6
 
-    def make(eta: float = 0.6, log_tau: float = 0.0) -> Rebar:
+    at = {"eta": 0.6, "log_tau": -0.4}  # at a temperature of 1 its logarithm would have its slope
+
+    def make(eta: float = at["eta"], log_tau: float = at["log_tau"]) -> Rebar:
         method = Rebar(RAGGED, learn_tau=True, samples=2).double()
         with torch.no_grad():
             method.eta.fill_(eta)
@@ -143,7 +145,6 @@ def slopes_of_the_parameters(slopes: Tensor) -> dict[str, tuple[float, float]]:
     with given_pair(noise):
         (slopes * method.expectation(f, logits.requires_grad_())).sum().backward()
     logits.requires_grad_(False)
-    at = {"eta": 0.6, "log_tau": 0.0}
     return {
         name: (
             getattr(method, name).grad.item(),
