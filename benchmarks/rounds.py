@@ -176,23 +176,30 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = [(n, b) for n in PROBLEMS for b in ROUNDS if _groups(results, n, b)]
+    columns = min(len(shown), 5) or 1
+    lines = math.ceil(len(shown) / columns) or 1
     figure, panels = plt.subplots(
-        1, len(shown), figsize=(max(4, 3.2 * len(shown)), 3.6), squeeze=False
+        lines, columns, figsize=(max(4, 3.2 * columns), 2.6 * lines + 1), squeeze=False
     )
-    for axes, (name, batch) in zip(panels[0], shown, strict=True):
+    for axes in panels.flat[len(shown) :]:
+        axes.remove()
+    for axes, (name, batch) in zip(panels.flat, shown, strict=False):
         for method, group in _groups(results, name, batch).items():
             if method in CHOICES:
                 continue
-            curves = torch.tensor([cell["regrets"] for cell in group]).clamp_min(1e-4)
-            places = batch * torch.arange(1, curves.shape[1] + 1)
+            regrets = torch.tensor([cell["regrets"] for cell in group]).clamp_min(1e-4)
+            places = batch * torch.arange(1, regrets.shape[1] + 1)
             colour = COLOURS[list(SEARCHES).index(method)]
-            axes.plot(places, curves.mean(0), color=colour, label=method)
+            axes.plot(places, regrets.mean(0), color=colour, label=method)
         axes.set(yscale="log", title=f"{name},\nbatches of {batch}", xlabel="rows measured")
         axes.grid(color="0.92")
-    panels[0][0].set(ylabel="regret, share of the range")
-    lines = {line.get_label(): line for axes in panels[0] for line in axes.get_lines()}
-    figure.legend(list(lines.values()), list(lines), loc="upper center", ncols=4, frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 0.82))
+    for axes in panels[:, 0]:
+        axes.set(ylabel="regret, share of the range")
+    curves = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    figure.legend(
+        list(curves.values()), [*map(str, curves)], loc="upper center", ncols=4, frameon=False
+    )
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.65 / (2.6 * lines + 1)))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

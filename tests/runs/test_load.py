@@ -142,10 +142,16 @@ def test_the_pessimism_is_calibrated_on_what_was_set_aside(run: Run) -> None:
     assert run.pessimism == pytest.approx(needed[rank - 1].item(), rel=1e-3)
 
 
-def test_the_generator_is_trained_with_the_pessimism_that_was_calibrated(run: Run) -> None:
+def test_the_generator_is_trained_with_the_guidance_that_was_kept(
+    run: Run,
+) -> None:
     models = {name: getattr(run, name) for name in ("estimator", "judge", "reference", "aligner")}
     work = stages.Work(
         run.folder, run.config, run.table, run.source, None, run.device, models=models
     )
     training: Any = stages.trained(work, run.config.generator)
     assert training.keywords["config"].pessimism == run.pessimism != run.config.generator.pessimism
+    vars(work)["guidance"] = {"pessimism": 0.25, "reward_unit": 3.0}
+    training = stages.trained(work, run.config.generator)
+    assert training.keywords["config"].pessimism == 0.25
+    assert training.keywords["frozen"].reward_unit == 3.0
