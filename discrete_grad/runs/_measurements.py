@@ -130,8 +130,10 @@ class Ledger:
         return sorted((self.folder / kind).glob("[0-9]*.safetensors"))
 
     def _write(self, kind: str, tensors: dict[str, Tensor], metadata: dict[str, object]) -> None:
-        number = len(self._files(kind)) + 1
-        save_tensors(self.folder / kind / f"{number:06d}.safetensors", tensors, metadata)
+        # after the last one: of those before it some may have been taken away
+        numbers = [int(path.stem) for path in self._files(kind) if path.stem.isdecimal()]
+        name = f"{max(numbers, default=0) + 1:06d}.safetensors"
+        save_tensors(self.folder / kind / name, tensors, metadata)
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of a file, which are those of the schema.

@@ -100,6 +100,15 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, point: int) -> Iterator[list[str]
         yield passed
 
 
+def test_a_file_that_is_taken_away_costs_no_other(run: Run) -> None:
+    for score in (0.0, 1.0, 2.0):
+        keep(run, changed(score=[score] * 3))
+    (run.folder / "rounds" / "told" / "000001.safetensors").unlink()
+    keep(run, changed(score=[3.0] * 3))
+    told = ledger(run).told()
+    assert told.scores[:, 0].tolist() == [1.0] * 3 + [2.0] * 3 + [3.0] * 3
+
+
 def test_a_tell_killed_anywhere_keeps_all_or_nothing_and_told_again_keeps_all_once(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
