@@ -81,6 +81,8 @@ class Room:
 def main(config: MutantsConfig) -> None:
     """Run the rooms one after the other, each in a process of its own, and write the table."""
     os.chdir(ROOT)
+    for folder in (config.folder, config.out):  # pytest makes no parents of its own
+        folder.mkdir(parents=True, exist_ok=True)
     for name in config.rooms or known_rooms():
         if not config.table and in_fork(partial(run, room_of(name), config)):
             print(f"{name}: the run ended early", flush=True)

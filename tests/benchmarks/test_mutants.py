@@ -173,7 +173,12 @@ print(json.dumps(ends))
         capture_output=True,
         text=True,
     )
-    assert json.loads(done.stdout.splitlines()[-1]) == _ENDS, done.stderr
+    told, found = done.stdout.splitlines()[-2:]
+    assert json.loads(found) == _ENDS, done.stderr
+    failing = (
+        "1 tests fail without a bug and are not asked: ['tests/test_small.py::test_that_fails']"
+    )
+    assert told == failing
     kept = json.loads((checkout / "kept.json").read_text())
     tests = {
         f"tests/test_small.py::test_{n}" for n in ("total", "square", "a_process_says_the_same")
@@ -212,6 +217,23 @@ def test_the_table_counts_each_mutant_once(
     page = (tmp_path / "mutants.md").read_text()
     assert f"{line}| 2 of 3 (67%) | 1 |" in page
     assert page.count("- `discrete_grad/small.py`, `total`") == 1
+
+
+def test_folders_of_a_run_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests with a folder of their own would fail without, and be dropped."""
+    found = list[bool]()
+
+    def run(room: object, config: MutantsConfig) -> int:
+        found.append(config.folder.is_dir() and config.out.is_dir())
+        return 0
+
+    monkeypatch.chdir(tmp_path)  # and back, as a run goes to the root
+    monkeypatch.setattr(mutants, "run", run)
+    monkeypatch.setattr(mutants, "in_fork", lambda work: work())
+    monkeypatch.setattr(mutants, "write_table", lambda out: None)
+    kept = tmp_path / "kept"
+    mutants.main(MutantsConfig(rooms=("hamming",), folder=kept / "costs", out=kept / "table"))
+    assert found == [True]
 
 
 def test_the_exact_interval_of_a_share() -> None:
