@@ -119,13 +119,15 @@ def process(codes: Tensor, scores: Tensor, space: CategoricalSpace, seed: int) -
     from gpytorch.settings import skip_posterior_variances
 
     kernel = ScaleKernel(hamming_kernel(space))
-    # a fit that fails is tried again from a drawn start
+    # a fit whose covariance cannot be factorised is tried again from a drawn start; one whose line
+    # search ends has found what rounding allows, which differs from one processor to another
     with warnings.catch_warnings(), isolated_seed(seed):
         warnings.simplefilter("ignore")  # that inputs are not scaled, which codes need not be
         model = SingleTaskGP(codes.double(), scores.double()[:, None], covar_module=kernel)
         fit_gpytorch_mll(
             ExactMarginalLogLikelihood(model.likelihood, model),
             optimizer_kwargs={"options": {"maxiter": 50}},
+            warning_handler=lambda warning: True,
         )
     model.eval()
 
