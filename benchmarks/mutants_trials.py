@@ -128,7 +128,6 @@ class Trials:
             for line, tests in watch.get_data().contexts_by_lineno(str(ROOT / file)).items():
                 lines[str(line)] = sorted({*lines.get(str(line), []), *filter(None, tests)})
         known.digests |= digests_of(items, self.files)
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
         self.kept.write_text(json.dumps(asdict(known)))
         return _LIVED
 

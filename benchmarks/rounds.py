@@ -178,8 +178,9 @@ def plot(results: Results, path: Path) -> None:
     shown = [(n, b) for n in PROBLEMS for b in ROUNDS if _groups(results, n, b)]
     columns = min(len(shown), 5) or 1
     lines = math.ceil(len(shown) / columns) or 1
+    height = 2.6 * lines + 1
     figure, panels = plt.subplots(
-        lines, columns, figsize=(max(4, 3.2 * columns), 2.6 * lines + 1), squeeze=False
+        lines, columns, figsize=(max(4, 3.2 * columns), height), squeeze=False
     )
     for axes in panels.flat[len(shown) :]:
         axes.remove()
@@ -199,7 +200,7 @@ def plot(results: Results, path: Path) -> None:
     figure.legend(
         list(curves.values()), [*map(str, curves)], loc="upper center", ncols=4, frameon=False
     )
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.65 / (2.6 * lines + 1)))
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.65 / height))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -38,15 +41,15 @@ def evolved(wanted: Wanted, measured: Measured) -> Tensor:
         return first_rows(wanted)
     letters = letters_of(wanted.space)
     sequence = None if letters is None else _Sequence(wanted.space, letters)
-    beside = None
+    strange = None
     if sequence is not None and len(done) < len(measured):
-        beside = sequence.side_by_side(done.codes)
+        strange = partial(sequence.strange, beside=sequence.side_by_side(done.codes))
     parents, found = _parents(done), wanted.known[:0].long()
     for attempt in range(_TRIES):
         noise = seeded(wanted.seed + attempt)
         children = _children(wanted, parents, sequence, noise)
-        if sequence is not None and beside is not None and attempt < _CAUTIOUS:
-            chance = _STRANGE ** sequence.strange(children, beside)
+        if strange is not None and attempt < _CAUTIOUS:
+            chance = _STRANGE ** strange(children)
             children = children[uniform((len(children),), generator=noise) < chance]
         new = children[~wanted.barred(children, children[:, 0]) & _obey(wanted, children)]
         found = different_rows(torch.cat([found, new]))[: wanted.count]
@@ -82,28 +85,34 @@ def _children(
     wanted: Wanted, parents: Tensor, sequence: _Sequence | None, noise: torch.Generator
 ) -> Tensor:
     """As many rows `(n, F)` as are wanted."""
-    count, features = wanted.count, parents.shape[1]
-    sizes = torch.tensor(wanted.space.sizes)
-    shares = wanted.space.one_hot(parents).mean(0).split(list(wanted.space.sizes))
-    open_to_change = 1 + _SETTLED - torch.stack([share.amax() for share in shares])
-    until = open_to_change.cumsum(0)
+    space, count = wanted.space, wanted.count
+    sizes = torch.tensor(space.sizes)
+    shares = space.blocks(space.one_hot(parents).mean(0))
+    agreed = space.join_columns([share.amax(-1) for share in shares])
+    until = (1 + _SETTLED - agreed).cumsum(0)
     until = until / until[-1]
+    take: Callable[[Tensor, Tensor, torch.Generator], Tensor] = _with_some
+    others = parents
+    if sequence is not None:
+        take, others = sequence.with_run, sequence.of(parents)
     rows = parents[random_indices(len(parents), (count,), generator=noise)]
     moving = torch.ones(count, 1, dtype=torch.bool)
     for _ in range(_MOST_MOVES):
         place = torch.searchsorted(until, uniform((count, 1), generator=noise))
         drawn = (uniform((count, 1), generator=noise) * sizes[place]).long()
         anew = rows.scatter(1, place, drawn)
-        other = parents[random_indices(len(parents), (count,), generator=noise)]
-        if sequence is None:
-            share = uniform((count, 1), generator=noise)
-            mixed = torch.where(uniform((count, features), generator=noise) < share, other, rows)
-        else:
-            mixed = sequence.with_run(rows, other, noise)
+        other = random_indices(len(parents), (count,), generator=noise)
+        mixed = take(rows, others[other], noise)
         moved = torch.where(uniform((count, 1), generator=noise) < 0.5, anew, mixed)
         rows = torch.where(moving, moved, rows)
         moving = moving & (uniform((count, 1), generator=noise) < _MORE)
     return rows
+
+
+def _with_some(codes: Tensor, others: Tensor, noise: torch.Generator) -> Tensor:
+    """Codes `(n, F)` with any share of the features of other rows `(n, F)`."""
+    share = uniform((len(codes), 1), generator=noise)
+    return torch.where(uniform(tuple(codes.shape), generator=noise) < share, others, codes)
 
 
 def _obey(wanted: Wanted, codes: Tensor) -> Tensor:
@@ -125,15 +134,15 @@ class _Sequence:
         self.places = torch.arange(space.num_features)
         # the code of each letter at each place, -1 where the place has no such letter
         self.code = torch.full((space.num_features, max(letters) + 1), -1)
-        for place, own in enumerate(self.letter.split(list(space.sizes))):
+        for place, own in enumerate(space.split(self.letter)):
             self.code[place, own] = torch.arange(len(own))
 
     def of(self, codes: Tensor) -> Tensor:
         """Letters `(n, F)` of codes `(n, F)`."""
         return self.letter[self.space.columns(codes)]
 
-    def with_run(self, codes: Tensor, others: Tensor, noise: torch.Generator) -> Tensor:
-        """Codes `(n, F)` with a run of the letters of other rows `(n, F)`, shifted by any number.
+    def with_run(self, codes: Tensor, letters: Tensor, noise: torch.Generator) -> Tensor:
+        """Codes `(n, F)` with a run of the letters `(n, F)` of other rows, shifted by any number.
 
         A place that has no such letter keeps its own.
         """
@@ -143,8 +152,7 @@ class _Sequence:
         source = self.places - shift
         within = (self.places >= ends.amin(0)) & (self.places <= ends.amax(0))
         within = within & (source >= 0) & (source < features)
-        letters = self.of(others).gather(1, source.clamp(0, features - 1))
-        taken = self.code[self.places, letters]
+        taken = self.code[self.places, letters.gather(1, source.clamp(0, features - 1))]
         return torch.where(within & (taken >= 0), taken, codes)
 
     def side_by_side(self, codes: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def test_a_child_makes_one_move_or_more_and_half_of_them_draw_anew() -> None:
 def test_a_run_of_letters_is_put_at_any_place() -> None:
     words = sequence(WORDS)
     own, other = torch.zeros(3000, 12).long(), torch.arange(12).expand(3000, 12) % 5 + 1
-    rows = words.with_run(own, other, seeded(1))
+    rows = words.with_run(own, words.of(other), seeded(1))
     taken = rows > 0
     starts = taken.double().argmax(1)
     lengths = taken.sum(1)
@@ -179,11 +179,11 @@ def test_a_place_without_the_letter_keeps_its_own() -> None:
     words = sequence(UNEQUAL)
     # codes 0 and 1 of an even place are B and A, 0, 1 and 2 of an odd one A, B and C
     own, other = torch.zeros(500, 8).long(), torch.tensor([[0, 2] * 4]).expand(500, 8)
-    rows = words.with_run(own, other, seeded(0))
+    rows = words.with_run(own, words.of(other), seeded(0))
     assert (rows[:, ::2] == 0).all()  # B, or C that is not to be had
     assert set(rows[:, 1::2].flatten().tolist()) == {0, 1, 2}  # A of its own, B and C
     own, other = torch.tensor([[0, 2] * 4]).expand(500, 8), torch.tensor([[1, 0] * 4])
-    rows = words.with_run(own, other.expand(500, 8), seeded(0))
+    rows = words.with_run(own, words.of(other.expand(500, 8)), seeded(0))
     for part in (rows[:, ::2] == 1, rows[:, 1::2] == 0):  # an A, which is code 1 or 0
         assert 0.2 < part.double().mean() < 0.5
     assert words.of(torch.tensor([[0, 1, 1, 0, 0, 2, 0, 0]])).tolist() == [[0, 0, 1, 1, 0, 2, 0, 1]]
