@@ -25,9 +25,13 @@ PAGES = [
 ]
 
 
+# the site runs the other pages, too, while it is built
+WITH_EXAMPLES = [PAGES[0], *(pytest.param(path, marks=pytest.mark.slow) for path in PAGES[1:])]
+
+
 # torch's exporter to ONNX warns of what it uses itself
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.name)
 def test_the_python_examples_run_one_after_the_other(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
