@@ -23,6 +23,7 @@ from discrete_grad.runs._stages import Work
 from discrete_grad.runs.scorers._kept import FACTS, kept_facts
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import save_tensors
+from tests.runs.small import small_config
 
 CUT, SIZE = Vocabulary("cut", ("fair", "good", "größer")), Vocabulary("size", (1, 2))
 PLAIN = Schema((CUT, SIZE), (), "score")
@@ -246,6 +247,33 @@ def test_settings_that_are_none_are_damage(tmp_path: Path) -> None:
     path.write_text(json.dumps(fine | {"config": early | {"score_scale": "standard"}}))
     settings = _folder.read_settings(tmp_path)
     assert (settings["calibrated"], settings["config"].maximise) == (False, "mean")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ('"members": 3', '"members": "three"', "estimator.members must be a whole number, got 'th"),
+        ('"members": 3', '"members": 3.5', "estimator.members must be a whole number, got 3.5"),
+        ('"members": 3', '"members": null', "estimator.members must be a whole number, got None"),
+        ('"members": 3', '"members": -3', "estimator.members must be at least 1, got -3"),
+        ('"maximise": "rank"', '"maximise": "best"', "maximise must be one of rank, mean, median"),
+        ('"hidden": [', '"hidden": ["a", ', "estimator.hidden must be a list of whole numbers"),
+        ('"source": {}', '"source": 3', "source must be a table, got 3"),
+        ('"config": {', '"config": [], "other": {', "'seed'"),
+        ('"judge_share": 0.2', '"judge_share": 2', "judge_share must lie between 0 and 1, got 2"),
+    ],
+)
+def test_a_setting_damaged_by_hand_is_named(
+    before: str, after: str, fault: str, tmp_path: Path
+) -> None:
+    lay_out(tmp_path / "run", source={}, config=small_config())
+    path = tmp_path / "run" / "config.json"
+    content = " ".join(path.read_text().split())
+    assert before in content
+    path.write_text(content.replace(before, after, 1))
+    with pytest.raises(RunError, match=r"config\.json is damaged, or of another version: ") as told:
+        _folder.read_settings(tmp_path / "run")
+    assert fault in str(told.value)
 
 
 def test_weights_that_are_of_another_model_are_refused(tmp_path: Path) -> None:
