@@ -27,7 +27,6 @@ from discrete_grad.runs import (
     polished_row,
 )
 from discrete_grad.runs import _proposals as proposals
-from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
@@ -266,22 +265,6 @@ def test_a_table_that_has_all_rows_leaves_none(tmp_path: Path) -> None:
         "in_table": [],
     }
     assert generate(run, {}, None, rows=2, new_only=False)["in_table"] == [True, True]
-
-
-def test_the_data_policy_and_the_trust_region_count_in_the_score(run: Run) -> None:
-    rows = run.table.schema.space.enumerate()
-    _, contexts = shops(run, 1)
-    where = torch.zeros(len(rows), dtype=torch.long)
-    plain = row_score(run, contexts)(rows, where)
-    assert torch.equal(plain, run.objective(contexts[where])(rows))
-    made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.5)
-    kept = replace(run, config=replace(run.config, generator=made))
-    expected = plain + 0.5 * run.table.schema.space.log_prob(run.reference(contexts)[0], rows)
-    # within the radius nothing is taken off, and nothing is added
-    nearest = nearest_hamming(rows, run.rows.codes)
-    expected = expected - 0.3 * (nearest - 0.5).clamp_min(0)
-    torch.testing.assert_close(row_score(kept, contexts)(rows, where), expected)
-    assert nearest.unique().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("place", [0, 1])
