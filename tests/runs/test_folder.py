@@ -168,7 +168,10 @@ def of_table(folder: Path, tensors: dict[str, Tensor], schema: Schema = PLAIN) -
 def test_rows_that_are_not_those_of_the_fit_are_refused(tmp_path: Path) -> None:
     tensors = {"codes": CODES, "scores": SCORES}
     settings = of_table(tmp_path, tensors)
-    assert len(_folder.load_table(tmp_path, settings)) == 3
+    for kind in (torch.uint8, torch.int16, torch.int64):  # as versions wrote them
+        assert of_table(tmp_path, {"codes": CODES.to(kind), "scores": SCORES}) == settings
+        table = _folder.load_table(tmp_path, settings)
+        assert (table.codes.tolist(), table.codes.dtype) == (CODES.tolist(), torch.uint8)
     changed = f"{tmp_path / 'rows.safetensors'} or schema.json was changed after the fit"
     for some in (
         tensors | {"scores": SCORES + 1},
