@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from discrete_grad.data import NumericColumn, Schema, Table, Vocabulary
 from discrete_grad.preferences import Preferences
 from discrete_grad.rules import Fix, Rules
-from discrete_grad.runs import FitConfig, _folder
+from discrete_grad.runs import FitConfig, _folder, read_rules
 from discrete_grad.runs._digests import digest_of, pair_tensors, table_digest, table_tensors
+from discrete_grad.runs._measurements import Told
 from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._refit import RefitWarning
 from discrete_grad.runs._stages import Work
@@ -333,3 +334,20 @@ def test_every_text_is_read_as_utf_8_wherever_it_was_written(tmp_path: Path) -> 
     in_letters("guidance.json", pessimism=0.5, reward_unit=2, größer=1)
     work = Work(tmp_path, FitConfig(), TABLE, {}, None, torch.device("cpu"))
     assert work.guidance == {"pessimism": 0.5, "reward_unit": 2.0}
+
+
+# --- measurements, and rules of one's own ---------------------------------------------------------
+
+
+def test_equal_numbers_are_one_measurement_whatever_their_sign() -> None:
+    one, other = (
+        Told(CODES[:1].long(), torch.tensor([[z, 1.0]]).double(), torch.tensor([[z]]), ("a",))
+        for z in (0.0, -0.0)
+    )
+    assert one.lines() == other.lines()
+
+
+def test_a_file_of_rules_that_is_none_is_told_how(tmp_path: Path) -> None:
+    for path, why in ((tmp_path, "is a directory, not a file"), (tmp_path / "a", "does not exist")):
+        with told(f"the file of rules {path} {why}"):
+            read_rules(path, TABLE)
