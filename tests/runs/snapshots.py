@@ -22,6 +22,7 @@ from discrete_grad.rules import AtMost, Forbid, Imply
 from discrete_grad.runs import FitConfig, Run, fit
 from discrete_grad.sampling import seeded
 from tests.kept_numbers import cut_small
+from tests.runs.untrained import untrained
 
 Fit = Callable[[Path], Run]
 _LOOP: dict[str, Any] = {
@@ -129,6 +130,15 @@ def plain(folder: Path) -> Run:
     config = replace(SETTINGS, maximise="median", polish=True)
     config = replace(config, judge=_SCORER)
     return fit(read_table(columns, score="score"), folder, config, source={"example": "small"})
+
+
+def limited(folder: Path) -> Run:
+    """Rules of contexts, rows near to observed ones, polished; its models were not trained."""
+    generator = replace(SETTINGS.generator, trust=0.3, trust_radius=1.0, pessimism=0.2)
+    config = replace(SETTINGS, generator=generator, judge=_SCORER, polish=True)
+    rules = [Imply({"shop": "east"}, {"cut": ["fair", "good"]})]
+    table = rows()
+    return untrained(table, folder, config, rules=rules, preferences=answers(table))
 
 
 SMALL: dict[str, Any] = {

@@ -24,7 +24,6 @@ from discrete_grad.runs.pareto_front import front_values
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import load_tensors, save_tensors
 from discrete_grad.training.loop import derive_seed
-from tests.runs.small import small_config
 
 AIMS = ["yield", "cost:min", "purity>=0.5"]
 CONFIG = FitConfig(
@@ -305,19 +304,3 @@ def test_a_single_threshold_is_met(tmp_path: Path) -> None:
         run.at({"purity": 1.0})
     with pytest.raises(RunError, match="the fit has no front"):
         rows_of(run, front=3)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"coverage": 0.8}, "coverage calibrates the score of one aim"),
-        ({"policy": "autoregressive"}, "must be 'independent', got 'autoregressive'"),
-    ],
-)
-def test_settings_that_do_not_fit_are_told(
-    tmp_path: Path, change: dict[str, Any], told: str
-) -> None:
-    config = small_config(generator=GeneratorConfig(steps=5, **change))
-    with pytest.raises(RunError, match=told):
-        fit(read(AIMS), tmp_path / "run", config)
-    assert not (tmp_path / "run").exists()

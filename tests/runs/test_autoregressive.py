@@ -110,21 +110,3 @@ def test_it_writes_all_rows_in_which_two_columns_agree(tmp_path: Path) -> None:
     assert share > 0.9
     assert different == 4
     assert other_share < 0.6 or other_different == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"trust": 1.0}, "generator.policy autoregressive does not know the probability"),
-        ({"diversity": 1.0}, "diversity and trust are: they must be 0"),
-        ({"hidden": (8, 16)}, "layers of one width, got"),
-        ({"gradient_estimator": "Rebar"}, "takes LeaveOneOut or a relaxation, got Rebar"),
-    ],
-)
-def test_what_it_cannot_be_trained_by_is_told_before_training(
-    changes: dict[str, Any], told: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match="autoregressive") as caught:
-        fit(small_table(60), tmp_path / "run", quick(**changes))
-    assert told in str(caught.value)
-    assert not (tmp_path / "run").exists()

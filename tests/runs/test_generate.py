@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad import CategoricalSpace
-from discrete_grad.data import Vocabulary, read_contexts, read_table
-from discrete_grad.data.schema import Schema
+from discrete_grad.data import read_contexts, read_table
 from discrete_grad.evaluation import distinct_contexts
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.fitting.context_range import trained_ranges
@@ -22,14 +21,12 @@ from discrete_grad.runs import (
     FewRowsWarning,
     Run,
     _rows_to_try,
-    check_columns,
     fit,
     generate,
     part_path,
     polished_row,
 )
 from discrete_grad.runs import _proposals as proposals
-from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._seen_rows import SeenRows
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
@@ -89,25 +86,6 @@ def test_all_new_rows_by_the_score_but_for_the_first(bare: Run) -> None:
     # fewer rows are the first of more
     few = generate(bare, {}, None, rows=3)
     assert torch.equal(codes_of(bare, few), codes[:3])
-
-
-def test_the_first_row_is_good_by_score_and_by_law() -> None:
-    space = CategoricalSpace.from_sizes((20,))
-    codes, values = torch.arange(20).view(1, 20, 1), torch.linspace(1, 0, 20).unsqueeze(0)
-    place = torch.arange(20.0)
-    laws = {
-        0: -(place - 17).abs(),  # of the best 16 the last is the most likely: all sums are alike
-        2: -(place - 3).abs(),  # places 2 and 1 against 3 and 0: of equal sums the better score
-        5: torch.where(place < 5, -50.0, 0.0) - place,
-    }
-    for first, logits in laws.items():
-        likely = space.log_prob(logits.view(1, 1, -1), codes[:, :16])
-        order = proposals._agreed_first(likely, values)
-        assert order.tolist() == [[first, *(i for i in range(20) if i != first)]]
-    lacking = values.masked_fill(place > 0, -torch.inf)
-    likely = space.log_prob(place.view(1, 1, -1), codes[:, :16])
-    order = proposals._agreed_first(likely, lacking)
-    assert order[0, 0] == 0
 
 
 def test_rows_of_the_table_are_marked_context_by_context(run: Run) -> None:
@@ -204,39 +182,6 @@ def assert_close(mine: Written, theirs: Written) -> None:
             assert mine[name] == values, name
 
 
-@pytest.mark.parametrize(
-    ("rows", "total", "evaluations"),
-    [(1, 1, 2**17), (1, 100, 2**22 // 300), (1, 10**6, 64), (30, 10**6, 240)],
-)
-def test_all_contexts_share_what_is_evaluated(
-    bare: Run, monkeypatch: pytest.MonkeyPatch, rows: int, total: int, evaluations: int
-) -> None:
-    def asked(*arguments: object, **given: object) -> None:
-        raise KeyboardInterrupt(given["evaluations"])
-
-    monkeypatch.setattr(proposals, "best_rows", asked)
-    given = {"diversity": 1, "new_only": True, "policy": bare.policy, "total": total}
-    with pytest.raises(KeyboardInterrupt, match=f"^{evaluations}$"):
-        next(proposals.propose(bare, None, rows=rows, seed=0, **given))  # type: ignore[arg-type]
-
-
-def test_contexts_are_shared_out_among_processes(bare: Run) -> None:
-    for total, share, part in (
-        (5, (0, 2), range(2)),
-        (5, (1, 2), range(2, 5)),
-        (2, (1, 2), range(1, 2)),
-        (1, (0, 1), range(1)),
-        (0, (0, 1), range(0)),
-    ):
-        assert proposals.share_of(total, share) == part
-    for total in (0, 1):
-        with pytest.raises(RunError, match=f"^more processes than contexts: 2 for {total}$"):
-            proposals.share_of(total, (0, 2))
-    space = bare.table.schema.space
-    found = [proposals.evaluations_of_each(space, total) for total in (0, 1, 2)]
-    assert found == [2**22 // 3, 2**22 // 3, 2**22 // 6]
-
-
 def test_the_most_frequent_contexts_are_those_of_the_rows_to_try(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,36 +265,6 @@ def test_a_table_that_has_all_rows_leaves_none(tmp_path: Path) -> None:
         "in_table": [],
     }
     assert generate(run, {}, None, rows=2, new_only=False)["in_table"] == [True, True]
-
-
-def test_the_data_policy_and_the_trust_region_count_in_the_score(run: Run) -> None:
-    rows = run.table.schema.space.enumerate()
-    _, contexts = shops(run, 1)
-    where = torch.zeros(len(rows), dtype=torch.long)
-    plain = row_score(run, contexts)(rows, where)
-    assert torch.equal(plain, run.objective(contexts[where])(rows))
-    made = replace(run.config.generator, reference_kl=0.5, trust=0.3, trust_radius=0.5)
-    kept = replace(run, config=replace(run.config, generator=made))
-    expected = plain + 0.5 * run.table.schema.space.log_prob(run.reference(contexts)[0], rows)
-    # within the radius nothing is taken off, and nothing is added
-    nearest = nearest_hamming(rows, run.rows.codes)
-    expected = expected - 0.3 * (nearest - 0.5).clamp_min(0)
-    torch.testing.assert_close(row_score(kept, contexts)(rows, where), expected)
-    assert nearest.unique().tolist() == [0, 1]
-
-
-def test_wrong_use(run: Run) -> None:
-    given, contexts = shops(run)
-    with pytest.raises(RunError, match="rows must be at least 1, got 0"):
-        generate(run, given, contexts, rows=0)
-    for diversity in (0, 4):
-        with pytest.raises(RunError, match=f"number of features, 3, got {diversity}"):
-            generate(run, given, contexts, rows=1, diversity=diversity)
-    with pytest.raises(RunError, match="more processes than contexts: 4 for 3"):
-        generate(run, given, contexts, rows=1, share=(0, 4))
-    for name in ("estimated_score", "judge_score", "beyond_observed", "in_table"):
-        with pytest.raises(RunError, match=f"has a column '{name}'"):
-            check_columns(Schema((Vocabulary(name, (1, 2)),), (), "score"))
 
 
 @pytest.mark.parametrize("place", [0, 1])

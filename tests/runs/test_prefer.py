@@ -448,16 +448,6 @@ def test_a_run_from_before_preferences_is_loaded_and_resumed(run: Run, tmp_path:
     fit(small_table(), old, small_config(), resume=True)
 
 
-def test_too_few_or_strange_preferences_leave_nothing_behind(tmp_path: Path) -> None:
-    pairs = liking(4, dislikes_ideal)
-    one = pairs.take(torch.tensor([0]))
-    strange = replace(pairs, first=pairs.first + 3)
-    for given in (one, strange):
-        with pytest.raises(ValueError, match=r"preferences|first row"):
-            fit(small_table(), tmp_path / "run", small_config(), preferences=given)
-        assert not (tmp_path / "run").exists()
-
-
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
     path = tmp_path / "a.parquet"

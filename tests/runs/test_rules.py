@@ -171,37 +171,6 @@ def test_rules_of_the_context_are_reported_as_their_mean(by_shop: Run) -> None:
     assert 0 < part["forbidden"] < part["forbidden_most"] < 1
 
 
-@pytest.mark.parametrize(
-    ("rules", "told"),
-    [
-        ([Fix("cut", "fair"), Fix("cut", "good"), Fix("size", "True")],
-         "these rules together allow no row: Fix('cut', 'fair'), Fix('cut', 'good')"),
-        ([Fix("cutt", "fair")], "no feature 'cutt'; did you mean 'cut'?"),
-        ([Fix("cut", "fiar")], "feature 'cut' has no category 'fiar'; did you mean 'fair'?"),
-        ([Fix("shop", "east")], "context row 2: no row obeys Fix('shop', 'east')"),
-        ([Fix("price", "3")], "no feature 'price'"),
-        (Rules(CategoricalSpace({"cut": 3}), [Fix("cut", "1")]), "the rules are of "),
-    ],
-)  # fmt: skip
-def test_rules_that_cannot_be_followed_are_told_before_training(
-    rules: Any, told: str, tmp_path: Path
-) -> None:
-    with pytest.raises(RunError) as caught:
-        fit(small_table(), tmp_path / "run", quick(), rules=rules)
-    assert told in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_gradient_estimator_that_takes_no_rules_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="GumbelSoftmax takes no rules"):
-        fit(
-            small_table(context=False),
-            tmp_path / "run",
-            quick(gradient_estimator="GumbelSoftmax"),
-            rules=RULES,
-        )
-
-
 def test_few_rows_are_told_with_the_reason(run: Run) -> None:
     with pytest.warns(FewRowsWarning, match="only 13 different rows of 30 that obey the rules"):
         generate(run, {}, None, rows=30, new_only=False)

@@ -17,8 +17,6 @@ from safetensors.torch import load_file
 
 from discrete_grad.data import Table, read_table
 from discrete_grad.runs import FitConfig, Run, fit, load_run
-from discrete_grad.runs._folder import open_folder
-from discrete_grad.runs.fit import _check
 from discrete_grad.training import RunError
 from tests.runs.small import likely_rows, small_config, small_table, weights_of
 from tests.two_processes import forkserver
@@ -220,77 +218,6 @@ def test_a_damaged_run_is_told_in_one_line(copied: Path, name: str, fault: str) 
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "fault"),
-    [
-        ('"members": 3', '"members": "three"', "estimator.members must be a whole number, got 'th"),
-        ('"members": 3', '"members": 3.5', "estimator.members must be a whole number, got 3.5"),
-        ('"members": 3', '"members": null', "estimator.members must be a whole number, got None"),
-        ('"members": 3', '"members": -3', "estimator.members must be at least 1, got -3"),
-        ('"maximise": "rank"', '"maximise": "best"', "maximise must be one of rank, mean, median"),
-        ('"hidden": [', '"hidden": ["a", ', "estimator.hidden must be a list of whole numbers"),
-        ('"source": {}', '"source": 3', "source must be a table, got 3"),
-        ('"config": {', '"config": [], "other": {', "'seed'"),
-        ('"judge_share": 0.2', '"judge_share": 2', "judge_share must lie between 0 and 1, got 2"),
-    ],
-)
-def test_a_setting_damaged_by_hand_is_named(
-    before: str, after: str, fault: str, tmp_path: Path
-) -> None:
-    open_folder(tmp_path / "run", small_table(), small_config(), resume=False, source={})
-    path = tmp_path / "run" / "config.json"
-    content = " ".join(path.read_text().split())
-    assert before in content
-    path.write_text(content.replace(before, after, 1))
-    with pytest.raises(RunError, match=r"config\.json is damaged, or of another version: ") as told:
-        load_run(tmp_path / "run")
-    assert fault in str(told.value)
-
-
-def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
-    config = small_config()
-    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Magic"))
-    with pytest.raises(ValueError, match="'Magic': did you mean"):
-        fit(small_table(), tmp_path / "run", wrong)
-    with pytest.raises(RunError, match="at least 10 rows"):
-        fit(small_table().take(range(9)), tmp_path / "run", config)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_coverage_that_lacks_rows_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    config, table = small_config(), small_table(200)
-    wrong = replace(config, generator=replace(config.generator, coverage=0.95))
-    with pytest.raises(ValueError, match="19 rows to calibrate on, got 3 and 16"):
-        fit(table, tmp_path / "run", wrong)
-    assert not (tmp_path / "run").exists()
-    alone = replace(wrong, estimator=replace(config.estimator, members=1))
-    with pytest.raises(ValueError, match="2 members"):
-        fit(small_table(400), tmp_path / "run", alone)
-    assert not (tmp_path / "run").exists()
-
-
-def test_scores_that_no_report_could_draw_are_told_before_anything_is_trained(
-    tmp_path: Path,
-) -> None:
-    columns = {"cut": [0, 1, 2] * 20, "score": [1.0, -1.5e308, 1e308] * 20}
-    with pytest.raises(RunError, match=r"1e\+300 of 0.*'score' reaches 1\.5e\+308: divide it"):
-        fit(read_table(columns, score="score"), tmp_path / "run", small_config())
-    assert not (tmp_path / "run").exists()
-
-
-def test_tables_at_the_bounds_pass_the_checks() -> None:
-    codes = {"cut": [0, 1, 2] * 4}
-    for largest, maximise in ((1e300, "rank"), (10.0, "raw"), (-10.0, "raw")):
-        table = read_table({**codes, "score": [largest, 0.0, 1.0] * 4}, score="score")
-        _check(table, small_config(maximise=maximise), None, None)
-        beyond = replace(table, scores=table.scores * 1.001)
-        with pytest.raises(RunError, match=r"scores must lie within|which must lie within 10 of 0"):
-            _check(beyond, small_config(maximise=maximise), None, None)
-    _check(table.take(range(10)), small_config(maximise="raw"), None, None)
-    with pytest.raises(RunError, match=r"^a fit needs at least 10 rows, the table has 9$"):
-        _check(table.take(range(9)), small_config(maximise="raw"), None, None)
-
-
 def test_the_smallest_table_fits(tmp_path: Path) -> None:
     run = fit(small_table(10), tmp_path / "run", small_config())
     assert torch.isfinite(run.generator(run.table.context)).all()
@@ -311,23 +238,6 @@ def test_frequent_rows_are_on_both_sides_by_different_observations(tmp_path: Pat
         known = [len(s) if s.counts is None else int(s.counts.sum()) for s in sides]
         assert sum(known) == count
         assert min(known) > 0 or count < 4
-
-
-def test_raw_scores_far_from_0_are_refused(tmp_path: Path) -> None:
-    table = small_table(context=False)
-    far = replace(table, scores=table.scores + 1000)
-    with pytest.raises(RunError, match=r"'score' reaches 100\d.*use rank or mean"):
-        fit(far, tmp_path / "run", replace(small_config(), maximise="raw"))
-    assert not (tmp_path / "run").exists()
-
-
-def test_what_a_generator_cannot_be_trained_with_is_told_first(tmp_path: Path) -> None:
-    columns = {f"x{i}": [i % 3, 1, 2] * 20 for i in range(1, 30)} | {"score": [0.5, 0.1, 0.9] * 20}
-    config = small_config()
-    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Enumerate"))
-    with pytest.raises(ValueError, match="rows, more than max_rows"):
-        fit(read_table(columns, score="score"), tmp_path / "run", wrong)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_log_of_metrics_is_named(copied: Path) -> None:

@@ -233,6 +233,11 @@ class Either(nn.Module):
         return rows.float().sum(-1)
 
 
+class EitherInContext(Either):
+    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
+        return super().forward(rows) + context.sum(-1)
+
+
 class Optional(nn.Module):
     """Takes codes, and a context where it is given one."""
 
@@ -261,9 +266,10 @@ def test_a_scorer_is_asked_for_own_rows_as_for_others(table: Table) -> None:
 
 
 def test_a_form_that_is_not_unambiguous_is_asked_for(table: Table) -> None:
-    with pytest.raises(RunError, match=r"several forms: say by OwnScorer.*'codes', int64 codes"):
-        bound(Either(), table)
-    assert bound(OwnScorer(Either(), takes="one-hot"), table).form.takes == "one-hot"
+    for either in (Either(), EitherInContext()):
+        with pytest.raises(RunError, match=r"forms: say by OwnScorer.*'codes', int64 codes"):
+            bound(either, table)
+        assert bound(OwnScorer(either, takes="one-hot"), table).form.takes == "one-hot"
     with pytest.raises(RunError, match=r"in none of the forms tried: 'dict' .*: TypeError"):
         bound(nn.Identity(), table)
     with pytest.raises(RunError, match=r"LogisticRegression is a classifier, .*predict_proba"):
@@ -335,6 +341,9 @@ MODULE = """
 import torch
 class Best:
     def predict(self, rows): return rows["size"]
+    class Inner:
+        @staticmethod
+        def make(): return best
 best = Best()
 def load(): return best
 def broken(): return 1 / 0
@@ -349,7 +358,7 @@ def test_references_are_imported_from_the_current_folder(
     (tmp_path / "my_scorers.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
-    for name in ("best", "load", "Best"):
+    for name in ("best", "load", "Best", "Best.Inner.make"):
         assert type(imported(f"my_scorers:{name}", "scorer").model).__name__ == "Best"
     assert imported("my_scorers:worth", "scorer").name == "worth"
     assert sys.path == before

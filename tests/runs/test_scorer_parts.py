@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from discrete_grad.data import NumericColumn, Schema, Table, Vocabulary
+from discrete_grad.fitting import GeneratorConfig
 from discrete_grad.fitting.score_scale import ScoreScale
-from discrete_grad.runs import OwnScorer
+from discrete_grad.gradient import LeaveOneOut, ReinMax, StraightThrough
+from discrete_grad.models import MultilinearEstimator
+from discrete_grad.rules import Fix, Rules
+from discrete_grad.runs import FitConfig, OwnScorer, _scorer_stages
+from discrete_grad.runs._method import fitting_method, run_method
 from discrete_grad.runs.scorers import _bound, _columns, _facts, _given, _inspect, _loaded
 from discrete_grad.runs.scorers import _model as model_module
 from discrete_grad.runs.scorers import _reference as reference
 from discrete_grad.runs.scorers import _tensors as tensors
 from discrete_grad.runs.scorers._bound import BoundScorer, FrameForm, numbers_of
 from discrete_grad.runs.scorers._columns import RowColumns
-from discrete_grad.runs.scorers._kept import compare_answers
+from discrete_grad.runs.scorers._kept import ANSWERS, compare_answers, kept_answers
 from discrete_grad.runs.scorers._model import ScorerModel, answer_scale
 from discrete_grad.training import RunError
+from discrete_grad.training.checkpoint import save_tensors
 
 CPU = torch.device("cpu")
 CUT, SIZE = Vocabulary("cut", ("fair", "good", "ideal")), Vocabulary("size", (0, 1, 3))
@@ -506,6 +513,65 @@ def test_who_judges(had_scores: bool, roles: tuple[str, ...], judge: str) -> Non
     assert scorers.trains_judge is (judge == "trained")
 
 
+def test_answers_that_a_folder_keeps_are_those_of_its_table(tmp_path: Path) -> None:
+    path, fine = tmp_path / ANSWERS, torch.arange(4.0).double()
+    save_tensors(path, {"estimator": fine, "judge": fine + 1}, {})
+    assert kept_answers(tmp_path, ["estimator"], 4).keys() == {"estimator"}
+    kept = kept_answers(tmp_path, ["estimator", "judge"], 4)
+    assert (kept["estimator"].tolist(), kept["judge"].tolist()) == ([0, 1, 2, 3], [1, 2, 3, 4])
+    for judge in (None, fine[:3], fine.float(), fine.unsqueeze(1)):
+        some = {} if judge is None else {"judge": judge.clone()}
+        save_tensors(path, {"estimator": fine} | some, {})
+        with told(f"{path} does not fit the run's table"):
+            kept_answers(tmp_path, ["estimator", "judge"], 4)
+    for wrong in (math.nan, math.inf):
+        save_tensors(path, {"judge": torch.where(fine == 2, wrong, fine)}, {})
+        with told(f"{path} is damaged: judge holds NaN or infinity"):
+            kept_answers(tmp_path, ["judge"], 4)
+
+
+def test_what_a_fit_is_given_instead_of_its_estimators() -> None:
+    bare, unscored = table(schema=BARE), Schema((CUT, SIZE), (), "")
+    without = Table(unscored, CODES, torch.full((4,), math.nan).double(), None)
+    size = OwnScorer(lambda frame: frame["size"] * 1.0, takes="frame")
+    cut = OwnScorer(lambda frame: (frame["cut"] == "good") * 1.0, takes="frame")
+    assert _given.given_scorers(None, None, bare, CPU) is None
+    with told("a judge is given along with a scorer, and there is none"):
+        _given.given_scorers(None, cut, bare, CPU)
+    with told("the table has no score: name its column, or give a scorer of the rows"):
+        _given.given_scorers(None, None, without, CPU)
+    made = _given.given_scorers(size, None, without, CPU)
+    assert made is not None
+    assert (made.had_scores, made.trains_judge, [*made.bound]) == (False, False, ["estimator"])
+    assert made.table.scores.tolist() == [0, 3, 1, 3]
+    assert made.agreement() is None
+    assert made.scorer.calls == Counter({"rows of the table": 4})
+    assert made.settings["scorer"]["reference"] is None
+    both = _given.given_scorers(size, cut, bare, CPU)
+    assert both is not None
+    assert (both.had_scores, both.table) == (True, bare)
+    assert both.answers["judge"].tolist() == [0, 1, 0, 0]
+    assert both.agreement() == pytest.approx(0.632, abs=1e-3)  # of 0, 3, 1, 3 with 0, 1, 2, 3
+    assert both.settings["judge"]["takes"] == "frame"
+
+    def flat(frame: Any) -> Any:
+        return frame["size"] * 0.0
+
+    level = _given.given_scorers(OwnScorer(flat, takes="frame"), None, bare, CPU)
+    assert level is not None
+    assert level.agreement() is None
+    with pytest.raises(RunError, match=r"flat answers 0 for every row of the table: there is no"):
+        _facts.check_scorers(level, FitConfig())
+    _facts.check_scorers(both, FitConfig())
+    for name, why in (("alignment", "the latents of an est"), ("coverage", "an ensemble of est")):
+        config = FitConfig(generator=GeneratorConfig(**{name: 0.5}))
+        with pytest.raises(RunError, match=rf"^generator\.{name} needs {why}.*, got 0\.5$"):
+            _facts.check_scorers(both, config)
+    facts = _facts.scorer_facts(both)
+    assert (facts["judge"], facts["rows"], facts["differentiable"]) == ("given", 4, False)
+    assert (facts["why_not"], facts["takes"]) == ("it is no torch module", "frame")
+
+
 def test_answers_may_differ_by_a_thousandth_of_their_spread() -> None:
     kept = torch.tensor([1.0, 3.0, 1.0, 3.0]).double()  # of spread 1
     bound: Any = SimpleNamespace(role="the scorer mine")
@@ -533,6 +599,53 @@ def test_how_a_missing_scorer_is_given() -> None:
         _loaded.loaded_scorers(Path("run"), None, table(), CPU, given)
     given = {"estimator": None, "judge": None}
     assert _loaded.loaded_scorers(Path("run"), {}, table(), CPU, given) is None
+
+
+# --- what a generator is trained by ---------------------------------------------------------------
+
+
+def as_model(bound: BoundScorer) -> ScorerModel:
+    answers = torch.arange(4.0).double()
+    return ScorerModel(bound, bound.columns.schema, answer_scale(bound, answers, None))
+
+
+@pytest.mark.parametrize(("samples", "taken"), [(1, 2), (2, 2), (5, 5)])
+def test_a_scorer_without_derivative_is_maximised_by_a_method_that_needs_none(
+    samples: int, taken: int
+) -> None:
+    black_box = as_model(frames(lambda frame: frame["size"] * 1.0))
+    usual = GeneratorConfig(gradient_estimator="GumbelSoftmax", tau=0.5, samples=samples, steps=7)
+    found = fitting_method(usual, black_box)
+    assert found == replace(usual, gradient_estimator="LeaveOneOut", tau=None, samples=taken)
+    needless = replace(found, samples=3)
+    assert fitting_method(needless, black_box) is needless
+    module = _inspect.bind(OwnScorer(Weighs(), takes="one-hot"), table(), CPU)
+    with_derivative = as_model(module)
+    assert module.differentiable
+    for model in (with_derivative, MultilinearEstimator(BARE.space)):
+        assert fitting_method(usual, model) is usual
+        assert fitting_method(needless, model) is needless
+    for model, compares in ((black_box, True), (with_derivative, False)):
+        work: Any = SimpleNamespace(
+            config=SimpleNamespace(generator=usual), models={"estimator": model}
+        )
+        assert _scorer_stages._compares(work) is compares
+
+
+def test_steps_are_trained_by_what_can_follow_them() -> None:
+    steps = GeneratorConfig(policy="autoregressive", gradient_estimator="LeaveOneOut", samples=3)
+    rules = Rules(BARE.space, [Fix("cut", "good")])
+    for given in (None, rules):
+        method = run_method(BARE.space, steps, given)
+        assert isinstance(method, LeaveOneOut)
+        assert method.samples == 3
+    relaxed = run_method(BARE.space, replace(steps, gradient_estimator="ReinMax"), rules)
+    assert isinstance(relaxed, ReinMax)
+    with pytest.raises(ValueError, match=r"takes LeaveOneOut or a relaxation, got Reinforce$"):
+        run_method(BARE.space, replace(steps, gradient_estimator="Reinforce"), None)
+    alone = replace(steps, policy="independent", gradient_estimator="ReinMax")
+    assert isinstance(run_method(BARE.space, alone, None), ReinMax)
+    assert isinstance(run_method(BARE.space, alone, rules), StraightThrough)
 
 
 # --- references -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from tests.kept_numbers import check_told, keep_told
 from tests.runs.snapshots import FITS, prepare
-from tests.runs.told import rounds, told
+from tests.runs.told import rounds, told, told_untrained
 
 FILE = Path(__file__).parent / "snapshots.json"
 CHOICES = ("improvement", "thompson", "optimism", "evolution")
@@ -36,4 +36,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         prepare(patch)
         found = {name: told(fit, Path(folder) / name / "run") for name, fit in FITS.items()}
+        found["untrained"] = told_untrained(Path(folder) / "untrained" / "run")
         keep_told(FILE, found | {choose: rounds(choose) for choose in CHOICES})

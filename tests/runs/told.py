@@ -25,14 +25,13 @@ from discrete_grad.runs._run_html import run_html
 from discrete_grad.runs.report import _subject
 from discrete_grad.training import RunError
 from tests.runs.handed import handed_over
-from tests.runs.snapshots import CONTEXTS, NEW, Fit, answer, rows
+from tests.runs.snapshots import CONTEXTS, NEW, Fit, answer, limited, rows
 
 
 def told(fit: Fit, folder: Path) -> dict[str, Any]:
     """Everything that a run tells when it is loaded, a measurement among it, and its warnings."""
-    with warnings.catch_warnings(record=True) as heard, pytest.MonkeyPatch.context() as patch:
-        warnings.simplefilter("always")
-        handed = handed_over(patch)
+
+    def tell() -> dict[str, Any]:
         fitted = fit(folder)
         run = load_run(folder, scorer=answer if fitted.scorer_facts else None)
         made = {"fitted": models_of(fitted), **rows_of(run)}
@@ -44,13 +43,35 @@ def told(fit: Fit, folder: Path) -> dict[str, Any]:
             again = run.tell(NEW)
             made["told"] = [len(again.table), models_of(again), ends_of(again)]
         made["preferred"] = preferred(run, folder.with_suffix(".parquet"))
+        return made
+
+    return _noted(folder, tell)
+
+
+def told_untrained(folder: Path) -> dict[str, Any]:
+    """What is made with a run of models that were not trained, whose rows have every limit."""
+
+    def tell() -> dict[str, Any]:
+        run = limited(folder)
+        made = {**rows_of(run, proposed=False), "report": subject_of(run), "models": models_of(run)}
+        return made | {"preferred": preferred(run, folder.with_suffix(".parquet"))}
+
+    return _noted(folder, tell)
+
+
+def _noted(folder: Path, tell: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is told, with its warnings and all that was handed to other rooms."""
+    with warnings.catch_warnings(record=True) as heard, pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("always")
+        handed = handed_over(patch)
+        made = tell()
     texts = [str(one.message) for one in heard if "discrete_grad" in one.category.__module__]
     texts = [text.replace(str(folder), "FOLDER") for text in texts]
     return made | {"warnings": texts, "handed": handed}
 
 
-def rows_of(run: Run) -> dict[str, Any]:
-    """Rows of every command."""
+def rows_of(run: Run, *, proposed: bool = True) -> dict[str, Any]:
+    """Rows of every command; those of a round take seconds."""
     given = None if run.table.context is None else CONTEXTS
     own = run.table.schema.decode_features(run.table.codes[:3]) | (given or {})
     lines = {**(given or {"size": ["l", "s", "l"]}), "cut": ["ideal", None, "fair"]}
@@ -78,7 +99,7 @@ def rows_of(run: Run) -> dict[str, Any]:
         "explore": lambda: run.propose(given, explore=-1.0),
         "tell": lambda: run.tell(own),
     }
-    if not run.scorer_facts:
+    if proposed and not run.scorer_facts:
         made["proposed"] = run.propose(given, rows=3, explore=2.0)
     found = {name: columns_of(frame) for name, frame in made.items()}
     return found | {"try": rows_to_try(run), "wrong": {n: refusal(f) for n, f in wrong.items()}}
