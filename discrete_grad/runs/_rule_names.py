@@ -20,6 +20,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
     Example:
         >>> nearest("Forbd", ["Fix", "Forbid"]), nearest("x", ["Fix", "Forbid"])
         ("; did you mean 'Forbid'?", "; there are 'Fix', 'Forbid'")
+        >>> nearest("x", list("abcdefgh")), nearest("x", list("abcdefghi"))[-5:]
+        ("; there are 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'", ', ...')
     """
     lower = {one.lower(): one for one in known}
     if near := get_close_matches(word.lower(), lower, n=1):

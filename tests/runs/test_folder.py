@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from discrete_grad.runs._measurements import Told
 from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._refit import RefitWarning
 from discrete_grad.runs._stages import Work
+from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.runs.scorers._kept import FACTS, kept_facts
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import save_tensors
@@ -337,6 +340,15 @@ def test_every_text_is_read_as_utf_8_wherever_it_was_written(tmp_path: Path) -> 
 
 
 # --- measurements, and rules of one's own ---------------------------------------------------------
+
+
+def test_what_a_person_may_open_has_a_line_for_each_entry(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    given: Any = SimpleNamespace(facts={"scorer": "mine"}, scorer=SimpleNamespace(calls=Counter()))
+    Scorers.save_facts(given, tmp_path)
+    for name in ("config.json", FACTS):
+        text = (tmp_path / name).read_text()
+        assert text.count("\n") > len(json.loads(text))
 
 
 def test_equal_numbers_are_one_measurement_whatever_their_sign() -> None:

@@ -1,0 +1,30 @@
+"""Rows of one's own that a run scores; no fit is needed."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from discrete_grad.runs import Run
+from tests.runs.small import small_config, small_table
+from tests.runs.untrained import untrained
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["contexts", "no contexts"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("own") / "run"
+    return untrained(small_table(60, context=request.param), folder, small_config())
+
+
+def test_a_csv_is_scored_as_the_same_columns_in_their_own_types(run: Run, tmp_path: Path) -> None:
+    schema, codes = run.table.schema, run.table.codes[:3]
+    columns: dict[str, list[Any]] = {"note": ["x", "y", "z"]} | schema.decode_features(codes)
+    if run.table.context is not None:
+        columns |= {"shop": ["west", "east", "east"], "price": [0.5, 0.25, 1.0]}
+    path = tmp_path / "rows.csv"
+    lines = [columns, *zip(*columns.values(), strict=True)]
+    path.write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    for ask in (run.score, run.swaps):
+        pandas.testing.assert_frame_equal(ask(path), ask(pandas.DataFrame(columns)))
+    assert run.score(path)["shade"].tolist() == columns["shade"]
