@@ -463,6 +463,8 @@ def test_checks_step_aside_where_values_cannot_be_read() -> None:
         (torch.tensor([-INF] * 3 + [0.0] * 7), ValueError, "'cut' has every category masked"),
         (torch.tensor([0.0, math.nan, *[0.0] * 8]), ValueError, "'cut' has a logit of nan"),
         (torch.tensor([*[0.0] * 9, INF]), ValueError, "'colour' has a logit of inf"),
+        # of two faults the first one
+        (torch.tensor([INF, *[0.0] * 8, math.nan]), ValueError, "'cut' has a logit of inf"),
     ],
 )
 def test_bad_logits(logits: Tensor, error: type[Exception], words: str) -> None:
@@ -482,6 +484,8 @@ def test_one_bad_row_of_a_batch_is_found() -> None:
     [
         (torch.tensor([1, 7]), ValueError, "feature 'colour' has code 7; its codes are 0 to 6"),
         (torch.tensor([[0, 0], [-1, 0]]), ValueError, "feature 'cut' has code -1.*0 to 2"),
+        # of two faults the first one
+        (torch.tensor([[0, 9], [-1, 0]]), ValueError, "feature 'colour' has code 9; its codes"),
         (torch.tensor([1, 2, 3]), ValueError, r"codes must be \(\.\.\., 2\), got \(3,\)"),
         (torch.tensor([1]), ValueError, r"codes must be \(\.\.\., 2\), got \(1,\)"),
         (torch.tensor(1), ValueError, r"codes must be \(\.\.\., 2\), got \(\)"),

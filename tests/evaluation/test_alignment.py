@@ -258,7 +258,7 @@ def test_the_same_seed_says_the_same() -> None:
         ({"codes": CODES[:1], "behaviour": torch.zeros(1)}, "N >= 2"),
         ({"behaviour": torch.zeros(5)}, r"behaviour must be \(108,\)"),
         ({"context": torch.zeros(5, 1)}, r"context must be \(108, C\)"),
-        ({"behaviour": torch.zeros(108).index_fill(0, torch.tensor([7]), math.nan)}, "row 7"),
+        ({"behaviour": torch.zeros(108).index_fill(0, torch.tensor([7, 9]), math.nan)}, "row 7"),
         ({"anchors": 0}, "anchors must be at least 1"),
         ({"nearest": 0}, "nearest must be at least 1"),
         ({"confidence": 1.0}, "confidence must lie"),

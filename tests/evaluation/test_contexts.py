@@ -67,7 +67,7 @@ def test_the_spread_of_training_contexts() -> None:
         (torch.zeros(2, 2), "training contexts must be (N, 1) with N >= 1, got (2, 2)"),
         (torch.zeros(2), "training contexts must be (N, 1) with N >= 1, got (2,)"),
         (
-            torch.tensor([[1.0], [torch.nan]]),
+            torch.tensor([[1.0], [torch.nan], [torch.inf]]),
             "training contexts must be finite, got nan in row 1",
         ),
     ],

@@ -355,7 +355,7 @@ def test_dpo_refuses_what_the_reference_never_draws() -> None:
             "first and second must be codes (N, F) of one shape, got (3,) and (3,)",
         ),
         ({"outcome": torch.tensor([0, 1])}, "first has 3 pairs, outcome 2"),
-        ({"outcome": torch.tensor([0, 3, 1])}, "outcome, pair 2: 3 is not in 0 to 2"),
+        ({"outcome": torch.tensor([0, 3, 4])}, "outcome, pair 2: 3 is not in 0 to 2"),
         ({"outcome": torch.tensor([0, 2, -1])}, "outcome, pair 3: -1 is not in 0 to 2"),
         ({"annotator": torch.tensor([0, 0, 1])}, "annotator, pair 3: 1 is not in 0 to 0"),
         ({"annotator": torch.tensor([0, 0])}, "annotator has 2 pairs, outcome 3"),

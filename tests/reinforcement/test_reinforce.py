@@ -338,7 +338,7 @@ def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
 def test_a_reward_that_is_no_number_is_told_with_its_row_and_context() -> None:
     def reward(codes: Tensor, context: Tensor | None) -> Tensor:
         bad = REWARD(codes, context).clone()
-        bad[3, 1] = math.nan
+        bad[3, 1] = bad[4, 0] = math.nan
         return bad
 
     with pytest.raises(ValueError, match=r"got nan in row 3, context \(1,\), of codes \["):

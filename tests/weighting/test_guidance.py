@@ -501,7 +501,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match=r"reward must be \(3,\), one a vector, got \(2,\)"):
         Guided(policy, policy.support, torch.ones(2))
     with pytest.raises(ValueError, match="must be finite, got nan at vector 1"):
-        Guided(policy, policy.support, torch.tensor([0.0, math.nan, 1.0]))
+        Guided(policy, policy.support, torch.tensor([0.0, math.nan, math.inf]))
     for reward in (torch.tensor([0.0, -1.0, 1.0]), torch.zeros(3)):
         with pytest.raises(ValueError, match="needs rewards from 0 on, some above 0"):
             Guided(policy, policy.support, reward, guidance=Guidance(rule="jensen"))

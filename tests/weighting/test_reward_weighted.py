@@ -162,9 +162,9 @@ def test_a_nearly_tied_best_row_is_told_apart():
 
 def test_targets_out_of_reach_name_the_context():
     log_p = torch.full((2, 2), 0.5).log()
-    reward = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    reward = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     with pytest.raises(ValueError, match=r"context \(1,\) reaches a KL"):
-        beta_for_kl(log_p, reward, 0.1)
+        beta_for_kl(log_p[:, :1].expand(-1, 3), reward, 0.1)
     for target in (0.5, 1.0, 2.0):
         with pytest.raises(ValueError, match=r"context \(0,\) reaches a reward .* 0.5 and 1"):
             beta_for_reward(log_p[:, :1], reward[:, :1], target)
@@ -174,7 +174,7 @@ def test_a_beta_that_is_refused_is_told_with_its_context():
     with pytest.raises(ValueError, match=r"^beta must be above 0, got -1\.0$"):
         check_beta(-1.0)
     with pytest.raises(ValueError, match=r"^beta must be above 0, got 0\.0 in context \(1, 0\)$"):
-        check_beta(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))
+        check_beta(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
 
 
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, torch.tensor([1.0, 0.0])])
@@ -186,14 +186,14 @@ def test_a_beta_not_above_0_is_refused(beta):
 
 
 def test_bad_rewards_name_the_context():
-    log_p, reward = torch.zeros(2, 2), torch.zeros(2, 2)
-    reward[1, 1] = math.nan
+    log_p, reward = torch.zeros(2, 3), torch.zeros(2, 3)
+    reward[1, 1:] = math.nan
     with pytest.raises(ValueError, match=r"nan in row 1, context \(1,\)"):
         tilt(log_p, reward, 1.0)
-    reward[1, 1] = math.inf
+    reward[1, 1:] = math.inf
     with pytest.raises(ValueError, match=r"inf in row 1, context \(1,\)"):
         tilt(log_p, reward, 1.0)
-    reward[:, 1] = -math.inf
+    reward[:, 1:] = -math.inf
     with pytest.raises(ValueError, match=r"context \(1,\): every row is forbidden"):
         tilt(log_p, reward, 1.0)
     with pytest.raises(ValueError, match="at least one row"):

@@ -79,10 +79,10 @@ def test_faults_name_the_group_and_the_row():
     for function in (segment_mean, segment_max, segment_logsumexp, segment_softmax):
         with pytest.raises(ValueError, match="group 1 is empty"):
             function(values, index, 3)
-    with pytest.raises(ValueError, match="group 2 is -inf"):
-        segment_softmax(torch.tensor([0.0, 0.0, -torch.inf]), torch.tensor([0, 1, 2]), 3)
+    with pytest.raises(ValueError, match="group 1 is -inf"):
+        segment_softmax(torch.tensor([0.0, *[-torch.inf] * 2]), torch.tensor([0, 1, 2]), 3)
     with pytest.raises(ValueError, match="row 1 has group 2"):
-        segment_sum(values, index, 2)
+        segment_sum(torch.zeros(3), torch.tensor([0, 2, 3]), 2)
     with pytest.raises(TypeError, match="integers"):
         segment_sum(values, values, 2)
     with pytest.raises(ValueError, match="groups"):
