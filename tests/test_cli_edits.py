@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from discrete_grad.cli import main
+from discrete_grad.models.edits import edits_of
 from discrete_grad.models.swap_search import SwapSearch
-from discrete_grad.rules import Fix
+from discrete_grad.rules import Fix, When
 from discrete_grad.runs import Run, edit_rows, load_run
 from discrete_grad.runs._polish import swaps_of_run
 from discrete_grad.training import RunError
@@ -120,6 +123,23 @@ def test_given_rows_may_break_the_rules(run: Run) -> None:
     )
     assert (best["given_row"], best["edits"], best["changes"]) == ([1], [0], [""])
     assert best["estimated_score"] == best["score_before"]
+
+
+def test_some_of_the_given_rows_are_judged_in_contexts_of_their_own(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first row breaks the rules, and is left out where the second has one change."""
+    module, fine = import_module("discrete_grad.runs.edit_rows"), list[list[bool]]()
+
+    def noted(f: Any, start: Tensor, context: Any, found: Any, price: Any, *rest: Any) -> Any:
+        other = torch.tensor([0, 0, 1]).expand_as(start)
+        fine.append(rest[0](other, torch.arange(len(start))).tolist())
+        return edits_of(f, start, context, found, price, *rest)
+
+    monkeypatch.setattr(module, "edits_of", noted)
+    given = {"size": [0, 0], "colour": ["c0", "c0"], "cut": [2, 2], "shop": ["a", "b"]}
+    edit_rows(run, given, edits=2, rules=[When({"shop": "a"}, [Fix("cut", 0)])])
+    assert fine == [[True], [False, True]]
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,27 @@ def test_the_first_pairs_are_chosen_by_the_estimator_and_the_next_by_the_answers
     assert not model.training
 
 
+def test_pairs_are_chosen_for_the_one_who_answers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = replace(
+        liking(8, dislikes_ideal), annotator=torch.arange(8) // 4, annotators=("ann", "bob")
+    )
+    path = tmp_path / "a.parquet"
+    write_preferences(path, answers, run.table.schema)
+    module, asked = import_module("discrete_grad.runs.prefer"), list[object]()
+
+    def chosen(*given: object, count: int, annotator: torch.Tensor | None) -> torch.Tensor:
+        asked.append(None if annotator is None else annotator.unique().tolist())
+        return torch.arange(count)
+
+    monkeypatch.setattr(module, "_model", lambda *given: None)
+    monkeypatch.setattr(module, "choose_pairs", chosen)
+    for name in ("ann", "bob", "eve"):
+        next(module._telling_pairs(run, path, name, set(), 0))
+    assert asked == [[0], [1], None]
+
+
 def test_a_small_space_runs_out_of_pairs(tmp_path: Path) -> None:
     columns = {"cut": [0, 1, 2] * 20, "score": [0.5, 0.1, 0.9] * 20}
     run = fit(read_table(columns, score="score"), tmp_path / "run", small_config())
