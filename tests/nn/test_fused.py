@@ -97,6 +97,22 @@ def test_a_batch_in_many_parts_has_the_gradient_of_a_whole(
         assert_close(results[0][1], results[1][1], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_no_two_features_or_parts_of_a_batch_share_their_noise(
+    create_graph: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal logits and slopes everywhere: of two equal gradients one would have another's noise."""
+    space = CategoricalSpace.from_sizes((3, 2, 3))
+    layer = SoftEmbedding(space, 1).double()
+    with torch.no_grad():
+        layer.weight[5:] = layer.weight[:3]
+    monkeypatch.setattr("discrete_grad.blocks.algebra._PART", 60)
+    logits = torch.zeros(80, 8, dtype=torch.float64, requires_grad=True)
+    embedded = layer.sample(logits, GumbelSoftmax(space), generator=seeded(0))
+    (gradient,) = torch.autograd.grad(embedded.sum(), logits, create_graph=create_graph)
+    assert len(torch.cat([gradient[:, :3], gradient[:, 5:]]).unique(dim=0)) == 160
+
+
 def gradient_given_noise(
     pi: Tensor, codes: Tensor, slopes: Tensor, noise: Tensor, tau: float
 ) -> Tensor:
