@@ -26,7 +26,14 @@ from discrete_grad import (
 )
 from discrete_grad.gradient import _blend_parts, _blend_weights, blend
 from discrete_grad.gradient._blend_parts import NAMES, UNBIASED, Parts, gradients, spreads
-from discrete_grad.gradient._blend_weights import QUADRATIC, UNIT, best_weights, common_weights
+from discrete_grad.gradient._blend_weights import (
+    QUADRATIC,
+    UNIT,
+    _limit,
+    _shrunk,
+    best_weights,
+    common_weights,
+)
 from discrete_grad.testing import exact_gradient
 from discrete_grad.training.distributed import rank
 from tests.gradient import contract
@@ -257,6 +264,20 @@ def test_common_weights_hedge_against_a_bias_that_the_noise_may_hide() -> None:
     assert (few == few[0]).all()
     assert_close(few.sum(-1), torch.ones_like(few[:, 0]))
     assert (few @ direction).abs().max() < 0.1 * (many @ direction).abs().max()
+
+
+@pytest.mark.parametrize(("averaged", "deviations"), [(1, 5.0), (4, 2.5), (64, 2.0)])
+def test_a_bias_counts_from_fewer_standard_errors_on_where_more_is_averaged(
+    averaged: int, deviations: float
+) -> None:
+    assert _limit(torch.tensor(8.0), averaged).item() == pytest.approx(deviations / 2)
+
+
+def test_products_of_components_shrink_by_what_was_measured() -> None:
+    covariance = torch.tensor([[[1.0, 0.5], [0.5, 2.0]]])
+    for samples, share in ((2, 2 / 3), (3, 1 / 2), (9, 1 / 5)):
+        expected = torch.tensor([[[1.0, 0.5 - 0.5 * share], [0.5 - 0.5 * share, 2.0]]])
+        assert_close(_shrunk(covariance, torch.tensor(2.0), samples), expected)
 
 
 def test_few_elements_have_the_weights_of_all_features() -> None:
