@@ -167,6 +167,13 @@ def test_every_swap_is_drawn() -> None:
     assert len(more) == 1 + 2 + 1 + 2 + 0 + 1
 
 
+def test_what_another_context_holds_is_left_to_be_drawn() -> None:
+    codes = torch.tensor([[0, 1, 2, 0, 1], [1, 1, 2, 0, 1]])  # each is a swap of the other
+    rows = ScoredRows(codes, torch.zeros(2), torch.tensor([[0.0], [1.0]]))
+    more, _ = with_swaps(rows, SPACE, lambda c, _: c[:, 0].float(), 800, generator=seeded())
+    assert len(more) == 2 + 2 * (2 + 1 + 2 + 0 + 1)
+
+
 def test_pseudo_rows_are_partners_and_never_anchors() -> None:
     rows = random_rows(30, 0)
     more, pseudo = with_swaps(
