@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from discrete_grad.data import (
     molecule_grid,
     molecule_space,
     molecules,
+    recombine,
     recombined_molecules,
     tanimoto,
 )
@@ -142,6 +145,23 @@ def test_recombined_molecules_are_valid_new_and_within_bounds() -> None:
         assert "." not in smiles
         assert not Descriptors.NumRadicalElectrons(molecule)
         assert all(atom.GetIsotope() == 0 for atom in molecule.GetAtoms())
+
+
+def test_a_molecule_is_recombined_from_two_to_five_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a part with two ends, so that there always is one left to go on from."""
+    part = recombine._fragment(Chem.MolFromSmiles("[1*]CC[1*]"))
+    parts = recombine._Fragments((part,), {"1": ((0, 0), (0, 1))})
+    bonds, bond = list[int](), recombine._bond
+
+    def counted(*given: Any) -> None:
+        bonds[-1] += 1
+        bond(*given)
+
+    monkeypatch.setattr(recombine, "_bond", counted)
+    for seed in range(60):
+        bonds.append(0)
+        recombine._joined(parts, np.random.default_rng(seed), most=100)
+    assert set(bonds) == {1, 2, 3, 4}
 
 
 def test_the_seed_decides() -> None:

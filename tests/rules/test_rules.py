@@ -157,6 +157,15 @@ def test_an_automaton_too_large_names_the_rules() -> None:
     assert 7 < max(spent) <= 8
 
 
+@pytest.mark.parametrize(("price", "limit"), [(0.2, 0.19), (0.11, 0.1)])
+def test_what_a_resolution_rounds_allows_no_row_beyond_the_limit(
+    price: float, limit: float
+) -> None:
+    for resolution in (None, 0.1):
+        rule = Budget({"x0": {1: price}}, limit=limit, resolution=resolution)
+        assert Rules(CategoricalSpace.from_sizes((2,)), [rule]).enumerate().tolist() == [[0]]
+
+
 PRICES = [Fraction(i * i * 7919 % 1009, 1000) for i in range(1, 31)]
 
 
