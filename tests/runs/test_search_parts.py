@@ -58,7 +58,8 @@ def test_the_first_row_is_good_by_score_and_by_law() -> None:
         order = proposals._agreed_first(likely, values)
         assert order.tolist() == [[first, *(i for i in range(20) if i != first)]]
     lacking = values.masked_fill(place > 0, -torch.inf)
-    likely = space.log_prob(place.view(1, 1, -1), codes[:, :16])
+    logits = torch.where(place > 0, 9.0, 0.0) - place  # the rows that are barred are likelier
+    likely = space.log_prob(logits.view(1, 1, -1), codes[:, :16])
     order = proposals._agreed_first(likely, lacking)
     assert order[0, 0] == 0
 
