@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from discrete_grad.data import Table, read_contexts, read_table
+from discrete_grad.data import Aim, Table, read_contexts, read_table
 from discrete_grad.fitting import EstimatorConfig, GeneratorConfig, ReproductionConfig
 from discrete_grad.fitting.aims import fit_chance
 from discrete_grad.fitting.estimator import held_out_parts
 from discrete_grad.models.pareto import non_dominated
 from discrete_grad.preferences import PreferenceConfig, Preferences
 from discrete_grad.rules import Fix
-from discrete_grad.runs import FitConfig, Run, _aim_stages, fit, generate, load_run, write_report
+from discrete_grad.runs import (
+    FitConfig,
+    Run,
+    _aim_stages,
+    _aims,
+    fit,
+    generate,
+    load_run,
+    write_report,
+)
 from discrete_grad.runs._folder import load_weights
 from discrete_grad.runs._prepared import Observations
 from discrete_grad.runs._stages import Work, trained
@@ -61,6 +70,13 @@ def read(score: list[str] | str, **given: Any) -> Table:
         feasible="ok",
         **given,
     )
+
+
+def test_thresholds_alone_have_a_chance_of_being_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    for aim in (Aim("ph", "target", 7.4), Aim("cost", "min"), Aim("look", "behaviour")):
+        monkeypatch.setattr(_aims, "_aims", lambda work, aim=aim: [aim])
+        work: Any = object()  # which nothing is asked of
+        assert _aims._chance(work, 0, {}) is None
 
 
 @pytest.fixture(scope="module")
