@@ -203,15 +203,17 @@ def differences(mine: Seeds, theirs: Seeds) -> Seeds:
     return {seed: value - theirs[seed] for seed, value in mine.items() if seed in theirs}
 
 
-def figure(values: Mapping[int, float] | Sequence[float], *, sign: str = "") -> str:
-    """Mean and 95% interval over seeds; `sign` is "+" for a difference."""
+def figure(
+    values: Mapping[int, float] | Sequence[float], digits: int = 3, *, sign: str = ""
+) -> str:
+    """Mean and 95% interval over seeds, to so many decimals; `sign` is "+" for a difference."""
     listed = [*values.values()] if isinstance(values, Mapping) else list(values)
     if not listed:
         return "-"
     mean, low, high = mean_interval(listed)
     if len(listed) < 2:
-        return f"{mean:{sign}.3f}"
-    return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+        return f"{mean:{sign}.{digits}f}"
+    return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
 def chosen(tables: Mapping[str, Sequence[str]], only: Sequence[str]) -> list[tuple[str, str]]:

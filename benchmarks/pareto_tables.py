@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import pareto_peers
-from benchmarks.harness import Results, Table, failures, interval, succeeded
+from benchmarks.generation_common import figure
+from benchmarks.harness import Results, Table, failures, succeeded
 from benchmarks.pareto_problems import PROBLEMS
 from discrete_grad.models.aimed import Scalarisation
 
@@ -45,19 +45,13 @@ def _values(results: Results, problem: str, name: str, kind: str) -> list[float]
     return [cell[name][kind] for cell in here if name in cell]
 
 
-def _shown(values: Sequence[float], digits: int = 3) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}" if values else "-"
-    return interval(values, digits)
-
-
 def _front_table(results: Results, kind: str, title: str) -> Table:
     rows = []
     for problem in PROBLEMS:
-        exact = _shown(_values(results, problem, EXACT, kind))
+        exact = figure(_values(results, problem, EXACT, kind))
         for budget, (_, evaluations) in BUDGETS.items():
             told = [
-                _shown(_values(results, problem, f"{name}/{budget}", kind)) for name in _methods()
+                figure(_values(results, problem, f"{name}/{budget}", kind)) for name in _methods()
             ]
             rows.append((problem, f"{evaluations:,}", *told, exact))
     header = ("table: aims", "evaluations", *_methods(), EXACT)
@@ -78,7 +72,7 @@ def _kinds_table(results: Results) -> Table:
     for problem in PROBLEMS:
         here = [c["scalarised"] for k, c in found.items() if k.startswith(f"{problem}/seed=")]
         line = [
-            _shown([cell[kind][what] for cell in here], digits)
+            figure([cell[kind][what] for cell in here], digits)
             for kind in KINDS
             for what, digits in (("estimated", 3), ("likely_rows", 1), ("agreement", 2))
         ]
@@ -110,7 +104,7 @@ def _asked_table(results: Results) -> Table:
     for problem in PROBLEMS:
         here = [c for k, c in found.items() if k.startswith(f"{problem}/{ASKED}/seed=")]
         rows.append(
-            (problem, *(_shown([c[what] for c in here], digits) for what, digits in columns))
+            (problem, *(figure([c[what] for c in here], digits) for what, digits in columns))
         )
     header = (
         "table: aims",
@@ -137,7 +131,7 @@ def _seconds_table(results: Results) -> Table:
     for problem in PROBLEMS:
         for budget in BUDGETS:
             told = [
-                _shown(_values(results, problem, f"{name}/{budget}", "cpu_seconds"), 1)
+                figure(_values(results, problem, f"{name}/{budget}", "cpu_seconds"), 1)
                 for name in _methods()
             ]
             rows.append((problem, budget, *told))

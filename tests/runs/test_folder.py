@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from discrete_grad.data import NumericColumn, Schema, Table, Vocabulary
 from discrete_grad.preferences import Preferences
 from discrete_grad.rules import Fix, Rules
-from discrete_grad.runs import FitConfig, _folder, read_rules
+from discrete_grad.runs import FitConfig, _folder, load_run, read_rules
 from discrete_grad.runs._digests import digest_of, pair_tensors, table_digest, table_tensors
 from discrete_grad.runs._measurements import Told
 from discrete_grad.runs._parts import METRICS, RunParts
@@ -157,6 +157,15 @@ def test_a_folder_with_anything_else_is_taken(tmp_path: Path) -> None:
         assert [*written(folder)] == [name, "zzz"]
 
 
+def test_what_a_person_may_open_has_a_line_for_each_entry(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    given: Any = SimpleNamespace(facts={"scorer": "mine"}, scorer=SimpleNamespace(calls=Counter()))
+    Scorers.save_facts(given, tmp_path)
+    for name in ("config.json", FACTS):
+        text = (tmp_path / name).read_text()
+        assert text.count("\n") > len(json.loads(text))
+
+
 # --- read back ------------------------------------------------------------------------------------
 
 
@@ -279,7 +288,7 @@ def test_a_setting_damaged_by_hand_is_named(
     assert before in content
     path.write_text(content.replace(before, after, 1))
     with pytest.raises(RunError, match=r"config\.json is damaged, or of another version: ") as told:
-        _folder.read_settings(tmp_path / "run")
+        load_run(tmp_path / "run")
     assert fault in str(told.value)
 
 
@@ -340,15 +349,6 @@ def test_every_text_is_read_as_utf_8_wherever_it_was_written(tmp_path: Path) -> 
 
 
 # --- measurements, and rules of one's own ---------------------------------------------------------
-
-
-def test_what_a_person_may_open_has_a_line_for_each_entry(tmp_path: Path) -> None:
-    lay_out(tmp_path)
-    given: Any = SimpleNamespace(facts={"scorer": "mine"}, scorer=SimpleNamespace(calls=Counter()))
-    Scorers.save_facts(given, tmp_path)
-    for name in ("config.json", FACTS):
-        text = (tmp_path / name).read_text()
-        assert text.count("\n") > len(json.loads(text))
 
 
 def test_equal_numbers_are_one_measurement_whatever_their_sign() -> None:

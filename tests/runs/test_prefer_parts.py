@@ -30,9 +30,9 @@ def pairs(context: Tensor | None = CONTEXT, *places: int) -> Any:
     return made.take(torch.tensor(places)) if places else made
 
 
-def script(*answers: str) -> tuple[Callable[[str], str], list[str]]:
-    """Answers one after the other, the last of which is the end of the input; and what is shown."""
-    left, shown = list(answers), list[str]()
+def script(*answers: str) -> Callable[[str], str]:
+    """Answers one after the other, and then the end of the input."""
+    left = list(answers)
 
     def ask(prompt: str) -> str:
         assert prompt == "like 1 or 2, t tie, s skip, q quit > "
@@ -40,7 +40,7 @@ def script(*answers: str) -> tuple[Callable[[str], str], list[str]]:
             raise EOFError
         return left.pop(0)
 
-    return ask, shown
+    return ask
 
 
 def test_a_pair_has_one_key_whichever_row_comes_first() -> None:
@@ -89,8 +89,8 @@ def test_whoever_answers_otherwise_is_asked_again() -> None:
         ([], "quit", [""]),
         (["", "3", "12", "t"], "tie", [told(key) for key in ("", "3", "12")]),
     ):
-        ask, shown = script(*given)
-        assert asking._answer(ask, shown.append) == outcome
+        shown = list[str]()
+        assert asking._answer(script(*given), shown.append) == outcome
         assert shown == said
 
 

@@ -27,22 +27,19 @@ def changed(**settings: Any) -> FitConfig:
 
 
 def test_settings_are_checked_before_anything_is_written(tmp_path: Path) -> None:
-    config = small_config()
-    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Magic"))
     with pytest.raises(ValueError, match="'Magic': did you mean"):
-        fit(small_table(), tmp_path / "run", wrong)
+        fit(small_table(), tmp_path / "run", changed(gradient_estimator="Magic"))
     with pytest.raises(RunError, match="at least 10 rows"):
-        fit(small_table().take(range(9)), tmp_path / "run", config)
+        fit(small_table().take(range(9)), tmp_path / "run", small_config())
     assert not (tmp_path / "run").exists()
 
 
 def test_a_coverage_that_lacks_rows_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    config, table = small_config(), small_table(200)
-    wrong = replace(config, generator=replace(config.generator, coverage=0.95))
+    wrong = changed(coverage=0.95)
     with pytest.raises(ValueError, match="19 rows to calibrate on, got 3 and 16"):
-        fit(table, tmp_path / "run", wrong)
+        fit(small_table(200), tmp_path / "run", wrong)
     assert not (tmp_path / "run").exists()
-    alone = replace(wrong, estimator=replace(config.estimator, members=1))
+    alone = replace(wrong, estimator=replace(wrong.estimator, members=1))
     with pytest.raises(ValueError, match="2 members"):
         fit(small_table(400), tmp_path / "run", alone)
     assert not (tmp_path / "run").exists()
@@ -80,10 +77,9 @@ def test_raw_scores_far_from_0_are_refused(tmp_path: Path) -> None:
 
 def test_what_a_generator_cannot_be_trained_with_is_told_first(tmp_path: Path) -> None:
     columns = {f"x{i}": [i % 3, 1, 2] * 20 for i in range(1, 30)} | {"score": [0.5, 0.1, 0.9] * 20}
-    config = small_config()
-    wrong = replace(config, generator=replace(config.generator, gradient_estimator="Enumerate"))
+    table = read_table(columns, score="score")
     with pytest.raises(ValueError, match="rows, more than max_rows"):
-        fit(read_table(columns, score="score"), tmp_path / "run", wrong)
+        fit(table, tmp_path / "run", changed(gradient_estimator="Enumerate"))
     assert not (tmp_path / "run").exists()
 
 
