@@ -1,4 +1,4 @@
-"""Tables that do not fit: the message names the operation, the user's line, feature and rows."""
+"""What is refused: the message names the operation, the user's line, feature and rows."""
 
 import re
 from collections.abc import Callable
@@ -91,6 +91,49 @@ def test_the_message(name: str, look_up: LookUp, features: str, message: str) ->
         soften(Model([], look_up), SPACE)(ROWS)
     wanted = rf"soften: {name!r} in '.+' \(feature {features}\){re.escape(message)}"
     assert re.match(wanted, str(caught.value)), str(caught.value)
+
+
+OTHER = SPACE.argmax(ROWS)
+JOINS: dict[str, LookUp] = {
+    "cat": lambda x: torch.cat([x, ROWS]),
+    "cat by name": lambda x: torch.cat(tensors=[x, torch.ones(1, 3)], dim=0),
+    "stack": lambda x: torch.stack([x, torch.ones(4, 3)], 1),
+    "stack by name": lambda x: torch.stack(tensors=(x, torch.ones(4, 3)), dim=1),
+    "where": lambda x: torch.where(OTHER > 0, x, torch.ones(4, 3)),
+    "where by name": lambda x: torch.where(OTHER > 0, input=x, other=torch.ones(4, 3)),
+    "masked_fill": lambda x: x.masked_fill(OTHER > 0, 0.5),
+    "masked_fill by name": lambda x: x.masked_fill(mask=OTHER > 0, value=0.5),
+}
+
+
+@pytest.mark.parametrize("join", JOINS.values(), ids=JOINS.keys())
+def test_codes_are_joined_with_integers_alone(join: LookUp) -> None:
+    """Others would turn the codes to floating numbers, by which nothing is looked up."""
+    with pytest.raises(TypeError, match=r"^soften: '\w+' in .* needs the value of a code"):
+        soften(Model([], lambda x: torch.ones(9, 2)[join(x).long()]), SPACE)(ROWS)
+
+
+# by codes at equal distances, and by others
+IN_A_ROW: dict[str, LookUp] = {
+    "regular": lambda x: x[:, :2] + 5,
+    "offsets": lambda x: x[:, :2] + torch.tensor([5, 5]),
+    "reversed": lambda x: x[:, :2].flip(1) + torch.tensor([5, 5]),
+    "a number among them": lambda x: torch.where(torch.arange(3) > 1, 7, x + 5),
+}
+
+
+@pytest.mark.parametrize("codes", IN_A_ROW.values(), ids=IN_A_ROW.keys())
+def test_a_clamp_knows_the_least_and_the_largest_code(codes: LookUp) -> None:
+    table = torch.eye(9)
+
+    def clamped(low: int, high: int) -> Tensor:
+        found: Tensor = soften(Model([], lambda x: table[codes(x).clamp(low, high)]), SPACE)(ROWS)[0]
+        return found
+
+    assert torch.equal(clamped(5, 8), table[codes(OTHER)])
+    for low, high in ((6, 8), (5, 7)):
+        with pytest.raises(TypeError, match="has bounds that codes can pass: here they are 5 to 8"):
+            clamped(low, high)
 
 
 def test_a_view_of_another_type_is_refused() -> None:

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from discrete_grad.nn import soften
 from discrete_grad.nn.soften import _found, _products
+from discrete_grad.nn.soften._codes import Row
 from tests.nn.test_soften_moves import LOOKUPS, ROWS, SPACES, TABLE, Model, Move
 
 CODES = torch.tensor([[0, 1, 2, 1], [2, 0, 1, 0], [1, 1, 0, 1]])
@@ -140,6 +141,35 @@ OPTIONS: dict[str, Move] = {
 @pytest.mark.parametrize("look_up", OPTIONS.values(), ids=OPTIONS.keys())
 def test_options_given_and_left_out(look_up: Move) -> None:
     check(lambda x: x + OFFSETS, look_up)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_norm": 1.0}], ids=["none", "a norm"])
+@pytest.mark.parametrize("look_up", [F.embedding, F.embedding_bag])
+def test_options_that_a_compiler_leaves_out(look_up: Any, options: dict[str, Any]) -> None:
+    """Outside torch.compile torch itself fills in those that the model does not give."""
+    space, tables = SPACES[1], [learning(), learning()]
+    codes = Row(space.one_hot(CODES, dtype=torch.float64), space).codes()
+    frozen = [table.detach().clone() if options else table for table in tables]
+    found = codes.operate(look_up.__name__, look_up, (codes, frozen[0]), options)
+    expected = look_up(CODES, frozen[1], **options)
+    assert_close(found, expected)
+    if not options:
+        (found * expected.detach()).sum().backward()
+        (expected * expected.detach()).sum().backward()
+        assert_close(tables[0].grad, tables[1].grad)
+
+
+def test_the_table_first_is_refused() -> None:
+    """`torch.embedding` and `torch.embedding_bag` take the arguments the other way round."""
+    table, line = learning(), torch.tensor([0])
+    for look_up in (
+        lambda x: torch.embedding(table, x),
+        lambda x: torch.embedding(weight=table, indices=x),
+        lambda x: torch.embedding_bag(table, x.flatten(), line),
+        lambda x: torch.embedding_bag(weight=table, indices=x.flatten(), offsets=line),
+    ):
+        with pytest.raises(TypeError, match="soften: 'embedding.* needs the value of a code"):
+            soften(Model([], look_up), SPACES[1])(SPACES[1].one_hot(CODES))
 
 
 def test_the_slope_of_a_padding_is_nothing() -> None:

@@ -24,6 +24,8 @@ Named = dict[str, Any]
 
 @rule("embedding")
 def _embedding(name: str, func: Any, args: Args, kwargs: Named) -> Any:
+    if "indices" in kwargs:  # torch.embedding, whose first argument is the table
+        return NotImplemented
     codes, weight, options = _embedding_arguments(*args, **kwargs)
     if not isinstance(codes, Codes):
         return NotImplemented
@@ -66,7 +68,7 @@ def _prepared(codes: Codes, weight: Tensor, options: Named, name: str) -> Tensor
 @rule("embedding_bag")
 def _embedding_bag(name: str, func: Any, args: Args, kwargs: Named) -> Any:
     """The same reduction of the embedded elements, which are looked up by their places."""
-    return _bag(*args, **kwargs)
+    return NotImplemented if "indices" in kwargs else _bag(*args, **kwargs)
 
 
 def _bag(
