@@ -83,6 +83,17 @@ def test_few_rows_of_unequal_features_are_padded() -> None:
     assert len(Layout((2, 10**9)).places_for(1)) == 2
 
 
+@pytest.mark.parametrize("sizes", [(2, 40, 7), (4,) * 3, (2, 10**9)])
+def test_an_empty_batch_has_places_and_a_program_those_of_any_batch(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(sizes)
+    assert sum(place.count for place in layout.places_for(0)) == len(sizes)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for rows in (0, 1, 10**9):
+        assert layout.places_for(rows) == layout.places
+
+
 @pytest.mark.parametrize("sizes", LAYOUTS)
 def test_the_algebra_is_that_of_each_feature(sizes: tuple[int, ...]) -> None:
     space, logits = random(sizes, 4)

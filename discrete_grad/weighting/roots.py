@@ -102,8 +102,8 @@ def _beta_where(
     unit = _spread(log_reference, reward).log()
 
     def excess(log_beta: Tensor) -> Tensor:
-        # exp overflows float64 above 709 and is 0 below -745
-        return measure(tilt(log_reference, reward, log_beta.clamp(-700, 700).exp())) - wanted
+        # below -745 exp is 0, which is no beta; above 709 it is infinite, which is one
+        return measure(tilt(log_reference, reward, log_beta.clamp_min(-700).exp())) - wanted
 
     return falling_root(excess, unit - 4, unit + 4).exp()
 

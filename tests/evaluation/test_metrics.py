@@ -42,9 +42,12 @@ def test_percentile_keeps_the_shape_and_takes_infinities() -> None:
 
 
 def test_percentile_does_not_lose_digits_between_dtypes() -> None:
-    value = torch.tensor([1.0], dtype=torch.float32)
-    reference = torch.tensor([1.0 - 1e-12, 1.0 + 1e-12], dtype=torch.float64)
-    assert percentile(value, reference).item() == 0.5
+    one = torch.tensor([1.0], dtype=torch.float32)
+    around = torch.tensor([1.0 - 1e-12, 1.0 + 1e-12], dtype=torch.float64)
+    assert percentile(one, around).item() == 0.5
+    assert percentile(around, one).tolist() == [0, 1]
+    assert percentile(one.long(), around).item() == 0.5
+    assert percentile(around, one.long()).tolist() == [0, 1]
 
 
 def test_percentile_needs_a_reference() -> None:
@@ -65,6 +68,17 @@ def test_spearman_is_the_correlation_of_mean_ranks(pairs: list[tuple[int, int]])
     else:
         ranks = torch.tensor([mean_ranks(a), mean_ranks(b)], dtype=torch.float64)
         assert found == pytest.approx(torch.corrcoef(ranks)[0, 1].item(), abs=1e-12)
+
+
+def test_spearman_is_at_most_one_however_it_rounds() -> None:
+    # so many values that two neighbours in the wrong order cost less than the sums round
+    for size in (733_458, 746_795):
+        values = torch.arange(size)
+        swapped = values.clone()
+        swapped[7], swapped[8] = 8, 7
+        assert spearman(values, swapped) <= 1
+    # as many as leave both sides of their mean ranks unequally rounded
+    assert all(spearman(torch.arange(n), -torch.arange(n)) >= -1 for n in range(2, 80))
 
 
 def test_spearman_of_less_than_two_values_is_not_known() -> None:

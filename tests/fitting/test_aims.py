@@ -55,6 +55,27 @@ def test_a_chance_is_finite_where_the_sides_do_not_overlap(met: torch.Tensor) ->
     assert torch.isfinite(offset)
 
 
+@pytest.mark.parametrize(
+    ("predicted", "met", "counts", "slope"),
+    [
+        ([6, 0, -20, 1, 0], [1, 1, 0, 0, 0], [1e5, 1, 1e3, 1e4, 1e4], 3.3),
+        ([0, 1, 0, -11], [1, 0, 0, 1], [10, 1e4, 1e3, 10], 0),
+    ],
+    ids=["one far below", "the wrong way round"],
+)
+def test_the_chances_add_up_to_what_was_met(
+    predicted: list[float], met: list[float], counts: list[float], slope: float
+) -> None:
+    """Where steps that are not bounded overshoot the maximum, and stay where all is certain."""
+    x, share, weight = (torch.tensor(part).double() for part in (predicted, met, counts))
+    found = fit_chance(x, share, weight).double()
+    assert found[0].item() == pytest.approx(slope, abs=0.1)
+    x, weight = torch.cat([x, x.mean().expand(1)]), torch.cat([weight, weight.new_full((1,), 2)])
+    share = torch.cat([share, share.new_full((1,), 0.5)])  # one more of each at the mean
+    said = torch.sigmoid(found[0] * x + found[1])
+    torch.testing.assert_close((weight * said).sum(), (weight * share).sum(), rtol=1e-4, atol=0)
+
+
 def test_a_model_that_ranks_the_wrong_way_round_says_the_share() -> None:
     met = (torch.arange(100) < 30).float()
     slope, offset = fit_chance(torch.linspace(-1, 1, 100), met)

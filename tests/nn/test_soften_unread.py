@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace
 from discrete_grad.nn import soften
+from discrete_grad.nn.soften._codes import Codes
 from tests.nn.test_soften import CODES, NUMBERS, StackedTooFar, softened
 from tests.nn.test_soften_moves import FORMS, LOOKUPS, OFFSETS, ROWS, SPACES, Model, Move
 from tests.nn.zoo import SPACE, WORKING, Style, linear
@@ -46,6 +49,21 @@ def test_offsets(space: CategoricalSpace, look_up: Move) -> None:
 def test_a_table_that_is_too_small_is_refused_as_the_model_runs() -> None:
     with pytest.raises(RuntimeError, match="soften: the table has too few rows for a feature"):
         soften(StackedTooFar(linear()), SPACE)(SPACE.one_hot(CODES))
+
+
+class Keeps(nn.Module):
+    """Keeps its codes, which are put away outside a program."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        self.kept = codes
+        return F.one_hot(codes, 4).double().sum(1)
+
+
+def test_modules_are_not_searched_for_codes_that_are_kept() -> None:
+    """Each look would bind a program to the attribute: it would be compiled anew for another."""
+    model = Keeps()
+    soften(model, SPACE)(SPACE.one_hot(CODES))
+    assert isinstance(model.kept, Codes)
 
 
 def test_a_refusal_names_the_operation_and_no_line() -> None:

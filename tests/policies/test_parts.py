@@ -89,6 +89,15 @@ def test_every_row_that_is_allowed_somewhere_is_listed_once() -> None:
         free.enumerate(max_rows=5)
 
 
+@pytest.mark.parametrize("spec", [None, ContextSpec({"shop": 1})], ids=["free", "by context"])
+def test_no_more_than_a_million_rows_are_listed_unasked(spec: ContextSpec | None) -> None:
+    wide = CategoricalSpace.from_sizes((2,) * 20)
+    rules = Rules(wide, [], context=spec and CategoricalSpace({"shop": 1}))
+    policy = conditioned(Generator(wide, spec), rules)
+    with pytest.raises(ValueError, match=r"1,048,576 .*, more than max_rows=1,000,000$"):
+        policy.enumerate()
+
+
 def test_a_context_without_a_row_is_told() -> None:
     empty = [When({"shop": 1}, [Fix("x0", 0), Fix("x0", 1)])]
     policy = conditioned(policies()["steps"].policy, Rules(SPACE, empty, context=RULES.context))

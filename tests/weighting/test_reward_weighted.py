@@ -151,6 +151,20 @@ def test_beta_is_found_for_a_kl_and_for_a_reward(seed, share):
     assert_close(table_expectation(tilt(log_p, reward, beta), reward), target)
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-20, 1e20, 1e300, 1e304])
+def test_beta_grows_with_the_unit_of_the_rewards(unit):
+    log_p, reward = (
+        torch.tensor([0.2, 0.3, 0.5]).double().log(),
+        torch.tensor([0, 1, 3]).double(),
+    )
+    for target in (1.81, 1.9, 2.9):
+        beta = beta_for_reward(log_p, reward * unit, target * unit)
+        assert_close(beta / unit, beta_for_reward(log_p, reward, target))
+    for target in (1e-4, 0.1, 0.6):
+        beta = beta_for_kl(log_p, reward * unit, target)
+        assert_close(beta / unit, beta_for_kl(log_p, reward, target))
+
+
 def test_a_nearly_tied_best_row_is_told_apart():
     log_p, reward = (
         torch.full((3,), 1 / 3).log(),

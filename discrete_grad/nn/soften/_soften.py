@@ -167,6 +167,7 @@ def _run_soft(
     named: dict[str, Any],
 ) -> Any:
     row = Row(flat, call.space)
+    # a program that had looked for codes in every module would be bound to all their attributes
     kept = None if torch.compiler.is_compiling() else weakref.ref(row)
     try:
         with following():
