@@ -22,7 +22,7 @@ from discrete_grad.data import (
     read_table,
     write_rows,
 )
-from discrete_grad.data.columns import numbers
+from discrete_grad.data.columns import factorize, numbers
 
 ROWS: dict[str, Any] = {
     "cut": ["good", None, "fair", "good"],
@@ -44,6 +44,17 @@ SOURCES = {
 def _written(path: Path, rows: dict[str, Any]) -> Path:
     write_rows(path, rows)
     return path
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.string()])
+def test_a_null_is_missing_whatever_the_type(kind: Any) -> None:
+    known, given = pa.array([1, 2, 1]).cast(pa.float32()), pa.array([True, False, True])
+    column = pa.chunked_array([pa.compute.if_else(given, known.cast(kind), pa.scalar(None, kind))])
+    with pytest.raises(TableError, match="column 'size', row 2: the value is missing"):
+        factorize(column, "size")
+    values, codes = factorize(column, "size", missing=True)
+    assert values[1] is None
+    assert codes.tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("convert", SOURCES.values(), ids=SOURCES)

@@ -1,5 +1,6 @@
 """Molecules as rows: the drugs against rdkit, the rows against the molecules, the attributes."""
 
+import io
 import subprocess
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem, Descriptors, rdMolDescriptors
 
@@ -226,6 +228,9 @@ def test_a_grid_is_a_png_of_its_size() -> None:
     assert picture.startswith(b"\x89PNG")
     width, height = (int.from_bytes(picture[i : i + 4], "big") for i in (16, 20))
     assert (width, height) == (1000, 400)
+    ink = np.asarray(Image.open(io.BytesIO(picture)).convert("L")) < 128
+    drawn = ink.reshape(2, 200, 4, 250).any((1, 3))  # in each place, row by row
+    assert drawn.flatten().tolist() == [True] * 5 + [False] * 3
     with pytest.raises(ValueError, match="got 1 molecules, 2 captions, 4 columns"):
         molecule_grid(["C"], ["a", "b"])
     with pytest.raises(ValueError, match="got 0 molecules"):

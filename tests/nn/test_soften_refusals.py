@@ -127,7 +127,9 @@ def test_a_clamp_knows_the_least_and_the_largest_code(codes: LookUp) -> None:
     table = torch.eye(9)
 
     def clamped(low: int, high: int) -> Tensor:
-        found: Tensor = soften(Model([], lambda x: table[codes(x).clamp(low, high)]), SPACE)(ROWS)[0]
+        found: Tensor = soften(Model([], lambda x: table[codes(x).clamp(low, high)]), SPACE)(ROWS)[
+            0
+        ]
         return found
 
     assert torch.equal(clamped(5, 8), table[codes(OTHER)])
