@@ -168,7 +168,7 @@ def test_the_table_first_is_refused() -> None:
         lambda x: torch.embedding_bag(table, x.flatten(), line),
         lambda x: torch.embedding_bag(weight=table, indices=x.flatten(), offsets=line),
     ):
-        with pytest.raises(TypeError, match="soften: 'embedding.* needs the value of a code"):
+        with pytest.raises(TypeError, match=r"soften: 'embedding.* needs the value of a code"):
             soften(Model([], look_up), SPACES[1])(SPACES[1].one_hot(CODES))
 
 

@@ -25,6 +25,14 @@ def rare(like: Tensor, column: int = RARE) -> Tensor:
     return (drawn[-1][0, ..., column : column + 1] == 1).expand(*like.shape[:-1], 1)
 
 
+def of_padding(gradient: Tensor) -> Tensor:
+    """A gradient of the last category, to which "colour" is padded, in one draw of six."""
+    if gradient.shape[-1] == 9:  # as it is without padding
+        return gradient
+    last = SMALL * torch.eye(16, dtype=torch.float64)[3]
+    return torch.where(rare(gradient, 9), gradient + last, gradient)
+
+
 class Remembering(Layer):
     """Keeps the rows that it draws."""
 
@@ -40,6 +48,7 @@ FAULTS: dict[str, dict[str, Callable[..., Any]]] = {
     "masks": {
         "gradient": lambda g, x: torch.where(rare(g, RARE - 1) & (x == -torch.inf), g + SMALL, g)
     },
+    "padding": {"gradient": lambda g, x: of_padding(g)},
     "shift": {"gradient": lambda g, x: torch.where(rare(g), g * (1 + SMALL * x[..., :1]), g)},
     "affine_in_f": {"gradient": lambda g, x: torch.where(rare(g), g + SMALL * g * g, g)},
 }

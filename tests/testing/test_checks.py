@@ -239,6 +239,8 @@ def test_misuse() -> None:
 
 def test_names() -> None:
     assert repr(Subject(functools.partial(LeaveOneOut, samples=2))) == "LeaveOneOut(samples=2)"
+    two = functools.partial(GumbelSoftmax, tau=0.5, samples=2)
+    assert repr(Subject(two)) == "GumbelSoftmax(tau=0.5, samples=2)"
     assert repr(Subject(ReinMax())) == "ReinMax"
     assert repr(Subject(ReinMax, name="mine")) == "mine"
 

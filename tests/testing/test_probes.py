@@ -149,6 +149,35 @@ def test_a_mean_gradient_has_a_direction_however_short(length: float, fine: bool
     assert asked[0] == (2000, -5)
 
 
+def test_an_enumerated_gradient_that_points_elsewhere() -> None:
+    probe = direction.additive_probes(SCENE)[0]
+    direction._require_direction(LAYER, probe, 0.01 * probe.truth)  # type: ignore[arg-type]
+    told = f"^{probe.what}: the expected gradient has cosine -1 .* is needed, by enumeration$"
+    with pytest.raises(AssertionError, match=told):
+        direction._require_direction(LAYER, probe, -probe.truth)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "counted"), [(2.0, 1.0), (0.2, 1.0), (0.05, 0.5)])
+def test_a_direction_counts_whatever_the_length_from_a_tenth_on(
+    length: float, counted: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = MeanTest(
+        estimated=torch.zeros(1), expected=torch.zeros(1), error=torch.zeros(1), samples=1,
+        threshold=0.1, detects=1.0, power=1.0, false_alarm=0.0,
+    )  # fmt: skip
+    given: list[tuple[Tensor, float]] = []
+    monkeypatch.setattr(
+        direction, "_mean_along", lambda *of, scale: given.append((of[-1], scale)) or found
+    )
+    probe = direction.additive_probes(SCENE)[0]
+    gradient = length * probe.truth
+    direction._require_mean_direction(SimpleNamespace(seed=0), probe, constant(gradient, []))  # type: ignore[arg-type]
+    ((weights, scale),) = given
+    # of a gradient along the true one this is how far above the least cosine it is
+    assert (weights @ gradient).item() == pytest.approx(counted * (direction.COSINE - 1))
+    assert scale == 2
+
+
 def test_a_shorter_gradient_is_looked_at_more_closely(monkeypatch: pytest.MonkeyPatch) -> None:
     found = MeanTest(
         estimated=torch.ones(1), expected=torch.zeros(1), error=torch.zeros(1), samples=1,
@@ -240,6 +269,13 @@ def test_the_category_that_is_furthest_off_is_named() -> None:
     )
 
 
+def test_shares_are_told_to_four_digits() -> None:
+    space, codes = CategoricalSpace({"cut": 3}), torch.tensor([[0], [1], [0]] * 700)
+    told = r"'0' has probability 0\.3333, drawn 1,400 times in 2,100 rows \(0\.6667\), p = "
+    with pytest.raises(AssertionError, match=told):
+        rows._require_marginals(space, codes, torch.zeros(3).double(), torch.float64)
+
+
 def test_hard_rows() -> None:
     space = CategoricalSpace.from_sizes((2, 2))
     hard = torch.tensor([[[1.0, 0, 0, 1]]])
@@ -326,6 +362,8 @@ def test_a_mean_of_rows_that_obey_lies_where_all_their_equations_hold() -> None:
     assert len(across) >= 3
     for way in across:
         assert not under_rules._is_mean(means + 1e-4 * way)
+    outwards = allowed.mean(0) - allowed.mean()  # from where no feature is known
+    assert not under_rules._is_mean(means + 1e-4 * outwards)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from discrete_grad import (
 )
 from discrete_grad.testing import Claims, Subject, check_gradient_estimator, run_checks
 from discrete_grad.testing._figures import told_apart
-from tests.testing.bugs import LAYER
+from tests.testing.bugs import LAYER, Ruled
 
 HARD, SOFT = Claims(forward="hard"), Claims(forward="soft")
 FEW = ["rows", "law", "bias", "direction", "padding", "fresh_noise", "layer", "wrong_f"]
@@ -206,6 +206,17 @@ def test_the_claim_exact_on_additive() -> None:
         assert result.status == status
     (result,) = run_checks(GumbelSoftmax, facts=Claims(bias="exact on additive"), only=["bias"])
     assert "is biased" in result.message
+
+
+@pytest.mark.parametrize(
+    ("claim", "status"),
+    [("exact on additive", "passed"), ("none", "failed"), ("biased", "skipped")],
+)
+def test_a_claim_under_rules_is_held_to_its_functions(claim: Any, status: str) -> None:
+    facts = Claims(bias="exact on additive", with_rules=claim)
+    (result,) = run_checks(Ruled, facts=facts, only=["rules_gradient"])
+    assert result.status == status
+    assert status != "failed" or "under rules, on cubic f, feature" in result.message
 
 
 def test_a_range_of_the_length_can_be_claimed() -> None:

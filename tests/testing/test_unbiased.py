@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -169,6 +170,20 @@ def test_components_without_spread() -> None:
     assert not test.failed.any()
     assert test.power == 1
     assert compare_mean(constant, ZERO + 1, Plan(detects=0.1)).failed.all()
+
+
+@pytest.mark.parametrize("expected", [0.0, 5.0])
+def test_a_spread_that_is_only_rounding_has_no_shape(expected: float) -> None:
+    mean = torch.full((2,), expected, dtype=torch.float64)
+    for spread, skewness in ((0.8e-7, 0), (1.2e-7, 2)):
+        unit = spread * (1 + expected)
+
+        def sampler(count: int, seed: int, unit: float = unit) -> Tensor:
+            return expected + unit * skewed(count, seed)
+
+        moments = statistics._sample(sampler, mean, 10_000, itertools.count())
+        torch.testing.assert_close(moments.deviation, ZERO + unit, rtol=0.1, atol=0)
+        torch.testing.assert_close(moments.skewness, ZERO + skewness, rtol=0.2, atol=0)
 
 
 def test_not_a_number_fails() -> None:
