@@ -199,6 +199,16 @@ def test_equal_scores_teach_nothing_and_no_failures_no_chance() -> None:
     assert_close(varied.expected, varied.belief.mean(rows, None))
 
 
+def test_repeats_that_differ_make_a_belief_less_sure() -> None:
+    rows, counts = SPACE.enumerate()[::2], torch.full((len(SPACE.enumerate()[::2]),), 4)
+    scores = normal_scores(rows.sum(1).double())
+    agreeing, differing = (
+        fit_belief(SPACE, None, ScoredRows(rows, scores, counts=counts, spread=spread), seed=0)
+        for spread in (None, torch.full_like(scores, 0.5))
+    )
+    assert bool((differing.noise > 3 * agreeing.noise).all())
+
+
 # --- first rows, children -------------------------------------------------------------------------
 
 
