@@ -20,6 +20,8 @@ from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs import FewRowsWarning, Run, check_columns, generate
 from discrete_grad.runs import _guides as guides
 from discrete_grad.runs import _proposals as proposals
+from discrete_grad.runs._line_rows import rows_of_lines
+from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._trust import trusted, trusted_starts
 from discrete_grad.training import RunError
@@ -42,6 +44,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def with_settings(run: Run, **settings: Any) -> Run:
     made = replace(run.config.generator, **settings)
     return replace(run, config=replace(run.config, generator=made))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_process_makes_the_rows_of_its_share_of_the_lines(run: Run, fixed: bool) -> None:
+    lines: dict[str, list[Any]] = {"shop": [*"ewewe"], "price": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    lines["shop"] = [{"e": "east", "w": "west"}[shop] for shop in lines["shop"]]
+    if fixed:
+        lines["cut"] = ["fair", "good", "good", None, "fair"]
+    asked = read_lines(lines, run.table.schema)
+    given: dict[str, Any] = {"rows": 2, "rules": [Fix("size", "True")]}
+    whole = rows_of_lines(run, asked, **given)
+    parts = [rows_of_lines(run, asked, share=(i, 2), **given) for i in range(2)]
+    assert [len(part["cut"]) for part in parts] == [4, 6]
+    for name, values in whole.items():
+        both = [*parts[0][name], *parts[1][name]]
+        assert both == (pytest.approx(values, rel=1e-6) if name.endswith("score") else values)
+    assert set(whole["size"]) == {True}
 
 
 def test_the_first_row_is_good_by_score_and_by_law() -> None:
