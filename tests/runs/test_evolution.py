@@ -176,9 +176,9 @@ def words_between(starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def test_a_run_may_be_shifted_by_any_number_of_places() -> None:
-    space = CategoricalSpace({f"p{i}": list("ABCD") for i in range(8)})
+    space = CategoricalSpace({f"p{i}": list("ABCDE") for i in range(8)})
     words, features = sequence(space), 8
-    own, other = torch.zeros(features).long(), torch.tensor([1, 2, 3, 2, 1, 3, 3, 1])
+    own, other = torch.zeros(features).long(), torch.tensor([4, 1, 2, 2, 1, 2, 1, 3])
     found = words.with_run(own.expand(20_000, -1), words.of(other.expand(20_000, -1)), seeded(0))
     expected = set()
     for first in range(features):

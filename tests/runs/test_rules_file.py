@@ -8,7 +8,18 @@ import torch
 from hypothesis import given, settings
 
 from discrete_grad.data import Schema, Table, Vocabulary, read_table
-from discrete_grad.rules import AtMost, Budget, Contains, Fix, Length, Observed, OneOf, Rule, Rules, Within
+from discrete_grad.rules import (
+    AtMost,
+    Budget,
+    Contains,
+    Fix,
+    Length,
+    Observed,
+    OneOf,
+    Rule,
+    Rules,
+    Within,
+)
 from discrete_grad.runs import read_rules, rules_text
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.runs.rules_file import parsed_rules
