@@ -133,6 +133,9 @@ def test_other_rules_or_settings_of_the_generator_are_written_at_last(tmp_path: 
         lay_out(tmp_path, rules=rules(7), config=config, resume=True)
     assert _folder.read_settings(tmp_path)["rules"]["max_states"] == 7
     with pytest.warns(RefitWarning):
+        lay_out(tmp_path, rules=Rules(PLAIN.space, [Fix("size", "1")]), config=config, resume=True)
+    assert 'feature = "size"' in (tmp_path / "rules.toml").read_text()
+    with pytest.warns(RefitWarning):
         lay_out(tmp_path, config=config, resume=True)
     assert _folder.read_settings(tmp_path)["rules"] is None
     fits = tmp_path / "rounds" / "fits"
