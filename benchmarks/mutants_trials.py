@@ -107,6 +107,7 @@ class Trials:
     def _measure(self, items: list[pytest.Item], known: Costs) -> int:
         import coverage
 
+        digests = digests_of(items, self.files)  # of what was collected, and not changed since
         watch = coverage.Coverage(
             data_file=None, include=[str(ROOT / f) for f in self.files], config_file=False
         )
@@ -127,7 +128,7 @@ class Trials:
             lines = known.covered.setdefault(file, {})
             for line, tests in watch.get_data().contexts_by_lineno(str(ROOT / file)).items():
                 lines[str(line)] = sorted({*lines.get(str(line), []), *filter(None, tests)})
-        known.digests |= digests_of(items, self.files)
+        known.digests |= digests
         self.kept.write_text(json.dumps(asdict(known)))
         return _LIVED
 

@@ -140,7 +140,7 @@ def _asked(table: Rows, size: Mapping[str, int]) -> tuple[dict[str, list[Any]], 
     """The contexts that rows are asked for; of a categorical one, the first value."""
     if size["asked"]:
         return read_contexts(_numbers(size["asked"], seed=1), table.schema)
-    given = {"context": ["0"]} if size["contexts"] else None
+    given = {"context": ["context_0"]} if size["contexts"] else None
     return read_contexts(given, table.schema)
 
 
@@ -150,14 +150,16 @@ def _write(path: Path, size: Size) -> None:
 
     noise = np.random.default_rng(0)
 
-    def column(count: int) -> Any:
+    def column(name: str, count: int) -> Any:
         codes = np.arange(size.rows, dtype=np.int32) % count
         noise.shuffle(codes)
-        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(map(str, range(count))))
+        # of its own categories: features that share them would be taken for a sequence
+        values = pa.array([f"{name}_{i}" for i in range(count)])
+        return pa.DictionaryArray.from_arrays(pa.array(codes), values)
 
-    columns = {f"x{i}": column(size.categories) for i in range(size.features)}
+    columns = {f"x{i}": column(f"x{i}", size.categories) for i in range(size.features)}
     if size.contexts:
-        columns["context"] = column(size.contexts)
+        columns["context"] = column("context", size.contexts)
     columns |= _numbers(size.rows, seed=2) if size.asked else {}
     columns["score"] = pa.array(noise.normal(size=size.rows))
     parquet.write_table(pa.table(columns), path)

@@ -68,6 +68,13 @@ def test_large_codes_that_differ_by_one() -> None:
     assert row_groups(codes).tolist() == [0, 2, 3, 1]
 
 
+def test_codes_as_far_below_zero_as_above() -> None:
+    """The numbers of rows would wrap, if the columns were not ranked first."""
+    far = 2**61
+    codes = torch.cartesian_prod(*[torch.tensor([-far, 0, far])] * 4)
+    assert torch.equal(row_groups(codes), torch.arange(len(codes)))
+
+
 @pytest.mark.parametrize("place", [0, 1, 5])
 def test_the_hash_is_split_mix_of_the_published_constants(place: int) -> None:
     """By whole numbers of Python: Steele, Lea, Flood (2014), figure 16, of (place + 1) 2^40 + x."""

@@ -158,7 +158,7 @@ def test_a_category_of_failed_rows_alone_was_seen() -> None:
         (["yes"] * 6, "every row succeeded"),
         ([0] * 6, "every row failed"),
         (["yes", "no", "maybe", "no", "no", "no"], "row 3: expected yes or no.*'maybe'"),
-        (["yes", "no", None, "no", "no", "no"], "column 'ok', row 3: the value is missing"),
+        (["yes", "no", None, "no", None, "no"], "column 'ok', row 3: the value is missing"),
     ],
 )
 def test_a_wrong_feasible_column_is_told(ok: list[object], told: str) -> None:

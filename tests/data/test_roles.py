@@ -186,7 +186,7 @@ def test_a_slip_among_the_numbers_of_a_context_is_told_with_its_row(
 
 def test_a_nul_far_down_a_file_is_told_with_its_row(tmp_path: Path) -> None:
     lines = [f"{'abc'[i % 3]},{i}" for i in range(3000)]
-    lines[2500] = "a\0,1"
+    lines[2500] = lines[2600] = "a\0,1"
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(["cut,score", *lines]))
     with pytest.raises(TableError, match=r"column 'cut', row 2501: 'a\\x00' cannot be a category"):
@@ -194,7 +194,7 @@ def test_a_nul_far_down_a_file_is_told_with_its_row(tmp_path: Path) -> None:
 
 
 def test_text_that_no_file_can_hold_is_told_by_its_column() -> None:
-    table = {"x": ["1-2", "a\0b", "3-4"], "y": ["a", "b", "c"], "score": [1.0, 2.0, 3.0]}
+    table = {"x": ["1-2", "a\0b", "\0"], "y": ["a", "b", "c"], "score": [1.0, 2.0, 3.0]}
     with pytest.raises(TableError, match=r"column 'x', row 2: 'a\\x00b' cannot be a category"):
         read_table(table, score="score")
 

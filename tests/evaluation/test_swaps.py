@@ -245,6 +245,9 @@ def test_bad_input_is_told() -> None:
         swap_effects(lambda x: weight * x.detach().sum(-1), row, space=space)
     with pytest.raises(ValueError, match=r"f must be finite, got nan at the row x0=1, x1=1"):
         swap_effects(lambda x: x.sum(-1) * (1 - 2 * x[:, 1]).sqrt(), row, space=space)
+    several = torch.tensor([[0, 0], [1, 1], [0, 1], [1, 0]])
+    with pytest.raises(ValueError, match=r"f must be finite, got nan at the row x0=1, x1=1$"):
+        swap_effects(lambda x: x.sum(-1) * (1 - 2 * x[:, 1]).sqrt(), several, space=space)
     with pytest.raises(ValueError, match="the gradient of f must be finite"):
         swap_effects(lambda x: x[:, 0].sqrt(), row, space=space)
     with pytest.raises(ValueError, match="feature 'x0' has code 3"):

@@ -173,9 +173,10 @@ def _raises(codes: Tensor, context: Tensor | None) -> Tensor:
     raise KeyError("no such row")
 
 
-def _one_nan(codes: Tensor, context: Tensor | None) -> Tensor:
-    bad = (codes == torch.tensor([1, 3, 0, 2])).all(1)
-    return torch.where(bad, torch.nan, additive(codes, None))
+def _two_bad(codes: Tensor, context: Tensor | None) -> Tensor:
+    first, second = ((codes == torch.tensor(row)).all(1) for row in ((1, 3, 0, 2), (2, 0, 1, 1)))
+    answers = torch.where(first, torch.nan, additive(codes, None))
+    return torch.where(second, torch.inf, answers)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def _one_nan(codes: Tensor, context: Tensor | None) -> Tensor:
         (lambda c, x: np.zeros(7), r"got \(7,\)"),
         (lambda c, x: None, r"failed on 120 rows from \(cut=fair, shade=0, size=0, shop=0\) on"),
         (_raises, r"the teacher failed on 120 rows .* KeyError: 'no such row'"),
-        (_one_nan, r"finite numbers, got nan for the row \(cut=good, shade=3, size=0, shop=2\)"),
+        (_two_bad, r"finite numbers, got nan for the row \(cut=good, shade=3, size=0, shop=2\)"),
         (lambda c, x: additive(c, x) / 0.0, r"finite numbers, got inf for the row \(cut=fair"),
         (lambda c, x: additive(c, x).double() * 1e39, r"finite numbers, got 9.2e\+41"),
         (lambda c, x: torch.full((len(c),), 0.1), r"answers 0.1 for every one of 120 rows"),

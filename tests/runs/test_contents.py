@@ -190,6 +190,10 @@ def of_table(**changes: Tensor | None) -> dict[str, Tensor]:
             {"more_scores": SCORES.repeat(2, 1).T},
             "more_scores must be (3, 1) of torch.float64, got (3, 2) of torch.float64",
         ),
+        (
+            {"more_scores": SCORES.unsqueeze(1).float()},
+            "more_scores must be (3, 1) of torch.float64, got (3, 1) of torch.float32",
+        ),
         ({"failed_codes": CODES[:1] + 2}, "failed_codes are beyond the categories of the table"),
         (
             {"failed_context": CONTEXT},

@@ -175,6 +175,22 @@ def words_between(starts: Tensor, lengths: Tensor) -> Tensor:
     return (places >= starts.unsqueeze(1)) & (places < (starts + lengths).unsqueeze(1))
 
 
+def test_a_run_may_be_shifted_by_any_number_of_places() -> None:
+    space = CategoricalSpace({f"p{i}": list("ABCDE") for i in range(8)})
+    words, features = sequence(space), 8
+    own, other = torch.zeros(features).long(), torch.tensor([4, 1, 2, 2, 1, 2, 1, 3])
+    found = words.with_run(own.expand(20_000, -1), words.of(other.expand(20_000, -1)), seeded(0))
+    expected = set()
+    for first in range(features):
+        for last in range(first, features):
+            for shift in range(1 - features, features):
+                row = own.clone()
+                for place in range(max(first, shift), min(last, shift + features - 1) + 1):
+                    row[place] = other[place - shift]
+                expected.add(tuple(row.tolist()))
+    assert {tuple(row) for row in found.unique(dim=0).tolist()} == expected
+
+
 def test_a_place_without_the_letter_keeps_its_own() -> None:
     words = sequence(UNEQUAL)
     # codes 0 and 1 of an even place are B and A, 0, 1 and 2 of an odd one A, B and C

@@ -23,10 +23,12 @@ from discrete_grad.runs._measurements import Told
 from discrete_grad.runs._parts import METRICS, RunParts
 from discrete_grad.runs._refit import RefitWarning
 from discrete_grad.runs._stages import Work
+from discrete_grad.runs.fit import _Runner
 from discrete_grad.runs.scorers._given import Scorers
 from discrete_grad.runs.scorers._kept import FACTS, kept_facts
 from discrete_grad.training import RunError
 from discrete_grad.training.checkpoint import save_tensors
+from discrete_grad.training.logs import no_log
 from tests.runs.small import small_config
 
 CUT, SIZE = Vocabulary("cut", ("fair", "good", "größer")), Vocabulary("size", (1, 2))
@@ -131,6 +133,9 @@ def test_other_rules_or_settings_of_the_generator_are_written_at_last(tmp_path: 
         lay_out(tmp_path, rules=rules(7), config=config, resume=True)
     assert _folder.read_settings(tmp_path)["rules"]["max_states"] == 7
     with pytest.warns(RefitWarning):
+        lay_out(tmp_path, rules=Rules(PLAIN.space, [Fix("size", "1")]), config=config, resume=True)
+    assert 'feature = "size"' in (tmp_path / "rules.toml").read_text()
+    with pytest.warns(RefitWarning):
         lay_out(tmp_path, config=config, resume=True)
     assert _folder.read_settings(tmp_path)["rules"] is None
     fits = tmp_path / "rounds" / "fits"
@@ -141,6 +146,44 @@ def test_other_rules_or_settings_of_the_generator_are_written_at_last(tmp_path: 
     with told(f"{tmp_path} holds rounds, whose fits have the settings of the first one; "):
         lay_out(tmp_path, resume=True)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_each_stage_is_logged_from_where_the_one_before_it_ended(tmp_path: Path) -> None:
+    seen: dict[str, list[str]] = {}
+
+    def trained(name: str) -> Any:
+        def train(model: nn.Module, *, log: Any, **given: Any) -> None:
+            seen[name] = (tmp_path / METRICS).read_text().splitlines()
+            log({name: 1.0}, 5)
+
+        return train
+
+    def stage(name: str) -> Any:
+        made: Any = SimpleNamespace(name=name, model=lambda work: nn.Linear(1, 1))
+        made.trainer = lambda work: trained(name)
+        return made
+
+    lay_out(tmp_path)
+    (tmp_path / METRICS).touch()
+    (tmp_path / "state").mkdir(exist_ok=True)
+    work = Work(tmp_path, FitConfig(), TABLE, {}, None, torch.device("cpu"), None)
+    _Runner(work, no_log).finish(stage("judge"))
+    first = (tmp_path / METRICS).read_text()
+    # a second stage that was killed: lines without a state are written anew
+    (tmp_path / METRICS).write_text(first + '{"step": 1, "estimator": 2.0}\n')
+    again = _Runner(work, no_log)
+    for name in ("judge", "estimator"):
+        again.finish(stage(name))
+    assert seen == {"judge": [], "estimator": first.splitlines()}
+    both = (tmp_path / METRICS).read_text()
+    assert both == first + '{"step": 5, "estimator": 1.0}\n'
+    # a third with a state, which knows itself where its lines end
+    state = work.folder / "state" / work.weights("generator").name
+    state.touch()
+    (tmp_path / METRICS).write_text(both + "more\n")
+    again.finish(stage("generator"))
+    assert seen["generator"] == [*both.splitlines(), "more"]
+    assert not state.exists()
 
 
 def test_a_folder_with_anything_else_is_taken(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from discrete_grad.data import read_table
 from discrete_grad.runs import fit, write_report
+from discrete_grad.runs.report import _subject
 from tests.runs.small import small_config, small_table
+from tests.runs.untrained import untrained
 
 
 @pytest.mark.slow
@@ -21,8 +24,24 @@ def test_a_runs_contexts_are_perturbed_by_its_own_spread(tmp_path: Path) -> None
 
 
 def test_a_run_without_contexts_has_none_to_perturb(tmp_path: Path) -> None:
-    report = write_report(fit(small_table(context=False), tmp_path / "run", small_config()))
-    assert report["robustness"] is None
+    run = untrained(small_table(context=False), tmp_path / "run", small_config())
+    assert write_report(run)["robustness"] is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_measured_is_the_table_in_the_users_units(tmp_path: Path, sign: int) -> None:
+    codes, shop = torch.cartesian_prod(*[torch.arange(4)] * 3), torch.arange(64) % 2
+    score = sign * (codes.sum(1) + 0.5 * shop)
+    columns = {"a": codes[:, 0], "b": codes[:, 1], "c": codes[:, 2], "shop": shop, "yield": score}
+    named = "yield" if sign > 0 else "yield:min"
+    table = read_table(columns, score=named, context=["shop:categorical"])
+    subject = _subject(untrained(table, tmp_path / "run", small_config()))
+    assert (subject.observed.score_name, subject.observed.sign) == ("yield", sign)
+    assert subject.observed.scores.tolist() == score.tolist()
+    assert subject.observed.codes.tolist() == codes.tolist()
+    shown = subject.contexts[subject.observed.context]
+    assert shown.argmax(1).tolist() == shop.tolist()
+    assert subject.contexts_in_table == 2
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from torch.testing import assert_close
 
 from discrete_grad import CategoricalSpace, ContextSpec
 from discrete_grad.data import Aim, Schema, ScoredRows, Vocabulary, read_table
+from discrete_grad.grouping import row_groups
 from discrete_grad.policies import Conditioned, Generator
-from discrete_grad.rules import Exactly, Fix, Observed, Rules
+from discrete_grad.rules import Exactly, Fix, Imply, Observed, Rules
 from discrete_grad.runs import _choosing, _own_rows, _plausible, report
 from discrete_grad.runs._acquisition import batch_of
 from discrete_grad.runs._aim_rounds import round_score, round_tradeoffs, worth_at
@@ -199,6 +200,16 @@ def test_equal_scores_teach_nothing_and_no_failures_no_chance() -> None:
     assert_close(varied.expected, varied.belief.mean(rows, None))
 
 
+def test_repeats_that_differ_make_a_belief_less_sure() -> None:
+    rows, counts = SPACE.enumerate()[::2], torch.full((len(SPACE.enumerate()[::2]),), 4)
+    scores = normal_scores(rows.sum(1).double())
+    agreeing, differing = (
+        fit_belief(SPACE, None, ScoredRows(rows, scores, counts=counts, spread=spread), seed=0)
+        for spread in (None, torch.full_like(scores, 0.5))
+    )
+    assert bool((differing.noise > 3 * agreeing.noise).all())
+
+
 # --- first rows, children -------------------------------------------------------------------------
 
 
@@ -241,6 +252,12 @@ def test_first_rows_are_new_different_and_decided_by_their_seed() -> None:
     obeying = first_rows(Wanted(SPACE, 9, known[:0], rules=rules))
     assert len(obeying) == 9
     assert rules.allows(obeying).all()
+    shop = CategoricalSpace({"shop": ["east", "west"]})
+    rules = Rules(SPACE, [Imply({"shop": "west"}, {"c": "2"})], context=shop)
+    for here, expected in ((0, SPACE.enumerate()[50:]), (1, torch.tensor([[3, 1, 2], [3, 2, 2]]))):
+        where = torch.tensor([here])
+        found = first_rows(Wanted(SPACE, 20, known, rules=rules, rule_context=where))
+        assert found[row_groups(found).argsort()].tolist() == expected.tolist()
 
 
 def test_rows_are_different_in_the_order_in_which_they_come() -> None:

@@ -1,5 +1,6 @@
 """Rounds in memory: what is proposed, from nothing, in contexts, under rules, after failures."""
 
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,21 @@ def test_contexts_are_campaigns_that_learn_from_each_other() -> None:
     rounds.tell(first, total(first), west)
     assert len(rounds.propose(60, west)) == 56
     assert len(rounds.propose(1, east)) == 0
+
+
+def test_contexts_have_the_width_of_the_columns() -> None:
+    one, none = Rounds(SPACE, ContextSpec(numeric=["dose"])), Rounds(SPACE)
+    rows = SPACE.enumerate()[:4]
+    one.tell(rows, total(rows), torch.tensor([1.5]))
+    assert one.measured.context.tolist() == [[1.5]] * 4
+    for rounds, given, told in (
+        (one, None, "(n, 1) are expected, got none"),
+        (one, torch.ones(4, 2), "(n, 1) are expected, got (4, 2)"),
+        (none, torch.ones(4, 1), "(n, 0) are expected, got (4, 1)"),
+        (none, torch.ones(4, 0), "(n, 0) are expected, got (4, 0)"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(f'contexts {told}')}$"):
+            rounds.tell(rows, total(rows), given)
 
 
 def test_rules_are_obeyed_from_the_first_row_on() -> None:

@@ -8,7 +8,18 @@ import torch
 from hypothesis import given, settings
 
 from discrete_grad.data import Schema, Table, Vocabulary, read_table
-from discrete_grad.rules import AtMost, Budget, Fix, Length, Observed, OneOf, Rule, Rules, Within
+from discrete_grad.rules import (
+    AtMost,
+    Budget,
+    Contains,
+    Fix,
+    Length,
+    Observed,
+    OneOf,
+    Rule,
+    Rules,
+    Within,
+)
 from discrete_grad.runs import read_rules, rules_text
 from discrete_grad.runs.rule_words import RuleWords, worded_rules
 from discrete_grad.runs.rules_file import parsed_rules
@@ -308,6 +319,16 @@ def test_a_fault_is_told_in_its_rule(text: str, told: str) -> None:
         parsed_rules(text, table(context=True), "rules.toml")
     # what Python says of TOML is its own
     assert re.sub("(is not TOML: ).*", r"\1...", str(caught.value)) == told
+
+
+def test_a_code_in_a_motif_is_named_where_all_its_features_agree() -> None:
+    space = {"p1": ["A", "C"], "p2": ["A", "C"], "p3": ["C", "G"]}
+    table = read_table(space | {"score": [1.0, 2.0]}, score="score", features=[*space])
+    for features, motif in ((["p1", "p2"], '["C"]'), (["p1", "p3"], "[{ code = 1 }]")):
+        text = rules_text([Contains([1], features=features)], table)
+        assert f"motif = {motif}" in text
+    text = rules_text([Length(pad=0, most=1, features=["p1", "p2"])], table)
+    assert 'pad = "A"' in text
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

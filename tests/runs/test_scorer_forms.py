@@ -295,7 +295,7 @@ def raises(count: int) -> Any:
     ("answer", "message"),
     [
         (
-            lambda n: np.r_[np.ones(n - 1), np.nan],
+            lambda n: np.r_[np.nan, np.ones(n - 2), np.inf],
             r"must answer finite numbers, got nan for the",
         ),
         (lambda n: np.ones((n, 2)), r"2 rows by one number each, \(2,\) or \(2, 1\), got \(2, 2\)"),
@@ -308,7 +308,7 @@ def test_a_bad_answer_is_told_with_its_row(answer: Any, message: str, table: Tab
     good, worst = torch.tensor([[0, 0]]), torch.tensor([[1, 3]])
     assert found(good, table.context[:1]).tolist() == [1.0]
     with pytest.raises(RunError, match=message) as told:
-        found(torch.cat([worst, worst]), table.context[:2])
+        found(torch.cat([worst, good]), table.context[:2])
     assert "(cut=good, size=7)" in str(told.value)
 
 

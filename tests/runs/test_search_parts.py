@@ -20,8 +20,12 @@ from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs import FewRowsWarning, Run, check_columns, generate
 from discrete_grad.runs import _guides as guides
 from discrete_grad.runs import _proposals as proposals
+from discrete_grad.runs._estimates import expected_scores
+from discrete_grad.runs._line_rows import rows_of_lines
+from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._row_score import row_score
 from discrete_grad.runs._trust import trusted, trusted_starts
+from discrete_grad.runs.edit_rows import _words
 from discrete_grad.training import RunError
 from tests.runs.small import small_config, small_table
 from tests.runs.untrained import untrained
@@ -42,6 +46,40 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def with_settings(run: Run, **settings: Any) -> Run:
     made = replace(run.config.generator, **settings)
     return replace(run, config=replace(run.config, generator=made))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_process_makes_the_rows_of_its_share_of_the_lines(run: Run, fixed: bool) -> None:
+    lines: dict[str, list[Any]] = {"shop": [*"ewewe"], "price": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    lines["shop"] = [{"e": "east", "w": "west"}[shop] for shop in lines["shop"]]
+    if fixed:
+        lines["cut"] = ["fair", "good", "good", None, "fair"]
+    asked = read_lines(lines, run.table.schema)
+    given: dict[str, Any] = {"rows": 2, "rules": [Fix("size", "True")]}
+    whole = rows_of_lines(run, asked, **given)
+    parts = [rows_of_lines(run, asked, share=(i, 2), **given) for i in range(2)]
+    assert [len(part["cut"]) for part in parts] == [4, 6]
+    for name, values in whole.items():
+        both = [*parts[0][name], *parts[1][name]]
+        assert both == (pytest.approx(values, rel=1e-6) if name.endswith("score") else values)
+    assert set(whole["size"]) == {True}
+
+
+def test_changes_are_told_with_what_each_gains_alone(run: Run) -> None:
+    assert run.rows.context is not None
+    start, here = torch.tensor([[0, 3, 1], [2, 0, 0]]), run.rows.context[:2]
+    codes, needed = torch.tensor([[1, 3, 0], [2, 0, 0]]), torch.zeros(2, 3, dtype=torch.bool)
+    needed[0, 2] = True
+    made: Any = SimpleNamespace(
+        codes=codes, start=start, needed=needed, space=run.table.schema.space
+    )
+    alone = torch.tensor([[1, 3, 1], [0, 3, 0], [0, 3, 1]])
+    (worth,) = expected_scores(run, alone, here[:1].expand(3, -1))
+    cut, size = (worth[:2] - worth[2]).tolist()
+    told, nothing = _words(run, made, here)
+    assert nothing == ""
+    expected = f"cut: fair -> good ({cut:+.4g} alone, not needed); size: True -> False ({size:+.4g}"
+    assert told == f"{expected} alone)"
 
 
 def test_the_first_row_is_good_by_score_and_by_law() -> None:
