@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from discrete_grad.data.scored_rows import ScoredRows
 from discrete_grad.fitting.config import GeneratorConfig
@@ -25,7 +26,7 @@ __all__ = [
 
 _PRIOR = 1.0
 _NEWTON = 50
-_STEEPEST = 50.0
+_HALVINGS = 60
 _TRADEOFFS = 4096
 _MORE_ENTROPY = 2.5
 
@@ -52,7 +53,9 @@ def fit_chance(predicted: Tensor, met: Tensor, counts: Tensor | None = None) -> 
         (True, True)
     """
     weight = torch.ones_like(met) if counts is None else counts
-    mean, spread = predicted.double().mean(), predicted.double().std().clamp_min(1e-6)
+    mean = predicted.double().mean()
+    # of a single row, 0
+    spread = predicted.double().std(correction=min(1, len(predicted) - 1)).clamp_min(1e-6)
     x = torch.cat([(predicted.double() - mean) / spread, torch.zeros(2).double()])
     y = torch.cat([met.double(), torch.tensor([0.0, 1.0]).double()])
     w = torch.cat([weight.double(), torch.full((2,), _PRIOR).double()])
@@ -60,12 +63,23 @@ def fit_chance(predicted: Tensor, met: Tensor, counts: Tensor | None = None) -> 
     line = torch.zeros(2, dtype=torch.float64)
     line[1] = torch.logit((w * y).sum() / w.sum())
     ridge = torch.diag(torch.tensor([0.1, 1e-9], dtype=torch.float64))
+
+    def loss(line: Tensor) -> Tensor:
+        odds = design @ line
+        misfit: Tensor = (w * (functional.softplus(odds) - y * odds)).sum()
+        return misfit + line @ ridge @ line / 2
+
     for _ in range(_NEWTON):
         p = torch.sigmoid(design @ line)
         slope = design.T @ (w * (y - p)) - ridge @ line
         curvature = design.T @ (design * (w * p * (1 - p)).unsqueeze(1)) + ridge
         step = torch.linalg.solve(curvature, slope)
-        line = (line + step.clamp(-1, 1)).clamp(-_STEEPEST, _STEEPEST)
+        # a whole step overshoots where almost all is certain
+        halved = (line + step * 0.5**i for i in range(_HALVINGS))
+        lower = next((near for near in halved if loss(near) < loss(line)), None)
+        if lower is None:
+            break
+        line = lower
     if line[0] <= 0:
         return torch.stack([line.new_zeros(()), torch.logit((w * y).sum() / w.sum())]).float()
     return torch.stack([line[0] / spread, line[1] - line[0] * mean / spread]).float()

@@ -60,8 +60,9 @@ def test_a_chance_is_finite_where_the_sides_do_not_overlap(met: torch.Tensor) ->
     [
         ([6, 0, -20, 1, 0], [1, 1, 0, 0, 0], [1e5, 1, 1e3, 1e4, 1e4], 3.3),
         ([0, 1, 0, -11], [1, 0, 0, 1], [10, 1e4, 1e3, 10], 0),
+        ([0, 0.1, -0.1, 10], [0, 1, 0, 1], [5e3, 4e4, 1e4, 3e3], 47.1),
     ],
-    ids=["one far below", "the wrong way round"],
+    ids=["one far below", "the wrong way round", "steep beside one far above"],
 )
 def test_the_chances_add_up_to_what_was_met(
     predicted: list[float], met: list[float], counts: list[float], slope: float
@@ -82,6 +83,12 @@ def test_a_model_that_ranks_the_wrong_way_round_says_the_share() -> None:
     assert slope == 0
     assert torch.sigmoid(offset) == pytest.approx(0.3, abs=0.02)
     assert torch.isfinite(fit_chance(torch.zeros(100), met)).all()
+
+
+def test_a_single_row_says_the_share_with_one_more_success_and_failure() -> None:
+    slope, offset = fit_chance(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([4.0]))
+    assert slope == 0
+    assert torch.sigmoid(offset).item() == pytest.approx(5 / 6)
 
 
 def test_trade_offs_are_spread_over_the_simplex_beside_every_row() -> None:
