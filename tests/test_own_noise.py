@@ -126,7 +126,12 @@ DRAWING: dict[str, Callable[..., Any]] = {
     "redrawn rows": lambda **g: conditioned(PLAIN, RULES).redrawn(
         ROWS[-20:], torch.ones(20, 3, dtype=torch.bool), **g
     ),
-    "values of a mixture": lambda **g: MIXED.expectation(ENSEMBLE, None, LeaveOneOut(SPACE), **g),
+    **{
+        f"values of a mixture {name}": lambda choice=choice, **g: MIXED.expectation(
+            ENSEMBLE, None, LeaveOneOut(SPACE), choice=choice, **g
+        )
+        for name, choice in {"of each": None, "of some": LeaveOneOut()}.items()
+    },
     "a law": lambda **g: RULES.condition(FREE[0]).sample(20, **g),
     "a law of a report": lambda **g: IndependentLaw(SPACE, FREE[0]).sample(20, **g),
     "a law of draws": lambda **g: DrawnLaw(STEPS, None, draws=1).sample(20, **g),
