@@ -118,6 +118,11 @@ def test_pictures_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = watch_figures(monkeypatch)
     for subject in pair():
         report = build_report(subject, samples=32)
+        context, worst = report["contexts"][0], -1e3 * subject.observed.sign
+        # far worse than the training rows, beyond the limits of the panels
+        context["entries"][-1]["estimated"] = worst
+        for scores in context["samples"]["generator"].values():
+            scores[0] = worst
         assert any(report["exploitation"]["fits"].values())
         for plot in (exploitation_plot, scores_plot, agreement_plot, distribution_plot):
             plot(report)
