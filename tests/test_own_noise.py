@@ -10,11 +10,22 @@ import torch
 from discrete_grad import CategoricalSpace, gradient
 from discrete_grad.data import ScoredRows
 from discrete_grad.evaluation import compare_metrics
-from discrete_grad.fitting import mine_hard_pairs, with_swaps
-from discrete_grad.gradient import ReinMax
-from discrete_grad.models import Estimator, EstimatorEnsemble
+from discrete_grad.evaluation.row_laws import DrawnLaw, IndependentLaw
+from discrete_grad.fitting import GeneratorConfig, mine_hard_pairs, with_swaps
+from discrete_grad.fitting.pessimism import PessimisticScore, PreferredScore
+from discrete_grad.gradient import LeaveOneOut, ReinMax
+from discrete_grad.models import (
+    Estimator,
+    EstimatorEnsemble,
+    MixedEnsemble,
+    MultilinearEstimator,
+    PreferenceModel,
+    StackedEnsemble,
+)
 from discrete_grad.nn import ChunkedHead, SoftEmbedding
+from discrete_grad.objectives import expected_score_loss
 from discrete_grad.policies import AutoregressiveGenerator, Generator, MixtureGenerator, conditioned
+from discrete_grad.policies.autoregressive import known_mask
 from discrete_grad.preferences import random_pairs, synthetic_preferences
 from discrete_grad.rules import AtMost, Rules
 from discrete_grad.sampling import seeded
@@ -73,6 +84,9 @@ RULES = Rules(SPACE, [AtMost(1, {"x0": 0, "x1": 0, "x2": 0})])
 PLAIN, STEPS = Generator(SPACE), AutoregressiveGenerator(SPACE, hidden=(8,))
 MIXED = MixtureGenerator([PLAIN, PLAIN], Generator(CategoricalSpace({"number": 2})))
 ENSEMBLE = EstimatorEnsemble([Estimator(SPACE)])
+OTHERS = EstimatorEnsemble([MultilinearEstimator(SPACE)])
+SCORE = PessimisticScore(ENSEMBLE, None, GeneratorConfig())
+FREE = torch.zeros(20, SPACE.width)
 EMBEDDING, ONE = SoftEmbedding(SPACE, 1), torch.nn.Embedding(5, 1)
 SHARED = SoftEmbedding.from_pretrained([ONE, ONE])
 HEAD = ChunkedHead(4, ONE.weight, ReinMax())
@@ -91,6 +105,7 @@ DRAWING: dict[str, Callable[..., Any]] = {
     "log z": lambda **g: smc_log_z(WORLD, None, 20, exact_rows=EXACT[0], proposal="reference", **g),
     "bounds": lambda **g: log_z_bounds(WORLD, EXACT, None, 5, **g),
     "exact tilt": lambda **g: WORLD.exact().sample(20, **g),
+    "rows of a tilt": lambda **g: WORLD.sample(None, 20, **g),
     "bootstrap": lambda **g: bootstrap_interval(
         SCORED.scores, SCORED.scores, order_decay, resamples=9, **g
     ),
@@ -111,8 +126,33 @@ DRAWING: dict[str, Callable[..., Any]] = {
     "redrawn rows": lambda **g: conditioned(PLAIN, RULES).redrawn(
         ROWS[-20:], torch.ones(20, 3, dtype=torch.bool), **g
     ),
-    "predictions": lambda **g: ENSEMBLE.sample_predictions(
-        torch.zeros(20, SPACE.width), ReinMax(SPACE), **g
+    **{
+        f"values of a mixture {name}": lambda choice=choice, **g: MIXED.expectation(
+            ENSEMBLE, None, LeaveOneOut(SPACE), choice=choice, **g
+        )
+        for name, choice in {"of each": None, "of some": LeaveOneOut()}.items()
+    },
+    "a law": lambda **g: RULES.condition(FREE[0]).sample(20, **g),
+    "a law of a report": lambda **g: IndependentLaw(SPACE, FREE[0]).sample(20, **g),
+    "a law of draws": lambda **g: DrawnLaw(STEPS, None, draws=1).sample(20, **g),
+    "what is known": lambda **g: known_mask((20,), 0.5, **g),
+    "a loss": lambda **g: expected_score_loss(LeaveOneOut(SPACE), ENSEMBLE, FREE, **g),
+    **{
+        f"predictions {name}": lambda model=model, **g: model.sample_predictions(
+            FREE, ReinMax(SPACE), **g
+        )
+        for name, model in {
+            "of networks": ENSEMBLE,
+            "of others": OTHERS,
+            "of several kinds": MixedEnsemble([ENSEMBLE, OTHERS]),
+            "of a family": StackedEnsemble({"one": ENSEMBLE}),
+            "of families": StackedEnsemble({"one": ENSEMBLE, "two": OTHERS}),
+            "of a reward": PreferenceModel(ENSEMBLE),
+        }.items()
+    },
+    "a score": lambda **g: SCORE.sample(FREE, ReinMax(SPACE), **g),
+    "a score and a reward": lambda **g: PreferredScore(SCORE, SCORE, 1.0).sample(
+        FREE, ReinMax(SPACE), **g
     ),
     "embedded": lambda **g: EMBEDDING.sample(torch.zeros(20, 18), ReinMax(SPACE), **g),
     "embedded by one table": lambda **g: SHARED.sample(

@@ -194,6 +194,24 @@ def test_the_label_of_the_missing_category_is_no_other_ones() -> None:
     assert Vocabulary("x", ("(missing)", "a", None)).labels == ("(missing)", "a", "((missing))")
 
 
+@pytest.mark.parametrize(
+    ("values", "in_order"),
+    [
+        ((1, 2), False),
+        ((1, 2, None), False),  # two numbers are in no order, with a missing one or without
+        ((1, 2, 3), True),
+        ((0.5, 1.5, 2.5, None), True),
+        ((True, False, None), False),
+        (("a", "b", "c", None), False),
+    ],
+)
+def test_the_missing_category_is_not_counted_among_the_numbers(values: Any, in_order: bool) -> None:
+    vocabulary = Vocabulary("x", values)
+    assert vocabulary.in_order == in_order
+    assert Schema((vocabulary,), (), "score").space.ordered == (in_order,)
+    assert Vocabulary("x", values, ordered=True).in_order
+
+
 @pytest.mark.parametrize("values", [(None,), (None, "a"), ("a", None, None), ()])
 def test_none_is_the_last_category_or_none_at_all(values: Any) -> None:
     with pytest.raises(TableError, match=r"feature 'x' needs categories of one kind"):

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from discrete_grad import CategoricalSpace, ContextSpec
-from discrete_grad.evaluation import mean_interval, spearman, swap_agreement, swap_effects
-from discrete_grad.evaluation.swap_agreement import SwapAgreement, _correlations
+from discrete_grad.evaluation import (
+    Observed,
+    mean_interval,
+    spearman,
+    swap_agreement,
+    swap_effects,
+)
+from discrete_grad.evaluation.swap_agreement import SwapAgreement, _correlations, swap_report
 from discrete_grad.evaluation.swaps import SwapEffects
 from discrete_grad.gradient import on_codes
 from discrete_grad.models import Estimator, EstimatorEnsemble, MultilinearEstimator
@@ -297,6 +303,19 @@ def test_the_reports_maps_and_figures(shown: int) -> None:
                 assert (exact is None) == (predicted is None) == own
                 assert own or exact == pytest.approx(float(block[k]), rel=1e-3)
     assert part["agreement"]["training rows"]["rows"] == 60
+
+
+def test_training_rows_of_contexts_that_are_not_shown_are_left_out() -> None:
+    seen = make_subject(contexts=3).observed
+    context = torch.where(seen.context == 1, -1, seen.context)
+    subject = make_subject(contexts=3, observed=Observed(seen.codes, seen.scores, context))
+    part = swap_report(subject, torch.zeros(3, 3, dtype=torch.long))
+    assert part is not None
+    shown = context >= 0
+    there = subject.contexts[context[shown]]
+    expected = swap_agreement(swap_effects(subject.estimator, seen.codes[shown], there))
+    assert part["agreement"]["training rows"] == asdict(expected)
+    assert 0 < expected.rows < len(context)
 
 
 def test_many_categories_and_features_are_cut_to_the_largest_effects() -> None:

@@ -10,16 +10,19 @@ from torch import Tensor, nn
 
 from discrete_grad import (
     CategoricalSpace,
+    DoubleControlVariate,
     Enumerate,
     GradientEstimator,
     GumbelSoftmax,
     LeaveOneOut,
     Rebar,
+    Reinforce,
     Relaxation,
     Softmax,
     on_codes,
 )
 from discrete_grad.gradient import catalogue, recommend, table
+from discrete_grad.gradient._candidates import gradients
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 2))
 LOGITS = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -65,6 +68,28 @@ def test_the_error_is_the_variance_where_there_is_no_bias() -> None:
     errors = (torch.autograd.grad(value, many)[0] - exact).square().sum(-1)
     expected = (errors.mean() / exact.square().sum()).item()
     assert abs(found.ranked[0].error - expected) < 3 * found.ranked[0].half_width
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        (Reinforce(SPACE), 1),  # its baseline is a buffer
+        (LeaveOneOut(SPACE), 0),
+        (DoubleControlVariate(SPACE, learn_alpha=True), 0),  # a parameter stays as it is
+    ],
+)
+def test_a_running_baseline_settles_in_a_call_that_does_not_count(
+    method: GradientEstimator, more: int
+) -> None:
+    calls: list[int] = []
+
+    def f(rows: Tensor) -> Tensor:
+        calls.append(rows.shape[1])
+        return cubic(rows)
+
+    found = gradients(method, f, LOGITS, 20, torch.Generator().manual_seed(0))
+    assert calls == [3] * more + [3, 3, 3, 3, 3, 3, 2]
+    assert found.shape == (20, SPACE.width)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -30,16 +31,18 @@ def test_it_keeps_the_best_different_rows_of_each_context() -> None:
             assert (rewards[len(best) :] == -torch.inf).all()
 
 
-def test_weights_make_drawn_and_known_rows_one_unbiased_mean() -> None:
-    """Of any function, over all pairs of rows drawn."""
+@pytest.mark.parametrize("filling", [0, 1])
+def test_weights_make_drawn_and_known_rows_one_unbiased_mean(filling: int) -> None:
+    """Of any function, over all pairs of rows drawn; whatever row fills an empty place."""
     law, f = (normal((6,), generator=seeded(i)) for i in (1, 2))
     law = law.softmax(0)
-    rows, known = SPACE.enumerate(), SPACE.enumerate()[[4, 1, 1]]
+    places = [4, 1, filling]
+    rows, known = SPACE.enumerate(), SPACE.enumerate()[places]
     alive = torch.tensor([True, True, False])  # the third place is empty
-    known_f, total = f[[4, 1, 1]], torch.zeros(())
+    known_f, total = f[places], torch.zeros(())
     for pair in itertools.product(range(6), repeat=2):
         index = list(pair)
-        weights = memory_weights(rows[index], known, law[[4, 1, 1]].log(), alive)
+        weights = memory_weights(rows[index], known, law[places].log(), alive)
         mean = (weights * torch.cat([f[index], known_f])).mean()
         total = total + law[index].prod() * mean
     assert_close(total, law @ f)

@@ -150,6 +150,33 @@ def test_ppo_weighs_its_rows_by_its_ratio_once() -> None:
     assert_close(weights, ratio[:, 0])
 
 
+@pytest.mark.parametrize("unit", [None, 4.0])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_values_learn_from_rows_as_often_as_they_count(
+    remembered: bool, unit: float | None
+) -> None:
+    """Remembered rows weigh by their probability; an older policy's ratio is not the values'."""
+    config = ReinforceConfig(algorithm="a2c", beta=0.0, value_weight=0.3)
+    zeros, law = torch.zeros(4, 3).double(), RowLaw(torch.full((4, 3), -0.1).double())
+    returns = torch.arange(12.0).double().view(4, 3)
+    weights = torch.tensor([2.0, 0.0, 1.5, 0.25]).double()
+    rollout = Rollout(
+        SPACE.enumerate()[:4],
+        None,
+        zeros[:, 0],
+        law.steps - 0.2,
+        law,
+        weights=weights if remembered else None,
+        drawn=2,
+        advantages=zeros,
+        returns=returns,
+    )
+    given = None if unit is None else torch.tensor(unit)
+    loss, _ = policy_loss(rollout, law, config, values=torch.ones(1, 1).double(), unit=given)
+    errors = (returns - 1).square() / 2 * (weights.unsqueeze(1) if remembered else 1)
+    assert loss.item() == pytest.approx(0.3 * errors.mean().item() / (1 if unit is None else 16))
+
+
 def test_a_part_of_a_law_is_of_some_of_its_rows() -> None:
     steps, own, shared = torch.randn(4, 2, 3), torch.randn(4, 2, 5), torch.randn(2, 5)
     index = torch.tensor([2, 0])

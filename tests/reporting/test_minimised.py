@@ -6,15 +6,23 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from discrete_grad.evaluation import Observed, Subject
 from discrete_grad.evaluation.robustness import _most_important
 from discrete_grad.reporting import build_report, format_table, render_html, verdict
 from discrete_grad.reporting._findings import _parting_sentence
 from discrete_grad.reporting._robustness_page import _important_sentence
-from discrete_grad.reporting.plots import _limits
+from discrete_grad.reporting.plots import (
+    _limits,
+    agreement_plot,
+    distribution_plot,
+    exploitation_plot,
+    scores_plot,
+)
 from tests.evaluation.planted import Given
 from tests.evaluation.subjects import AdditiveTruth, make_subject
+from tests.reporting.figures import watch_figures
 
 SCORES = ("observed", "estimated", "judged", "true")
 
@@ -90,6 +98,47 @@ def test_over_optimisation_is_found_at_the_same_steps(truth: bool) -> None:
     for name, fit in high["fits"].items():
         assert low["fits"][name]["a"] == pytest.approx(fit["a"])
         assert fit["a"][0] != 0
+
+
+def drawn(axes: Any, way: int, sign: int) -> list[tuple[str, Tensor]]:
+    """Marker and points of each line in the panel's own coordinates; scores times a sign."""
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData]
+    found = []
+    for line in lines:
+        points = torch.tensor(line.get_xydata()).reshape(-1, 2)
+        points[:, way] *= sign
+        marker = line.get_marker()
+        marker = {"<": ">", ">": "<"}.get(marker, marker) if sign < 0 else marker
+        # along the scores a line has no direction
+        found.append((marker, points[points[:, 0].argsort(stable=True)]))
+    return found
+
+
+def test_pictures_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = watch_figures(monkeypatch)
+    for subject in pair():
+        report = build_report(subject, samples=32)
+        context, worst = report["contexts"][0], -1e3 * subject.observed.sign
+        # far worse than the training rows, beyond the limits of the panels
+        context["entries"][-1]["estimated"] = worst
+        for scores in context["samples"]["generator"].values():
+            scores[0] = worst
+        assert any(report["exploitation"]["fits"].values())
+        for plot in (exploitation_plot, scores_plot, agreement_plot, distribution_plot):
+            plot(report)
+    # the direction of the scores: upwards, to the right, both
+    for place, ways in enumerate(((1,), (0,), (0, 1), (0,))):
+        high, low = figures[place].axes, figures[4 + place].axes
+        for mine, other in zip(high, low, strict=True):
+            if len(ways) == 1 and place < 2:
+                both = zip(drawn(mine, *ways, 1), drawn(other, *ways, -1), strict=True)
+                for (mark, points), (mark_, points_) in both:
+                    assert mark == mark_
+                    assert_close(points_, points, equal_nan=True)
+            for way in ways:
+                get = f"get_{'xy'[way]}lim"
+                least, most = getattr(other, get)()
+                assert getattr(mine, get)() == pytest.approx((-most, -least))
 
 
 def test_changes_by_perturbed_contexts_are_mirrored() -> None:

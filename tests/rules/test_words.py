@@ -230,6 +230,25 @@ NAMES = "expected different names of features"
         ),
         ([Contains("XY")], f"feature 'base' has no category 'X'{THERE}"),
         ([Avoids(["KOH", 4])], "feature 'base' has code 4; its codes are 0 to 2"),
+        # not the first of several
+        ([Contains([["KOH", "x"]])], f"feature 'base' has no category 'x'{THERE}"),
+        ([Avoids(["KOH", [0, 4]])], "feature 'base' has code 4; its codes are 0 to 2"),
+        ([Forbid({"heat": 0, "base": ["KOH", "x"]})], f"feature 'base' has no category 'x'{THERE}"),
+        ([AtMost(1, {"heat": [0, 4]})], "feature 'heat' has code 4; its codes are 0 to 3"),
+        (
+            [Observed(["base", "heat"], [["KOH", 3], ["KOH", 4]])],
+            "feature 'heat' has code 4; its codes are 0 to 3",
+        ),
+        ([Within({"base": 0, "heat": 4}, 1)], "feature 'heat' has code 4; its codes are 0 to 3"),
+        (
+            [Budget({"base": {"KOH": 1}, "heat": {0: 1, 4: 1}}, 2)],
+            "feature 'heat' has code 4; its codes are 0 to 3",
+        ),
+        ([Length(3)], "feature 'base' has code 3; its codes are 0 to 2"),
+        (
+            [When({"heat": 0}, [Fix("base", "KOH"), Fix("base", "x")])],
+            f"feature 'base' has no category 'x'{THERE}",
+        ),
         ([Budget({"base": {"K": 1}}, 2)], f"feature 'base' has no category 'K'{THERE}"),
         (
             [Budget({"base": {"KOH": 1e-30, "NaH": 1e30}}, 2)],

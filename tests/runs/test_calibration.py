@@ -102,6 +102,19 @@ def test_a_group_of_many_rows_has_a_curve_of_its_own() -> None:
     assert -4.0 < float(zero[1]) < -1.0
 
 
+def test_many_rows_of_rare_groups_are_no_group_of_their_own() -> None:
+    """Rows of no group, 400 of 700: whoever belongs to none has the curve of all the same."""
+    predicted = drawn(700)
+    group = torch.tensor([0] * 300 + [1] * 400)
+    scores = torch.where(group == 0, -5.0 + predicted, predicted)
+    curve = Calibration.fit(predicted, scores, group, 1)
+    assert curve is not None
+    alone = Calibration.fit(predicted, scores, torch.zeros_like(group), 0)
+    assert alone is not None
+    assert_close(curve.x[1], alone.x[0], rtol=0, atol=0)
+    assert_close(curve.y[1], alone.y[0], rtol=0, atol=0)
+
+
 def test_too_few_rows_are_not_calibrated() -> None:
     assert Calibration.fit(drawn(49), drawn(49), one_group(49), 0) is None
     assert Calibration.fit(drawn(50), drawn(50), one_group(50), 0) is not None

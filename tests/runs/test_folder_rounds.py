@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ import pytest
 import torch
 
 from discrete_grad.cli import main
-from discrete_grad.data import TableError, read_table, write_rows
+from discrete_grad.data import Table, TableError, read_table, write_rows
 from discrete_grad.fitting import FarContextWarning
 from discrete_grad.policies import Generator
-from discrete_grad.rules import Forbid
-from discrete_grad.runs import FewRowsWarning, Run, folder_rounds, load_run
+from discrete_grad.preferences import Preferences
+from discrete_grad.rules import Forbid, Rules
+from discrete_grad.runs import FewRowsWarning, FitConfig, Run, folder_rounds, load_run
 from discrete_grad.runs._aim_rounds import round_tradeoffs
 from discrete_grad.runs._lines import Lines, read_lines
 from discrete_grad.runs._measured_table import read_measured
 from discrete_grad.runs._measurements import Ledger
-from discrete_grad.runs._warm import go_on
+from discrete_grad.runs._warm import go_on, shorter
 from discrete_grad.runs.fit import fit_table
 from discrete_grad.runs.folder_rounds import keep, propose_rows, refitted
 from discrete_grad.training import RunError
@@ -168,6 +170,36 @@ def test_a_fit_after_a_tell_is_gone_on_with(
     assert len(new.table) == len(load_run(run.folder).table) == 63
     assert weights_of(new.folder) == weights_of(whole.folder)
     assert load_run(run.folder).folder == new.folder == run.folder / "rounds" / "fits" / "000003"
+
+
+def test_a_fit_after_a_tell_is_made_under_the_same_terms(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: dict[str, Any] = {}
+
+    def noted(table: Table, folder: Path, config: FitConfig, **options: Any) -> Run:
+        handed.update(rows=len(table), folder=folder, config=config, **options)
+        return run
+
+    monkeypatch.setattr(folder_rounds, "fit_table", noted)
+    monkeypatch.setattr(folder_rounds, "finish_fit", lambda folder: None)
+    codes = torch.zeros(2, 3, dtype=torch.long)
+    answers = Preferences(codes, codes, torch.tensor([0, 2]), torch.zeros(2, 4))
+    rules = Rules(run.table.schema.space, [Forbid({"cut": "fair", "size": "True"})])
+    known = replace(run, preferences=answers, rules=rules, source={"made": "here"})
+    keep(known, SHEET)
+    assert refitted(known) is run
+    assert handed == {
+        "rows": 63,
+        "folder": run.folder / "rounds" / "fits" / "000003",
+        "config": shorter(run.config),
+        "rules": rules,
+        "preferences": answers,
+        "resume": True,
+        "source": {"made": "here"},
+        "device": run.device,
+        "before": run.folder,
+    }
 
 
 def test_a_generator_goes_on_from_the_last_weights_and_estimators_begin_anew(run: Run) -> None:
