@@ -3,13 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from discrete_grad import ContextSpec
 from discrete_grad.data import read_table
 from discrete_grad.fitting import ScoreScale
-from discrete_grad.runs._aims import _threshold
+from discrete_grad.runs._aims import _threshold, checked_tradeoff
 from discrete_grad.runs.pareto_front import propose_front
+from discrete_grad.training import RunError
 from tests.runs.small import small_config
 from tests.runs.untrained import untrained
 
@@ -31,6 +33,22 @@ def test_a_threshold_is_on_the_scale_of_its_context() -> None:
     # 70 is the 70th hundredth of one shop and the 20th of the other
     scaled = scale.apply(scores, shop)
     assert _threshold(scale, FAR + 70, here).tolist() == [[scaled[70], scaled[101 + 20]]] * 3
+
+
+def test_an_aim_may_have_no_weight() -> None:
+    names = ("yield", "cost", "size")
+    for given, weights in (
+        ({"yield": 0.0, "cost": 1.0}, [0.0, 1.0, 0.0]),
+        ({"size": 0.25, "yield": 0.75}, [0.75, 0.0, 0.25]),
+    ):
+        assert checked_tradeoff(given, names).tolist() == weights
+    for given, told in (
+        ({"yield": 1.5, "cost": -0.5}, "the weight of 'cost' must be at least 0, got -0.5"),
+        ({"yield": 0.5, "cost": float("nan")}, "the weight of 'cost' must be at least 0, got nan"),
+        ({"yield": 0.5, "cost": 0.4}, "the weights must have the sum 1, theirs is 0.9"),
+    ):
+        with pytest.raises(RunError, match=f"^trade-off: {told}$"):
+            checked_tradeoff(given, names)
 
 
 # --- fronts ---------------------------------------------------------------------------------------
