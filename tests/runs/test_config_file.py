@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,7 @@ def configs(draw: st.DrawFn) -> FitConfig:
     return with_settings(FitConfig(), values)
 
 
+@hypothesis.settings(max_examples=20)  # each has a value of every setting
 @given(configs())
 def test_what_is_written_reads_back(config: FitConfig) -> None:
     parsed = flatten_toml(tomllib.loads(config_text(config)))
