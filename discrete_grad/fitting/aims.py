@@ -75,8 +75,8 @@ def fit_chance(predicted: Tensor, met: Tensor, counts: Tensor | None = None) -> 
         curvature = design.T @ (design * (w * p * (1 - p)).unsqueeze(1)) + ridge
         step = torch.linalg.solve(curvature, slope)
         # a whole step overshoots where almost all is certain
-        halved = (line + step * 0.5**i for i in range(_HALVINGS))
-        lower = next((near for near in halved if loss(near) < loss(line)), None)
+        now, halved = loss(line), (line + step * 0.5**i for i in range(_HALVINGS))
+        lower = next((near for near in halved if loss(near) < now), None)
         if lower is None:
             break
         line = lower
