@@ -25,6 +25,7 @@ from discrete_grad.runs._digests import (
     table_tensors,
     text_digest,
 )
+from discrete_grad.runs._prepared import load_prepared
 from discrete_grad.runs.aim_words import read_tradeoff
 from discrete_grad.runs.scorers import _kept
 from discrete_grad.training import RunError
@@ -529,3 +530,12 @@ def test_room_is_counted_by_the_sizes_asked_for(
         told = r"a.safetensors does not fit the run's settings, which make a far larger model$"
         with pytest.raises(RunError, match=told):
             torch.zeros(1)
+
+
+def test_why_prepared_rows_do_not_fit_is_told_in_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "prepared.safetensors"
+    save_tensors(path, {f"a\n{'x' * 400}/codes": CODES}, {})
+    with pytest.raises(RunError) as caught:
+        load_prepared(path, PLAIN)
+    reason = "'a\\n" + "x" * 296
+    assert str(caught.value) == f"{path} does not fit the run's table: {reason}"
