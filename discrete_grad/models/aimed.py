@@ -80,7 +80,7 @@ def tradeoff_spec(spec: ContextSpec | None, names: Sequence[str]) -> ContextSpec
     if spec is None:
         return ContextSpec(numeric=more)
     space = spec.categorical
-    categories = {} if space is None else dict(zip(space.names, space.sizes, strict=True))
+    categories = {} if space is None else dict(zip(space.names, space.categories, strict=True))
     return ContextSpec(categories, [*spec.numeric, *more], embedded=spec.embedded)
 
 

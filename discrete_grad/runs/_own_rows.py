@@ -16,9 +16,12 @@ from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._estimates import estimate_columns, predicted_scores
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._seen_rows import SeenRows
+from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["score_rows", "swap_rows"]
+
+_RANK = "rank"
 
 
 class _OwnRows(NamedTuple):
@@ -30,11 +33,14 @@ class _OwnRows(NamedTuple):
 @torch.no_grad()
 def score_rows(run: RunParts, rows: Source) -> Any:
     """The rows as a frame, with their scores and ranks; see `Run.score`."""
-    own, schema = _read(run.table.schema, rows), run.table.schema
+    schema = run.table.schema
+    if _RANK in {column.name for column in (*schema.features, *schema.context)}:
+        raise RunError(f"the table has a column {_RANK!r}, which score writes: rename it")
+    own = _read(schema, rows)
     typed = _typed(schema, own) if own.loaded.is_text else {}
     told = estimate_columns(run, own.codes, own.contexts)
     told["in_table"] = SeenRows(run.table, own.contexts)(own.codes).tolist()
-    told["rank"] = _ranks(_predicted(run, own.codes, own.contexts), own.contexts).tolist()
+    told[_RANK] = _ranks(_predicted(run, own.codes, own.contexts), own.contexts).tolist()
     return with_columns(rows, own.loaded.table, typed | told)
 
 

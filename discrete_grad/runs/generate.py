@@ -49,7 +49,7 @@ class FewRowsWarning(UserWarning):
 
 
 def check_columns(schema: Schema) -> None:
-    """Raise RunError if the table has a column of a name that `generate` writes itself.
+    """Raise RunError if `generate` writes a column that the table has, or one for two aims.
 
     Example:
         >>> from discrete_grad.data import Vocabulary
@@ -60,7 +60,10 @@ def check_columns(schema: Schema) -> None:
         the table has a column 'judge_score', which generate writes itself: rename it
     """
     taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (*tradeoff_names(schema), *estimate_names(schema), _SEEN):
+    written = (*tradeoff_names(schema), *estimate_names(schema), _SEEN)
+    for place, name in enumerate(written):
+        if name in written[:place]:
+            raise RunError(f"two aims both write a column {name!r}: rename one of them")
         if name in taken:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"

@@ -134,6 +134,7 @@ class Run(RunParts):
 
         Raises:
             TableError: for a missing column or cell or an unknown category, all faults at once.
+            RunError: for a run with a feature or a context column named `rank`.
         """
         return score_rows(self, rows)
 

@@ -10,8 +10,11 @@ from discrete_grad.models.aimed import (
     Scalarisation,
     scalarised,
     tradeoff_columns,
+    tradeoff_spec,
     tradeoff_weights,
 )
+from discrete_grad.policies import Generator, conditioned
+from discrete_grad.rules import Imply, Rules
 from discrete_grad.space import CategoricalSpace, ContextSpec
 
 SPACE = CategoricalSpace.from_sizes((3, 4))
@@ -77,6 +80,15 @@ def test_a_trade_off_is_read_from_the_context_or_given() -> None:
     torch.testing.assert_close(values[:, 1], aims[1](rows, shop))
     with pytest.raises(ValueError, match="takes a context"):
         asked(rows, None)
+
+
+def test_rules_read_the_context_beside_a_trade_off() -> None:
+    shops = {"shop": ["east", "west"]}
+    rule = Imply({"shop": "west"}, {SPACE.names[0]: 1})
+    rules = Rules(SPACE, [rule], context=CategoricalSpace(shops))
+    policy = conditioned(Generator(SPACE, tradeoff_spec(ContextSpec(shops), ["a", "b"])), rules)
+    west = torch.cat([torch.eye(2)[1], tradeoff_columns(torch.tensor([0.25, 0.75]))])
+    assert (policy.sample(west, 20)[:, 0] == 1).all()
 
 
 def test_a_row_that_fails_counts_as_the_worst() -> None:

@@ -22,7 +22,7 @@ from discrete_grad.cli import commands, main
 from discrete_grad.data import TableError, TableWarning, Vocabulary, read_table
 from discrete_grad.policies import AutoregressiveGenerator
 from discrete_grad.rules import Fix, Rules
-from discrete_grad.runs import FitConfig, Run, _export, fit
+from discrete_grad.runs import FitConfig, Run, _export, check_columns, fit
 from discrete_grad.runs._fit_input import read_input
 from discrete_grad.runs._lines import read_lines
 from discrete_grad.runs._rows_to_try import rows_to_try
@@ -131,6 +131,14 @@ def test_columns_that_are_neither_context_nor_feature_are_told(run: Run) -> None
     assert lines.fixed == [{"cut": "good"}, {"shade": "D"}]
     assert read_lines(None, bare).fixed == [{}]
     assert lines.part([1]).fixed == [{"shade": "D"}]
+
+
+def test_two_aims_that_write_a_column_of_the_same_name_are_told() -> None:
+    rows = {"cut": ["fair", "good"] * 2, "ph": [7.0, 7.3, 7.9, 8.0], "ph_distance": [1, 2, 3, 4]}
+    check_columns(read_table(rows, score=["ph", "ph_distance"], features=["cut"]).schema)
+    schema = read_table(rows, score=["ph:=7.4", "ph_distance"], features=["cut"]).schema
+    with pytest.raises(RunError, match=r"^two aims both write a column 'estimated_ph_distance'"):
+        check_columns(schema)
 
 
 @pytest.mark.parametrize("name", ["given_row", "edits", "score_before", "changes"])

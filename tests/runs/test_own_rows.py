@@ -1,12 +1,15 @@
 """Rows of one's own that a run scores; no fit is needed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
+from discrete_grad.data import Vocabulary
 from discrete_grad.runs import Run
+from discrete_grad.training.checkpoint import RunError
 from tests.runs.small import small_config, small_table
 from tests.runs.untrained import untrained
 
@@ -28,3 +31,11 @@ def test_a_csv_is_scored_as_the_same_columns_in_their_own_types(run: Run, tmp_pa
     for ask in (run.score, run.swaps):
         pandas.testing.assert_frame_equal(ask(path), ask(pandas.DataFrame(columns)))
     assert run.score(path)["shade"].tolist() == columns["shade"]
+
+
+def test_a_column_that_score_writes_is_told(run: Run) -> None:
+    table, column = run.table, Vocabulary("rank", ("a", "b"))
+    for part in ({"features": (column,)}, {"context": (column,)}):
+        named = replace(run, table=replace(table, schema=replace(table.schema, **part)))
+        with pytest.raises(RunError, match=r"^the table has a column 'rank', which score writes"):
+            named.score({"rank": ["a"]})
