@@ -101,6 +101,7 @@ def test_edits_follow_the_trade_off_and_tell_every_aim(fitted: Path) -> None:
         (["--tradeoff", "yield=1,yield=0"], "names 'yield' twice"),
         (["--tradeoff", "yield=.5,cost=.6"], "must have the sum 1, theirs is 1.1"),
         (["--front", "0"], "at least 1 row, got 0"),
+        (["--front", "3", "--rows", "5"], "--front does not go together with --rows"),
     ],
 )
 def test_a_wrong_trade_off_is_told_in_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +121,15 @@ def test_a_file_that_is_not_there_and_an_option_out_of_range(tmp_path: Path) -> 
     (tmp_path / "a.toml").write_text("seed = 7\nmaximise = 'mean'\n")
     config = fit_config(tmp_path / "a.toml", FitRun(seed=0))
     assert (config.seed, config.maximise) == (0, "mean")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["fit", "--help"], ["fit", "--print-config"]):
+        read, write = os.pipe()
+        os.close(read)
+        with open(write, "w", encoding="utf-8") as closed:
+            monkeypatch.setattr(sys, "stdout", closed)
+            assert main(words) == 0
 
 
 def test_options_beside_edits_are_named_one_after_the_other() -> None:

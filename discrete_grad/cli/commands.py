@@ -179,6 +179,8 @@ class Generate:
         out, wanted = part_path(self.run.out, place, count), self.rows
         if wanted.rows is not None and wanted.rows < 1:
             raise RunError(f"--rows must be at least 1, got {wanted.rows}")
+        if wanted.front is not None and wanted.rows is not None:
+            raise RunError("--front does not go together with --rows: it says how many rows")
         if wanted.edit is not None and (other := beside_edits(wanted, count)):
             raise RunError(f"--edit does not go together with {other}")
         tradeoff = _tradeoff(wanted.tradeoff)

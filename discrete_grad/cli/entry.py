@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -26,6 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         2
     """
     words = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"discrete-grad {version('discrete_grad')}")
         return 0
@@ -43,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         goes_on = "; --resume goes on" if isinstance(command, (Fit, Demo)) else ""
         print(f"discrete-grad: interrupted{goes_on}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if command.run.debug:
             traceback.print_exc()

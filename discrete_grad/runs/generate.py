@@ -12,8 +12,10 @@ from torch import Tensor
 
 from discrete_grad.data import Schema, output_format
 from discrete_grad.fitting.context_range import warn_far_contexts
+from discrete_grad.models.aimed import tradeoff_spec
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
+from discrete_grad.runs._aim_stages import traded
 from discrete_grad.runs._asked_once import different_contexts, repeated_for, spread_over
 from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
 from discrete_grad.runs._guides import likely_row, under
@@ -68,6 +70,15 @@ def check_columns(schema: Schema) -> None:
             raise RunError(
                 f"the table has a column {name!r}, which generate writes itself: rename it"
             )
+    if traded(schema) > 1:
+        aims = [aim.name for aim in schema.aims if not aim.is_threshold]
+        own = {column.name for column in schema.context}
+        for name in tradeoff_spec(None, aims).names:
+            if name in own:
+                raise RunError(
+                    f"the table has a context column {name!r}, which the generator of several aims "
+                    "reads itself: rename it"
+                )
 
 
 @torch.no_grad()

@@ -141,6 +141,15 @@ def test_two_aims_that_write_a_column_of_the_same_name_are_told() -> None:
         check_columns(schema)
 
 
+def test_a_context_of_a_name_that_a_trade_off_has_is_told() -> None:
+    rows = {"cut": ["fair", "good"] * 2, "yield": [1, 2, 3, 4], "cost": [4, 3, 2, 1]}
+    rows |= {"tradeoff cost": [0.1, 0.2, 0.3, 0.4]}
+    check_columns(read_table(rows, score="yield", context="tradeoff cost").schema)
+    schema = read_table(rows, score=["yield", "cost:min"], context="tradeoff cost").schema
+    with pytest.raises(RunError, match=r"^the table has a context column 'tradeoff cost', which"):
+        check_columns(schema)
+
+
 @pytest.mark.parametrize("name", ["given_row", "edits", "score_before", "changes"])
 def test_a_column_that_edits_write_is_told(run: Run, name: str) -> None:
     schema = replace(run.table.schema, features=(Vocabulary(name, ("a", "b")),))
