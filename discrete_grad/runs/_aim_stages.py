@@ -38,6 +38,7 @@ __all__ = [
     "place_scales",
     "stage_name",
     "traded",
+    "traded_names",
 ]
 
 FEASIBLE = "feasible"
@@ -72,6 +73,11 @@ def has_aims(schema: Schema) -> bool:
 def traded(schema: Schema) -> int:
     """Number of aims that are better or worse, and so are traded off; 1 for one score."""
     return sum(not aim.is_threshold for aim in schema.aims) if schema.aims else 1
+
+
+def traded_names(schema: Schema) -> list[str]:
+    """Names of the aims that are better or worse."""
+    return [aim.name for aim in schema.aims if not aim.is_threshold]
 
 
 def check_aims(schema: Schema, config: FitConfig) -> None:

@@ -13,7 +13,7 @@ from discrete_grad.fitting.aims import WithoutTradeoff, with_tradeoffs
 from discrete_grad.fitting.generator import FrozenModels
 from discrete_grad.models.aimed import scalarised, tradeoff_spec, tradeoff_weights
 from discrete_grad.policies import Generator
-from discrete_grad.runs._aim_stages import AimWork, has_aims, traded
+from discrete_grad.runs._aim_stages import AimWork, has_aims, traded, traded_names
 from discrete_grad.runs._aims import KIND, aimed, hindered
 from discrete_grad.sampling import isolated_seed
 from discrete_grad.training.loop import derive_seed
@@ -24,8 +24,7 @@ __all__ = ["new_traded_generator", "with_aims"]
 def new_traded_generator(work: AimWork) -> Generator:
     """An untrained generator whose context ends with a trade-off."""
     schema, config = work.table.schema, work.config
-    names = [aim.name for aim in schema.aims if not aim.is_threshold]
-    spec = tradeoff_spec(schema.context_spec, names)
+    spec = tradeoff_spec(schema.context_spec, traded_names(schema))
     with isolated_seed(derive_seed(config.seed, "generator", "weights")):
         return Generator(schema.space, spec, hidden=config.generator.hidden)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from discrete_grad.data import Schema
 from discrete_grad.fitting.units import ScoreUnits
 from discrete_grad.models import BaseEnsemble
-from discrete_grad.runs._aim_stages import FEASIBLE, traded
+from discrete_grad.runs._aim_stages import FEASIBLE, traded, traded_names
 from discrete_grad.runs._parts import RunParts
+from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "estimate_names",
     "expected_scores",
     "predicted_scores",
+    "require_free",
     "scored_names",
     "tradeoff_names",
 ]
@@ -46,7 +49,15 @@ def tradeoff_names(schema: Schema) -> list[str]:
     """Names of the columns of a trade-off; none where there is nothing to be traded."""
     if traded(schema) < 2:
         return []
-    return [f"tradeoff_{aim.name}" for aim in schema.aims if not aim.is_threshold]
+    return [f"tradeoff_{name}" for name in traded_names(schema)]
+
+
+def require_free(schema: Schema, names: Iterable[str], writer: str) -> None:
+    """Raise RunError if a feature or a context column has a name that something writes."""
+    taken = {column.name for column in (*schema.features, *schema.context)}
+    for name in names:
+        if name in taken:
+            raise RunError(f"the table has a column {name!r}, which {writer}: rename it")
 
 
 def estimate_columns(

@@ -13,10 +13,9 @@ from discrete_grad.data.frames import as_rows, frame_like, with_columns
 from discrete_grad.data.sources import Loaded, Source, load
 from discrete_grad.grouping import row_groups
 from discrete_grad.policies.obeying import ObeyingPolicy
-from discrete_grad.runs._estimates import estimate_columns, predicted_scores
+from discrete_grad.runs._estimates import estimate_columns, predicted_scores, require_free
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._seen_rows import SeenRows
-from discrete_grad.training.checkpoint import RunError
 from discrete_grad.training.devices import AskedFromCpu
 
 __all__ = ["score_rows", "swap_rows"]
@@ -34,8 +33,7 @@ class _OwnRows(NamedTuple):
 def score_rows(run: RunParts, rows: Source) -> Any:
     """The rows as a frame, with their scores and ranks; see `Run.score`."""
     schema = run.table.schema
-    if _RANK in {column.name for column in (*schema.features, *schema.context)}:
-        raise RunError(f"the table has a column {_RANK!r}, which score writes: rename it")
+    require_free(schema, [_RANK], "score writes")
     own = _read(schema, rows)
     typed = _typed(schema, own) if own.loaded.is_text else {}
     told = estimate_columns(run, own.codes, own.contexts)

@@ -16,7 +16,12 @@ from discrete_grad.models._row_values import RowFunction
 from discrete_grad.models._swap_moves import UnreachableError
 from discrete_grad.models.edits import edits_of
 from discrete_grad.policies.obeying import ObeyingPolicy
-from discrete_grad.runs._estimates import estimate_columns, expected_scores, scored_names
+from discrete_grad.runs._estimates import (
+    estimate_columns,
+    expected_scores,
+    require_free,
+    scored_names,
+)
 from discrete_grad.runs._guides import RunPolicy, under
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import RunScore, swaps_of_run
@@ -95,10 +100,8 @@ def edit_rows(
 def _check(schema: Schema, edits: int) -> None:
     if edits < 1:
         raise RunError(f"edits must be at least 1, got {edits}")
-    taken = {column.name for column in (*schema.features, *schema.context)}
-    for name in (_GIVEN, _EDITS, *_before_names(schema), _CHANGES):
-        if name in taken:
-            raise RunError(f"the table has a column {name!r}, which edits write: rename it")
+    written = (_GIVEN, _EDITS, *_before_names(schema), _CHANGES)
+    require_free(schema, written, "edits write")
 
 
 def _before_names(schema: Schema) -> list[str]:

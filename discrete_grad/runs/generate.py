@@ -15,9 +15,14 @@ from discrete_grad.fitting.context_range import warn_far_contexts
 from discrete_grad.models.aimed import tradeoff_spec
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.rules import Rules
-from discrete_grad.runs._aim_stages import traded
+from discrete_grad.runs._aim_stages import traded, traded_names
 from discrete_grad.runs._asked_once import different_contexts, repeated_for, spread_over
-from discrete_grad.runs._estimates import estimate_columns, estimate_names, tradeoff_names
+from discrete_grad.runs._estimates import (
+    estimate_columns,
+    estimate_names,
+    require_free,
+    tradeoff_names,
+)
 from discrete_grad.runs._guides import likely_row, under
 from discrete_grad.runs._parts import RunParts
 from discrete_grad.runs._polish import climbed
@@ -61,19 +66,14 @@ def check_columns(schema: Schema) -> None:
         ...     print(error)
         the table has a column 'judge_score', which generate writes itself: rename it
     """
-    taken = {column.name for column in (*schema.features, *schema.context)}
     written = (*tradeoff_names(schema), *estimate_names(schema), _SEEN)
     for place, name in enumerate(written):
         if name in written[:place]:
             raise RunError(f"two aims both write a column {name!r}: rename one of them")
-        if name in taken:
-            raise RunError(
-                f"the table has a column {name!r}, which generate writes itself: rename it"
-            )
+        require_free(schema, [name], "generate writes itself")
     if traded(schema) > 1:
-        aims = [aim.name for aim in schema.aims if not aim.is_threshold]
         own = {column.name for column in schema.context}
-        for name in tradeoff_spec(None, aims).names:
+        for name in tradeoff_spec(None, traded_names(schema)).names:
             if name in own:
                 raise RunError(
                     f"the table has a context column {name!r}, which the generator of several aims "
