@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from discrete_grad.evaluation.in_parts import in_parts, rows_at_once
-from discrete_grad.models.estimator import BaseEstimator
-from discrete_grad.models.protocol import dtype_of, space_of
+from discrete_grad.models.protocol import dtype_of, space_of, takes_codes
 from discrete_grad.space import CategoricalSpace, require_derivatives
 
 __all__ = ["SwapEffects", "swap_effects"]
@@ -128,10 +127,10 @@ def _values_of_swaps(
 ) -> Tensor:
     """Values `(N, D - F)` of every row with one swap, in the order of `space.swaps`."""
     count = space.width - space.num_features
-    max_rows = rows_at_once(space.num_features if _takes_codes(f) else space.width, max_rows)
+    max_rows = rows_at_once(space.num_features if takes_codes(f) else space.width, max_rows)
 
     def score(rows: Tensor, contexts: Tensor | None) -> Tensor:
-        given = rows if _takes_codes(f) else space.one_hot(rows, dtype=dtype)
+        given = rows if takes_codes(f) else space.one_hot(rows, dtype=dtype)
         with torch.no_grad():
             return _finite(space, rows, _call(f, given, contexts), "f")
 
@@ -169,10 +168,6 @@ def _value_and_gradient(
         values.append(_finite(space, rows, value.detach(), "f"))
         gradients.append(_finite(space, rows, gradient, "the gradient of f"))
     return torch.cat(values), torch.cat(gradients)
-
-
-def _takes_codes(f: Callable[..., Tensor]) -> bool:
-    return isinstance(f, BaseEstimator)
 
 
 def _parts(

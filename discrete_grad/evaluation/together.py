@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ _FALSE_ALARM = 0.01
 _SHARE = 0.5  # of the expected pairs, of which a sparse one has no more
 _FURTHER = 0.05  # of further rows that may have a pair not seen yet
 _MOST_CELLS = 2**22  # of a table of two columns
+_AT_ONCE = 2**18  # pairs, or cells, of several tables that are counted at once
 _WORK = 2**29  # rows of all pairs of columns that are counted
 _FEWEST = 1000
 
@@ -40,21 +40,42 @@ def unseen_pairs(
         tensor([1])
     """
     missing = torch.zeros(len(codes), dtype=torch.long)
-    for i, j in combinations(range(space.num_features), 2):
-        counts, keys = _counted(known[:, [i, j]], codes[:, [i, j]], space.sizes[j])
-        missing += counts[keys] <= int(own)
+    columns = [rows.T.contiguous() for rows in (codes, known)]
+    for i, others in _at_once(space.sizes, len(codes) + len(known)):
+        keys = torch.cat([_cells(part, space.sizes, i, others) for part in columns], 1)
+        cells = _count(space.sizes, i, others)
+        if cells > _MOST_CELLS:
+            keys = keys.unique(return_inverse=True)[1]
+            cells = keys.numel()
+        counts = torch.bincount(keys[:, len(codes) :].flatten(), minlength=cells)
+        missing += (counts[keys[:, : len(codes)]] <= int(own)).sum(0)
     return missing
 
 
-def _counted(known: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """How many known rows `(N, 2)` have a pair, and where each row `(n, 2)` finds its own."""
-    both = torch.cat([codes, known]).long()
-    keys = both[:, 0] * size + both[:, 1]
-    if (most := int(keys.max())) < _MOST_CELLS:
-        return torch.bincount(keys[len(codes) :], minlength=most + 1), keys[: len(codes)]
-    place = keys.unique(return_inverse=True)[1]
-    counts = torch.bincount(place[len(codes) :], minlength=int(place.max()) + 1)
-    return counts, place[: len(codes)]
+def _at_once(sizes: Sequence[int], rows: int) -> Iterator[tuple[int, slice]]:
+    """A column, and some of those after it with which its pairs are counted at once."""
+    for i in range(len(sizes)):
+        first = last = i + 1
+        while last < len(sizes):
+            last += 1
+            cells = _count(sizes, i, slice(first, last + 1))
+            if max((last + 1 - first) * rows, cells) > _AT_ONCE:
+                yield i, slice(first, last)
+                first = last
+        if first < last:
+            yield i, slice(first, last)
+
+
+def _count(sizes: Sequence[int], i: int, others: slice) -> int:
+    """Cells of a column's categories by all those of others."""
+    return sizes[i] * sum(sizes[others])
+
+
+def _cells(columns: Tensor, sizes: Sequence[int], i: int, others: slice) -> Tensor:
+    """Each row's cell `(J, n)` with each other column, of codes `(C, n)`."""
+    widths = torch.tensor(sizes[others])
+    begins = widths.cumsum(0) - widths
+    return columns[i].long() * widths.sum() + columns[others].long() + begins.unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -103,35 +124,36 @@ def sparse_pairs(codes: Tensor, sizes: Sequence[int], *, seed: int = 0) -> list[
         >>> [pair.columns for pair in sparse_pairs(torch.stack([city, city % 8], 1), (40, 8))]
         [(0, 1)]
     """
-    pairs = list(combinations(range(len(sizes)), 2))
-    rows = max(_FEWEST, _WORK // max(1, len(pairs)))
+    pairs = math.comb(len(sizes), 2)
+    rows = max(_FEWEST, _WORK // max(1, pairs))
     if len(codes) > rows:
         codes = codes[permutation(len(codes), generator=seeded(seed))[:rows]]
-    found = list(_sparse(codes.long(), sizes, pairs))
+    found = list(_sparse(codes.T.contiguous(), sizes, math.log(_FALSE_ALARM / max(1, pairs))))
     return sorted(found, key=lambda pair: pair.seen / pair.expected)
 
 
-def _sparse(
-    codes: Tensor, sizes: Sequence[int], pairs: Sequence[tuple[int, int]]
-) -> Iterator[SparsePair]:
-    limit = math.log(_FALSE_ALARM / max(1, len(pairs)))
-    for i, j in pairs:
-        if sizes[i] * sizes[j] > _MOST_CELLS:
+def _sparse(columns: Tensor, sizes: Sequence[int], limit: float) -> Iterator[SparsePair]:
+    """Of codes `(C, n)`; an alarm's probability is bounded by the exponential of a limit."""
+    rows = columns.shape[1]
+    for i, others in _at_once(sizes, rows):
+        if (cells := _count(sizes, i, others)) > _MOST_CELLS:
             continue
-        keys = codes[:, i] * sizes[j] + codes[:, j]
-        counts = torch.bincount(keys, minlength=sizes[i] * sizes[j]).view(sizes[i], sizes[j])
-        expected, variance = _independent(counts.double())
-        seen, further = int((counts > 0).sum()), float((counts == 1).sum() / len(codes))
-        fewer = expected - seen
-        far = seen <= _SHARE * expected and further <= _FURTHER
-        if far and -(fewer**2) / (2 * variance + 2 * fewer / 3) < limit:
-            yield SparsePair((i, j), seen, expected, further)
+        keys = _cells(columns, sizes, i, others).flatten()
+        counts = torch.bincount(keys, minlength=cells).view(sizes[i], -1)
+        empty = _empty(counts.double(), rows)
+        tables = [counts > 0, counts == 1, 1 - empty, empty * (1 - empty)]
+        sums = torch.stack([table.sum(0).double() for table in tables], 1)
+        for j, block in zip(range(len(sizes))[others], sums.split(sizes[others]), strict=True):
+            seen, once, expected, variance = block.sum(0).tolist()
+            fewer, further = expected - seen, once / rows
+            far = seen <= _SHARE * expected and further <= _FURTHER
+            if far and -(fewer**2) / (2 * variance + 2 * fewer / 3) < limit:
+                yield SparsePair((i, j), int(seen), expected, further)
 
 
-def _independent(counts: Tensor) -> tuple[float, float]:
-    """Mean number of occupied cells of independent columns, and the sum of their variances."""
-    rows = counts.sum()
-    p = counts.sum(1, keepdim=True) / rows * (counts.sum(0) / rows)
+def _empty(counts: Tensor, rows: int) -> Tensor:
+    """Probability of no row in each cell `(K, width)`, were a column independent of the others."""
+    # every other column has each row once
+    p = counts.sum(1, keepdim=True) / counts.sum() * (counts.sum(0) / rows)
     # a column of one category has p = 1
-    empty = (rows * torch.log1p(-p.clamp(max=1 - 1e-12))).exp()
-    return float((1 - empty).sum()), float((empty * (1 - empty)).sum())
+    return (rows * torch.log1p(-p.clamp(max=1 - 1e-12))).exp()

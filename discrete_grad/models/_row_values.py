@@ -9,23 +9,17 @@ import torch
 from torch import Tensor
 
 from discrete_grad.gradient.black_box import of_codes
-from discrete_grad.models.estimator import BaseEstimator
-from discrete_grad.models.protocol import ask, dtype_of
+from discrete_grad.models.protocol import ask, dtype_of, takes_codes
 from discrete_grad.sampling import random_indices, seeded
 from discrete_grad.space import CategoricalSpace, require_derivatives
 
-__all__ = ["RowFunction", "RowValues", "takes_codes"]
+__all__ = ["RowFunction", "RowValues"]
 
 # numbers of codes, or of flat rows, that are evaluated at a time: the models make more of them
 _CODES, _FLAT, _ROWS = 2**17, 2**20, 8192
 
 Build = Callable[[Tensor], Tensor]
 """Places `(m,)` among some rows -> their codes `(m, F)`."""
-
-
-def takes_codes(f: Callable[..., Tensor]) -> bool:
-    """Whether a function says that it takes codes, too."""
-    return isinstance(f, BaseEstimator) or bool(getattr(f, "takes_codes", False))
 
 
 class RowFunction:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from discrete_grad.gradient import on_codes
 from discrete_grad.gradient.black_box import of_codes
-from discrete_grad.models._row_values import RowFunction, takes_codes
+from discrete_grad.models._row_values import RowFunction
 from discrete_grad.models.edits import Edits, edits_of
-from discrete_grad.models.protocol import dtype_of, space_of
+from discrete_grad.models.protocol import dtype_of, space_of, takes_codes
 from discrete_grad.models.swap_search import swap_search
 from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace

@@ -24,6 +24,8 @@ class BaseEstimator(nn.Module, ABC):
         True
     """
 
+    takes_codes = True
+
     def __init__(self, space: CategoricalSpace, context: ContextSpec | None) -> None:
         super().__init__()
         self.space = space

@@ -118,6 +118,16 @@ def dtype_of(model: object) -> torch.dtype:
     return next(floating, torch.get_default_dtype())
 
 
+def takes_codes(f: Callable[..., Tensor]) -> bool:
+    """Whether a function says that it takes codes, too, which are then never made flat rows.
+
+    Example:
+        >>> takes_codes(torch.sum)
+        False
+    """
+    return bool(getattr(f, "takes_codes", False))
+
+
 def ask(
     f: Callable[..., Tensor],
     space: CategoricalSpace,

@@ -71,6 +71,7 @@ class AskedFromCpu:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model, self.device = model, device
+        self.takes_codes = bool(getattr(model, "takes_codes", False))
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         """The model's answer."""

@@ -225,6 +225,7 @@ SMALL = {
     "swap_agreement._CATEGORIES": 3,
     "swap_agreement._FEATURES": 2,
     "swap_agreement._ROWS": 4,
+    "together._AT_ONCE": 300,
     "together._FEWEST": 300,
     "together._MOST_CELLS": 300,
     "together._WORK": 10,

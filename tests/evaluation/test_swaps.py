@@ -78,6 +78,24 @@ def test_every_swap_is_evaluated_once() -> None:
     assert max(seen) <= 10
 
 
+@pytest.mark.parametrize("takes_codes", [False, True])
+def test_a_model_that_takes_codes_is_given_the_swapped_rows_as_codes(takes_codes: bool) -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.takes_codes, self.seen = takes_codes, set[torch.dtype]()
+
+        def __call__(self, rows: Tensor) -> Tensor:
+            self.seen.add(rows.dtype)
+            flat = rows if rows.is_floating_point() else space.one_hot(rows)
+            return flat.square() @ torch.arange(7.0)
+
+    space, model = CategoricalSpace.from_sizes((3, 4)), Model()
+    effects = swap_effects(model, torch.tensor([[1, 3]]), space=space)
+    assert effects.exact.tolist() == [[-1, 0, 1, -3, -2, -1, 0]]
+    # the gradient is taken in the flat row
+    assert model.seen == ({torch.float32, torch.int64} if takes_codes else {torch.float32})
+
+
 SPEC = ContextSpec({"shop": 3}, ["price"])
 
 

@@ -23,9 +23,16 @@ def counted(known: Tensor, codes: Tensor, others: int) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("cells", [2**22, 3], ids=["table", "sorted"])
-def test_unseen_pairs_are_counted(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("cells", "at_once"),
+    [(2**22, 2**18), (2**22, 24), (12, 1), (3, 1)],
+    ids=["all others at once", "some at once", "one by one, some sorted", "sorted"],
+)
+def test_unseen_pairs_are_counted(
+    cells: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(together, "_MOST_CELLS", cells)
+    monkeypatch.setattr(together, "_AT_ONCE", at_once)
     noise = seeded(0)
     known, codes = (random_codes(SPACE, n, generator=noise) for n in (12, 30))
     found = unseen_pairs(SPACE, known.to(torch.uint8), codes)
@@ -55,7 +62,25 @@ def test_a_column_that_decides_another_is_sparse() -> None:
     assert not sparse_pairs(many, (3, 3, *[1] * 40))
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 2**18])
+def test_sparse_pairs_are_the_same_however_many_are_counted_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = (12, 6, 3, 9, 4)
+    codes = random_codes(CategoricalSpace.from_sizes(sizes), 200, generator=seeded(1))
+    codes[:, 1], codes[:, 4] = codes[:, 0] % 6, codes[:, 3] % 4
+    monkeypatch.setattr(together, "_AT_ONCE", at_once)
+    pairs = sparse_pairs(codes, sizes)
+    assert [pair.columns for pair in pairs] == [(0, 1), (3, 4)]
+    for pair in pairs:  # as two columns alone
+        i, j = pair.columns
+        p = codes[:, i].bincount().double().outer(codes[:, j].bincount().double()) / 200**2
+        assert pair.expected == pytest.approx(float((1 - (1 - p) ** 200).sum()))
+        assert pair.seen == len(codes[:, [i, j]].unique(dim=0))
+
+
 def test_pairs_of_too_many_cells_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "_AT_ONCE", 1)
     codes = random_codes(CategoricalSpace.from_sizes((12, 6, 3)), 200, generator=seeded(1))
     codes[:, 1], codes[:, 2] = codes[:, 0] % 6, codes[:, 0] % 3
     every = [pair.columns for pair in sparse_pairs(codes, (12, 6, 3))]

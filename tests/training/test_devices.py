@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from discrete_grad.models import Estimator
 from discrete_grad.runs import fit, load_run
+from discrete_grad.space import CategoricalSpace
 from discrete_grad.training import Checkpoint, JsonLinesLog, RunError
 from discrete_grad.training import distributed as group
 from discrete_grad.training.config import LoopConfig
@@ -164,6 +166,13 @@ def test_a_model_there_answers_here() -> None:
         ):
             assert answer.device == CPU
             assert answer.tolist() == [wanted] * 2
+        assert not asked.takes_codes
+
+
+def test_a_model_asked_from_here_takes_codes_where_it_does() -> None:
+    space = CategoricalSpace.from_sizes((2, 3))
+    for model, codes in ((Estimator(space), True), (torch.sum, False)):
+        assert AskedFromCpu(model, CPU).takes_codes is codes
 
 
 def test_a_stage_there_goes_on_from_a_file_here(tmp_path: Path) -> None:
