@@ -107,6 +107,19 @@ def test_a_mended_row_is_the_nearest_with_its_swap() -> None:
         assert torch.equal(found, near[SPACE.log_prob(given[0], near).argmax()])
 
 
+def test_swaps_that_lead_to_one_row_are_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    mended, plain = [0], Obeying.mended
+
+    def counted(self: Obeying, rows: Tensor, *rest: Tensor) -> Tensor:
+        mended[0] += len(rows)
+        return plain(self, rows, *rest)
+
+    monkeypatch.setattr(Obeying, "mended", counted)
+    rules = Rules(SPACE, SETS[1])
+    best_rows(SPACE, logits(1), lambda codes, where: worth(codes), 10, rules=rules, evaluations=100)
+    assert 40 < mended[0] <= 100
+
+
 def test_a_search_begins_with_further_rows() -> None:
     space = CategoricalSpace.from_sizes((30,) * 8)
     hidden = torch.full((1, 8), 7)

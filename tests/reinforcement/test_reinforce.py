@@ -168,6 +168,27 @@ def test_progress_tells_of_the_policy() -> None:
     assert last.objective == pytest.approx(last.reward - BETA * last.kl, abs=1e-6)
 
 
+def test_progress_is_of_the_rows_drawn_and_not_of_those_remembered() -> None:
+    policy, drawn = policy_of("autoregressive"), []
+
+    def reward(codes: Tensor, context: Tensor | None) -> Tensor:
+        drawn.append(codes)
+        return REWARD(codes, context)
+
+    config = ReinforceConfig(
+        steps=3, group=8, batch_size=2, memory=5, learning_rate=1e-12, validate_every=1
+    )
+    progress = reinforce(policy, reward, config=config, context=CONTEXTS).progress
+    number = drawn[-1] @ torch.tensor([4, 2, 1])  # as `enumerate` orders rows
+    # the batch may have its contexts in either order
+    entropies = [
+        -law(policy).gather(0, number[:, order]).mean().item() for order in ([0, 1], [1, 0])
+    ]
+    assert min(abs(progress[-1].entropy - e) for e in entropies) < 1e-5
+    # the reference is uniform
+    assert progress[-1].kl == pytest.approx(math.log(SPACE.num_rows) - progress[-1].entropy)
+
+
 def test_one_seed_one_policy_and_the_global_state_untouched() -> None:
     states = []
     for seed in (0, 0, 1):

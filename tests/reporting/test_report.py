@@ -214,6 +214,15 @@ def test_only_the_most_likely_of_many_categories_are_kept() -> None:
     assert sum(share for _, share in few) == pytest.approx(1, abs=1e-3)
 
 
+def test_probabilities_are_those_of_the_last_policy() -> None:
+    subject = make_subject(contexts=2)
+    report, policy = build_report(subject, samples=2), list(subject.policies.values())[-1]
+    law = subject.space.softmax(policy.logits(subject.contexts))
+    for context, shares in zip(report["contexts"], law.tolist(), strict=True):
+        told = [share for feature in context["probabilities"] for _, share in feature]
+        assert told == pytest.approx(shares, abs=1e-3)
+
+
 def test_the_seed_decides() -> None:
     subject = make_subject()
     before = torch.get_rng_state()
