@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tyro
 
 from discrete_grad.cli import main, parsing
-from discrete_grad.cli.checks import beside_edits
+from discrete_grad.cli.checks import check_rows
 from discrete_grad.cli.options import DemoRun, FitRun, Goal, Rows, _option, fit_config, option_names
 from discrete_grad.cli.parsing import WrongWords, _inside, _line, parsed
 from discrete_grad.runs import FitConfig
@@ -132,10 +132,23 @@ def test_a_reader_that_has_seen_enough_ends_the_command(monkeypatch: pytest.Monk
             assert main(words) == 0
 
 
-def test_options_beside_edits_are_named_one_after_the_other() -> None:
-    edits = Path("e.csv")
-    assert beside_edits(Rows(edit=edits), 1) == ""
-    assert beside_edits(Rows(edit=edits, diversity=2), 2) == "several processes"
-    assert beside_edits(Rows(edit=edits, rows=8, diversity=2), 1).startswith("--rows: ")
-    wanted: Any = SimpleNamespace(contexts=None, front=0, rows=None, diversity=1)
-    assert beside_edits(wanted, 1) == "--front: --tradeoff names one"
+@pytest.mark.parametrize(
+    ("rows", "processes", "told"),
+    [
+        (Rows(rows=0), 1, "--rows must be at least 1, got 0"),
+        (Rows(rows=1, front=4), 1, "--front does not go together with --rows"),
+        (Rows(edit=Path("e"), diversity=2), 2, "--edit does not go together with several proc"),
+        (Rows(edit=Path("e"), rows=8, diversity=2), 1, "--edit does not go together with --rows: "),
+        (Rows(edit=Path("e"), front=0), 1, "--edit does not go together with --front: --tradeoff"),
+        (Rows(edit=Path("e"), diversity=2), 1, "--edit does not go together with --diversity: "),
+        (Rows(edit=Path("e"), contexts=Path("c")), 1, "together with --contexts: the file of"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(rows: Rows, processes: int, told: str) -> None:
+    with pytest.raises(RunError, match=re.escape(told)):
+        check_rows(rows, processes)
+
+
+def test_options_that_go_together() -> None:
+    for rows in (Rows(edit=Path("e")), Rows(rows=1, contexts=Path("c")), Rows(front=4)):
+        check_rows(rows, 1)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tyro.conf import OmitArgPrefixes
 
-from discrete_grad.cli.checks import beside_edits
+from discrete_grad.cli.checks import check_rows
 from discrete_grad.cli.options import (
     Answers,
     Candidates,
@@ -177,12 +177,7 @@ class Generate:
         place, count = (int(os.environ.get(name, d)) for name, d in _PROCESSES.items())
         place = place if count > 1 else 0  # a rank may be left in the environment
         out, wanted = part_path(self.run.out, place, count), self.rows
-        if wanted.rows is not None and wanted.rows < 1:
-            raise RunError(f"--rows must be at least 1, got {wanted.rows}")
-        if wanted.front is not None and wanted.rows is not None:
-            raise RunError("--front does not go together with --rows: it says how many rows")
-        if wanted.edit is not None and (other := beside_edits(wanted, count)):
-            raise RunError(f"--edit does not go together with {other}")
+        check_rows(wanted, count)
         tradeoff = _tradeoff(wanted.tradeoff)
         run = self.models.load(self.run_folder, self.run.device)
         rules = worded_rules(RuleWords(**vars(self.rules)), run.table)

@@ -12,7 +12,7 @@ from discrete_grad.gradient.black_box import of_codes
 from discrete_grad.models._row_values import RowFunction
 from discrete_grad.models.edits import Edits, edits_of
 from discrete_grad.models.protocol import dtype_of, space_of, takes_codes
-from discrete_grad.models.swap_search import swap_search
+from discrete_grad.models.swap_search import checked_price, swap_search
 from discrete_grad.rules import Rules
 from discrete_grad.space import CategoricalSpace
 
@@ -95,7 +95,7 @@ def edit(
     space.check_codes(rows.clamp_min(0))
     if rows.dim() != 2 or (rows < -1).any():
         raise ValueError(f"rows must be codes (N, F) from -1 on, got {tuple(rows.shape)}")
-    price = _price(space, edit_price, fixed)
+    price = _price(space, edit_price, fixed, len(rows))
     found = swap_search(
         f,
         _filled(f, space, rows, context, price),
@@ -190,17 +190,16 @@ def _price(
     space: CategoricalSpace,
     edit_price: float | Mapping[str, float] | Tensor,
     fixed: Sequence[str] | Tensor,
-) -> float | Tensor:
+    rows: int,
+) -> Tensor:
     """Price of each category, `inf` in features that are fixed."""
     sizes = torch.tensor(space.sizes)
-    price: float | Tensor
     if isinstance(edit_price, Mapping):
         by_feature = torch.zeros(space.num_features, dtype=torch.float64)
         for name, one in edit_price.items():
             by_feature[_place(space, name)] = one
-        price = by_feature.repeat_interleave(sizes)
-    else:
-        price = edit_price
+        edit_price = by_feature.repeat_interleave(sizes)
+    price = checked_price("edit_price", edit_price, space, rows)
     if isinstance(fixed, Tensor):
         stay = fixed.cpu()
         if stay.dtype != torch.bool or stay.shape != (space.num_features,):
@@ -212,9 +211,8 @@ def _price(
         stay[[_place(space, name) for name in fixed]] = True
     if not stay.any():
         return price
-    given = torch.as_tensor(price, dtype=torch.float64)
-    columns = stay.repeat_interleave(sizes).to(given.device)
-    return torch.where(columns, torch.inf, given)
+    columns = stay.repeat_interleave(sizes).to(price.device)
+    return torch.where(columns, torch.inf, price)
 
 
 def _place(space: CategoricalSpace, name: str) -> int:
@@ -224,7 +222,7 @@ def _place(space: CategoricalSpace, name: str) -> int:
 
 
 def _filled(
-    f: Model, space: CategoricalSpace, rows: Tensor, context: Tensor | None, price: float | Tensor
+    f: Model, space: CategoricalSpace, rows: Tensor, context: Tensor | None, price: Tensor
 ) -> Tensor:
     """Rows whose unknown places have the category of the best slope where all are as likely."""
     unknown = rows < 0
@@ -236,6 +234,6 @@ def _filled(
     flat = torch.where(there, even.to(dtype_of(f)), space.one_hot(rows.clamp_min(0)))
     slope = RowFunction(f, space).slopes_at(flat.to(dtype_of(f)), context)
     slope = torch.zeros_like(flat) if slope is None else slope
-    given = torch.as_tensor(price, device=rows.device).expand_as(slope)
-    best = space.argmax(slope.masked_fill(given == torch.inf, -torch.inf))
+    barred = price.to(rows.device) == torch.inf
+    best = space.argmax(slope.masked_fill(barred, -torch.inf))
     return torch.where(unknown, best, rows)

@@ -127,6 +127,7 @@ def swap_search(
     plan = Plan(top, patience, evaluations, restarts)
     start = codes if start is None else start
     _check(space, codes, context, plan, edits, start)
+    price = checked_price("price", price, space, len(codes))
     values = RowValues(RowFunction(f, space), context)
     noise = seeded(seed, codes.device)
     found: list[SwapSearch] = []
@@ -164,16 +165,32 @@ def _check(
             raise ValueError(f"{name} must be at least {lowest}, got {value}")
 
 
+def checked_price(name: str, price: float | Tensor, space: CategoricalSpace, rows: int) -> Tensor:
+    """A price as a number, `(D,)` or `(N, D)`, in float64.
+
+    Raises:
+        ValueError: for another shape, NaN or a negative price, with its name.
+
+    Example:
+        >>> checked_price("price", 0.5, CategoricalSpace.from_sizes((2, 3)), 4)
+        tensor(0.5000, dtype=torch.float64)
+    """
+    given = torch.as_tensor(price, dtype=torch.float64)
+    if given.shape not in ((), (space.width,), (rows, space.width)):
+        raise ValueError(
+            f"{name} must be a number, (D,) or (N, D), with N={rows} and D={space.width}, "
+            f"got {tuple(given.shape)}"
+        )
+    if given.isnan().any() or (given < 0).any():
+        raise ValueError(f"{name} must be from 0 on, and no NaN, got {float(given.min()):g}")
+    return given
+
+
 def _priced(
-    space: CategoricalSpace, price: float | Tensor, start: Tensor, some: Tensor
+    space: CategoricalSpace, price: Tensor, start: Tensor, some: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Prices and edits `(n, D)` of each category; of a place without a start neither."""
-    given = torch.as_tensor(price, dtype=torch.float64, device=start.device)
-    if given.dim() > 2 or (given.dim() and given.shape[-1] != space.width):
-        shape = tuple(given.shape)
-        raise ValueError(f"price must be a number, (D,) or (N, D), D={space.width}, got {shape}")
-    if given.isnan().any() or (given < 0).any():
-        raise ValueError("price must be from 0 on, and no NaN")
+    given = price.to(start.device)
     given = given[some.to(start.device)] if given.dim() == 2 else given
     known = (start >= 0).repeat_interleave(
         torch.tensor(space.sizes, device=start.device), 1, output_size=space.width

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from discrete_grad.data import Table
 from discrete_grad.data.text_files import read_text
@@ -30,8 +31,8 @@ def read_rules(path: Path | str, table: Table) -> list[Rule]:
         table: whose rows the rules are for.
 
     Raises:
-        RunError: for a file that is missing or no TOML, an unknown kind, key, feature or category,
-            with the nearest one, or arguments that make no rule.
+        RunError: for a file that is missing, no TOML or without a rule, an unknown kind, key,
+            feature or category, with the nearest one, or arguments that make no rule.
 
     Example:
         >>> import tempfile
@@ -50,16 +51,21 @@ def read_rules(path: Path | str, table: Table) -> list[Rule]:
         text = read_text(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is no text: {error}") from error
+    if not any(_content(text, str(path)).values()):
+        raise RunError(f"{path} has no rule; one begins with its kind, such as [[Forbid]]")
     return parsed_rules(text, table, str(path))
 
 
 def parsed_rules(text: str, table: Table, where: str) -> list[Rule]:
     """Rules of a TOML text, named `where` in messages."""
+    return RuleReader(table.schema, _seen(table)).rules(where, _content(text, where))
+
+
+def _content(text: str, where: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(text, parse_float=Decimal)
+        return tomllib.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{where} is not TOML: {error}") from error
-    return RuleReader(table.schema, _seen(table)).rules(where, content)
 
 
 def rules_text(rules: Sequence[Rule], table: Table) -> str:

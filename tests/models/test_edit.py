@@ -175,7 +175,9 @@ def test_prices_by_name_and_of_contexts() -> None:
         ({"target": float("nan")}, "target must be finite"),
         ({"weights": (1.0, 2.0)}, "weights must be one for each of 1 outputs"),
         ({"tolerance": -1.0}, "tolerance must be from 0 on"),
-        ({"edit_price": -1.0}, "price must be from 0 on"),
+        ({"edit_price": -1.0}, "edit_price must be from 0 on"),
+        ({"edit_price": {"a": -1.0}}, "edit_price must be from 0 on, and no NaN, got -1"),
+        ({"edit_price": torch.zeros(3)}, r"edit_price must be a number, \(D,\) or \(N, D\)"),
     ],
 )
 def test_what_it_refuses(options: dict[str, Any], said: str) -> None:

@@ -340,6 +340,13 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         read_rules(tmp_path / "binary.toml", table())
 
 
+@pytest.mark.parametrize("text", ["", "# [[Fix]]\n# feature = 'base'\n", "Fix = []"])
+def test_a_file_without_a_rule_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rules.toml").write_text(text)
+    with pytest.raises(RunError, match=r"rules.toml has no rule; one begins with its kind"):
+        read_rules(tmp_path / "rules.toml", table())
+
+
 BEST = {"base": "A|B", "solvent": "THF", "temperature": "(14, 30]"}
 
 
