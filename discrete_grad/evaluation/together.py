@@ -128,6 +128,8 @@ def sparse_pairs(codes: Tensor, sizes: Sequence[int], *, seed: int = 0) -> list[
     rows = max(_FEWEST, _WORK // max(1, pairs))
     if len(codes) > rows:
         codes = codes[permutation(len(codes), generator=seeded(seed))[:rows]]
+    if not len(codes):
+        return []
     found = list(_sparse(codes.T.contiguous(), sizes, math.log(_FALSE_ALARM / max(1, pairs))))
     return sorted(found, key=lambda pair: pair.seen / pair.expected)
 

@@ -109,6 +109,10 @@ def test_pairs_of_which_new_ones_keep_coming_are_not_proposed() -> None:
     assert (pair.seen, pair.further) == (len(codes.unique(dim=0)), 0)
 
 
+def test_without_rows_there_are_no_sparse_pairs() -> None:
+    assert sparse_pairs(torch.zeros(0, 2).long(), (3, 3)) == []
+
+
 def test_independent_columns_raise_no_alarm() -> None:
     noise, sizes = seeded(3), (2, 6, 15, 60, 8)
     alarms = 0
