@@ -197,6 +197,39 @@ def test_wins_and_words_have_the_right_direction() -> None:
     assert "is highest at" not in page
 
 
+MIRRORED = {
+    "lower is better": "higher is better",
+    "low cost": "high price",
+    "cost": "price",
+    "too low": "too high",
+    "is lowest at": "is highest at",
+    "still falls": "still rises",
+    "the left, the better": "the right, the better",
+    "right edge is a score far above": "left edge is a score far below",
+    # one of the pair's references is a policy of the report, and has its name
+    "the data policy": "the reference",
+}
+
+
+def shown_text(report: dict[str, Any]) -> list[str]:
+    """What a page says, in order, in terms of a price; numbers without sign, intervals sorted."""
+    page = re.sub(r"<(svg|style|script)\b.*?</\1>", "", render_html(report), flags=re.DOTALL)
+    text = re.sub(r"(?<![\w.])[+-](?=\d)", "", re.sub(r"<[^>]+>", "\n", page))
+    text = re.sub(
+        r"\[([\d.,]+), ([\d.,]+)\]", lambda ends: "[{}, {}]".format(*sorted(ends.groups())), text
+    )
+    for low, high in MIRRORED.items():
+        text = text.replace(low, high)
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+@pytest.mark.parametrize("contexts", [0, 3])
+def test_a_page_says_the_same_in_the_same_order(contexts: int) -> None:
+    high, low = (shown_text(build_report(s, samples=32)) for s in pair(contexts=contexts))
+    assert len(high) > 150
+    assert low == high
+
+
 def test_the_best_training_row_is_the_cheapest() -> None:
     codes = torch.tensor([[0, 0, 0], [1, 1, 1], [2, 2, 0]])
     observed = Observed(codes, torch.tensor([5.0, 2.0, 9.0]), torch.zeros(3).long(), "cost", True)
