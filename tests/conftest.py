@@ -1,11 +1,14 @@
 """Settings of the whole suite."""
 
 import gc
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import Phase, settings
+
+from discrete_grad.reporting import page
 
 # plain functions that assert on behalf of the tests
 pytest.register_assert_rewrite(
@@ -25,6 +28,27 @@ settings.load_profile("suite")
 
 # small tensors: more threads only wait for each other
 torch.set_num_threads(1)
+
+
+PICTURES = (
+    "agreement_plot",
+    "curves_plot",
+    "distribution_plot",
+    "exploitation_plot",
+    "scores_plot",
+)
+DRAWN = ("reporting", "runs/test_report.py", "test_notebooks.py", "test_pages.py", "test_readme.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw pictures, which take most of a report's time, only in the tests of reports."""
+    here = request.path.relative_to(Path(__file__).parent)
+    with pytest.MonkeyPatch.context() as patch:
+        if not any(here.is_relative_to(place) for place in DRAWN):
+            for name in PICTURES:
+                patch.setattr(page, name, lambda report: "<svg></svg>")
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
