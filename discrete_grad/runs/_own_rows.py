@@ -11,7 +11,7 @@ from discrete_grad.data import Schema, read_contexts
 from discrete_grad.data.errors import Problems
 from discrete_grad.data.frames import as_rows, frame_like, with_columns
 from discrete_grad.data.sources import Loaded, Source, load
-from discrete_grad.grouping import row_groups
+from discrete_grad.grouping import first_rows, row_groups
 from discrete_grad.policies.obeying import ObeyingPolicy
 from discrete_grad.runs._estimates import estimate_columns, predicted_scores, require_free
 from discrete_grad.runs._parts import RunParts
@@ -36,10 +36,19 @@ def score_rows(run: RunParts, rows: Source) -> Any:
     require_free(schema, [_RANK], "score writes")
     own = _read(schema, rows)
     typed = _typed(schema, own) if own.loaded.is_text else {}
-    told = estimate_columns(run, own.codes, own.contexts)
+    known = [own.codes] if own.contexts is None else [own.codes, own.contexts]
+    group = row_groups(*known)
+    # each different row once: the place of a row among others decides how its score is rounded
+    codes, contexts = _at(own, first_rows(group))
+    told = estimate_columns(run, codes, contexts)
+    told = {name: [values[i] for i in group.tolist()] for name, values in told.items()}
     told["in_table"] = SeenRows(run.table, own.contexts)(own.codes).tolist()
-    told[_RANK] = _ranks(_predicted(run, own.codes, own.contexts), own.contexts).tolist()
+    told[_RANK] = _ranks(_predicted(run, codes, contexts)[group], own.contexts).tolist()
     return with_columns(rows, own.loaded.table, typed | told)
+
+
+def _at(own: _OwnRows, places: Tensor) -> tuple[Tensor, Tensor | None]:
+    return own.codes[places], None if own.contexts is None else own.contexts[places]
 
 
 @torch.no_grad()

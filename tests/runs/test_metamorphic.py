@@ -45,7 +45,8 @@ def config(**changes: object) -> FitConfig:
     """Every stage and every family of estimators, with few steps."""
     base = small_config()
     loop = {"steps": 10, "validate_every": 5}
-    ensemble = replace(base.estimator, members=2, hidden=(8,), dim=2, **loop)
+    every = FitConfig().estimator.families
+    ensemble = replace(base.estimator, members=2, hidden=(8,), dim=2, families=every, **loop)
     parts = {
         "estimator": ensemble,
         "judge": ensemble,
