@@ -235,6 +235,19 @@ def test_a_feature_that_the_estimator_ignores_is_not_ranked() -> None:
     assert agreement.by_feature[0] is not None
 
 
+def test_an_effect_is_no_rounding_error_of_another_row() -> None:
+    space = CategoricalSpace.from_sizes((2, 2, 2))
+
+    def f(flat: Tensor) -> Tensor:
+        return 1e20 * flat[:, 1] * flat[:, 3] + 0.001 * flat[:, 5]
+
+    codes = torch.tensor([[0, 0, 0], [1, 1, 0]])
+    found = swap_effects(f, codes, space=space, dtype=torch.float64)
+    for effects in (found.exact, found.predicted):
+        assert effects[0].tolist() == [0, 0, 0, 0, 0, 0.001]
+        assert effects[1, 5] == 0
+
+
 @given(st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=2, max_size=9))
 def test_rank_correlations_of_many_rows_are_those_of_each(pairs: list[tuple[int, int]]) -> None:
     exact, predicted = torch.tensor(pairs, dtype=torch.float64).T.contiguous()

@@ -131,6 +131,17 @@ def test_unknown_places_are_filled_in_at_no_price() -> None:
     assert torch.equal(found.codes[0], ROWS[worth.masked_fill(~kept, -9).argmax()])
 
 
+def test_unknown_places_are_not_filled_with_what_must_not_be_written() -> None:
+    model, start = linear(5), torch.tensor([[0, -1, 0, -1]])
+    price = torch.zeros(SPACE.width).double()
+    best = edit(model, start, space=SPACE, edits=0).codes
+    price[SPACE.columns(best)[0, [1, 3]]] = torch.inf
+    found = edit(model, start, space=SPACE, edit_price=price, edits=0, evaluations=1)
+    worth = model(flat(ROWS)).squeeze(1)
+    kept = (ROWS[:, [0, 2]] == 0).all(1) & (ROWS[:, [1, 3]] != best[0, [1, 3]]).all(1)
+    assert torch.equal(found.codes[0], ROWS[worth.masked_fill(~kept, -9).argmax()])
+
+
 @given(seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=15)
 def test_rules_are_obeyed_by_what_is_pruned_too(seed: int) -> None:

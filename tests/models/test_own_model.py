@@ -247,12 +247,12 @@ def test_ensemble(spec: ContextSpec | None) -> None:
 
 def test_members_are_copied_and_may_differ() -> None:
     with isolated_seed(0):
-        members = [Flat(), library(SPEC), Flat()]
+        members = [library(SPEC), Flat(), Flat()]
     ensemble = EstimatorEnsemble(members, space=SPACE, context=SPEC)
     before = ensemble.predictions(CODES, CONTEXT)
-    assert_close(before[1], members[1](CODES, CONTEXT))
-    assert_close(before[0], members[0](HARD, CONTEXT))
-    members[0].head.weight.data.zero_()
+    assert_close(before[0], members[0](CODES, CONTEXT))
+    assert_close(before[1], members[1](HARD, CONTEXT))
+    members[1].head.weight.data.zero_()
     assert torch.equal(ensemble.predictions(CODES, CONTEXT), before)
     assert ensemble.context_spec == SPEC
 

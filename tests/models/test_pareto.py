@@ -77,6 +77,17 @@ def test_local_search_finds_the_front_with_a_part_of_the_evaluations() -> None:
     assert len(found) >= 0.9 * len(exact)
 
 
+def test_of_many_starts_no_more_are_asked_than_there_are_evaluations() -> None:
+    asked: list[Tensor] = []
+
+    def counted(codes: Tensor) -> Tensor:
+        asked.append(codes)
+        return scores(codes)
+
+    best_front(SPACE, SPACE.enumerate()[:100], counted, evaluations=30)
+    assert sum(map(len, asked)) == 30
+
+
 def test_only_allowed_rows_are_asked_and_barred_ones_left_out() -> None:
     def allowed(codes: Tensor) -> Tensor:
         return codes[:, 2] != 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from discrete_grad import CategoricalSpace
 from discrete_grad.gradient import on_codes
 from discrete_grad.models import Estimator, swap_search
-from discrete_grad.rules import AtMost, Exactly, Fix, Forbid, OneOf, Rules, Within
+from discrete_grad.rules import AtMost, Exactly, Fix, Forbid, OneOf, Rules, When, Within
 from discrete_grad.sampling import isolated_seed, random_codes, seeded
 
 SPACE = CategoricalSpace.from_sizes((2, 3, 1, 4))
@@ -216,6 +217,33 @@ def test_a_context_stays_with_its_row_and_shares_its_values() -> None:
     found = swap_search(f, start, sign, space=space, patience=None)
     assert found.codes.tolist() == [[1, 1], [0, 1], [1, 1]]
     assert sum(calls) <= 8  # four rows in either context
+
+
+def test_rows_climbed_in_parts_keep_their_contexts_rules_and_prices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = CategoricalSpace({"shop": 3})
+    some = [When({"shop": s}, [Fix("x3", s)]) for s in range(3)]
+    context = torch.tensor([[2], [0], [1], [1], [2]])
+    start, price = SPACE.enumerate()[[3, 20, 7, 15, 0]], torch.rand(5, 10, generator=seeded(0))
+    options: dict[str, Any] = {
+        "space": SPACE,
+        "price": price.double(),
+        "rules": Rules(SPACE, some, context=shop),
+        "rule_context": context,
+    }
+
+    def f(rows: Tensor, context: Tensor) -> Tensor:
+        return rows[:, 4] * context[:, 0] + rows[:, 1]
+
+    whole = swap_search(f, start, context.double(), **options)
+    assert whole.codes[:, 3].tolist() == context[:, 0].tolist()
+    # the room exports the function under the module's name
+    module = importlib.import_module("discrete_grad.models.swap_search")
+    monkeypatch.setattr(module, "_NUMBERS", 2 * SPACE.width)
+    parts = swap_search(f, start, context.double(), **options)
+    assert torch.equal(parts.codes, whole.codes)
+    assert torch.equal(parts.values, whole.values)
 
 
 def test_an_estimator_is_asked_for_codes() -> None:

@@ -97,6 +97,16 @@ def test_a_batch_in_many_parts_has_the_gradient_of_a_whole(
         assert_close(results[0][1], results[1][1], rtol=0, atol=1e-14)
 
 
+def test_the_generator_decides_the_noise_of_the_gradient_too() -> None:
+    layer, logits, down = setting((3, 4), 20)
+    found = []
+    for seed in (0, 0, 1):
+        embedded = layer.sample(logits, GumbelSoftmax(layer.space), generator=seeded(seed))
+        found.append(torch.autograd.grad(embedded, logits, down)[0])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_no_two_features_or_parts_of_a_batch_share_their_noise(
     create_graph: bool, monkeypatch: pytest.MonkeyPatch

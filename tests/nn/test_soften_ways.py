@@ -103,6 +103,13 @@ def test_any_others(move: Move, look_up: Move, monkeypatch: pytest.MonkeyPatch) 
     check(move, look_up)
 
 
+@pytest.mark.parametrize("move", [OTHERS["none"], OTHERS["each row"]], ids=["none", "each row"])
+def test_what_is_found_has_the_dtype_of_the_table(move: Move) -> None:
+    row = SPACES[0].one_hot(CODES % torch.tensor(SPACES[0].sizes), dtype=torch.float32)
+    found = soften(Model([move], lambda x: F.embedding(x, TABLE)), SPACES[0])(row)[0]
+    assert found.dtype == TABLE.dtype
+
+
 @pytest.mark.parametrize("mode", ["sum", "mean"])
 @pytest.mark.parametrize(
     "move",

@@ -126,10 +126,11 @@ def test_names_are_escaped_and_short() -> None:
     assert len(robustness_text({**part, "policy": evil})) < 600
 
 
-def test_many_columns_are_cut_off_and_said() -> None:
-    part = part_of()
+@pytest.mark.parametrize("sign", [1, -1], ids=["maximised", "minimised"])
+def test_many_columns_are_cut_off_and_said(sign: int) -> None:
+    part = part_of(minimised=sign < 0)
     first = part["perturbed"][0]
-    more = [{**first, "columns": [str(i)], "row_change": [-i, -i, -i]} for i in range(15)]
+    more = [{**first, "columns": [str(i)], "row_change": [-sign * i] * 3} for i in range(15)]
     html = robustness_table({**part, "perturbed": [*part["perturbed"], *more]})
     assert "The first 12 of 15 columns alone" in html
     assert html.index('title="14: noise') < html.index('title="3: noise')

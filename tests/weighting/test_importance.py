@@ -80,6 +80,14 @@ def test_resampling_one_row_is_a_soft_best_of_n():
     assert samples.evaluations == pool
 
 
+def test_a_pool_is_drawn_from_the_proposal():
+    table = torch.full((12, 2), -math.inf)
+    table[5] = 0
+    proposal = TableReference(SPACE, table)
+    found = resampled_importance(world(13), BATCH, 8, pool=32, proposal=proposal)
+    assert (SPACE.row_number(found.codes) == 5).all()
+
+
 def test_a_context_without_an_allowed_row_is_named():
     table = torch.zeros(12, 2, dtype=torch.float64)
 

@@ -147,3 +147,6 @@ def test_attributes_reach_the_policy_that_is_guided() -> None:
     known = policy.log_prob(rows, attributes=wanted)
     assert not torch.allclose(known, policy.log_prob(rows))
     assert torch.allclose(guided.log_prob(rows, attributes=wanted), known, atol=1e-5)
+    hidden = {"attributes": wanted, "known": torch.tensor([False]), "batch": (1,)}
+    first = [one.advance(one.begin(**hidden), None)[0] for one in (guided, policy)]
+    assert torch.allclose(*first, atol=1e-5)
