@@ -22,6 +22,7 @@ from discrete_grad.fitting import GeneratorConfig
 from discrete_grad.fitting.score_scale import ScoreScale
 from discrete_grad.gradient import LeaveOneOut, ReinMax, StraightThrough
 from discrete_grad.models import MultilinearEstimator
+from discrete_grad.policies import Generator
 from discrete_grad.rules import Fix, Rules
 from discrete_grad.runs import FitConfig, OwnScorer, _scorer_stages
 from discrete_grad.runs._method import fitting_method, run_method
@@ -183,6 +184,11 @@ def test_columns_of_every_form() -> None:
     assert hot.shape[1] == columns.one_hot_width == 9
     assert {name: gap.tolist() for name, gap in columns.gaps.items()} == {"size": [0, 1, 3]}
     assert columns.context_tensors(None) == {}
+    turned = RowColumns(Schema((CUT, SIZE), (DOSE, SHOP), "price"))
+    assert [*turned.tensors(CODES, CONTEXT)] == ["cut", "size", "dose", "shop"]
+    assert turned.array(CODES, CONTEXT, "values").tolist() == [
+        [a, b, d, c] for a, b, c, d in values
+    ]
     assert [*RowColumns(BARE).tensors(CODES, None)] == ["cut", "size"]
 
 
@@ -630,6 +636,25 @@ def test_a_scorer_without_derivative_is_maximised_by_a_method_that_needs_none(
             config=SimpleNamespace(generator=usual), models={"estimator": model}
         )
         assert _scorer_stages._compares(work) is compares
+
+
+def test_generators_are_compared_by_rows_that_obey() -> None:
+    asked: list[Tensor] = []
+
+    def scorer(codes: Tensor, context: Tensor | None) -> Tensor:
+        asked.append(codes)
+        return codes.sum(-1).float()
+
+    work: Any = SimpleNamespace(
+        prepared=SimpleNamespace(rows=SimpleNamespace(context=None)),
+        config=SimpleNamespace(seed=0),
+        device=CPU,
+        rules=Rules(BARE.space, [Fix("cut", "good")]),
+        models={"estimator": scorer},
+    )
+    found = _scorer_stages._worth(work, Generator(BARE.space))
+    assert (asked[0][:, 0] == 1).all()
+    assert found["rows"] == len(asked[0])
 
 
 def test_steps_are_trained_by_what_can_follow_them() -> None:

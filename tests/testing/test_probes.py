@@ -338,7 +338,7 @@ def test_too_many_rows_to_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_how_far_from_1_a_soft_row_may_sum(dtype: torch.dtype, off: float, fine: bool) -> None:
-    soft = torch.tensor([[0.5, 0.5, 0.25, 0.75], [0.5, 0.5, 0.25, 0.75 - off]]).to(dtype)
+    soft = torch.tensor([[0.5, 0.5, 0.25, 0.75 - off], [0.5, 0.5, 0.25, 0.75]]).to(dtype)
     space = CategoricalSpace({"cut": 2, "colour": 2})
     if fine:
         rows._require_inside(space, soft)
