@@ -196,6 +196,31 @@ def test_what_it_refuses(options: dict[str, Any], said: str) -> None:
         edit(linear(0), ROWS, space=SPACE, **options)
 
 
+def test_worths_of_any_number_of_rows_are_wide() -> None:
+    for count in (0, 2):
+        found = edit(linear(0).float(), ROWS[:count], space=SPACE)
+        assert {found.before.dtype, found.after.dtype, found.kept.dtype} == {torch.float64}
+        assert len(found.before) == count
+
+
+def test_rows_asked_about_in_parts_keep_their_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sign = linear(2), torch.tensor([[1.0], [-1.0], [2.0]]).double()
+
+    def ask() -> Edits:
+        return edit(
+            lambda row, context: model(row.double()).squeeze(1) * context[:, 0],
+            ROWS[[0, 9, 35]],
+            sign,
+            space=SPACE,
+        )
+
+    whole = ask()
+    monkeypatch.setattr("discrete_grad.models._row_values._ROWS", 2)
+    parts = ask()
+    for name in ("codes", "before", "after", "alone", "back", "kept"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
+
+
 def test_rows_and_models_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="edit needs a model"):
         edit([], ROWS, space=SPACE)

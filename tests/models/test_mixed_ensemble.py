@@ -59,5 +59,6 @@ def test_it_refuses_nothing_and_spaces_that_differ():
     with pytest.raises(ValueError, match="at least one"):
         MixedEnsemble([])
     other = CategoricalSpace.from_sizes((2, 2))
-    with pytest.raises(ValueError, match="one space"):
-        MixedEnsemble([EstimatorEnsemble([Estimator(s)]) for s in (SPACE, other)])
+    for spaces in ((SPACE, other), (SPACE, other, SPACE)):
+        with pytest.raises(ValueError, match="one space"):
+            MixedEnsemble([EstimatorEnsemble([Estimator(s)]) for s in spaces])

@@ -257,6 +257,12 @@ def test_members_are_copied_and_may_differ() -> None:
     assert ensemble.context_spec == SPEC
 
 
+def test_members_of_another_space_are_refused() -> None:
+    own, other = OwnEstimator(Flat(), SPACE), Estimator(CategoricalSpace({"cut": 3}))
+    with pytest.raises(ValueError, match="must have the same space"):
+        EstimatorEnsemble([own, other, own])
+
+
 @contexts
 @pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
 def test_an_ensemble_of_ones_own_is_fitted(spec: ContextSpec | None, mixed: bool) -> None:

@@ -273,7 +273,9 @@ def test_memory_does_not_grow_with_the_number_of_swaps() -> None:
 
 def test_it_takes_no_rows_and_spaces_without_a_choice() -> None:
     f = on_codes(SPACE, table_score(0))
-    assert swap_search(f, torch.zeros(0, 4).long(), space=SPACE).codes.shape == (0, 4)
+    none = swap_search(f, torch.zeros(0, 4).long(), space=SPACE)
+    assert none.codes.shape == (0, 4)
+    assert none.values.dtype == torch.float64
     one = CategoricalSpace.from_sizes((1, 1))
     row = torch.zeros(1, 2, dtype=torch.long)
     for function in (on_codes(one, lambda c: c.sum(-1).float()), lambda flat: flat.sum(-1)):

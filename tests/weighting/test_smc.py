@@ -370,6 +370,20 @@ def test_a_reference_must_have_an_order():
         twisted_smc(target)
 
 
+def test_the_bounds_are_of_runs_as_they_are_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(smc, "smc_log_z", lambda *_, **named: asked.append(named) or torch.zeros(1))
+    options = {
+        "twist": wrong_twist,
+        "proposal": "reference",
+        "threshold": 0.9,
+        "generator": seeded(0),
+    }
+    log_z_bounds(world(1), torch.zeros(2, 3, dtype=torch.long), **options)
+    assert len(asked) == 4
+    assert all(one == options | {"exact_rows": one["exact_rows"]} for one in asked)
+
+
 def test_each_bound_of_log_z_lies_off_its_own_mean_by_its_own_spread(monkeypatch):
     """Two runs from below of 0 and 2, two from above that agree, and the other way round."""
     given = iter([0.0, 2.0, 5.0, 5.0, 1.0, 1.0, 4.0, 6.0])
