@@ -394,6 +394,13 @@ def test_each_member_keeps_its_own_best() -> None:
     assert (kept.mean(-1) - torch.tensor([0.2, 0.6])).abs().max() < 0.03
 
 
+def test_training_goes_on_while_any_member_improves() -> None:
+    config = LoopConfig(steps=40, learning_rate=0.05, validate_every=1, patience=3)
+    history = train(Members(), config, seed=0, stage="x")
+    # the first is at its best long before the second, which gets better to the end
+    assert history.steps[-1] == history.kept_step == 40
+
+
 class SumOfTwo(Members):
     """Two members, with losses of 1 and of 5, which are trained by their sum."""
 
