@@ -37,7 +37,14 @@ PICTURES = (
     "exploitation_plot",
     "scores_plot",
 )
-DRAWN = ("reporting", "runs/test_report.py", "test_notebooks.py", "test_pages.py", "test_readme.py")
+DRAWN = (
+    "evaluation/test_exploitation.py",
+    "reporting",
+    "runs/test_report.py",
+    "test_notebooks.py",
+    "test_pages.py",
+    "test_readme.py",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from discrete_grad.data import ScoredRows, Table, read_table
 from discrete_grad.fitting import EstimatorConfig, fit_estimator, new_ensemble
 from discrete_grad.fitting.estimator import held_out_parts, trained_part
 from discrete_grad.models import EstimatorEnsemble, MixedEnsemble, StackedEnsemble
-from discrete_grad.runs import fit, load_run
+from discrete_grad.runs import FitConfig, fit, load_run
 from discrete_grad.runs._recipe import estimator_facts
 from discrete_grad.sampling import random_codes, seeded
 from discrete_grad.training.loop import derive_seed
@@ -121,7 +121,9 @@ def sequences_table(rows: int) -> Table:
 
 
 def test_a_run_has_them_and_loads_them(tmp_path: Path) -> None:
-    run = fit(sequences_table(150), tmp_path / "run", small_config())
+    config = small_config()
+    every = replace(config.estimator, families=FitConfig().estimator.families)
+    run = fit(sequences_table(150), tmp_path / "run", replace(config, estimator=every, judge=every))
     estimator = run.estimator
     assert isinstance(estimator, StackedEnsemble)
     assert estimator.names[:2] == ["networks", "sequences"]
