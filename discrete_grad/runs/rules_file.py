@@ -51,14 +51,19 @@ def read_rules(path: Path | str, table: Table) -> list[Rule]:
         text = read_text(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is no text: {error}") from error
-    if not any(_content(text, str(path)).values()):
+    content = _content(text, str(path))
+    if not any(content.values()):
         raise RunError(f"{path} has no rule; one begins with its kind, such as [[Forbid]]")
-    return parsed_rules(text, table, str(path))
+    return _rules(content, table, str(path))
 
 
 def parsed_rules(text: str, table: Table, where: str) -> list[Rule]:
     """Rules of a TOML text, named `where` in messages."""
-    return RuleReader(table.schema, _seen(table)).rules(where, _content(text, where))
+    return _rules(_content(text, where), table, where)
+
+
+def _rules(content: dict[str, Any], table: Table, where: str) -> list[Rule]:
+    return RuleReader(table.schema, _seen(table)).rules(where, content)
 
 
 def _content(text: str, where: str) -> dict[str, Any]:

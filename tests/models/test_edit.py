@@ -188,7 +188,7 @@ def test_prices_by_name_and_of_contexts() -> None:
         ({"tolerance": -1.0}, "tolerance must be from 0 on"),
         ({"edit_price": -1.0}, "edit_price must be from 0 on"),
         ({"edit_price": {"a": -1.0}}, "edit_price must be from 0 on, and no NaN, got -1"),
-        ({"edit_price": torch.zeros(3)}, r"edit_price must be a number, \(D,\) or \(N, D\)"),
+        ({"edit_price": torch.zeros(3)}, r"edit_price must be a number, \(D,\) or \(N, D\), with"),
     ],
 )
 def test_what_it_refuses(options: dict[str, Any], said: str) -> None:

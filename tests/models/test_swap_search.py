@@ -292,7 +292,10 @@ def test_it_takes_no_rows_and_spaces_without_a_choice() -> None:
         ({"restarts": -1}, "restarts must be at least 0"),
         ({"edits": -1}, "edits must be at least 0"),
         ({"price": -1.0}, "price must be from 0 on"),
-        ({"price": torch.zeros(3)}, r"price must be a number, \(D,\) or \(N, D\)"),
+        (
+            {"price": torch.zeros(3)},
+            r"price must be a number, \(D,\) or \(N, D\), with N=24 and D=10",
+        ),
         ({"price": torch.zeros(3, 10)}, r"with N=24 and D=10, got \(3, 10\)"),
         ({"start": torch.zeros(1, 4).long()}, "codes and start must be"),
         ({"context": torch.zeros(1, 1)}, r"context must be \(24, C\)"),

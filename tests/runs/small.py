@@ -41,7 +41,7 @@ def small_config(**changes: object) -> FitConfig:
     config = FitConfig()
     loop = {"steps": 30, "batch_size": 32, "checkpoint_every": 5, "patience": 100}
     loop["validate_every"] = 20  # once within each stage, and at its end
-    families = ("networks", "anova")  # of which the others take half of a fit this small
+    families = ("networks", "anova")  # the others take a quarter of a fit this small
     ensemble = replace(
         config.estimator, members=3, hidden=(16, 16), dim=4, families=families, **loop
     )

@@ -6,10 +6,13 @@ from typing import Any
 
 import pandas
 import pytest
+import torch
+from torch import Tensor
 
 from discrete_grad.data import Vocabulary
 from discrete_grad.runs import Run
 from discrete_grad.training.checkpoint import RunError
+from discrete_grad.training.devices import AskedFromCpu
 from tests.runs.small import small_config, small_table
 from tests.runs.untrained import untrained
 
@@ -31,6 +34,23 @@ def test_a_csv_is_scored_as_the_same_columns_in_their_own_types(run: Run, tmp_pa
     for ask in (run.score, run.swaps):
         pandas.testing.assert_frame_equal(ask(path), ask(pandas.DataFrame(columns)))
     assert run.score(path)["shade"].tolist() == columns["shade"]
+
+
+def test_a_row_has_one_score_and_one_rank_wherever_it_stands(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = AskedFromCpu.__call__
+
+    def rounded_by_place(self: AskedFromCpu, *inputs: Tensor | None) -> Tensor:
+        found = plain(self, *inputs)
+        return found + 1e-5 * torch.arange(len(found))
+
+    monkeypatch.setattr(AskedFromCpu, "__call__", rounded_by_place)
+    columns = run.table.schema.decode_features(run.table.codes[[0, 1, 0]])
+    if run.table.context is not None:
+        columns |= {"shop": ["west"] * 3, "price": [0.5] * 3}
+    scored = run.score(pandas.DataFrame(columns))
+    assert scored.loc[0].tolist() == scored.loc[2].tolist()
 
 
 def test_a_column_that_score_writes_is_told(run: Run) -> None:
