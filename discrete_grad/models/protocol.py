@@ -169,7 +169,8 @@ def ask(
     folded = [t.expand(*lead, t.shape[-1]).reshape(lead.numel(), t.shape[-1]) for t in given]
     dtype = dtype_of(f if like is None else like)
     answers = []
-    for part in zip(*(t.split(_at_once(space, rows, lead)) for t in folded), strict=True):
+    size = _at_once(f, space, rows, lead)
+    for part in zip(*(t.split(size) for t in folded), strict=True):
         flat = [space.one_hot(t, dtype=dtype) if is_codes(t) else t for t in part[: len(rows)]]
         answers.append(f(*flat, *part[len(rows) :]))
         _check_answer(f, answers[-1], len(part[0]), width)
@@ -186,10 +187,14 @@ def _common_shape(given: Sequence[Tensor]) -> torch.Size:
     return shape
 
 
-def _at_once(space: CategoricalSpace, rows: Sequence[Tensor], lead: torch.Size) -> int:
-    """Rows of a call: flat ones are in memory already, those made of codes are not."""
-    made = all(is_codes(row) for row in rows)
-    return max(1, _NUMBERS // space.width if made else lead.numel())
+def _at_once(f: object, space: CategoricalSpace, rows: Sequence[Tensor], lead: torch.Size) -> int:
+    """Rows of a call: flat ones are in memory already, those made of codes are not.
+
+    A module in training is asked about the whole batch: it may take statistics of it.
+    """
+    trained = torch.is_grad_enabled() and getattr(f, "training", False)
+    whole = trained or not all(is_codes(row) for row in rows)
+    return max(1, lead.numel() if whole else _NUMBERS // space.width)
 
 
 def _check_call(f: Callable[..., Any], given: Sequence[Tensor]) -> None:

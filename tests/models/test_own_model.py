@@ -300,6 +300,19 @@ class Statistics(nn.Module):
         return self.scale * self.head(self.layers(row))[:, 0]
 
 
+def test_a_model_in_training_is_asked_about_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("discrete_grad.models.protocol._NUMBERS", 9 * SPACE.width)
+    model = Statistics()
+    expected = copy.deepcopy(model)(SPACE.one_hot(CODES))
+    assert_close(ask(model, SPACE, (CODES,), None), expected)
+    parts = copy.deepcopy(model)
+    with torch.no_grad():  # nobody learns from it, and all flat rows need not fit
+        ask(parts, SPACE, (CODES,), None)
+    assert parts.layers[1].num_batches_tracked == 1 + -(-len(CODES) // 9)
+
+
 def test_each_member_keeps_its_own_best_state() -> None:
     with isolated_seed(0):
         ensemble = EstimatorEnsemble([Statistics() for _ in range(3)], space=SPACE)
