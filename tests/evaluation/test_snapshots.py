@@ -221,6 +221,8 @@ SMALL = {
     "_pair_measures._AT_ONCE": 50,
     "_perturbation._MAX_ALONE": 1,
     "exploitation._MAX_CONTEXTS": 2,
+    "in_parts._MOST": 5,
+    "in_parts._NUMBERS": 70,
     "robustness._MAX_CONTEXTS": 3,
     "swap_agreement._CATEGORIES": 3,
     "swap_agreement._FEATURES": 2,

@@ -163,6 +163,7 @@ PARTS = {
     "_row_values._FLAT": 70,
     "_swap_climb._CODES": 25,
     "protocol._NUMBERS": 69,
+    "row_pool._ROWS_SCORED": 7,
     "row_pool._SCORED": 60,
 }
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -76,6 +77,15 @@ def test_equal_rewards_leave_the_reference():
     for n in (1, 2, 100):
         assert_close(best_of_n_law(log_p, torch.ones(3), n), log_p)
         assert_close(soft_best_of_n_law(log_p, torch.ones(3), 1.0, n), log_p)
+
+
+def test_the_law_is_the_same_with_few_nodes_of_the_integral_at_a_time(monkeypatch):
+    log_p, reward = numbers((6, 2), 0).log_softmax(0), numbers((6, 2), 1)
+    law = soft_best_of_n_law(log_p, reward, 0.5, 5)
+    # the package has a function of the module's name
+    module = sys.modules["discrete_grad.weighting.best_of_n"]
+    monkeypatch.setattr(module, "_NODES", 7 * len(log_p))
+    assert_close(soft_best_of_n_law(log_p, reward, 0.5, 5), law, rtol=1e-12, atol=0)
 
 
 def test_the_limits_of_the_soft_law():
