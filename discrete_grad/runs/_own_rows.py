@@ -40,10 +40,11 @@ def score_rows(run: RunParts, rows: Source) -> Any:
     group = row_groups(*known)
     # each different row once: the place of a row among others decides how its score is rounded
     codes, contexts = _at(own, first_rows(group))
-    told = estimate_columns(run, codes, contexts)
+    predicted = _predicted(run, codes, contexts)
+    told = estimate_columns(run, codes, contexts, predicted)
     told = {name: [values[i] for i in group.tolist()] for name, values in told.items()}
     told["in_table"] = SeenRows(run.table, own.contexts)(own.codes).tolist()
-    told[_RANK] = _ranks(_predicted(run, codes, contexts)[group], own.contexts).tolist()
+    told[_RANK] = _ranks(predicted[group], own.contexts).tolist()
     return with_columns(rows, own.loaded.table, typed | told)
 
 
@@ -102,9 +103,10 @@ def _swaps(run: RunParts, place: int, codes: Tensor, context: Tensor | None) -> 
     schema = run.table.schema
     after = _allowed(run, schema.space.swaps(codes), context)
     here = _repeated(context, len(after))
-    after = after[_predicted(run, after, here).argsort(descending=True, stable=True)]
+    predicted, order = _predicted(run, after, here).sort(descending=True, stable=True)
+    after = after[order]
     feature = (after != codes).long().argmax(-1).tolist()
-    told = estimate_columns(run, after, here)
+    told = estimate_columns(run, after, here, predicted)
     before = estimate_columns(run, codes.unsqueeze(0), _repeated(context, 1))
     effects = {
         # estimated_score is said to have an estimated_effect

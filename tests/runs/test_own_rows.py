@@ -53,6 +53,26 @@ def test_a_row_has_one_score_and_one_rank_wherever_it_stands(
     assert scored.loc[0].tolist() == scored.loc[2].tolist()
 
 
+def test_the_estimator_is_asked_about_each_row_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = AskedFromCpu.__call__, list[Tensor]()
+
+    def counted(self: AskedFromCpu, codes: Tensor, context: Tensor | None) -> Tensor:
+        if self.model is run.estimator:
+            asked.extend(codes)
+        return plain(self, codes, context)
+
+    monkeypatch.setattr(AskedFromCpu, "__call__", counted)
+    columns = run.table.schema.decode_features(run.table.codes[[0, 1, 0]])
+    if run.table.context is not None:
+        columns |= {"shop": ["west"] * 3, "price": [0.5] * 3}
+    run.score(pandas.DataFrame(columns))
+    assert len(asked) == 2
+    swaps = run.swaps(pandas.DataFrame(columns).iloc[:1])
+    assert len(asked) == 2 + len(swaps) + 1
+
+
 def test_a_column_that_score_writes_is_told(run: Run) -> None:
     table, column = run.table, Vocabulary("rank", ("a", "b"))
     for part in ({"features": (column,)}, {"context": (column,)}):
