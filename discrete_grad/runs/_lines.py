@@ -88,6 +88,8 @@ def _check_names(extra: list[str], schema: Schema) -> None:
 def _fix(feature: Vocabulary, column: Any, fixed: list[dict[str, str]]) -> None:
     """Add the feature's category to each line that has one."""
     kept = np.flatnonzero(~missing_cells(column))
+    if not len(kept):  # a column of nulls has no type that is a category's
+        return
     with counted_in(kept):
         codes = feature.encode(column.take(kept))
     for line, code in zip(kept.tolist(), codes.tolist(), strict=True):

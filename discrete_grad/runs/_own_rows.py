@@ -41,7 +41,7 @@ def score_rows(run: RunParts, rows: Source) -> Any:
     # each different row once: the place of a row among others decides how its score is rounded
     codes, contexts = _at(own, first_rows(group))
     predicted = _predicted(run, codes, contexts)
-    told = estimate_columns(run, codes, contexts, predicted)
+    told = _told(run, codes, contexts, predicted)
     told = {name: [values[i] for i in group.tolist()] for name, values in told.items()}
     told["in_table"] = SeenRows(run.table, own.contexts)(own.codes).tolist()
     told[_RANK] = _ranks(predicted[group], own.contexts).tolist()
@@ -87,6 +87,13 @@ def _predicted(run: RunParts, codes: Tensor, contexts: Tensor | None) -> Tensor:
     return predicted_scores(AskedFromCpu(model, run.device), codes, contexts)
 
 
+def _told(
+    run: RunParts, codes: Tensor, contexts: Tensor | None, predicted: Tensor
+) -> dict[str, list[Any]]:
+    """Columns of estimates; of one aim the estimator has been asked already."""
+    return estimate_columns(run, codes, contexts, predicted if run.aims is None else None)
+
+
 def _ranks(values: Tensor, contexts: Tensor | None) -> Tensor:
     """Ranks `(n,)` within a context: 1 and the number of rows there with a larger value."""
     group = torch.zeros(len(values)).long() if contexts is None else row_groups(contexts)
@@ -106,7 +113,7 @@ def _swaps(run: RunParts, place: int, codes: Tensor, context: Tensor | None) -> 
     predicted, order = _predicted(run, after, here).sort(descending=True, stable=True)
     after = after[order]
     feature = (after != codes).long().argmax(-1).tolist()
-    told = estimate_columns(run, after, here, predicted)
+    told = _told(run, after, here, predicted)
     before = estimate_columns(run, codes.unsqueeze(0), _repeated(context, 1))
     effects = {
         # estimated_score is said to have an estimated_effect

@@ -65,6 +65,11 @@ def test_a_process_makes_the_rows_of_its_share_of_the_lines(run: Run, fixed: boo
     assert set(whole["size"]) == {True}
 
 
+def test_a_column_of_empty_cells_fixes_nothing(run: Run) -> None:
+    lines = {"shop": ["east", "west"], "price": [0.1, 0.2], "cut": [None, None]}
+    assert read_lines(lines, run.table.schema).fixed == [{}, {}]
+
+
 def test_changes_are_told_with_what_each_gains_alone(run: Run) -> None:
     assert run.rows.context is not None
     start, here = torch.tensor([[0, 3, 1], [2, 0, 0]]), run.rows.context[:2]

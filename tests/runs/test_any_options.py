@@ -1,0 +1,214 @@
+"""Options of `Run.generate` in any combination, against all rows, kept or left out one by one."""
+
+import warnings
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from discrete_grad.data import read_table
+from discrete_grad.rules import AtMost, Forbid, Imply, Rule
+from discrete_grad.runs import FewRowsWarning, Run
+from discrete_grad.sampling import seeded
+from discrete_grad.training.checkpoint import RunError
+from tests.runs.small import small_config
+from tests.runs.untrained import untrained
+
+Row = tuple[str, str, str]
+NAMES = ("cut", "shade", "size")
+CATEGORIES = (("fair", "good", "ideal"), ("blue", "grey", "red", "white"), ("large", "small"))
+ROWS: list[Row] = list(product(*CATEGORIES))
+SHOPS = {"east": 0.2, "north": 0.7, "west": 0.4}
+OF_ROWS: list[Rule] = [AtMost(1, {"cut": "ideal", "size": "large"})]
+OF_CONTEXTS: list[Rule] = [
+    Imply({"shop": "east"}, {"cut": ["fair", "good"]}),
+    Forbid({"shop": "west", "size": "small"}),
+]
+KINDS: dict[str, tuple[bool, bool, list[Rule]]] = {
+    "one aim": (False, False, []),
+    "one aim, rules": (False, False, OF_ROWS),
+    "contexts": (True, False, []),
+    "contexts, rules": (True, False, OF_CONTEXTS),
+    "aims": (False, True, OF_ROWS),
+    "aims, contexts, rules": (True, True, OF_CONTEXTS),
+}
+
+
+class Known(NamedTuple):
+    """A run and the rows of its table, in their order."""
+
+    run: Run
+    rows: list[Row]
+    shops: list[str]
+    rules: list[Rule]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Known:
+    context, aims, rules = KINDS[request.param]
+    pick = torch.randint(len(ROWS), (26,), generator=seeded(3)).tolist()
+    rows = [ROWS[i] for i in pick]
+    shops = [list(SHOPS)[i % 3] for i in range(len(rows))]
+    columns: dict[str, Any] = {name: [row[i] for row in rows] for i, name in enumerate(NAMES)}
+    columns |= {"yield": [float(i * i % 11) for i in range(len(rows))]}
+    columns |= {"cost": [float(i * i % 7) for i in range(len(rows))]} if aims else {}
+    columns |= {"shop": shops, "price": [SHOPS[shop] for shop in shops]} if context else {}
+    table = read_table(
+        columns,
+        score=["yield", "cost:min"] if aims else "yield:min",
+        context=["shop", "price"] if context else [],
+    )
+    assert table.schema.space.categories == CATEGORIES
+    folder = tmp_path_factory.mktemp("options") / "run"
+    return Known(untrained(table, folder, small_config(), rules=rules), rows, shops, rules)
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> dict[str, Any]:
+    """Options of `generate`, in words."""
+    some = st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True)
+    options = {
+        "rows": draw(st.integers(1, 8)),
+        "seed": draw(st.integers(0, 3)),
+        "diversity": draw(st.sampled_from([1, 1, 2, 3])),
+        "new_only": draw(st.booleans()),
+        "only_seen": draw(st.sampled_from([False, False, True])),
+    }
+    if draw(st.booleans()):
+        options["fix"] = "shade=" + "|".join(CATEGORIES[1][i] for i in sorted(draw(some)))
+    if draw(st.booleans()):
+        cut, size = draw(st.sampled_from(CATEGORIES[0])), draw(st.sampled_from(CATEGORIES[2]))
+        options["forbid"] = [f"cut={cut} & size={size}"]
+    if draw(st.booleans()):
+        options["observed"] = ",".join(draw(st.sampled_from([*combinations(NAMES, 2)])))
+    if draw(st.booleans()):
+        options |= {"within": draw(st.integers(1, 2)), "of": draw(st.integers(1, 26))}
+    return options
+
+
+def obeys(row: Row, shop: str, known: Known, options: dict[str, Any]) -> bool:
+    """What the rules of a fit and the options say, in words of Python."""
+    fine = True
+    if known.rules is OF_ROWS:
+        fine &= not (row[0] == "ideal" and row[2] == "large")
+    if known.rules is OF_CONTEXTS:
+        fine &= not (shop == "east" and row[0] == "ideal")
+        fine &= not (shop == "west" and row[2] == "small")
+    if "fix" in options:
+        fine &= row[1] in options["fix"].removeprefix("shade=").split("|")
+    for words in options.get("forbid", []):
+        fine &= words != f"cut={row[0]} & size={row[2]}"
+    if "observed" in options:
+        two = [NAMES.index(name) for name in options["observed"].split(",")]
+        fine &= any(all(row[i] == seen[i] for i in two) for seen in known.rows)
+    if "within" in options:
+        fine &= differ(row, known.rows[options["of"] - 1]) <= options["within"]
+    if options["only_seen"]:
+        fine &= row in known.rows
+    return fine
+
+
+def differ(row: Row, other: Row) -> int:
+    return sum(a != b for a, b in zip(row, other, strict=True))
+
+
+def in_table(row: Row, shop: str, known: Known) -> bool:
+    bare = not known.run.table.schema.context
+    return any(
+        row == r and (bare or shop == s) for r, s in zip(known.rows, known.shops, strict=True)
+    )
+
+
+def by_score(rows: list[Row], shop: str, run: Run) -> list[Row]:
+    """Rows by the objective, the best first."""
+    codes, context = encoded(rows, shop, run)
+    order = run.objective(context)(codes).argsort(descending=True)
+    return [rows[i] for i in order]
+
+
+def first(rows: list[Row], shop: str, run: Run) -> Row:
+    """Of the best 16 rows by the objective the one that it and the generator place best."""
+    codes, context = encoded(rows[:16], shop, run)
+    law = run.table.schema.space.log_prob(run.generator(context), codes)
+    return rows[int((law.argsort(descending=True).argsort() + torch.arange(len(law))).argmin())]
+
+
+def encoded(rows: list[Row], shop: str, run: Run) -> tuple[Tensor, Tensor | None]:
+    schema = run.table.schema
+    numbers = [[own.index(c) for own, c in zip(CATEGORIES, row, strict=True)] for row in rows]
+    codes = torch.tensor(numbers, dtype=torch.long).view(-1, len(NAMES))
+    if not schema.context:
+        return codes, None
+    return codes, schema.encode_context({"shop": [shop], "price": [SHOPS[shop]]})[0]
+
+
+@torch.no_grad()
+def wanted(rows: list[Row], shop: str, run: Run) -> list[Row]:
+    """Rows in the order of `generate`."""
+    if not rows:
+        return []
+    ordered = by_score(rows, shop, run)
+    front = first(ordered, shop, run)
+    return [front, *(row for row in ordered if row != front)]
+
+
+@settings(max_examples=20)
+@given(options=asked(), data=st.data())
+def test_rows_are_those_of_all_that_are_asked_for(
+    known: Known, options: dict[str, Any], data: st.DataObject
+) -> None:
+    run, shops, fixed, contexts = known.run, ["north"], [None], None
+    if run.table.schema.context:
+        most = 3 if options["diversity"] == 1 else 1
+        line = st.tuples(st.sampled_from([*SHOPS]), st.sampled_from([None, *CATEGORIES[0]]))
+        lines = data.draw(st.lists(line, min_size=1, max_size=most))
+        shops, fixed = ([*column] for column in zip(*lines, strict=True))
+        contexts = {"shop": shops, "price": [SHOPS[shop] for shop in shops], "cut": fixed}
+    if run.aims is not None:
+        weight = data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+        options["tradeoff"] = {"yield": weight, "cost": 1 - weight}
+        run = run.at(options["tradeoff"])
+    count = options["rows"]
+    possible = [
+        [row for row in ROWS if obeys(row, shop, known, options) and own in (None, row[0])]
+        for shop, own in zip(shops, fixed, strict=True)
+    ]
+    allowed = [
+        [row for row in rows if not (options["new_only"] and in_table(row, shop, known))]
+        for rows, shop in zip(possible, shops, strict=True)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewRowsWarning)
+        if not all(possible):
+            event("no row is possible")
+            with pytest.raises(RunError):
+                known.run.generate(contexts, **options)
+            return
+        found = known.run.generate(contexts, **options)
+    got = list(zip(found["cut"], found["shade"], found["size"], strict=True))
+    ordered = [wanted(rows, shop, run)[:count] for rows, shop in zip(allowed, shops, strict=True)]
+    if options["diversity"] == 1:
+        assert got == [row for rows in ordered for row in rows]
+    else:  # some of the rows, on which the search decides
+        event("rows apart")
+        assert len(got) <= count
+        assert {*got} <= {*allowed[0]}
+        with torch.no_grad():
+            assert got[1:] == by_score(got[1:], shops[0], run)
+        assert all(differ(*two) >= options["diversity"] for two in combinations(got, 2))
+        ordered = [got]
+    where = [shop for shop, rows in zip(shops, ordered, strict=True) for _ in rows]
+    marks = [in_table(row, shop, known) for row, shop in zip(got, where, strict=True)]
+    assert found["in_table"].tolist() == marks
+    if contexts is not None:
+        assert found["shop"].tolist() == where
+    if got:  # as any rows of one's own
+        own = found[[name for name in found if name in (*NAMES, "shop", "price")]]
+        scored = known.run.score(own)
+        for name in found:
+            if name.startswith(("estimated", "judge", "beyond")):
+                assert found[name].tolist() == pytest.approx(scored[name].tolist(), rel=1e-5), name
