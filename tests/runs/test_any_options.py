@@ -107,7 +107,7 @@ def obeys(row: Row, shop: str, known: Known, options: dict[str, Any]) -> bool:
         fine &= any(all(row[i] == seen[i] for i in two) for seen in known.rows)
     if "within" in options:
         fine &= differ(row, known.rows[options["of"] - 1]) <= options["within"]
-    if options["only_seen"]:
+    if options.get("only_seen"):
         fine &= row in known.rows
     return fine
 
@@ -212,3 +212,43 @@ def test_rows_are_those_of_all_that_are_asked_for(
         for name in found:
             if name.startswith(("estimated", "judge", "beyond")):
                 assert found[name].tolist() == pytest.approx(scored[name].tolist(), rel=1e-5), name
+
+
+@torch.no_grad()
+def edited(row: Row, most: int, shop: str, known: Known, options: dict[str, Any]) -> list[Row]:
+    """The best row within one change of a given one, within two, and so on, each of them once."""
+    ruled, found = [r for r in ROWS if obeys(r, shop, known, options)], list[Row]()
+    for edits in range(1 if row in ruled else most, most + 1):
+        best = by_score([r for r in ruled if differ(r, row) <= edits], shop, known.run)[0]
+        found += [best] if best not in (row, *found) else []
+    return found or [row]
+
+
+@settings(max_examples=6)  # each of them some searches
+@given(options=asked(), most=st.integers(1, 3), data=st.data())
+def test_edits_are_the_best_rows_within_so_many_changes(
+    known: Known, options: dict[str, Any], most: int, data: st.DataObject
+) -> None:
+    line = st.tuples(st.sampled_from(ROWS), st.sampled_from([*SHOPS]))
+    lines = data.draw(st.lists(line, min_size=1, max_size=2))
+    columns: dict[str, Any] = {n: [row[i] for row, _ in lines] for i, n in enumerate(NAMES)}
+    if known.run.table.schema.context:
+        columns |= {"shop": [s for _, s in lines], "price": [SHOPS[s] for _, s in lines]}
+    options = {name: options[name] for name in ("seed", "fix", "forbid") if name in options}
+    near = [[r for r in ROWS if differ(r, row) <= most] for row, _ in lines]
+    if not all(
+        any(obeys(r, shop, known, options) for r in rows)
+        for rows, (_, shop) in zip(near, lines, strict=True)
+    ):
+        event("no row is possible")
+        with pytest.raises(RunError):
+            known.run.edit(columns, edits=most, **options)
+        return
+    found = known.run.edit(columns, edits=most, **options)
+    got = list(zip(found["cut"], found["shade"], found["size"], strict=True))
+    wanted = [edited(row, most, shop, known, options) for row, shop in lines]
+    assert got == [row for rows in wanted for row in rows]
+    place = [i + 1 for i, rows in enumerate(wanted) for _ in rows]
+    assert found["given_row"].tolist() == place
+    given = [lines[i - 1][0] for i in place]
+    assert found["edits"].tolist() == [differ(*two) for two in zip(got, given, strict=True)]
