@@ -52,6 +52,15 @@ def test_vocabulary_encodes_every_kind_of_column(convert: Any, values: tuple[Any
     assert vocabulary.decode(torch.from_numpy(codes)) == rows
 
 
+def test_a_date_is_known_in_any_spelling_but_where_two_categories_are_it() -> None:
+    one = Vocabulary("day", ("2026-01-05", "2026-01-06"))
+    assert one.encode(["2026-01-06 00:00:00"]).tolist() == [1]
+    two = Vocabulary("day", ("2026-01-05", "2026-01-06", "2026-01-06 00:00:00"))
+    assert two.encode([*two.values]).tolist() == [0, 1, 2]
+    with pytest.raises(TableError, match="2026-01-06T00:00:00"):
+        two.encode(["2026-01-06T00:00:00"])
+
+
 def test_vocabulary_encodes_tensors() -> None:
     assert SIZE.encode(torch.tensor([7, 1])).tolist() == [2, 0]
     assert Vocabulary("x", (0.5, 1.5)).encode(torch.tensor([1.5]).bfloat16()).tolist() == [1]

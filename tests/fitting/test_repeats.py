@@ -23,6 +23,7 @@ from discrete_grad.fitting import (
     new_ensemble,
 )
 from discrete_grad.fitting.anova import anova_groups, fit_anova
+from discrete_grad.fitting.config import Family
 from discrete_grad.fitting.estimator import _EstimatorObjective
 from discrete_grad.fitting.kernel import fit_kernel
 from discrete_grad.fitting.repeats import _merge_equal_rows, learning_rows
@@ -131,6 +132,18 @@ def test_a_count_is_as_many_observations_to_the_families_without_networks() -> N
     blind = fitted_families(replace(merged, spread=None), counts, 150)
     for mine, wanted in zip(blind, literal, strict=True):
         assert (mine - wanted).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("family", ["kernel", "pairs", "anova"])
+def test_the_spread_of_equal_rows_is_noise_to_an_estimator(family: Family) -> None:
+    rows = _merge_equal_rows(observations(150, 1))
+    config = EstimatorConfig(members=2, families=(family,))
+    found = []
+    for given in (rows, replace(rows, spread=torch.zeros(len(rows)))):
+        ensemble = new_ensemble(SPACE, None, config, seed=0)
+        fit_estimator(ensemble, given, config=config, seed=0)
+        found.append(ensemble(SPACE.enumerate()))
+    assert (found[0] - found[1]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("families", [("networks",), ("networks", "kernel", "anova")])

@@ -92,6 +92,24 @@ def test_a_running_baseline_settles_in_a_call_that_does_not_count(
     assert found.shape == (20, SPACE.width)
 
 
+def test_the_call_that_settles_it_comes_first() -> None:
+    class Counting(MeanField):
+        """Gradients of as much as it has been called."""
+
+        calls: Tensor
+
+        def __init__(self) -> None:
+            super().__init__(SPACE)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def expectation(self, f: Any, logits: Tensor, **options: Any) -> Tensor:
+            self.calls += 1
+            return float(self.calls) * logits.sum(-1)
+
+    found = gradients(Counting(), cubic, LOGITS, 20, torch.Generator().manual_seed(0))
+    assert found[:, 0].tolist() == [2.0 + i // 3 for i in range(20)]
+
+
 @pytest.mark.slow
 def test_a_black_box_leaves_out_what_needs_its_derivative() -> None:
     table = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -88,6 +88,19 @@ def test_of_many_starts_no_more_are_asked_than_there_are_evaluations() -> None:
     assert sum(map(len, asked)) == 30
 
 
+def test_a_row_that_barred_rows_alone_dominate_is_one_of_the_best() -> None:
+    every = SPACE.enumerate()
+    first = every[non_dominated(scores(every))]
+
+    def barred(codes: Tensor) -> Tensor:
+        return (codes.unsqueeze(1) == first).all(-1).any(1)
+
+    codes, _ = best_front(SPACE, every, scores, evaluations=len(every), barred=barred)
+    left = every[~barred(every)]
+    second = left[non_dominated(scores(left))]
+    assert {*map(tuple, codes.tolist())} == {*map(tuple, second.tolist())}
+
+
 def test_only_allowed_rows_are_asked_and_barred_ones_left_out() -> None:
     def allowed(codes: Tensor) -> Tensor:
         return codes[:, 2] != 4

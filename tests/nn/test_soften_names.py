@@ -1,5 +1,6 @@
 """Under which names operations on codes are known, and how they come to be followed."""
 
+import operator
 from typing import Any
 
 import pytest
@@ -98,6 +99,18 @@ def test_codes_in_words() -> None:
 )
 def test_answers_are_those_of_integers(look: Any) -> None:
     assert told_by(look) == told_by(look, soft=False)
+
+
+@pytest.mark.parametrize("bound", [-1, 0, 1, 2])
+@pytest.mark.parametrize("name", ["lt", "le", "gt", "ge", "eq", "ne"])
+def test_a_comparison_has_an_answer_where_all_codes_have_the_same(name: str, bound: int) -> None:
+    compare = getattr(operator, name)
+    answers = {compare(code, bound) for code in range(2)}
+    if len(answers) == 1:
+        assert told_by(lambda x: compare(x, bound).unique().tolist()) == [*answers]
+    else:
+        with pytest.raises(TypeError, match="needs"):
+            told_by(lambda x: compare(x, bound))
 
 
 def test_a_column_has_no_transpose_of_its_own() -> None:
