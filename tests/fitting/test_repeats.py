@@ -139,9 +139,9 @@ def test_the_spread_of_equal_rows_is_noise_to_an_estimator(family: Family) -> No
     rows = _merge_equal_rows(observations(150, 1))
     config = EstimatorConfig(members=2, families=(family,))
     found = []
-    for given in (rows, replace(rows, spread=torch.zeros(len(rows)))):
+    for learnt in (rows, replace(rows, spread=torch.zeros(len(rows)))):
         ensemble = new_ensemble(SPACE, None, config, seed=0)
-        fit_estimator(ensemble, given, config=config, seed=0)
+        fit_estimator(ensemble, learnt, config=config, seed=0)
         found.append(ensemble(SPACE.enumerate()))
     assert (found[0] - found[1]).abs().max() > 0.01
 

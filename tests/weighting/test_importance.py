@@ -120,6 +120,24 @@ def test_pareto_k_is_drawn_towards_a_half_by_ten_observations():
     assert_close(pareto_k(ordered.log()), expected)
 
 
+@pytest.mark.parametrize("count", [5, 6, 9, 40, 43])
+def test_the_shape_is_that_of_the_paper_in_loops(count):
+    """Zhang and Stephens (2009), whose order statistics x[1] <= ... <= x[n] count from 1."""
+    drawn = uniform((count,), generator=seeded(count)).double()
+    x = [0.0, *(drawn**-0.7 - 0.9).sort().values.tolist()]
+    quartile, m = x[math.floor(count / 4 + 0.5)], 30 + math.floor(count**0.5)
+    theta = [1 / x[-1] + (1 - math.sqrt(m / (j - 0.5))) / (3 * quartile) for j in range(1, m + 1)]
+
+    def shape(b):
+        return sum(math.log1p(-b * value) for value in x[1:]) / count
+
+    logs = [count * (math.log(-b / shape(b)) - shape(b) - 1) for b in theta]
+    likely = [1 / sum(math.exp(other - own) for other in logs) for own in logs]
+    best = sum(b * weight for b, weight in zip(theta, likely, strict=True))
+    found = _pareto_shape(torch.tensor(x[1:], dtype=torch.float64))
+    assert float(found) == pytest.approx(shape(best), rel=1e-6)
+
+
 def test_pareto_k_knows_no_unit_and_no_order():
     log_weights = 2 * torch.randn(500, 3, generator=seeded(4), dtype=torch.float64)
     k = pareto_k(log_weights)
