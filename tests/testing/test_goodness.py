@@ -25,6 +25,7 @@ def of_two(counts: tuple[float, float], expected: tuple[float, float]) -> float:
         ([60, 40], [0.5, 0.5], (60, 40), (50, 50)),
         ([90, 10], [0.9, 0.1], (90, 10), (90, 10)),  # a cell of 10 is not pooled
         ([88, 7, 5], [0.91, 0.04, 0.05], (88, 12), (91, 9)),
+        ([76, 12, 12], [0.91, 0.04, 0.05], (76, 24), (91, 9)),  # by what is expected alone
         ([98, 2], [0.995, 0.005], (98, 2), (99.5, 0.5)),
         ([100, 0, 0], [0.9, 0.06, 0.04], (100, 0), (90, 10)),
         ([70, 30, 0], [0.6, 0.4, 0.0], (70, 30), (60, 40)),
@@ -40,11 +41,14 @@ def test_two_cells_by_hand(
     assert found == pytest.approx(of_two(pooled, expected), rel=1e-6, abs=1e-9)
 
 
-def test_three_cells_by_hand() -> None:
-    counts, expected = (50, 30, 20), (40, 40, 20)
+@pytest.mark.parametrize("counts", [(50, 30, 20), (92, 5, 3)])
+def test_three_cells_by_hand(counts: tuple[int, int, int]) -> None:
+    expected = (40, 40, 20)
     statistic = 2 * sum(c * math.log(c / e) for c, e in zip(counts, expected, strict=True))
     found = g_test(torch.tensor(counts), torch.tensor([0.4, 0.4, 0.2]))
-    assert found == pytest.approx(math.exp(-statistic / 2), rel=1e-5)  # of two degrees of freedom
+    assert found == pytest.approx(
+        math.exp(-statistic / 2), rel=1e-5, abs=0
+    )  # of two degrees of freedom
 
 
 def test_what_is_certain() -> None:
