@@ -64,7 +64,8 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     )
     assert table.schema.space.categories == CATEGORIES
     folder = tmp_path_factory.mktemp("options") / "run"
-    return Known(untrained(table, folder, small_config(), rules=rules), rows, shops, rules)
+    config = small_config(maximise="mean")  # of which small differences remain
+    return Known(untrained(table, folder, config, rules=rules), rows, shops, rules)
 
 
 @st.composite
@@ -252,3 +253,36 @@ def test_edits_are_the_best_rows_within_so_many_changes(
     assert found["given_row"].tolist() == place
     given = [lines[i - 1][0] for i in place]
     assert found["edits"].tolist() == [differ(*two) for two in zip(got, given, strict=True)]
+
+
+@settings(max_examples=6)
+@given(line=st.lists(st.tuples(st.sampled_from(ROWS), st.sampled_from([*SHOPS])), max_size=3))
+def test_swaps_are_all_that_the_rules_allow(known: Known, line: list[tuple[Row, str]]) -> None:
+    lines = [*line, (ROWS[0], "east")]
+    columns: dict[str, Any] = {n: [row[i] for row, _ in lines] for i, n in enumerate(NAMES)}
+    if known.run.table.schema.context:
+        columns |= {"shop": [s for _, s in lines], "price": [SHOPS[s] for _, s in lines]}
+    found = known.run.swaps(columns)
+    before = known.run.score(columns)
+    for place, (row, shop) in enumerate(lines):
+        here = found[found["row"] == place + 1]
+        got = [
+            tuple(new if name == changed else old for name, old in zip(NAMES, row, strict=True))
+            for changed, new in zip(here["feature"], here["to"], strict=True)
+        ]
+        wanted = [r for r in ROWS if differ(r, row) == 1 and obeys(r, shop, known, {})]
+        assert sorted(got) == sorted(wanted)
+        assert here["from"].tolist() == [row[NAMES.index(name)] for name in here["feature"]]
+        if not got:
+            continue
+        if known.run.aims is None:  # the best first
+            assert here["estimated_effect"].is_monotonic_increasing
+        own = {n: [r[i] for r in got] for i, n in enumerate(NAMES)}
+        if known.run.table.schema.context:
+            own |= {"shop": [shop] * len(got), "price": [SHOPS[shop]] * len(got)}
+        after = known.run.score(own)
+        for name in after:
+            if name.startswith(("estimated", "judge")):
+                gain = after[name] - before[name][place]
+                effect = here[f"{name.removesuffix('_score')}_effect"]
+                assert effect.tolist() == pytest.approx(gain.tolist(), rel=1e-5, abs=1e-6)
