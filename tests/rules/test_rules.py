@@ -221,6 +221,26 @@ def test_sequences_have_lengths_and_motifs() -> None:
         assert "GC" not in body
 
 
+@pytest.mark.parametrize("motif", ["z", "yz", [["x", "z"], "y"], "zx"])
+def test_motifs_of_features_that_differ_in_their_categories(
+    motif: str | list[str | list[str]],
+) -> None:
+    space = CategoricalSpace({"a": ["x", "y"], "b": ["z", "y"], "c": ["z", "x"]})
+    rows = space.enumerate()
+    words = ["".join(space.categories[i][code] for i, code in enumerate(row)) for row in rows]
+    found = torch.tensor(
+        [
+            any(
+                all(word[at + k] in choice for k, choice in enumerate(motif))
+                for at in range(len(word) - len(motif) + 1)
+            )
+            for word in words
+        ]
+    )
+    assert torch.equal(Rules(space, [Contains(motif)]).allows(rows), found)
+    assert torch.equal(Rules(space, [Avoids(motif)]).allows(rows), ~found)
+
+
 def test_a_sequence_may_run_backward_but_not_both_ways() -> None:
     back = DNA.names[::-1]
     rules = Rules(DNA, [Avoids("ACG", features=back), Length("-", features=back)])
