@@ -3,7 +3,8 @@
 A lost `generator=` or `rules=` raises nothing: the default of the function that is called takes its
 place. So each call in the package of one of its own functions, classes or methods is read: where
 the caller has a parameter, a field or an attribute of the same name as an optional parameter of
-what it calls, it must give it, unless the call is listed below with the reason.
+what it calls, it must give it, unless the call is listed below with the reason. To a function it
+must also give what a parameter of its own has as a field.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import discrete_grad
 
 ROOT = Path(discrete_grad.__file__).parent
 
+MADE_ON_CPU = "weights are drawn on the CPU, so that they are the same on every device"
 NOT_HANDED_ON = {
     ("cli.commands.Fit.execute", "fit"): (
         "context exclude feasible features fix forbid maximise missing observed score seed unseen",
@@ -33,6 +35,10 @@ NOT_HANDED_ON = {
         "a tensor here, the columns' specification there",
     ),
     ("evaluation.swaps.swap_effects", ".one_hot"): ("dtype", "only where a row is not zero counts"),
+    ("fitting.aligner._mined", "as_estimator"): (
+        "context",
+        "a tensor here, the columns' specification there",
+    ),
     ("fitting.anova._Table.__init__", "._sums"): ("values", "there are none yet"),
     ("fitting.estimator._new_networks", "EstimatorEnsemble"): ("space", "the members have it"),
     ("fitting.estimator._new_sequences", "EstimatorEnsemble"): ("space", "the members have it"),
@@ -54,12 +60,33 @@ NOT_HANDED_ON = {
         "space",
         "the experts are enumerated, not the rows",
     ),
+    ("reinforcement._distill_reverse._independent", "on_codes"): (
+        "context",
+        "a tensor here, a flag there",
+    ),
+    ("reinforcement.algorithms._weighted_regression", "advantage_weighted_loss"): (
+        "temperature",
+        "of equal advantages, whose weights it does not change",
+    ),
     ("reporting.report._held_out", "in_parts"): ("rows", "scored rows here, a number there"),
+    ("runs._aim_training.new_traded_generator", "isolated_seed"): ("device", MADE_ON_CPU),
+    ("runs._choosing.Learned.rows", ".min"): ("context", "the least of a tensor"),
     ("runs._fit_input.read_input", "RuleWords"): ("rules", "they are given beside the words"),
     ("runs._labels.labelled_rows", "Observations"): ("judged", "rows there, a side of them here"),
     ("runs._method.run_method", "make_gradient_estimator"): (
         "rules",
         "steps obey them in the policy",
+    ),
+    ("runs._rows_to_try.rows_to_try", "generate"): (
+        "rules",
+        "it joins the run's own to those given",
+    ),
+    ("runs._stages._new_aligner", "isolated_seed"): ("device", MADE_ON_CPU),
+    ("runs._stages._new_generator", "isolated_seed"): ("device", MADE_ON_CPU),
+    ("runs._stages.new_policy", "isolated_seed"): ("device", MADE_ON_CPU),
+    ("runs.folder_rounds.refitted", "fit_table"): (
+        "judge",
+        "a fit with a scorer has no rounds; the judge here is a trained one",
     ),
     ("runs.pareto_front._front_of", "spread_front"): (
         "seed",
@@ -181,9 +208,11 @@ class Package:
         """Caller and what it calls -> names that it has and does not hand on."""
         found: dict[tuple[str, str], set[str]] = defaultdict(set)
         for module, tree in self.trees.items():
-            for caller, call, known in self._calls(module, tree, module, frozenset()):
+            for caller, call, known, parts in self._calls(module, tree, module):
                 signatures = self.signatures(module, call.func)
                 lost = [signature.lost(call) for signature in signatures]
+                if not ast.unparse(call.func).split(".")[-1].lstrip("_")[:1].isupper():
+                    known |= parts
                 if names := frozenset.intersection(*lost) & known if lost else frozenset():
                     dot = "." if isinstance(call.func, ast.Attribute) else ""
                     called = getattr(call.func, "attr", "") or ast.unparse(call.func)
@@ -191,11 +220,19 @@ class Package:
         return dict(found)
 
     def _calls(
-        self, module: str, node: ast.AST, caller: str, known: frozenset[str]
-    ) -> Iterator[tuple[str, ast.Call, frozenset[str]]]:
-        """Calls of a function or class of the package, and the names that their caller has."""
+        self,
+        module: str,
+        node: ast.AST,
+        caller: str,
+        known: frozenset[str] = frozenset(),
+        parts: frozenset[str] = frozenset(),
+    ) -> Iterator[tuple[str, ast.Call, frozenset[str], frozenset[str]]]:
+        """Calls of a function or class of the package, and the names that their caller has.
+
+        The last are fields of its parameters.
+        """
         for child in ast.iter_child_nodes(node):
-            name, names = caller, known
+            name, names, fields = caller, known, parts
             if isinstance(child, ast.ClassDef):
                 name, names = f"{caller}.{child.name}", frozenset(self.names(child, module))
             elif isinstance(child, ast.FunctionDef | ast.Lambda):
@@ -203,9 +240,12 @@ class Package:
                 own = {a.arg for a in given.posonlyargs + given.args + given.kwonlyargs}
                 name = f"{caller}.{getattr(child, 'name', 'lambda')}"
                 names = known | (own - {"self", "cls"})
+                kinds = [a.annotation for a in given.posonlyargs + given.args + given.kwonlyargs]
+                words = {n.id for k in kinds if k for n in ast.walk(k) if isinstance(n, ast.Name)}
+                fields = parts.union(*(self.fields.get(word, set()) for word in words))
             elif isinstance(child, ast.Call) and not _foreign(child.func):
-                yield caller, child, known
-            yield from self._calls(module, child, name, names)
+                yield caller, child, known, parts
+            yield from self._calls(module, child, name, names, fields)
 
 
 def _foreign(function: ast.expr) -> bool:
@@ -224,10 +264,15 @@ SOURCE = """
 from discrete_grad.other import drawn as draw, Config
 
 def called(a, b=1, *, seed=0): ...
+def heated(a, beta=1.0): ...
 
 def caller(a, seed, b):
     called(a, b{first})
     return [lambda x: draw(x{second}) for x in a]
+
+def reader(config: Config | None):
+    heated(1{fifth})
+    Config()  # another one
 
 class Model:
     beta: float = 0.0
@@ -242,13 +287,13 @@ class Config:
     beta: float = 0.0
     rest: int = 0
 """
-WHOLE = (", seed=seed", ", seed", ", rules=rules", "self.beta")
+WHOLE = (", seed=seed", ", seed", ", rules=rules", "self.beta", ", config.beta")
 
 
-@pytest.mark.parametrize("lost", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("lost", [None, 0, 1, 2, 3, 4])
 def test_a_lost_argument_is_found(tmp_path: Path, lost: int | None) -> None:
     given = ["" if place == lost else text for place, text in enumerate(WHOLE)]
-    words = dict(zip(("first", "second", "third", "fourth"), given, strict=True))
+    words = dict(zip(("first", "second", "third", "fourth", "fifth"), given, strict=True))
     (tmp_path / "here.py").write_text(SOURCE.format(**words))
     (tmp_path / "other.py").write_text(OTHER)
     expected = [
@@ -256,5 +301,6 @@ def test_a_lost_argument_is_found(tmp_path: Path, lost: int | None) -> None:
         {("here.caller.lambda", "draw"): {"seed"}},
         {("here.Model.fit", ".climb"): {"rules"}},
         {("here.Model.fit", "Config"): {"beta"}},
+        {("here.reader", "heated"): {"beta"}},
     ]
     assert Package(tmp_path).lost() == ({} if lost is None else expected[lost])
