@@ -4,6 +4,7 @@ import warnings
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
+import pandas
 import pytest
 import torch
 from hypothesis import event, given, settings
@@ -286,3 +287,18 @@ def test_swaps_are_all_that_the_rules_allow(known: Known, line: list[tuple[Row, 
                 gain = after[name] - before[name][place]
                 effect = here[f"{name.removesuffix('_score')}_effect"]
                 assert effect.tolist() == pytest.approx(gain.tolist(), rel=1e-5, abs=1e-6)
+
+
+def test_rounds_come_to_every_row_that_the_rules_allow_once(known: Known) -> None:
+    run, shops = known.run, ["east", "west"] if known.run.table.schema.context else ["north"]
+    contexts = {"shop": shops, "price": [SHOPS[s] for s in shops]} if len(shops) > 1 else None
+    found = run.propose(contexts, rows=2)
+    assert len(found) == 2 * len(shops)
+    with pytest.warns(FewRowsWarning):
+        rest = run.propose(contexts, rows=len(ROWS))
+    proposed = pandas.concat([found, rest])
+    for shop in shops:
+        here = proposed[proposed["shop"] == shop] if contexts else proposed
+        got = list(zip(here["cut"], here["shade"], here["size"], strict=True))
+        new = [r for r in ROWS if obeys(r, shop, known, {}) and not in_table(r, shop, known)]
+        assert sorted(got) == sorted(new)
