@@ -1,4 +1,4 @@
-"""Options of `Run.generate` in any combination, against all rows, kept or left out one by one."""
+"""Rows of a run under options in any combination, against all rows, kept or left out one by one."""
 
 import warnings
 from itertools import combinations, product
@@ -112,6 +112,14 @@ def obeys(row: Row, shop: str, known: Known, options: dict[str, Any]) -> bool:
     if options.get("only_seen"):
         fine &= row in known.rows
     return fine
+
+
+def columns_of(lines: list[tuple[Row, str]], run: Run) -> dict[str, Any]:
+    """Columns of rows and, where there are contexts, of their shops."""
+    columns: dict[str, Any] = {n: [row[i] for row, _ in lines] for i, n in enumerate(NAMES)}
+    if run.table.schema.context:
+        columns |= {"shop": [s for _, s in lines], "price": [SHOPS[s] for _, s in lines]}
+    return columns
 
 
 def differ(row: Row, other: Row) -> int:
@@ -233,9 +241,7 @@ def test_edits_are_the_best_rows_within_so_many_changes(
 ) -> None:
     line = st.tuples(st.sampled_from(ROWS), st.sampled_from([*SHOPS]))
     lines = data.draw(st.lists(line, min_size=1, max_size=2))
-    columns: dict[str, Any] = {n: [row[i] for row, _ in lines] for i, n in enumerate(NAMES)}
-    if known.run.table.schema.context:
-        columns |= {"shop": [s for _, s in lines], "price": [SHOPS[s] for _, s in lines]}
+    columns = columns_of(lines, known.run)
     options = {name: options[name] for name in ("seed", "fix", "forbid") if name in options}
     near = [[r for r in ROWS if differ(r, row) <= most] for row, _ in lines]
     if not all(
@@ -248,40 +254,34 @@ def test_edits_are_the_best_rows_within_so_many_changes(
         return
     found = known.run.edit(columns, edits=most, **options)
     got = list(zip(found["cut"], found["shade"], found["size"], strict=True))
-    wanted = [edited(row, most, shop, known, options) for row, shop in lines]
-    assert got == [row for rows in wanted for row in rows]
-    place = [i + 1 for i, rows in enumerate(wanted) for _ in rows]
+    expected = [edited(row, most, shop, known, options) for row, shop in lines]
+    assert got == [row for rows in expected for row in rows]
+    place = [i + 1 for i, rows in enumerate(expected) for _ in rows]
     assert found["given_row"].tolist() == place
-    given = [lines[i - 1][0] for i in place]
-    assert found["edits"].tolist() == [differ(*two) for two in zip(got, given, strict=True)]
+    starts = [lines[i - 1][0] for i in place]
+    assert found["edits"].tolist() == [differ(*two) for two in zip(got, starts, strict=True)]
 
 
 @settings(max_examples=6)
 @given(line=st.lists(st.tuples(st.sampled_from(ROWS), st.sampled_from([*SHOPS])), max_size=3))
 def test_swaps_are_all_that_the_rules_allow(known: Known, line: list[tuple[Row, str]]) -> None:
     lines = [*line, (ROWS[0], "east")]
-    columns: dict[str, Any] = {n: [row[i] for row, _ in lines] for i, n in enumerate(NAMES)}
-    if known.run.table.schema.context:
-        columns |= {"shop": [s for _, s in lines], "price": [SHOPS[s] for _, s in lines]}
-    found = known.run.swaps(columns)
-    before = known.run.score(columns)
+    found = known.run.swaps(columns_of(lines, known.run))
+    before = known.run.score(columns_of(lines, known.run))
     for place, (row, shop) in enumerate(lines):
         here = found[found["row"] == place + 1]
         got = [
             tuple(new if name == changed else old for name, old in zip(NAMES, row, strict=True))
             for changed, new in zip(here["feature"], here["to"], strict=True)
         ]
-        wanted = [r for r in ROWS if differ(r, row) == 1 and obeys(r, shop, known, {})]
-        assert sorted(got) == sorted(wanted)
+        expected = [r for r in ROWS if differ(r, row) == 1 and obeys(r, shop, known, {})]
+        assert sorted(got) == sorted(expected)
         assert here["from"].tolist() == [row[NAMES.index(name)] for name in here["feature"]]
         if not got:
             continue
         if known.run.aims is None:  # the best first
             assert here["estimated_effect"].is_monotonic_increasing
-        own = {n: [r[i] for r in got] for i, n in enumerate(NAMES)}
-        if known.run.table.schema.context:
-            own |= {"shop": [shop] * len(got), "price": [SHOPS[shop]] * len(got)}
-        after = known.run.score(own)
+        after = known.run.score(columns_of([(r, shop) for r in got], known.run))
         for name in after:
             if name.startswith(("estimated", "judge")):
                 gain = after[name] - before[name][place]
