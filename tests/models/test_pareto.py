@@ -86,6 +86,11 @@ def test_of_many_starts_no_more_are_asked_than_there_are_evaluations() -> None:
 
     best_front(SPACE, SPACE.enumerate()[:100], counted, evaluations=30)
     assert sum(map(len, asked)) == 30
+    # of those that are allowed, which are the last here
+    asked.clear()
+    starts = SPACE.enumerate()[-100:]
+    best_front(SPACE, starts, counted, evaluations=30, allowed=lambda codes: codes[:, 2] == 4)
+    assert torch.equal(asked[0], starts[-25:])
 
 
 def test_a_row_that_barred_rows_alone_dominate_is_one_of_the_best() -> None:

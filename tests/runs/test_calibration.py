@@ -52,6 +52,16 @@ def test_equal_predictions_weigh_as_many_as_they_are() -> None:
     assert found.tolist() == pytest.approx([3, 3, 10])  # 3 = (32 * 4 + 16 * 1) / 48
 
 
+def test_rounding_parts_no_equal_predictions() -> None:
+    # parts of 13 and of 12 rows, whose means of .1 differ in their last digit
+    predicted = torch.full((50,), 0.1, dtype=torch.float64)
+    scores = torch.tensor([4.0] * 13 + [1.0] * 12 + [4.0] * 13 + [1.0] * 12)
+    curve = Calibration.fit(predicted, scores, one_group(50), 0)
+    assert curve is not None
+    found = curve.apply(predicted[:1], one_group(1))
+    assert found.tolist() == pytest.approx([float(scores.mean())])
+
+
 def test_estimates_are_right_on_average_where_the_noise_is_skewed() -> None:
     signal, fresh = drawn(4000), drawn(4000, 1)
     skewed = 3 * signal - 5 * drawn(4000, 2).exp()
