@@ -43,15 +43,6 @@ def test_isotonic_regression_is_the_nearest_rising_sequence(values: list[float],
     assert abs(float(residual.sum())) < 1e-6 * (1 + float(weights @ y.abs()))
 
 
-def test_equal_predictions_weigh_as_many_as_they_are() -> None:
-    predicted = torch.tensor([0.0] * 32 + [1.0] * 16 + [2.0] * 16)
-    scores = torch.tensor([4.0] * 32 + [1.0] * 16 + [10.0] * 16)
-    curve = Calibration.fit(predicted, scores, one_group(64), 0)
-    assert curve is not None
-    found = curve.apply(torch.tensor([0.0, 1.0, 2.0]), one_group(3))
-    assert found.tolist() == pytest.approx([3, 3, 10])  # 3 = (32 * 4 + 16 * 1) / 48
-
-
 def test_rounding_parts_no_equal_predictions() -> None:
     # parts of 13 and of 12 rows, whose means of .1 differ in their last digit
     predicted = torch.full((50,), 0.1, dtype=torch.float64)
