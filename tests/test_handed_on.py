@@ -4,7 +4,8 @@ A lost `generator=` or `rules=` raises nothing: the default of the function that
 place. So each call in the package of one of its own functions, classes or methods is read: where
 the caller has a parameter, a field or an attribute of the same name as an optional parameter of
 what it calls, it must give it, unless the call is listed below with the reason. To a function it
-must also give what a parameter of its own has as a field.
+must also give what a parameter of its own has as a field. Of methods of one name every one must
+take it; of noise and rules it is enough that one does.
 """
 
 from __future__ import annotations
@@ -254,8 +255,8 @@ class Package:
 
 def _surely(lost: list[frozenset[str]]) -> frozenset[str]:
     """What every method of a name would take, and of noise and rules what any one would."""
-    both = frozenset({"generator", "seed", "rules", "rule_context"})
-    return frozenset.intersection(*lost) | frozenset().union(*lost) & both if lost else frozenset()
+    grave = frozenset({"generator", "seed", "rules", "rule_context"})
+    return frozenset.intersection(*lost) | frozenset().union(*lost) & grave if lost else frozenset()
 
 
 def _foreign(function: ast.expr) -> bool:
