@@ -216,11 +216,10 @@ class Package:
             for caller, call, known, parts in self._calls(module, tree, module):
                 signatures = self.signatures(module, call.func)
                 lost = [signature.lost(call) for signature in signatures]
-                if not ast.unparse(call.func).split(".")[-1].lstrip("_")[:1].isupper():
-                    known |= parts
-                if names := _surely(lost) & known:
+                called = getattr(call.func, "attr", "") or ast.unparse(call.func)
+                is_class = called.lstrip("_")[:1].isupper()
+                if names := _surely(lost) & (known if is_class else known | parts):
                     dot = "." if isinstance(call.func, ast.Attribute) else ""
-                    called = getattr(call.func, "attr", "") or ast.unparse(call.func)
                     found[caller, dot + called] |= names
         return dict(found)
 
@@ -241,12 +240,12 @@ class Package:
             if isinstance(child, ast.ClassDef):
                 name, names = f"{caller}.{child.name}", frozenset(self.names(child, module))
             elif isinstance(child, ast.FunctionDef | ast.Lambda):
-                given = child.args
-                own = {a.arg for a in given.posonlyargs + given.args + given.kwonlyargs}
+                given = child.args.posonlyargs + child.args.args + child.args.kwonlyargs
+                own = {a.arg for a in given}
                 name = f"{caller}.{getattr(child, 'name', 'lambda')}"
                 names = known | (own - {"self", "cls"})
-                kinds = [a.annotation for a in given.posonlyargs + given.args + given.kwonlyargs]
-                words = {n.id for k in kinds if k for n in ast.walk(k) if isinstance(n, ast.Name)}
+                kinds = [a.annotation for a in given if a.annotation]
+                words = {n.id for k in kinds for n in ast.walk(k) if isinstance(n, ast.Name)}
                 fields = parts.union(*(self.fields.get(word, set()) for word in words))
             elif isinstance(child, ast.Call) and not _foreign(child.func):
                 yield caller, child, known, parts

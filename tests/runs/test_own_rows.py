@@ -36,6 +36,14 @@ def test_a_csv_is_scored_as_the_same_columns_in_their_own_types(run: Run, tmp_pa
     assert run.score(path)["shade"].tolist() == columns["shade"]
 
 
+def first_second_first(run: Run) -> pandas.DataFrame:
+    """The first row of the table, the second and the first again, in one context."""
+    columns = run.table.schema.decode_features(run.table.codes[[0, 1, 0]])
+    if run.table.context is not None:
+        columns |= {"shop": ["west"] * 3, "price": [0.5] * 3}
+    return pandas.DataFrame(columns)
+
+
 def test_a_row_has_one_score_and_one_rank_wherever_it_stands(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,10 +54,8 @@ def test_a_row_has_one_score_and_one_rank_wherever_it_stands(
         return found + 1e-5 * torch.arange(len(found))
 
     monkeypatch.setattr(AskedFromCpu, "__call__", rounded_by_place)
-    columns = run.table.schema.decode_features(run.table.codes[[0, 1, 0]])
-    if run.table.context is not None:
-        columns |= {"shop": ["west"] * 3, "price": [0.5] * 3}
-    scored = run.score(pandas.DataFrame(columns))
+    columns = first_second_first(run)
+    scored = run.score(columns)
     assert scored.loc[0].tolist() == scored.loc[2].tolist()
 
 
@@ -64,12 +70,10 @@ def test_the_estimator_is_asked_about_each_row_once(
         return plain(self, codes, context)
 
     monkeypatch.setattr(AskedFromCpu, "__call__", counted)
-    columns = run.table.schema.decode_features(run.table.codes[[0, 1, 0]])
-    if run.table.context is not None:
-        columns |= {"shop": ["west"] * 3, "price": [0.5] * 3}
-    run.score(pandas.DataFrame(columns))
+    columns = first_second_first(run)
+    run.score(columns)
     assert len(asked) == 2
-    swaps = run.swaps(pandas.DataFrame(columns).iloc[:1])
+    swaps = run.swaps(columns.iloc[:1])
     assert len(asked) == 2 + len(swaps) + 1
 
 

@@ -46,9 +46,8 @@ def test_three_cells_by_hand(counts: tuple[int, int, int]) -> None:
     expected = (40, 40, 20)
     statistic = 2 * sum(c * math.log(c / e) for c, e in zip(counts, expected, strict=True))
     found = g_test(torch.tensor(counts), torch.tensor([0.4, 0.4, 0.2]))
-    assert found == pytest.approx(
-        math.exp(-statistic / 2), rel=1e-5, abs=0
-    )  # of two degrees of freedom
+    # of two degrees of freedom
+    assert found == pytest.approx(math.exp(-statistic / 2), rel=1e-5, abs=0)
 
 
 def test_what_is_certain() -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sys
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from discrete_grad.weighting._intervals import largest_k
 from discrete_grad.weighting.best_of_n import best_of_n_law, soft_best_of_n_law
 from discrete_grad.weighting.tilt import coldest, table_kl
 from tests.goodness import FALSE_ALARM
+from tests.kept_numbers import cut_small
 from tests.weighting.worlds import SPACE, context, numbers, world
 
 
@@ -82,9 +82,7 @@ def test_equal_rewards_leave_the_reference():
 def test_the_law_is_the_same_with_few_nodes_of_the_integral_at_a_time(monkeypatch):
     log_p, reward = numbers((6, 2), 0).log_softmax(0), numbers((6, 2), 1)
     law = soft_best_of_n_law(log_p, reward, 0.5, 5)
-    # the package has a function of the module's name
-    module = sys.modules["discrete_grad.weighting.best_of_n"]
-    monkeypatch.setattr(module, "_NODES", 7 * len(log_p))
+    cut_small(monkeypatch, "weighting", {"best_of_n._NODES": 7 * len(log_p)})
     assert_close(soft_best_of_n_law(log_p, reward, 0.5, 5), law, rtol=1e-12, atol=0)
 
 
